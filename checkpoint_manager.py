@@ -1,0 +1,146 @@
+"""Training checkpoints: written in the background from a copy, trusted only with a manifest that holds.
+
+    checkpoints/step_00000500/   model.safetensors  optimizer.pt  state.json  config.json  manifest.json
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from artifacts import atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials, write_bytes
+from artifacts import write_json, write_manifest, tensors_to_bytes
+from console import say, warn
+
+SCHEMA = 1
+_FOLDER = re.compile(r"step_(\d{8})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose manifest holds. val_loss is None where no validation was due."""
+
+    folder: Path
+    step: int
+    run_id: str
+    val_loss: float | None
+
+    def weights(self, name: str = "model") -> dict[str, Tensor]:
+        """The weights, memory-mapped."""
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / f"{name}.safetensors")
+
+    def optimizer(self) -> dict[str, Any]:
+        return load_torch(self.folder / "optimizer.pt", remedy="delete this checkpoint folder and run again")
+
+    def state(self) -> dict[str, Any]:
+        return read_json(self.folder / "state.json", "checkpoint state", "delete this checkpoint folder and run again")
+
+
+class CheckpointManager:
+    """The checkpoints of one run in `folder`. `run_id` tells runs apart that cannot continue one another.
+
+    Keeps the `keep` newest and the best (lowest validation loss); only the process that trains writes.
+    """
+
+    def __init__(self, folder: Path | str, run_id: str, keep: int = 2):
+        self.folder, self.run_id, self.keep = Path(folder), run_id, max(2, keep)
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future | None = None
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """This run's sound checkpoints, oldest first; an unsound one is passed over with a warning that says why."""
+        found = []
+        for folder in sorted(self.folder.glob("step_*")):
+            manifest, problem = read_manifest(folder) if _FOLDER.fullmatch(folder.name) else (None, "")
+            if problem:
+                warn(f"checkpoint {folder} is passed over: {problem}")
+            elif manifest and manifest.get("run_id") == self.run_id:
+                found.append(Checkpoint(folder, int(manifest["step"]), self.run_id, manifest.get("val_loss")))
+        return found
+
+    def last(self) -> Checkpoint | None:
+        """The newest sound checkpoint: where training carries on."""
+        return max(self.checkpoints(), key=lambda c: c.step, default=None)
+
+    def best(self) -> Checkpoint | None:
+        """The sound checkpoint with the lowest validation loss: what is exported."""
+        scored = [c for c in self.checkpoints() if c.val_loss is not None]
+        return min(scored, key=lambda c: (c.val_loss, c.step), default=None)
+
+    def set_aside_others(self, everything: bool = False) -> None:
+        """Move checkpoints of other runs (with `everything`, of this one too) to `superseded_N/`: never delete them."""
+        mine = set() if everything else {c.folder for c in self.checkpoints()}
+        others = [f for f in sorted(self.folder.glob("step_*")) if _FOLDER.fullmatch(f.name) and f not in mine]
+        if not others:
+            return
+        numbers = [int(f.name.split("_")[1]) for f in self.folder.glob("superseded_*") if f.name.split("_")[1].isdigit()]
+        target = self.folder / f"superseded_{max(numbers, default=0) + 1}"
+        target.mkdir()
+        for folder in others:
+            folder.rename(target / folder.name)
+        say(f"{len(others)} checkpoint(s) of a run that this one cannot continue now stand in {target}")
+
+    def save(self, step: int, weights: dict[str, dict[str, Tensor]], optimizer: dict[str, Any], state: dict[str, Any],
+             config: dict[str, Any], val_loss: float | None) -> None:
+        """Copy everything to the CPU now and write it in the background; at most one write is under way.
+
+        weights: file stem → named tensors, e.g. {"model": …, "ema": …}.
+        """
+        self.wait()
+        copies = {stem: {name: _copied(t) for name, t in tensors.items()} for stem, tensors in weights.items()}
+        optimizer = torch.utils._pytree.tree_map_only(Tensor, _copied, optimizer)
+        self._pending = self._writer.submit(self._write, step, copies, optimizer, dict(state), config, val_loss)
+
+    def wait(self) -> None:
+        """Wait for the write under way, and raise what went wrong in it."""
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, step, weights, optimizer, state, config, val_loss) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"step_{step:08d}"
+        if target.exists():  # unsound, or it would have been resumed from
+            shutil.rmtree(target)
+        with atomic_folder(target) as folder:
+            for stem, tensors in weights.items():
+                write_bytes(folder / f"{stem}.safetensors", tensors_to_bytes(tensors))
+            save_torch(folder / "optimizer.pt", optimizer)
+            write_json(folder / "state.json", state)
+            write_json(folder / "config.json", config)
+            write_manifest(folder, {"schema": SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss,
+                                    "time": time.time()})
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete what is neither among the newest nor the best. Sizes are trusted here: hashes were checked on writing."""
+        known = []
+        for folder in sorted(self.folder.glob("step_*")):
+            manifest, _ = read_manifest(folder, hashes=False)
+            if manifest and manifest.get("run_id") == self.run_id:
+                known.append((int(manifest["step"]), manifest.get("val_loss"), folder))
+        scored = [c for c in known if c[1] is not None]
+        kept = {c[2] for c in sorted(known)[-self.keep :]} | ({min(scored, key=lambda c: (c[1], c[0]))[2]} if scored else set())
+        for _, _, folder in known:
+            if folder not in kept:
+                doomed = folder.rename(folder.with_name(f".{folder.name}.pruned.partial"))
+                shutil.rmtree(doomed)
+
+    def tidy(self) -> None:
+        """Remove what a killed writer left behind. Only for the process that holds the pipeline's lock."""
+        if self.folder.is_dir():
+            sweep_partials(self.folder)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)

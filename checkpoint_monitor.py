@@ -1,0 +1,266 @@
+"""Watch a run: its state at a glance, a plot, a diagnosis, an export, and the clearing away of old checkpoints.
+
+    python checkpoint_monitor.py --config xtts_pretrain_config.json --watch
+
+Works while training runs, after it, and on a copied folder: paths in the config resolve beside the config. Except for
+`--plot`, `--export` and `--cleanup` it only reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console import UserError, add_verbosity_flags, quiet, run_cli, say, style, warn
+from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
+
+if TYPE_CHECKING:
+    from run_history import RunHistory
+
+BIG_LOG = 50 * 10**6  # bytes from which reading gets a progress bar
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Show how a run is doing: stages, training, checkpoints, disk and warnings.",
+        epilog="example: python checkpoint_monitor.py --config xtts_pretrain_config.json --watch --interval 30 --plot")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
+    parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
+    parser.add_argument("--interval", type=_seconds, metavar="N", help="seconds between refreshes (default: monitor.interval)")
+    parser.add_argument("--plot", nargs="?", const="", metavar="FILE.png", help="draw the curves (default: training_plot.png in log_dir)")
+    parser.add_argument("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
+    parser.add_argument("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
+    parser.add_argument("--cleanup", action="store_true", help="delete old checkpoints, after asking; never the best or the last")
+    parser.add_argument("--keep", type=_count, metavar="N", help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
+    parser.add_argument("--superseded", action="store_true", help="with --cleanup: also the runs that were replaced")
+    parser.add_argument("--yes", action="store_true", help="with --cleanup: do not ask")
+    parser.add_argument("--verify", action="store_true", help="compare the checksums of every checkpoint file (slow)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (with --watch: one a line)")
+    add_verbosity_flags(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.watch and (args.analyze or args.export or args.cleanup):
+        parser.error("--watch goes with --plot and --json only")
+    if not args.cleanup and (args.yes or args.superseded or args.keep is not None):
+        parser.error("--keep, --superseded and --yes go with --cleanup")
+    return run_cli(lambda: run(args), args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; without a task, show the screen."""
+    config = load_config(args.config)
+    from run_history import RunHistory
+
+    history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
+    if args.watch:
+        return watch(args, config, history)
+    tasks = [name for name in ("plot", "analyze", "export", "cleanup") if getattr(args, name) not in (None, False)]
+    if tasks != ["export"] and tasks != ["cleanup"] or args.json:
+        _refresh(history)
+    report: dict[str, Any] = {}
+    if args.json or not tasks:
+        report = _status(args, config, history)
+    for task in tasks:
+        report[task] = TASKS[task](args, config, history)
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False, allow_nan=False), flush=True)
+    elif not tasks:
+        _show(report)
+    return 0
+
+
+# ── the screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
+    from run_status import read_status
+
+    return {"config": str(args.config), **read_status(config, history, verify=args.verify)}
+
+
+def _show(status: dict[str, Any]) -> None:
+    if quiet():
+        for warning in status["warnings"]:
+            warn(warning)
+        return
+    from run_screen import console, screen
+
+    console().print(screen(status))
+
+
+def _refresh(history: RunHistory) -> None:
+    """Read what is new, with a progress bar where that is a lot."""
+    size = history.path.stat().st_size if history.path.is_file() else 0
+    if size < BIG_LOG or quiet():
+        history.refresh()
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {history.path.name}", leave=False) as bar:
+        history.refresh(bar.update)
+
+
+def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> int:
+    """Refresh until Ctrl-C: in place on a terminal, otherwise one line each time."""
+    from run_screen import console, one_line, screen
+
+    interval = args.interval or config.monitor.interval
+    terminal = console()
+    in_place = terminal.is_terminal and not args.json and not quiet()
+    try:
+        _refresh(history)
+        with _live(terminal) if in_place else contextlib.nullcontext() as live:
+            drawn: int | None = None
+            while True:
+                started = time.monotonic()
+                history.refresh()
+                status = _status(args, config, history)
+                if live:
+                    live.update(screen(status, watching=interval), refresh=True)
+                elif args.json:
+                    print(json.dumps(status, ensure_ascii=False, allow_nan=False), flush=True)
+                else:
+                    say(one_line(status))
+                if args.plot is not None and history.version != drawn:
+                    plot(args, config, history, announce=False)
+                    drawn = history.version
+                time.sleep(max(0.05, interval - (time.monotonic() - started)))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _live(terminal):
+    from rich.live import Live
+
+    return Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
+
+
+# ── plot, analysis, export ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory, announce: bool = True) -> str | None:
+    """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
+    from run_plots import draw_plot
+
+    target = Path(args.plot) if args.plot else Path(config.log_dir) / "training_plot.png"
+    if not len(history.train.table()["step"]) and not len(history.val.table()["step"]):
+        if announce:
+            warn(f"nothing is logged in {history.path} yet, so there is nothing to plot")
+        return None
+    total = history.total_steps or config.max_steps
+    draw_plot(history, target, total_steps=total, clip_norm=config.training.clip_norm)
+    if announce and not args.json:
+        say(f"wrote {target}")
+    return str(target)
+
+
+def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
+    """Print the verdict, what it rests on, and the checkpoint to use."""
+    from dataclasses import asdict
+
+    from run_analysis import describe
+    from run_status import judge, list_checkpoints
+
+    result = judge(config, history, list_checkpoints(Path(config.checkpoint_dir), verify=args.verify))
+    if not args.json:
+        colour = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
+        worst = result.findings[0]
+        say(style(f"verdict: {result.verdict}", "bold", colour[worst.severity]))
+        for finding in result.findings:
+            say(f"  {style('●', colour[finding.severity])} {finding.sentence}")
+        for name, trend in (("training loss", result.train_trend), ("validation loss", result.val_trend)):
+            if trend:
+                say(f"  {name}: {trend.direction}, {describe(trend)}")
+        chosen = f"use {result.checkpoint}: " if result.checkpoint else ""
+        say(f"checkpoint: {chosen}{result.checkpoint_reason}")
+    return asdict(result)
+
+
+def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
+    """Write the CSV with a progress bar where it is long."""
+    from run_history import export_csv
+
+    target = Path(args.export)
+    if target.resolve() == history.path.resolve():
+        raise UserError(f"--export {target} is the log itself: choose another file")
+    bar: Any = None
+    if history.path.is_file() and history.path.stat().st_size >= BIG_LOG and not quiet():
+        from tqdm import tqdm
+
+        bar = tqdm(unit="row", unit_scale=True, desc="exporting", leave=False)
+
+    def on_rows(done: int, total: int) -> None:
+        if bar is not None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+    try:
+        rows = export_csv(history.path, target, on_rows)
+    finally:
+        if bar is not None:
+            bar.close()
+    if not args.json:
+        say(f"wrote {rows} rows to {target}")
+    return {"file": str(target), "rows": rows}
+
+
+# ── cleanup ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
+    """Say what would be deleted and how much that frees, ask, delete. With --json it never asks: --yes or nothing."""
+    from run_cleanup import delete, plan
+
+    folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
+    planned = plan(folder, keep, superseded=args.superseded)
+    if not args.json:
+        for line in planned.lines():
+            say(line)
+    agreed = bool(planned.doomed) and (args.yes or not args.json and _agreed())
+    # Training may have written a new best meanwhile: what is deleted was agreed to and is still to go.
+    deleted = delete(folder, [d for d in plan(folder, keep, superseded=args.superseded).doomed
+                              if d.path in {p.path for p in planned.doomed}]) if agreed else []
+    if not args.json and planned.doomed:
+        freed = sum(d.bytes for d in deleted)
+        say(f"deleted {len(deleted)}, freed {freed / 1e9:.2f} GB" if agreed else "nothing was deleted")
+    return {"would_delete": [d.as_dict() for d in planned.doomed], "left_alone": dict(planned.left_alone),
+            "deleted": [d.path.name for d in deleted], "freed_bytes": sum(d.bytes for d in deleted)}
+
+
+def _agreed() -> bool:
+    try:
+        return input("delete these? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # no one there to ask
+        say()
+        return False
+
+
+TASKS = {"plot": plot, "analyze": analyze, "export": export, "cleanup": cleanup}
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 86400:
+        raise argparse.ArgumentTypeError("must be between 0.1 and 86400 seconds")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""The stages' classes, thin over the levels below, and the pipeline that runs them in order.
+
+    embeddings → phonemes → language → xtts_init → full_pretrain
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import starter_kit
+from artifacts import hash_listing, hash_value, read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
+from checkpoint_manager import CheckpointManager
+from console import UserError, heading, say, warn
+from metadata_table import Clip, has_metadata, read_split, split_csv
+from pretrain_config import PretrainConfig
+from stage_ledger import Decision, Stage, StageLedger, file_digest
+from xtts_backbone import BASE_FILES, FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+
+__all__ = ["CheckpointManager", "LanguageModelProcessor", "PhonemeModelProcessor", "PretrainPipeline",
+           "XTTSModelInitializer", "XTTSPretrainer"]
+
+SPEAKERS_BASE = "speakers_base.pth"  # the embeddings stage's table; speakers_xtts.pth is remade with the trained GPT
+
+
+def choose_device(name: str) -> str:
+    """auto → cuda where there is one, else cpu."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def training_clips(config: PretrainConfig) -> list[Clip]:
+    """Train and validation clips: what every stage may learn from (the test split stays unseen)."""
+    return read_split(config.data_dir, "train") + read_split(config.data_dir, "val")
+
+
+# ── the stages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Stage:
+    def __init__(self, config: PretrainConfig):
+        self.config, self.out = config, Path(config.output_model_path)
+
+
+class EmbeddingsProcessor(_Stage):
+    """Voice embeddings → XTTS's speaker table."""
+
+    def run(self) -> dict[str, Any]:
+        from artifacts import load_torch, save_torch
+        from embedding_adapter import run_embeddings_stage
+
+        base = read_model(self.config.base_model_path)
+        metrics = run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
+                                       choose_device(self.config.device))
+        save_torch(self.out / SPEAKERS_BASE, load_torch(self.out / "speakers_xtts.pth"))
+        return metrics
+
+
+class PhonemeModelProcessor(_Stage):
+    """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
+
+    def run(self) -> dict[str, Any]:
+        from georgian_text import words
+        from phoneme_processor import run_phonemes_stage
+
+        counts = Counter(word for clip in training_clips(self.config) for word in words(clip.text))
+        if not counts:
+            raise UserError(f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column")
+        metrics = run_phonemes_stage(self.config, counts)
+        write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **metrics})
+        return metrics
+
+
+class LanguageModelProcessor(_Stage):
+    """Transcripts → extended vocabulary and a small language model over it."""
+
+    def run(self) -> dict[str, Any]:
+        from language_model import run_language_stage
+
+        return run_language_stage(self.config, training_clips(self.config))
+
+
+class XTTSModelInitializer(_Stage):
+    """Base checkpoint + new vocabulary → new text rows, every other weight untouched, with the proof of it."""
+
+    def run(self) -> dict[str, Any]:
+        from tokenizer_extension import load_tokenizer
+        from token_init import new_rows, old_logits_change
+
+        base = read_model(self.config.base_model_path)
+        language = read_pickle(self.out / "language_model_results.pkl")
+        tokenizer = load_tokenizer(base.vocab_file)
+        settings = self.config.xtts_init
+        frequencies = language["log_frequencies"] if settings.token_biases else None
+        rows = new_rows(settings.method, language["new_tokens"], base.gpt_state(), tokenizer, frequencies, self.config.seed)
+        state = grow_text_rows(base, rows.embedding, rows.head, rows.bias)
+        proof = old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)
+        untouched = all(state[n] is t or state[n][: len(t)].equal(t) for n, t in base.state.items())
+        metrics = {"method": settings.method, "rows_before": base.text_rows, "rows_after": base.text_rows + len(rows.bias),
+                   "new_rows": len(rows.bias), "anchored": rows.anchored, "old_weights_untouched": untouched, **proof}
+        if not untouched or proof["old_logits_max_change"] > 1e-4:
+            raise UserError(f"the extension changed what the base model says ({proof}): this must not happen; please report it")
+        tensors = {"embedding": rows.embedding, "head": rows.head, "bias": rows.bias}
+        write_pickle(self.out / "xtts_init_results.pkl", {"schema": 1, **metrics, "rows": tensors_to_bytes(tensors)})
+        return metrics
+
+    def initial_model(self, base: XttsFiles) -> XttsFiles:
+        """The base model with the new rows, as training starts from it."""
+        rows = tensors_from_bytes(read_pickle(self.out / "xtts_init_results.pkl")["rows"])
+        return XttsFiles(base.config, grow_text_rows(base, rows["embedding"], rows["head"], rows["bias"]), base.folder)
+
+
+class XTTSPretrainer(_Stage):
+    """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
+
+    def run(self, start_anew: bool = False) -> dict[str, Any]:
+        from data_loader import open_data
+        from gpt_step import CompactGPT
+        from gpt_trainer import PretrainLoop, build_accelerator
+        from metrics_log import MetricsLog
+        from model_export import export_model, write_report
+        from xtts_backbone import load_gpt
+
+        config = self.config
+        accelerator = build_accelerator(config)
+        main = accelerator.is_main_process
+        base = read_model(config.base_model_path)
+        with accelerator.main_process_first():  # one process fills the cache, the others find it full
+            data = open_data(config, str(accelerator.device))
+        for line in data.describe() if main else ():
+            say(line)
+        checkpoints = CheckpointManager(config.checkpoint_dir, self.run_id(), config.training.keep_checkpoints)
+        if main:
+            checkpoints.tidy()
+            checkpoints.set_aside_others(everything=start_anew)
+        accelerator.wait_for_everyone()
+        last = checkpoints.last()
+        model = CompactGPT(load_gpt(XTTSModelInitializer(config).initial_model(base)), config.training.dropout,
+                           config.training.gradient_checkpointing)
+        log = MetricsLog(config.log_dir, fresh=last is None) if main else None
+        steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // config.training.accumulation))
+        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
+        loop.start(last)
+        loop.fit()
+        best = checkpoints.best() or checkpoints.last()
+        if main:
+            facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
+            say(f"exporting step {best.step} to {self.out}")
+            export_model(config, base, best.weights(), training_clips(config), facts, str(accelerator.device))
+            log.event("finish", step=steps)
+            log.close()
+            return write_report(config, log.file, data, best, stand_ins(config))
+        return {}
+
+    def run_id(self) -> str:
+        """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
+        files = [self.out / "xtts_init_results.pkl", self.out / "vocab.json", Path(self.config.base_model_path) / "model.pth",
+                 *(split_csv(self.config.data_dir, name) for name in ("train", "val"))]
+        return hash_value([file_digest(file) for file in files])[:16]
+
+
+# ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stand_ins(config: PretrainConfig) -> list[str]:
+    """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
+    made = [(Path(config.base_model_path), "a tiny untrained base model"),
+            (Path(config.data_dir) / starter_kit.RECORDINGS, "synthetic espeak-ng speech")]
+    return [what for folder, what in made if (folder / starter_kit.MARK).is_file()]
+
+
+class PretrainPipeline:
+    """Prepares the inputs, then plans and runs the stages under the ledger."""
+
+    def __init__(self, config: PretrainConfig):
+        self.asked = config
+        self.config = config
+        self._anew = False
+        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json", self._table())
+
+    # ── inputs ──
+
+    def missing_inputs(self) -> list[str]:
+        """What the pipeline cannot start without, one sentence each with its remedy."""
+        config, problems = self.asked, []
+        missing = missing_base_files(config.base_model_path)
+        if missing:
+            problems.append(f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
+                            f"{FETCH} {config.base_model_path} ({LICENCE})")
+        if not has_metadata(config.data_dir):
+            problems.append(f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
+                            f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}")
+        return problems
+
+    def prepare(self) -> None:
+        """Make the stand-ins where starter mode is on and inputs are missing; without it, missing inputs are a UserError."""
+        problems = self.missing_inputs()
+        if problems and not self.asked.starter.enabled:
+            raise UserError("; ".join(problems))
+        if problems:
+            heading("starter: stand-ins for what is missing")
+            starter_kit.make_stand_ins(self.asked)
+        self.use_what_is_there()
+        for what in stand_ins(self.config):
+            warn(f"STARTER: this run uses {what}, not the real thing; it shows the pipeline at work and gives no usable voice")
+
+    def use_what_is_there(self) -> None:
+        """Take the starter's training length where the base model is the starter's."""
+        if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
+            starter = self.asked.starter
+            self.config = dataclasses.replace(self.asked, max_steps=starter.max_steps, learning_rate=starter.learning_rate)
+
+    # ── stages ──
+
+    def plan(self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json") -> list[Decision]:
+        """What would run, and why."""
+        return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
+
+    def run(self, decisions: list[Decision], **hooks: Any) -> None:
+        """Run the decided stages; call inside `with pipeline.ledger.locked()`."""
+        done = self.ledger.status("full_pretrain") == "done"
+        self._anew = done and any(d.run and d.fixed and d.stage.name == "full_pretrain" for d in decisions)
+        self.ledger.run(self.config, decisions, **hooks)
+
+    def _table(self) -> list[Stage]:
+        out = Path(self.asked.output_model_path)
+
+        def files(*names: str):
+            return lambda config: [out / name for name in names]
+
+        return [
+            Stage("embeddings", 1, ("language",), _embeddings_inputs, files(SPEAKERS_BASE),
+                  lambda config: EmbeddingsProcessor(config).run(), after=()),
+            Stage("phonemes", 1, ("phonemes", "text.archaic", "seed"), _phonemes_inputs,
+                  files("g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl", "phoneme_model_results.pkl"),
+                  lambda config: PhonemeModelProcessor(config).run(), after=()),
+            Stage("language", 1, ("text", "language_model", "language", "seed"), _language_inputs,
+                  files("vocab.json", "language_model_results.pkl"),
+                  lambda config: LanguageModelProcessor(config).run(), after=()),
+            Stage("xtts_init", 1, ("xtts_init", "seed"), _base_inputs, files("xtts_init_results.pkl"),
+                  lambda config: XTTSModelInitializer(config).run(), after=("language",)),
+            Stage("full_pretrain", 1, ("training", "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
+                  files("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth",
+                        "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json"),
+                  lambda config: XTTSPretrainer(config).run(self._anew)),
+        ]
+
+
+# What each stage reads beside the config and the stages before it, as name → digest.
+
+
+def _base_inputs(config: PretrainConfig) -> dict[str, str]:
+    return {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in ("config.json", "model.pth", "vocab.json")}
+
+
+def _split_inputs(config: PretrainConfig) -> dict[str, str]:
+    return {f"{name} metadata": file_digest(split_csv(config.data_dir, name)) for name in ("train", "val")}
+
+
+def _recordings(config: PretrainConfig) -> dict[str, str]:
+    files = [clip.audio_path for clip in training_clips(config)]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing:
+        raise UserError(f"recording {missing} is in the metadata but not on the disk: restore it, or make the metadata anew "
+                        f"with create_metadata_files.py")
+    return {"recordings": hash_listing(files, Path(config.data_dir))}
+
+
+def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
+    folder = Path(config.data_dir) / "embeddings" / "embeddings"
+    given = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
+    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": hash_listing(given, folder)}
+
+
+def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
+    lexicons = {f"lexicon {path}": file_digest(Path(path)) for path in config.phonemes.lexicon_paths if Path(path).is_file()}
+    return {**_split_inputs(config), **lexicons}
+
+
+def _language_inputs(config: PretrainConfig) -> dict[str, str]:
+    return {"base model vocab.json": file_digest(Path(config.base_model_path) / "vocab.json"), **_split_inputs(config)}
+
+
+def _pretrain_inputs(config: PretrainConfig) -> dict[str, str]:
+    codec = {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
+    return {**_base_inputs(config), **codec, **_split_inputs(config), **_recordings(config)}

@@ -1,0 +1,375 @@
+"""What a run's curves say: trend, plateau, divergence, spikes, overfitting, what is to blame, and a verdict.
+
+Works on the tables of `run_history.Track`. All statistics are robust ones (medians, ranks), because single batches are
+noisy and a few of them are wild: Sen's slope with its rank-based confidence interval (P. K. Sen, 1968, "Estimates of
+the regression coefficient based on Kendall's tau"), the Mann–Kendall test for the confidence, and the median absolute
+deviation (MAD, × 1.4826 to read as a standard deviation) for the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from run_history import Table, smooth
+
+# What counts as what. Shares are of the loss itself.
+FLAT = 0.01             # a window in which the loss moves by less than this is flat
+NOISY = 0.10            # line-to-line noise above this is high
+DIVERGED = 0.10         # this far above the best smoothed loss (and beyond the noise) is divergence
+OVERFIT = 0.01          # validation this far above its best, while training still falls
+SPIKE = 6.0             # a spike is this many standard deviations of the noise above its neighbours, and
+SPIKE_SHARE = 0.15      # this much above them
+STARVED = 0.20          # share of the time spent waiting for data
+ENOUGH_LINES = 30       # fewer training lines than this say nothing yet
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Change of the loss per 1000 steps with its 95 % interval, over the steps `first` to `last`.
+
+    confidence: that the loss moves in the direction of the slope at all (Mann–Kendall, 0 to 1).
+    direction: falling, rising, flat (it certainly moves less than 1 % in the window) or unclear.
+    """
+
+    slope: float
+    low: float
+    high: float
+    confidence: float
+    first: int
+    last: int
+    direction: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing seen in the curves. severity: good, note, warning or bad; step: where it began, if it began."""
+
+    kind: str
+    severity: str
+    sentence: str
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The verdict in a word and a sentence, the findings behind it, and the checkpoint to use."""
+
+    verdict: str
+    sentence: str
+    findings: list[Finding]
+    train_trend: Trend | None
+    val_trend: Trend | None
+    checkpoint: str | None
+    checkpoint_reason: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dict] = (), nonfinite: list[int] = (),
+            ) -> Analysis:
+    """Judge a run.
+
+    train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step, val_loss, valid,
+    best, last (as `run_status` lists them). nonfinite: steps whose loss was not a number.
+    """
+    train_trend, val_trend = trend(train), trend(val, share=0.5)
+    curves = _Curves(train, val, clip_norm, train_trend, val_trend)
+    findings = [_nonfinite(nonfinite, curves)]
+    if len(train["step"]) >= ENOUGH_LINES:
+        diverging = _divergence(curves)
+        findings += [diverging, None if diverging else _overfitting(curves), None if diverging else _noise(curves),
+                     None if diverging else _plateau(curves), _spikes(curves), _starvation(curves)]
+    findings = sorted((f for f in findings if f), key=lambda f: ("bad", "warning", "note").index(f.severity))
+    harmless = all(f.severity == "note" for f in findings)
+    if not findings or harmless and train_trend and train_trend.direction == "falling":
+        findings.insert(0, _healthy(curves))
+    name, reason = recommend(checkpoints, findings)
+    facts = {"noise": _or_none(curves.noise), "data_wait_share": _or_none(curves.wait), "lines": len(train["step"]),
+             "learning_rate_share_of_peak": _or_none(curves.lr_share)}
+    return Analysis(findings[0].kind, findings[0].sentence, findings, train_trend, val_trend, name, reason, facts)
+
+
+# ── trend ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trend(table: Table, column: str = "loss", *, share: float = 1 / 3, parts: int = 24) -> Trend | None:
+    """Sen's slope over the last `share` of the steps (at least 10 rows), or None with fewer than five values."""
+    known = ~np.isnan(table[column])
+    step, value = table["step"][known], table[column][known]
+    if len(step) < 5:
+        return None
+    begin = min(np.searchsorted(step, step[-1] - share * (step[-1] - step[0])), max(0, len(step) - 10))
+    step, value = step[begin:], value[begin:]
+    cuts = np.array_split(np.arange(len(step)), min(parts, max(5, len(step) // 3)))
+    x = np.array([step[c].mean() for c in cuts if len(c)])
+    y = np.array([np.median(value[c]) for c in cuts if len(c)])
+    slope, low, high, confidence = sen_slope(x / 1000, y)
+    window, level = (step[-1] - step[0]) / 1000, abs(float(np.median(y)))
+    if max(abs(low), abs(high)) * window < FLAT * level:
+        direction = "flat"
+    else:
+        direction = "falling" if high < 0 else "rising" if low > 0 else "unclear"
+    return Trend(slope, low, high, confidence, int(step[0]), int(step[-1]), direction)
+
+
+def sen_slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """Return (slope, its 95 % interval low, high, two-sided Mann–Kendall confidence) of y over increasing x."""
+    n = len(x)
+    i, j = np.triu_indices(n, 1)
+    slopes = np.sort((y[j] - y[i]) / (x[j] - x[i]))
+    spread = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    score = abs(float(np.sign(y[j] - y[i]).sum()))
+    confidence = math.erf(max(0.0, score - 1) / spread / math.sqrt(2))
+    reach = 1.96 * spread
+    low = slopes[max(0, math.floor((len(slopes) - reach) / 2))]
+    high = slopes[min(len(slopes) - 1, math.ceil((len(slopes) + reach) / 2))]
+    return float(np.median(slopes)), float(low), float(high), confidence
+
+
+def rolling_median(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred moving median over `window` (odd) rows, mirrored at the ends."""
+    half = window // 2
+    padded = np.pad(values, half, mode="symmetric") if len(values) else values
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1) if len(values) else values
+
+
+def deviation(residuals: np.ndarray) -> float:
+    """1.4826 × median absolute deviation: a standard deviation that outliers do not move."""
+    return 1.4826 * float(np.median(np.abs(residuals - np.median(residuals)))) if len(residuals) else math.nan
+
+
+# ── the measurements that the findings share ─────────────────────────────────────────────────────────────────────────
+
+
+class _Curves:
+    """A run's curves without gaps, and what is measured on them once."""
+
+    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None, val_trend: Trend | None):
+        known = ~np.isnan(train["loss"])
+        self.train = {name: column[known] for name, column in train.items()}
+        known = ~np.isnan(val["loss"])
+        self.val = {name: column[known] for name, column in val.items()}
+        self.clip_norm, self.train_trend, self.val_trend = clip_norm, train_trend, val_trend
+        self.step, self.loss = self.train["step"], self.train["loss"]
+        self.middle = rolling_median(self.loss, 15)
+        self.recent = slice(-max(10, len(self.loss) // 5), None)
+        exact = self.train["lines"][self.recent] == 1  # means of many lines hide the noise
+        residuals = (self.loss - self.middle)[self.recent][exact]
+        self.level = float(np.median(self.loss[self.recent])) if len(self.loss) else math.nan
+        self.noise = deviation(residuals) / abs(self.level) if self.level else math.nan
+        self.wait = data_wait_share(train)
+        lr = self.train["lr"]
+        peak = np.nanmax(lr) if len(lr) and not np.all(np.isnan(lr)) else math.nan
+        self.lr = lr / peak if peak > 0 else np.full_like(lr, np.nan)  # as a share of its peak
+        self.lr_share = float(self.lr[-1]) if len(lr) else math.nan
+
+    def clipped_share(self) -> float:
+        """Share of the recent lines whose gradient norm is above the limit."""
+        norms = self.train["grad_norm"][self.recent]
+        norms = norms[~np.isnan(norms)]
+        return float((norms > self.clip_norm).mean()) if len(norms) else math.nan
+
+    def noise_ratio(self) -> float:
+        """Relative noise where the learning rate is high over that where it is low; NaN if it never was low."""
+        residuals = (self.loss - self.middle) / np.maximum(np.abs(self.middle), 1e-12)
+        high, low = self.lr > 0.7, (self.lr < 0.35) & (np.arange(len(self.lr)) > np.nanargmax(self.lr)) \
+            if not np.all(np.isnan(self.lr)) else (self.lr > 2, self.lr > 2)
+        if high.sum() < 20 or low.sum() < 20:
+            return math.nan
+        return deviation(residuals[high]) / max(deviation(residuals[low]), 1e-9)
+
+
+def data_wait_share(train: Table, lines: int = 100) -> float:
+    """Share of the time of the newest lines that was spent waiting for data; NaN where it was not logged.
+
+    `data_wait_s` is the seconds waited since the line before.
+    """
+    recent = slice(-lines - 1, None)
+    seconds = np.diff(train["time"][recent])
+    usable = (seconds > 0) & (np.diff(train["session"][recent]) == 0) & (train["lines"][recent][1:] == 1)
+    shares = train["data_wait_s"][recent][1:][usable] / seconds[usable]
+    shares = shares[~np.isnan(shares)]
+    return float(np.clip(np.median(shares), 0, 1)) if len(shares) else math.nan
+
+
+# ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _nonfinite(steps: list[int], curves: _Curves) -> Finding | None:
+    if not steps:
+        return None
+    last = steps[-1]
+    ended_so = not len(curves.step) or last > curves.step[-1]
+    many = f"{len(steps)} logged losses are" if len(steps) > 1 else "one logged loss is"
+    if ended_so:
+        return Finding("divergence", "bad", f"The loss stopped being a number at step {last}. Halve the learning rate "
+                       "and carry on from a checkpoint before that step.", steps[0])
+    return Finding("non-finite", "warning", f"{many} not a number (the last at step {last}), but the run recovered. If it "
+                   "happens again, halve the learning rate or look for damaged recordings.", steps[0])
+
+
+def _divergence(c: _Curves) -> Finding | None:
+    window = max(15, len(c.loss) // 25 | 1)
+    smoothed = rolling_median(c.loss, window)
+    best_at = int(np.argmin(smoothed))
+    best, now = smoothed[best_at], float(np.median(c.loss[-window // 2:]))
+    rise = now - best
+    if rise <= max(DIVERGED * abs(best), 2.5 * deviation(c.loss - c.middle)):
+        return None
+    near = np.flatnonzero(smoothed <= best + 0.25 * rise)
+    onset = int(c.step[near[-1]])
+    lr = f" while the learning rate was at {c.lr[near[-1]]:.0%} of its peak" if c.lr[near[-1]] > 0.3 else ""
+    still = "is still rising" if c.train_trend and c.train_trend.direction == "rising" else "did not come back down"
+    blame = ("The learning rate is the likely cause: halve it, or lengthen the warm-up, and carry on from an earlier "
+             "checkpoint.") if lr else ("The learning rate was already low, so look at the data that came in then, and "
+                                        "at the gradient norm.")
+    return Finding("divergence", "bad", f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step "
+                   f"{onset}{lr}, and {still}. {blame}", onset)
+
+
+def _overfitting(c: _Curves) -> Finding | None:
+    loss, step = c.val["loss"], c.val["step"]
+    if len(loss) < 6:
+        return None
+    smoothed = smooth(loss, c.val["lines"], 3)
+    best_at = int(np.argmin(smoothed))
+    after = slice(best_at, None)
+    if len(loss) - best_at < 4:
+        return None
+    _, low, _, confidence = sen_slope(step[after], loss[after])
+    rise = float(np.median(loss[-3:])) - smoothed[best_at]
+    noise = deviation(loss - rolling_median(loss, 5))
+    if low <= 0 or confidence < 0.9 or rise <= max(OVERFIT * abs(smoothed[best_at]), 2 * noise):
+        return None
+    since = c.step >= step[best_at]
+    before = c.loss[~since][-15:]
+    if not since.any() or not len(before) or np.median(c.loss[since][-15:]) > np.median(before) * (1 + FLAT):
+        return None
+    return Finding("overfitting", "warning", f"Overfitting: since step {int(step[best_at])} the validation loss has risen "
+                   f"from {smoothed[best_at]:.3g} to {np.median(loss[-3:]):.3g} while the training loss went on "
+                   "falling or held. Stop here and use the best checkpoint; more recordings would help more than more "
+                   "steps.", int(step[best_at]))
+
+
+def _noise(c: _Curves) -> Finding | None:
+    if not c.noise > NOISY:
+        return None
+    clipped, ratio = c.clipped_share(), c.noise_ratio()
+    size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
+    t = c.train_trend
+    falling = t is not None and t.direction == "falling" and -t.slope * (t.last - t.first) / 1000 > FLAT * c.level
+    if ratio > 1.7:
+        return Finding("learning-rate", "warning", f"{size}, and {ratio:.1f} times as much where the learning rate is high "
+                       "as where it is low: the learning rate is to blame. Halve it.")
+    if not falling and clipped > 0.5 and not c.lr_share < 0.5:
+        return Finding("learning-rate", "warning", f"{size} without falling, {clipped:.0%} of the gradients are above the "
+                       f"limit of {c.clip_norm:g}, and the learning rate is at {c.lr_share:.0%} of its peak: it is too "
+                       "high. Halve it.")
+    return Finding("noise", "note", f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or "
+                   "recordings uneven. A larger batch_size (or training.accumulation) would tell.")
+
+
+def _plateau(c: _Curves) -> Finding | None:
+    t = c.train_trend
+    if t is None:
+        return None
+    window = (t.last - t.first) / 1000
+    if -t.low * window > 3 * FLAT * abs(c.level) or abs(t.slope) * window > FLAT * abs(c.level):
+        return None  # too noisy to say, or moving
+    if c.val_trend and c.val_trend.direction == "falling":
+        return None
+    where = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
+    if c.lr_share < 0.15:
+        return Finding("plateau", "note", f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is "
+                       "the end of the schedule and no fault.", t.first)
+    if math.isnan(c.lr_share):
+        return Finding("plateau", "warning", f"{where}.", t.first)
+    return Finding("plateau", "warning", f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the "
+                   "schedule is not the cause: either the model has learned what these recordings teach, or the learning "
+                   "rate is too high to settle or too low to move.", t.first)
+
+
+def _spikes(c: _Curves) -> Finding | None:
+    where = spikes(c.train)
+    if not len(where):
+        return None
+    steps = c.train["high_step"][where].astype(int)
+    norms = c.train["grad_norm"]
+    usual = np.nanmedian(norms) if not np.all(np.isnan(norms)) else math.nan
+    with_gradient = float(np.mean(norms[where] > 3 * usual)) if usual > 0 else math.nan
+    rate = 1000 * len(where) / max(1.0, c.step[-1] - c.step[0])
+    text = f"{len(where)} spike{'s' * (len(where) > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step {steps[-1]})"
+    high_lr = float(np.nanmean(c.lr[where])) if not np.all(np.isnan(c.lr[where])) else math.nan
+    if with_gradient > 0.5 and high_lr > 0.8 and len(where) >= 3:
+        blame = "the gradient norm jumps with them, near the peak of the learning rate: a lower one would calm them"
+    elif high_lr < 0.5:
+        blame = "they come while the learning rate is low, so look for damaged or mislabelled recordings"
+    else:
+        blame = "the loss recovers from each; if they grow more frequent, lower the learning rate or look for bad recordings"
+    return Finding("spikes", "warning" if len(where) >= 3 else "note", f"{text}: {blame}.", int(steps[-1]))
+
+
+def spikes(train: Table) -> np.ndarray:
+    """Rows of single wild losses: far above their neighbours' median, in units of the noise and of the loss."""
+    high = train["high"]
+    if len(high) < ENOUGH_LINES:
+        return np.empty(0, int)
+    middle = rolling_median(high, 15)
+    above = high - middle
+    wild = (above > SPIKE * deviation(above)) & (above > SPIKE_SHARE * np.abs(middle))
+    wild[:15] = False  # the first steep descent is none
+    return np.flatnonzero(wild)
+
+
+def _starvation(c: _Curves) -> Finding | None:
+    if not c.wait > STARVED:
+        return None
+    return Finding("data-starvation", "warning", f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but "
+                   "the run could be that much faster. Check that the feature cache is on a local disk and that the "
+                   "machine's cores are free.")
+
+
+def _healthy(c: _Curves) -> Finding:
+    t = c.train_trend
+    if len(c.step) < ENOUGH_LINES or t is None:
+        return Finding("too-early", "note", f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed.")
+    if t.direction != "falling":
+        return Finding("unclear", "note", f"No fault seen, but the noise hides whether the loss still falls ({describe(t)}).")
+    follows = ""
+    if c.val_trend:
+        follows = {"falling": ", and the validation loss follows", "rising": ", though the validation loss has begun to rise",
+                   }.get(c.val_trend.direction, ", and the validation loss holds")
+    return Finding("healthy", "good", f"Healthy: the training loss falls ({describe(t)}){follows}.")
+
+
+def describe(t: Trend) -> str:
+    """A trend in words and figures."""
+    return (f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to {t.last}, "
+            f"confidence {min(t.confidence, 0.999):.1%}")
+
+
+# ── the checkpoint to use ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def recommend(checkpoints: list[dict], findings: list[Finding]) -> tuple[str | None, str]:
+    """The name of the checkpoint to use, and why: the best one, unless the run fell apart before it was written."""
+    broken = min((f.step for f in findings if f.severity == "bad" and f.step is not None), default=None)
+    valid = [c for c in checkpoints if c["valid"] and c.get("of_this_run", True)]
+    if not valid:
+        return None, "there is no valid checkpoint yet"
+    sound = [c for c in valid if broken is None or c["step"] <= broken]
+    if not sound:
+        return None, f"every checkpoint was written after the loss fell apart at step {broken}: start again with a lower learning rate"
+    scored = [c for c in sound if c["val_loss"] is not None]
+    where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""
+    if scored:
+        best = min(scored, key=lambda c: (c["val_loss"], c["step"]))
+        return best["name"], f"it has the lowest validation loss ({best['val_loss']:.4g}){where}"
+    return max(sound, key=lambda c: c["step"])["name"], f"it is the newest{where}; none was validated"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,680 @@
+"""From recordings and transcripts to split tables: layouts, reasons to drop, splits, ids, the CLI."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import create_metadata_files
+from console import UserError
+from corpus_formats import MAX_LINE_BYTES, find_corpus
+from create_metadata_files import MetadataOptions, create_metadata, main, split_of
+from metadata_table import SPLITS, has_metadata, read_drop_report, read_split, split_csv
+
+ROOT = Path(create_metadata_files.__file__).parent
+WHO = ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი")
+WHERE = ("ეზოში", "ტყეში", "სახლში", "ბაღში")
+WHAT = ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს")
+SENTENCES = [" ".join(parts) + "." for parts in itertools.product(WHO, WHERE, WHAT)]  # 80, all different
+
+ALL = MetadataOptions(max_drop_fraction=1.0, val_fraction=0.4, test_fraction=0.1)  # of 12, 2 or more
+
+
+def speak(path: Path, number: int, *, rate: int = 8_000, channels: int = 1) -> Path:
+    """0.6 s unlike those of any other `number`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = 0.4 * np.sin(2 * np.pi * (100 + 10 * number) * np.arange(round(0.6 * rate)) / rate)
+    soundfile.write(path, np.stack([wave] * channels, axis=1), rate)
+    return path
+
+
+def coqui(folder: Path, count: int = 20) -> Path:
+    """A small corpus in coqui's format."""
+    for i in range(count):
+        speak(folder / f"wavs/c{i:02d}.wav", i)
+    rows = [f"wavs/c{i:02d}.wav|{SENTENCES[i]}|{'გია' if i % 2 else 'nino'}\n" for i in range(count)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.csv").write_text("audio_file|text|speaker_name\n" + "".join(rows), encoding="utf-8")
+    return folder
+
+
+def add_row(folder: Path, row: str | bytes) -> None:
+    with open(folder / "metadata.csv", "ab") as table:
+        table.write((row.encode() if isinstance(row, str) else row) + b"\n")
+
+
+def clips_of(data_dir: Path) -> dict:
+    clips = [clip for split in SPLITS for clip in read_split(data_dir, split)]
+    by_id = {clip.file_id: clip for clip in clips}
+    assert len(by_id) == len(clips)
+    assert all(clip.audio_path.is_file() for clip in clips)
+    return by_id
+
+
+def snapshot(folder: Path) -> dict:
+    return {path: (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+            for path in sorted(folder.rglob("*"))}
+
+
+# ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_common_voice(tmp_path):
+    source = tmp_path / "cv-corpus" / "ka"
+    lines = ["client_id\tpath\tsentence\tup_votes"]
+    for i in range(12):
+        speak(source / f"clips/common_voice_ka_{i}.mp3", i, rate=48_000)
+        lines.append(f"{'ab'[i % 2] * 128}\tcommon_voice_ka_{i}.mp3\t\"{SENTENCES[i]}\"\t2")
+    (source / "validated.tsv").write_text("\n".join(lines), encoding="utf-8")
+    (source / "train.tsv").write_text("\n".join(lines[:3]), encoding="utf-8")  # a part of validated.tsv
+    (source / "other.tsv").write_text("\n".join(lines), encoding="utf-8")
+    report = create_metadata(tmp_path / "cv-corpus", tmp_path / "data", options=ALL)  # ka is a level down
+    assert [corpus.format for corpus in report.corpora] == ["common_voice"]
+    assert (report.kept, report.rows, report.dropped, report.speakers) == (12, 12, {}, 2)
+    clip = clips_of(tmp_path / "data")["common_voice_ka_3"]
+    assert clip.text == SENTENCES[3] and clip.duration == pytest.approx(0.6, abs=0.05)
+    assert clip.audio_path == source / "clips/common_voice_ka_3.mp3"
+    # sha256 of 128 times "b", by `printf 'b%.0s' {1..128} | sha256sum`
+    assert clip.speaker_id == "cv_" + "70ae1c53"
+
+
+def test_common_voice_without_validated_joins_its_parts(tmp_path):
+    source = tmp_path / "ka"
+    for part, numbers in (("train", range(0, 6)), ("dev", range(6, 9)), ("test", range(9, 12))):
+        for i in numbers:
+            speak(source / f"clips/clip_{i}.mp3", i, rate=16_000)
+        rows = [f"abc\tclip_{i}.mp3\t{SENTENCES[i]}\n" for i in numbers]
+        (source / f"{part}.tsv").write_text("client_id\tpath\tsentence\n" + "".join(rows), encoding="utf-8")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.kept, report.speakers, report.corpora[0].format) == (12, 1, "common_voice")
+
+
+def fleurs(folder: Path) -> Path:
+    for part, numbers in (("train", range(0, 8)), ("dev", range(8, 10)), ("test", range(10, 12))):
+        rows = []
+        for i in numbers:
+            speak(folder / f"audio/{part}/{1000 + i}.wav", i, rate=16_000)
+            gender = "FEMALE" if i % 2 else "MALE"
+            rows.append(f"{i}\t{1000 + i}.wav\t{SENTENCES[i]}\t{SENTENCES[i][:-1]}\tა ბ | გ |\t9600\t{gender}\n")
+        (folder / f"{part}.tsv").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def test_fleurs(tmp_path):
+    source = fleurs(tmp_path / "fleurs/data/ka_ge")
+    report = create_metadata(tmp_path / "fleurs", tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.corpora[0].folder, report.kept) == ("fleurs", source, 12)
+    clips = {clip.audio_path.name: clip for clip in clips_of(tmp_path / "data").values()}
+    assert clips["1009.wav"].audio_path == source / "audio/dev/1009.wav"
+    assert (clips["1009.wav"].text, clips["1009.wav"].speaker_id) == (SENTENCES[9], "fleurs_female")
+
+
+def test_fleurs_still_packed(tmp_path):
+    source = fleurs(tmp_path / "ka_ge")
+    (source / "audio/dev").rename(tmp_path / "gone")
+    (source / "audio/dev.tar.gz").touch()
+    with pytest.raises(UserError, match=r"dev\.tar\.gz is still packed: unpack it with `tar -xzf"):
+        create_metadata(source, tmp_path / "data", options=ALL)
+
+
+def test_ljspeech(tmp_path):
+    source = tmp_path / "Nino-1.0"
+    rows = []
+    for i in range(12):
+        speak(source / f"wavs/LJ{i:03d}.flac", i, rate=22_050)
+        rows.append(f"LJ{i:03d}|სულ {i} კაცი|{SENTENCES[i]}" if i else f"LJ{i:03d}|{SENTENCES[0]}")
+    (source / "metadata.csv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept) == ("ljspeech", 12)
+    clips = clips_of(tmp_path / "data")
+    assert [clips[f"LJ{i:03d}"].text for i in range(12)] == SENTENCES[:12]
+    assert {clip.speaker_id for clip in clips.values()} == {"Nino-1.0"}
+
+
+def test_coqui(tmp_path):
+    source = coqui(tmp_path / "studio")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.speakers, report.dropped) == ("coqui", 20, 2, {})
+    clips = clips_of(tmp_path / "data")
+    assert clips["c03"].text == SENTENCES[3] and clips["c03"].speaker_id == "გია"
+    assert clips["c03"].duration == 0.6 and clips["c03"].embedding_path is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_coqui_with_other_delimiters_and_quotes(tmp_path, delimiter):
+    source = tmp_path / "studio"
+    for part, numbers in (("train", range(10)), ("eval", range(10, 14))):
+        source.mkdir(exist_ok=True)
+        with open(source / f"{part}.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerow(["text", "audio_file"])
+            writer.writerows([SENTENCES[i].replace(" ", ", ") if delimiter != "\t" else SENTENCES[i], f"{i}"]
+                             for i in numbers if speak(source / f"{i}.wav", i))
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.dropped) == ("coqui", 14, {})
+    assert {clip.speaker_id for clip in clips_of(tmp_path / "data").values()} == {"studio"}
+
+
+def test_plain_folder_with_every_kind_of_audio(tmp_path):
+    source = tmp_path / "takes"
+    kinds = itertools.cycle([("wav", 44_100, 2), ("flac", 48_000, 1), ("mp3", 22_050, 2), ("ogg", 16_000, 1)])
+    for i, (suffix, rate, channels) in zip(range(16), kinds):
+        speaker = ("ნინო", "გია კ")[i % 2]
+        path = speak(source / speaker / f"take {i}.{suffix}", i, rate=rate, channels=channels)
+        path.with_suffix(".txt").write_text(f"{SENTENCES[i]}\n", encoding="utf-8-sig")
+    (source / "ნინო" / "._take 0.wav").write_bytes(b"what macOS leaves")
+    (source / "notes").mkdir()
+    (source / "notes" / "todo.txt").write_text("ეს ჩანაწერი არ არის")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.dropped) == ("folder", 16, {})
+    clips = clips_of(tmp_path / "data").values()
+    assert {clip.text for clip in clips} == set(SENTENCES[:16])
+    speakers = {clip.audio_path.parent.name: clip.speaker_id for clip in clips}
+    assert speakers["ნინო"] == "ნინო" and speakers["გია კ"].startswith("გია_კ-")
+
+
+def test_plain_folder_reports_what_has_no_partner(tmp_path):
+    source = tmp_path / "takes"
+    for i in range(12):
+        speak(source / f"{i}.wav", i).with_suffix(".txt").write_text(SENTENCES[i], encoding="utf-8")
+    (source / "3.txt").unlink()
+    (source / "4.wav").unlink()
+    (source / "5.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "secret.txt").write_text("საიდუმლო სიტყვა", encoding="utf-8")
+    (source / "6.txt").unlink()
+    (source / "6.txt").symlink_to(tmp_path / "secret.txt")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert report.dropped == {"bad_row": 2, "empty_text": 1, "missing_audio": 1} and report.kept == 8
+    assert "საიდუმლო" not in report.drop_report.read_text(encoding="utf-8")
+
+
+def test_several_sources_are_joined(tmp_path):
+    for name in ("one", "two"):
+        coqui(tmp_path / name)
+    for i in range(20):  # same names and sentences, other recordings
+        speak(tmp_path / f"two/wavs/c{i:02d}.wav", 100 + i)
+    report = create_metadata([tmp_path / "one", tmp_path / "two"], tmp_path / "data", options=ALL)
+    assert (report.kept, len(report.corpora), report.speakers) == (40, 2, 2)  # one name is one person
+    assert len(clips_of(tmp_path / "data")) == 40
+
+
+def test_the_same_source_twice_gives_each_clip_once(tmp_path):
+    source = coqui(tmp_path / "one")
+    report = create_metadata([source, source], tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (20, {"duplicate_id": 20})
+    assert len(clips_of(tmp_path / "data")) == 20
+
+
+# ── auto ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_found_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "notes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="validated.tsv .*audio_file.text.speaker_name.* a .txt"):
+        find_corpus(tmp_path / "src")
+    with pytest.raises(UserError, match="looked for ljspeech: metadata.csv"):
+        find_corpus(tmp_path / "src", "ljspeech")
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        find_corpus(tmp_path / "nowhere")
+
+
+def test_two_corpora_are_ambiguous_until_one_is_named(tmp_path):
+    both = coqui(tmp_path / "both")
+    (both / "validated.tsv").write_text("client_id\tpath\tsentence\n", encoding="utf-8")
+    with pytest.raises(UserError, match="more than one corpus .common_voice in .*coqui in .*--format"):
+        find_corpus(both)
+    assert find_corpus(both, "coqui").format == "coqui"
+    coqui(tmp_path / "parent/a")
+    coqui(tmp_path / "parent/b")
+    with pytest.raises(UserError, match="--source"):
+        find_corpus(tmp_path / "parent")
+
+
+def test_loose_takes_beside_a_corpus_are_not_forgotten_silently(tmp_path):
+    coqui(tmp_path / "all/corpus")
+    speak(tmp_path / "all/takes/1.wav", 1).with_suffix(".txt").write_text("ა")
+    with pytest.raises(UserError, match="coqui in .*folder in"):
+        find_corpus(tmp_path / "all")
+    assert find_corpus(tmp_path / "all", "coqui").folder == tmp_path / "all/corpus"
+
+
+def test_a_table_that_is_a_link_out_of_the_source_is_not_read(tmp_path):
+    outside = coqui(tmp_path / "outside")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "metadata.csv").symlink_to(outside / "metadata.csv")
+    with pytest.raises(UserError, match="no recordings"):
+        find_corpus(tmp_path / "src")
+
+
+# ── reasons to drop a row ────────────────────────────────────────────────────────────────────────────────
+
+
+def one_drop(tmp_path: Path, options: MetadataOptions = ALL) -> tuple[str, ...]:
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=options)
+    (row,) = read_drop_report(tmp_path / "data")
+    assert report.dropped == {row[2]: 1} and report.kept == 20 and report.rows == 21
+    assert row[1] == "dropped" and (not row[0] or row[0] not in clips_of(tmp_path / "data"))
+    return row
+
+
+def write_wave(path: Path, wave, rate: int = 8_000, **how) -> None:
+    soundfile.write(path, wave, rate, **how)
+
+
+NOISE = np.random.default_rng(1).uniform(-0.3, 0.3, 8_000)
+BROKEN = {
+    "unreadable_audio": lambda path: path.write_bytes(b"RIFF????WAVEnothing of the kind"),
+    "empty_audio": lambda path: path.touch(),
+    "empty_audio: silence": lambda path: write_wave(path, np.zeros(8_000)),
+    "empty_audio: no samples": lambda path: write_wave(path, np.zeros(0)),
+    "non_finite_audio": lambda path: write_wave(path, np.append(NOISE, np.nan), subtype="FLOAT"),
+    "clipped_audio": lambda path: write_wave(path, np.clip(NOISE * 5, -1, 1)),
+    "too_short": lambda path: write_wave(path, NOISE[:3_999]),
+    "too_long": lambda path: write_wave(path, np.tile(NOISE, 12)),
+    "too_long: 192 kHz, 8 channels": lambda path: write_wave(path, np.tile(NOISE[:, None], (288, 8)), 192_000),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_audio_that_cannot_be_used(tmp_path, case):
+    source = coqui(tmp_path / "src")
+    BROKEN[case](source / "wavs/bad.wav")
+    add_row(source, f"wavs/bad.wav|{SENTENCES[30]}|nino")
+    row = one_drop(tmp_path)
+    assert row[:3] == ("bad", "dropped", case.partition(":")[0])
+    assert row[3].startswith("metadata.csv, line 22: ")
+    assert row[4:] == ("wavs/bad.wav", SENTENCES[30])
+
+
+def test_limits_are_inclusive_and_can_be_moved(tmp_path):
+    source = coqui(tmp_path / "src")
+    write_wave(source / "wavs/half.wav", NOISE[:4_000])
+    write_wave(source / "wavs/loud.wav", np.clip(NOISE * 5, -1, 1))
+    add_row(source, f"wavs/half.wav|{SENTENCES[30]}|nino")
+    assert create_metadata(source, tmp_path / "data", options=ALL).dropped == {}
+    add_row(source, f"wavs/loud.wav|{SENTENCES[31]}|nino")
+    options = MetadataOptions(max_clipped_fraction=0.9, min_seconds=0.51, val_fraction=0.3)
+    assert create_metadata(source, tmp_path / "data", options=options).dropped == {"too_short": 1}
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("", "empty_text"), ("  ", "empty_text"), ("... ?!", "empty_text"), ("😀", "empty_text"),
+    ("Good morning", "non_georgian_text"), ("Доброе утро, ნინო", "non_georgian_text"),
+    ("=HYPERLINK(1)", "non_georgian_text"), ("ა" * 2_001, "bad_row"),
+])
+def test_text_that_cannot_be_used(tmp_path, text, reason):
+    source = coqui(tmp_path / "src")
+    speak(source / "wavs/bad.wav", 70)
+    add_row(source, f"wavs/bad.wav|{text}|nino")
+    row = one_drop(tmp_path)
+    assert row[2] == reason and not row[5].startswith(("=", "+", "-", "@"))
+
+
+def test_numbers_alone_are_text(tmp_path):
+    source = coqui(tmp_path / "src")
+    speak(source / "wavs/year.wav", 70)
+    add_row(source, "wavs/year.wav|99|nino")
+    create_metadata(source, tmp_path / "data", options=ALL)
+    assert clips_of(tmp_path / "data")["year"].text == "ოთხმოცდაცხრამეტი"
+
+
+@pytest.mark.parametrize("name", ["../outside.wav", "/{tmp}/outside.wav", "wavs/link.wav", "/etc/passwd",
+                                  "linked/outside.wav", "wavs/../../outside.wav", "linked/../outside.wav"])
+def test_recordings_outside_the_source_are_not_touched(tmp_path, name):
+    source = coqui(tmp_path / "src")
+    speak(tmp_path / "outside.wav", 70)
+    (source / "wavs/link.wav").symlink_to(tmp_path / "outside.wav")
+    (source / "linked").symlink_to(tmp_path)
+    add_row(source, f"{name.format(tmp=tmp_path)}|{SENTENCES[30]}|nino")
+    assert one_drop(tmp_path)[2] == "outside_source"
+
+
+def test_absolute_paths_and_links_inside_the_source_are_fine(tmp_path):
+    source = coqui(tmp_path / "src")
+    speak(source / "takes/a.wav", 70)
+    speak(source / "takes/b.wav", 71)
+    (source / "wavs/link.wav").symlink_to(source / "takes/a.wav")
+    add_row(source, f"wavs/link.wav|{SENTENCES[30]}|nino")
+    add_row(source, f"{source}/takes/b.wav|{SENTENCES[31]}|nino")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (22, {})
+
+
+@pytest.mark.parametrize("row, reason", [
+    ("wavs/none.wav|ა ბ|nino", "missing_audio"),
+    ("wavs|ა ბ|nino", "missing_audio"),  # becomes wavs.wav
+    ("wavs/c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
+    ("wavs/./c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
+    ("wavs/copy.wav|სხვა სიტყვები|nino", "duplicate_audio"),
+    ("wavs/copy.flac|სხვა სიტყვები|nino", "duplicate_audio"),
+    ("wavs/x.wav|ა", "bad_row"),
+    ("wavs/x.wav|ა|ბ|გ", "bad_row"),
+    ("wavs/x\x01.wav|ა|ბ", "bad_row"),
+    ("wavs/x.wav|ა\0|ბ", "bad_row"),
+    (b"wavs/x.wav|\xff|b", "bad_row"),
+    ("wavs/" + "x" * 5_000 + ".wav|ა ბ|nino", "missing_audio"),
+    ("wavs/x.wav|" + "ა" * 10_000_000 + "|nino", "bad_row"),
+    ("wavs/x.wav|" + "a" * (MAX_LINE_BYTES - 100) + "|nino", "bad_row"),
+])
+def test_rows_that_cannot_be_used(tmp_path, row, reason):
+    source = coqui(tmp_path / "src")
+    samples, rate = soundfile.read(source / "wavs/c05.wav", dtype="int16")
+    for copy in ("copy.wav", "copy.flac"):
+        soundfile.write(source / "wavs" / copy, samples, rate)
+    add_row(source, row)
+    dropped = one_drop(tmp_path)
+    assert dropped[2] == reason and "line 22" in dropped[3]
+
+
+def test_lines_after_an_endless_one_are_read_again(tmp_path):
+    source = coqui(tmp_path / "src", count=18)
+    add_row(source, "x|" + "ა" * 3_000_000)
+    for i in (18, 19):
+        speak(source / f"wavs/c{i}.wav", i)
+        add_row(source, f"wavs/c{i}.wav|{SENTENCES[i]}|nino")
+    assert one_drop(tmp_path)[3].startswith("metadata.csv, line 20: the line is longer")
+
+
+def test_ten_hours_in_a_header(tmp_path):
+    source = coqui(tmp_path / "src")
+    speak(source / "wavs/bomb.wav", 70)
+    data = bytearray((source / "wavs/bomb.wav").read_bytes())
+    data[40:44] = (10 * 3600 * 8_000 * 2).to_bytes(4, "little")  # the size of the data chunk
+    (source / "wavs/bomb.wav").write_bytes(data)
+    add_row(source, f"wavs/bomb.wav|{SENTENCES[30]}|nino")
+    assert one_drop(tmp_path)[2] == "unreadable_audio"
+
+
+# ── when to stop ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_too_many_drops_write_the_report_and_leave_the_tables(tmp_path):
+    source = coqui(tmp_path / "src")
+    options = MetadataOptions(max_drop_fraction=0.1, val_fraction=0.2, test_fraction=0.1)
+    create_metadata(source, tmp_path / "data", options=options)
+    before = {split: split_csv(tmp_path / "data", split).read_bytes() for split in SPLITS}
+    for i in range(3):
+        (source / f"wavs/c{i:02d}.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"3 of 20 rows cannot be used \(empty_audio 3\).*drop_report.csv"):
+        create_metadata(source, tmp_path / "data", options=options)
+    assert [row[2] for row in read_drop_report(tmp_path / "data")] == ["empty_audio"] * 3
+    assert before == {split: split_csv(tmp_path / "data", split).read_bytes() for split in SPLITS}
+    with pytest.raises(UserError, match="3 of 20"):
+        create_metadata(source, tmp_path / "fresh", options=options)
+    assert not has_metadata(tmp_path / "fresh")
+    (source / "wavs/c00.wav").unlink()
+    speak(source / "wavs/c00.wav", 0)
+    assert create_metadata(source, tmp_path / "fresh", options=options).kept == 18  # a tenth exactly may go
+
+
+def test_a_table_without_rows(tmp_path):
+    with pytest.raises(UserError, match="has no rows"):
+        create_metadata(coqui(tmp_path / "src", count=0), tmp_path / "data")
+
+
+def test_everything_dropped_is_an_error_at_any_limit(tmp_path):
+    source = coqui(tmp_path / "src")
+    for path in source.glob("wavs/*"):
+        path.unlink()
+    with pytest.raises(UserError, match="20 of 20 rows cannot be used .missing_audio 20"):
+        create_metadata(source, tmp_path / "data", options=ALL)
+
+
+def test_too_few_for_validation_says_which_share_is_enough(tmp_path):
+    source = coqui(tmp_path / "src")
+    with pytest.raises(UserError, match="needs 2: run again with --val_fraction") as caught:
+        create_metadata(source, tmp_path / "data", options=MetadataOptions(val_fraction=0))
+    assert not has_metadata(tmp_path / "data")
+    share = float(str(caught.value).split()[-1])
+    report = create_metadata(source, tmp_path / "data", options=MetadataOptions(val_fraction=share))
+    assert report.splits["val"][0] >= 2
+    with pytest.raises(UserError, match="needs 2"):
+        create_metadata(source, tmp_path / "data", options=MetadataOptions(val_fraction=share - 0.02))
+    tiny = coqui(tmp_path / "tiny", count=3)
+    with pytest.raises(UserError, match="add recordings"):
+        create_metadata(tiny, tmp_path / "tiny_data", options=MetadataOptions(val_fraction=0))
+
+
+def test_nothing_left_to_train_on(tmp_path):
+    source = coqui(tmp_path / "src", count=0)
+    for i in range(9):
+        speak(source / f"wavs/{i}.wav", i)
+        add_row(source, f"wavs/{i}.wav|{SENTENCES[0]}|nino")  # one sentence: one split
+    assert split_of(SENTENCES[0], ALL) == "train"
+    options = MetadataOptions(val_fraction=0.9, test_fraction=0.05)
+    assert split_of(SENTENCES[0], options) == "val"
+    with pytest.raises(UserError, match="training: lower --val_fraction"):
+        create_metadata(source, tmp_path / "data", options=options)
+
+
+@pytest.mark.parametrize("wrong, word", [
+    ({"min_seconds": -1}, "min_seconds"), ({"max_seconds": float("nan")}, "max_seconds"),
+    ({"max_seconds": 1e9}, "between 0 and 600"), ({"val_fraction": 0.6, "test_fraction": 0.6}, "below 1"),
+    ({"min_seconds": 5, "max_seconds": 4}, "no less"), ({"max_drop_fraction": 1.5}, "between 0 and 1"),
+    ({"archaic": "sing"}, "respell or keep"),
+])
+def test_impossible_options(wrong, word):
+    with pytest.raises(UserError, match=word):
+        MetadataOptions(**wrong)
+
+
+def test_the_output_may_not_lie_in_the_source(tmp_path):
+    source = coqui(tmp_path / "src")
+    before = snapshot(source)
+    (tmp_path / "link").symlink_to(source)
+    for output in (source, source / "data", tmp_path / "link" / "data"):
+        with pytest.raises(UserError, match="which is only read"):
+            create_metadata(source, output, options=ALL)
+    with pytest.raises(UserError, match="is a file"):
+        create_metadata(source, speak(tmp_path / "file.wav", 1), options=ALL)
+    assert snapshot(source) == before
+
+
+# ── splits and ids ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_splits_follow_the_sentence(tmp_path):
+    many = [" ".join(words) for words in itertools.product(WHO + WHERE, WHERE + WHAT, WHO + WHAT + WHERE)]
+    options = MetadataOptions(val_fraction=0.3, test_fraction=0.2)
+    counted = [split_of(sentence, options) for sentence in many]
+    assert counted.count("val") / len(many) == pytest.approx(0.3, abs=0.05)
+    assert counted.count("test") / len(many) == pytest.approx(0.2, abs=0.05)
+    for sentence in SENTENCES:
+        assert split_of(sentence) == split_of(sentence.replace(" ", ", ").rstrip(".") + "!")  # words decide
+        if split_of(sentence, MetadataOptions(test_fraction=0.1)) == "test":
+            assert split_of(sentence, MetadataOptions(test_fraction=0.1, val_fraction=0.4)) == "test"
+        if split_of(sentence, MetadataOptions(val_fraction=0.1)) == "val":
+            assert split_of(sentence, MetadataOptions(val_fraction=0.2)) == "val"
+
+
+def test_adding_rows_moves_and_renames_nothing(tmp_path):
+    source = coqui(tmp_path / "src", count=20)
+    create_metadata(source, tmp_path / "data", options=ALL)
+    before = {split: set(read_split(tmp_path / "data", split)) for split in SPLITS}
+    rows = (source / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    for i in range(40):
+        speak(source / f"wavs/a{i}.wav", 100 + i)
+    added = [f"wavs/a{i}.wav|{SENTENCES[i % 50]}|ახალი" for i in range(40)]
+    (source / "metadata.csv").write_text("\n".join([rows[0], *added, *rows[1:]]), encoding="utf-8")
+    create_metadata(source, tmp_path / "data", options=ALL)
+    after = {split: set(read_split(tmp_path / "data", split)) for split in SPLITS}
+    assert all(before[split] <= after[split] for split in SPLITS) and sum(map(len, after.values())) == 60
+    texts = [{clip.text for clip in clips} for clips in after.values()]
+    assert not texts[0] & texts[1] and not texts[0] & texts[2] and not texts[1] & texts[2]
+
+
+def test_ids_are_unique_safe_and_stable(tmp_path):
+    source = tmp_path / "src"
+    names = ["plain", "two words", "ქართული", "a/b", "a_b", "x" * 90, "=sum", "-dash", "dot.ted", "ქართული (1)",
+             "a", "B"]
+    for i, name in enumerate(names):
+        path = speak(source / f"{name}.wav", i)
+        path.parent.joinpath(path.name[:-4] + ".txt").write_text(SENTENCES[i], encoding="utf-8")
+    speak(source / "plain.flac", 50)
+    assert create_metadata(source, tmp_path / "data", options=ALL).dropped == {"bad_row": 1}
+    ((*_, detail, audio, _),) = read_drop_report(tmp_path / "data")
+    assert (detail, audio) == ("plain.flac: plain.wav has the same name and is used in its place", "plain.flac")
+    clips = clips_of(tmp_path / "data").values()
+    ids = {os.path.relpath(clip.audio_path, source): clip.file_id for clip in clips}
+    assert ids["a_b.wav"] == "a_b" and ids["ქართული.wav"] == "ქართული" and ids["dot.ted.wav"] == "dot.ted"
+    assert ids["a/b.wav"].startswith("a_b-") and ids["=sum.wav"].startswith("sum-")
+    assert len(ids["x" * 90 + ".wav"]) == 80 and ids["plain.wav"] == "plain"
+
+
+def test_source_is_untouched_and_order_does_not_depend_on_threads(tmp_path, monkeypatch):
+    source = coqui(tmp_path / "src", count=40)
+    for i in range(0, 40, 7):
+        (source / f"wavs/c{i:02d}.wav").write_bytes((source / "wavs/c01.wav").read_bytes())
+    before = snapshot(source)
+    tables = []
+    for threads in (1, 16):
+        monkeypatch.setattr(os, "cpu_count", lambda: threads)
+        create_metadata(source, tmp_path / f"data{threads}", options=ALL)
+        tables.append([path.read_bytes() for path in sorted((tmp_path / f"data{threads}").rglob("*.csv"))])
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+    assert snapshot(source) == before
+    dropped = [row[0] for row in read_drop_report(tmp_path / "data1")]
+    assert dropped == [f"c{i:02d}" for i in (1, *range(7, 40, 7))]  # c00 is the first that sounds so
+
+
+def test_embeddings_are_found_by_id_and_by_unique_stem(tmp_path):
+    source = tmp_path / "src"
+    for i in range(12):
+        path = speak(source / ("ნინო" if i % 2 else "გია") / f"{i // 2 if i < 4 else i}.wav", i)
+        path.with_suffix(".txt").write_text(SENTENCES[i], encoding="utf-8")
+    folder = tmp_path / "data/embeddings/embeddings"
+    folder.mkdir(parents=True)
+    for name in ("0.npy", "5.pt", "5.npz", "6.json", "7.wav", "unused.npy"):
+        (folder / name).touch()
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    clips = {str(clip.audio_path.relative_to(source).with_suffix("")): clip
+             for clip in clips_of(tmp_path / "data").values()}
+    assert clips["ნინო/5"].embedding_path == folder / "5.npz"
+    assert clips["გია/6"].embedding_path == folder / "6.json"
+    for name in ("ნინო/7", "ნინო/0", "გია/0"):  # 0.npy: whose would it be?
+        assert clips[name].embedding_path is None
+    assert report.embeddings == 2
+    own = tmp_path / "vectors"
+    own.mkdir()
+    (own / f"{clips['გია/0'].file_id}.npy").touch()
+    create_metadata(source, tmp_path / "data", embeddings_dir=own, options=ALL)
+    assert [c.embedding_path for c in clips_of(tmp_path / "data").values() if c.embedding_path] == \
+        [own / f"{clips['გია/0'].file_id}.npy"]
+    with pytest.raises(UserError, match="embeddings folder .* does not exist"):
+        create_metadata(source, tmp_path / "data", embeddings_dir=tmp_path / "none", options=ALL)
+
+
+def test_copy_makes_the_data_folder_stand_alone(tmp_path):
+    source = coqui(tmp_path / "src")
+    options = MetadataOptions(copy=True, val_fraction=0.2)
+    create_metadata(source, tmp_path / "data", options=options)
+    speak(source / "wavs/c03.wav", 60)  # the same size, other sound
+    os.utime(source / "wavs/c03.wav", ns=(1, 1))
+    create_metadata(source, tmp_path / "data", options=options)
+    wanted = {path.stem: path.read_bytes() for path in source.glob("wavs/*")}
+    source.rename(tmp_path / "away")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    clips = clips_of(tmp_path / "moved")
+    assert {name: clip.audio_path.read_bytes() for name, clip in clips.items()} == wanted
+    assert all((tmp_path / "moved") in clip.audio_path.parents for clip in clips.values())
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
+    source = coqui(tmp_path / "src")
+    add_row(source, "wavs/none.wav|ა ბ|nino")
+    arguments = ["--source", str(source), "--output_dir", str(tmp_path / "data"), "--val_fraction", "0.2"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    for words in ("found coqui", "kept 20 of 21 clips", "2 speakers", "missing_audio", "next: python run_"):
+        assert words in out
+    assert main([*arguments, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == ""
+
+
+@pytest.mark.parametrize("extra, word", [
+    (["--val_fraction", "0"], "validation"), (["--min_seconds", "99"], "max_seconds"),
+    (["--format", "fleurs"], "fleurs"), (["--embeddings_dir", "/nowhere"], "/nowhere"),
+    (["--max_seconds", "0.55"], "too_long 20"),
+])
+def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):
+    source = coqui(tmp_path / "src")
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), "--quiet", *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and word in error
+    assert not has_metadata(tmp_path / "data")
+
+
+def test_help_is_light():
+    code = """
+import sys, create_metadata_files
+try:
+    create_metadata_files.main(["--help"])
+except SystemExit as stop:
+    assert not stop.code
+heavy = {"torch", "numpy", "pandas", "soundfile", "transformers", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "example: python create_metadata_files.py" in result.stdout
+    assert "--max_drop_fraction" in result.stdout
+
+
+# ── anything ─────────────────────────────────────────────────────────────────────────────────────────────
+
+TABLES = {"coqui": ("metadata.csv", "audio_file|text|speaker_name"),
+          "common_voice": ("validated.tsv", "client_id\tpath\tsentence"),
+          "fleurs": ("train.tsv", "1\tc1.wav\tა ბ გ\tა"),
+          "ljspeech": ("metadata.csv", "c1|ა ბ გ")}
+ODD = ["c1.wav", "c2", "../c1.wav", "/etc/passwd", "ა ბ", "დიახ", "|", "\t", '"', "\n", "\r\n", "=1+1", "\0", "ნინო",
+       "wavs/c1.wav", "."]
+row_lists = st.lists(st.lists(st.text(max_size=10) | st.sampled_from(ODD), max_size=6), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A corpus folder whose recordings stay while the tables change."""
+    folder = tmp_path_factory.mktemp("library")
+    for i in range(4):
+        for place in ("wavs", "clips", "audio/train"):
+            speak(folder / f"src/{place}/c{i}.wav", i)
+    return folder
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layout=st.sampled_from(sorted(TABLES)), lines=row_lists, tail=st.binary(max_size=8))
+def test_any_table_gives_a_report_or_one_sentence(library, layout, lines, tail):
+    name, first = TABLES[layout]
+    delimiter = "\t" if name.endswith("tsv") else "|"
+    for old in (library / "src").glob("*.?sv"):
+        old.unlink()
+    text = "\n".join([first, *(delimiter.join(cells) for cells in lines)])
+    (library / "src" / name).write_bytes(text.encode("utf-8", "surrogatepass") + tail)
+    options = MetadataOptions(max_drop_fraction=1, val_fraction=0.7, test_fraction=0)
+    try:
+        report = create_metadata(library / "src", library / "data", format=layout, options=options)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    clips = clips_of(library / "data")
+    assert report.kept == len(clips) and report.rows == report.kept + sum(report.dropped.values())
+    assert all((library / "src") in clip.audio_path.parents for clip in clips.values())
+    for table in (library / "data").rglob("*.csv"):
+        with open(table, encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]

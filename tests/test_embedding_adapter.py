@@ -1,0 +1,693 @@
+"""Voices: given embeddings judged, mapped or refused, and a speaker table that coqui reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import embedding_adapter
+import metadata_table
+from embedding_adapter import (
+    EmbeddingAdapter,
+    read_speakers,
+    recompute_cond_latents,
+    reference_clips,
+    run_embeddings_stage,
+)
+from embedding_files import FOLDER, read_given
+from metadata_table import Clip, UserError
+from pretrain_config import StarterConfig, load_config
+from voice_space import find_suspects, fit_ridge, gap_closed, judge_space, ridge_maps, unit
+
+ROOT = Path(__file__).parents[1]
+RATE = 22050
+SPEAKERS, TAKES = 5, 5
+
+# ── material ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def beat(speaker: int, take: int, seconds: float = 1.1) -> np.ndarray:
+    """Noise in a rhythm that is the speaker's: an untrained encoder, blind to steady spectra, hears it."""
+    draw = np.random.default_rng([speaker, take])
+    time = np.arange(int(seconds * RATE)) / RATE
+    pulse = np.sin(2 * np.pi * 3 * 1.5**speaker * time + draw.uniform(0, 6)) > 0.3 + 0.1 * (speaker % 2)
+    noise = draw.standard_normal(len(time)) * (0.02 + pulse)
+    return (0.3 * noise / np.abs(noise).max()).astype(np.float32)
+
+
+class Remembering:
+    """XTTS's own encoder, each sound encoded once for all tests; `asked` counts what it was asked."""
+
+    def __init__(self, encoder):
+        self.encoder, self.voices, self.asked = encoder, {}, 0
+
+    def speaker_embedding(self, speech):
+        self.asked += 1
+        key = speech.numpy().tobytes()
+        if key not in self.voices:
+            self.voices[key] = self.encoder.speaker_embedding(speech)
+        return self.voices[key].clone()
+
+    def cond_latent(self, speech):
+        return self.encoder.cond_latent(speech)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """A data folder with 5 voices × 5 takes, in `data/split/train/audio`."""
+    data = tmp_path_factory.mktemp("voices") / "data"
+    audio = data / "split" / "train" / "audio"
+    audio.mkdir(parents=True)
+    clips = []
+    for speaker in range(SPEAKERS):
+        for take in range(TAKES):
+            name = f"u{speaker}{take}"
+            sound = beat(speaker, take)
+            soundfile.write(audio / f"{name}.wav", sound, RATE, subtype="FLOAT")
+            clips.append(Clip(name, "ერთი", f"s{speaker}", len(sound) / RATE, audio / f"{name}.wav", None))
+    return data, clips
+
+
+@pytest.fixture(scope="module")
+def base(recordings, tmp_path_factory):
+    """The tiny base model of starter mode, one layer of width 64."""
+    from starter_kit import make_base_model
+    from xtts_backbone import read_model
+
+    folder = tmp_path_factory.mktemp("base") / "model"
+    paths = [clip.audio_path for clip in recordings[1][:2]]
+    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=1), paths, seed=1)
+    return read_model(folder)
+
+
+@pytest.fixture(scope="module")
+def encoder(base):
+    from xtts_backbone import VoiceEncoder
+
+    return Remembering(VoiceEncoder(base.config, base.state))
+
+
+@pytest.fixture(scope="module")
+def encodings(recordings, encoder):
+    """file_id → XTTS's own (512,) embedding."""
+    from xtts_backbone import load_speech
+
+    return {clip.file_id: encoder.speaker_embedding(load_speech(clip.audio_path)).numpy().reshape(-1)
+            for clip in recordings[1]}
+
+
+@pytest.fixture
+def given_folder(recordings):
+    """The embeddings folder, empty before and after."""
+    folder = recordings[0] / FOLDER
+    shutil.rmtree(recordings[0] / "embeddings", ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(recordings[0] / "embeddings")
+
+
+def adapter_of(recordings, encoder, clips=None) -> EmbeddingAdapter:
+    return EmbeddingAdapter(clips or recordings[1], encoder, recordings[0])
+
+
+def cosine(a, b) -> float:
+    return float(unit(np.asarray(a).reshape(-1)) @ unit(np.asarray(b).reshape(-1)))
+
+
+def centroid_of(encodings, speaker: int) -> np.ndarray:
+    return unit(np.mean([encodings[f"u{speaker}{take}"] for take in range(TAKES)], axis=0))
+
+
+def clouds(speakers: int, takes: int, width: int, spread: float, seed: int = 0):
+    """Voices as a trained encoder sees them, a common, a speaker's and a take's part; and whose they are."""
+    draw = np.random.default_rng(seed)
+    common, own = draw.standard_normal(width), draw.standard_normal((speakers, width))
+    vectors = np.repeat(own, takes, axis=0) + common
+    speaker_ids = [f"s{speaker:02}" for speaker in range(speakers) for _ in range(takes)]
+    return unit(vectors + spread * draw.standard_normal(vectors.shape)), speaker_ids
+
+
+# ── vectors alone ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_gap_closed_by_hand():
+    assert gap_closed(1.0, 0.5) == 1.0
+    assert gap_closed(0.5, 0.5) == 0.0
+    assert gap_closed(0.75, 0.5) == 0.5
+
+
+def test_ridge_by_hand():
+    # After normalising: (±1, 0). Standardised: the first column ±1, the second constant.
+    x = np.array([[2.0, 0.0], [-3.0, 0.0]])
+    y = np.zeros((2, 512))
+    y[:, 0], y[:, 1] = [1, -1], 1
+    (ridge,) = ridge_maps(x, y, [1.0])
+    # ZᵀZ = diag(2, 0), mean eigenvalue 1, ZᵀY = 2: w = 2 / (2 + 1)
+    assert ridge.weights[0, 0] == pytest.approx(2 / 3)
+    assert ridge(x)[0, :2] == pytest.approx(np.array([2 / 3, 1]) / np.hypot(2 / 3, 1))
+
+
+@pytest.mark.parametrize("rows, width", [(40, 12), (12, 40)])
+def test_ridge_both_forms_solve_the_normal_equations(rows, width):
+    draw = np.random.default_rng(3)
+    x, y = draw.standard_normal((rows, width)), draw.standard_normal((rows, 512))
+    (ridge,) = ridge_maps(x, y, [0.1])
+    z = (unit(x) - unit(x).mean(0)) / unit(x).std(0)
+    penalty = 0.1 * (z**2).sum() / min(rows, width)
+    direct = np.linalg.solve(z.T @ z + penalty * np.eye(width), z.T @ (y - y.mean(0)))
+    np.testing.assert_allclose(ridge.weights, direct, atol=1e-9)
+
+
+@pytest.mark.parametrize("width", [192, 700])
+def test_linear_image_is_recovered_on_held_out_speakers(width):
+    draw = np.random.default_rng(width)
+    low, speakers = clouds(13, 6, 30, 0.7)  # voices vary in 30 directions of the 512
+    target = unit(low @ draw.standard_normal((30, 512)))
+    image = target @ draw.standard_normal((512, width)) * 3
+    report, ridge = fit_ridge(image[:72], target[:72], speakers[:72])
+    assert report.useful and report.held_out == "speakers" and report.pairs == 72
+    assert report.cosine > 0.95 > report.chance + 0.2
+    assert (ridge(image[72:]) * target[72:]).sum(axis=1).min() > 0.95  # a speaker never seen
+
+
+def test_unrelated_vectors_are_of_no_use():
+    target, speakers = clouds(12, 6, 512, 0.7)
+    draw = np.random.default_rng(1)
+    noise, _ = fit_ridge(draw.standard_normal((72, 192)), target, speakers)
+    assert not noise.useful and "mean voice" in noise.reason
+    codes = np.repeat(draw.standard_normal((12, 192)), 6, axis=0)  # of no use for new ones
+    assert not fit_ridge(codes, target, speakers)[0].useful
+
+
+def test_few_speakers_hold_out_utterances_and_few_pairs_refuse():
+    target, speakers = clouds(3, 12, 512, 0.7)
+    report, ridge = fit_ridge(target @ np.random.default_rng(0).standard_normal((512, 64)), target, speakers)
+    assert report.held_out == "utterances" and report.useful and ridge is not None
+    report, ridge = fit_ridge(target[:7], target[:7], speakers[:7])
+    assert ridge is None and report.cosine is None and "7 vectors" in report.reason
+
+
+def test_space_is_judged_against_other_speakers():
+    target, speakers = clouds(6, 4, 512, 0.3)
+    assert judge_space(target, target, speakers).in_space
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((512, 512)))[0]
+    turned = judge_space(target @ turn, target, speakers)
+    assert not turned.in_space and abs(turned.own) < 0.2
+    # All voices nearly alike: cosines near 1 prove nothing where others' are as high.
+    alike = unit(np.ones(512) + 0.02 * target)
+    assert judge_space(alike, alike, speakers).in_space
+    swapped = judge_space(np.roll(alike, 4, axis=0), alike, speakers)
+    assert swapped.own > 0.99 and not swapped.in_space
+    assert judge_space(target[:4], target[:4], ["s"] * 4).other is None
+
+
+def test_suspects_are_exactly_the_swapped_labels():
+    vectors, speakers = clouds(8, 12, 256, 0.8)
+    named = {f"u{i:03}": vector for i, vector in enumerate(vectors)}
+    labels = dict(zip(named, speakers))
+    assert find_suspects(named, labels) == ([], 1.0)
+    labels |= {"u005": "s03", "u050": "s00", "u051": "s00"}  # two of them go to one speaker
+    suspects, told_apart = find_suspects(named, labels)
+    assert {s.file_id: (s.speaker_id, s.nearest) for s in suspects} == {
+        "u005": ("s03", "s00"), "u050": ("s00", "s04"), "u051": ("s00", "s04")}
+    assert 0.95 < told_apart < 1 and "closer to s00" in suspects[0].detail
+
+
+def test_no_suspects_where_they_cannot_be_told():
+    vectors, speakers = clouds(2, 4, 256, 0.5)
+    named, labels = dict(zip("abcdefgh", vectors)), dict(zip("abcdefgh", speakers))
+    assert find_suspects(named, labels | {"a": "s01", "e": "s00"})[0] == []  # four of each are too few
+    assert [suspect.file_id for suspect in find_suspects(named, labels | {"a": "s01"})[0]] == ["a"]
+    noise = {str(i): v for i, v in enumerate(np.random.default_rng(0).standard_normal((60, 64)))}
+    suspects, told_apart = find_suspects(noise, {i: f"s{int(i) % 6}" for i in noise})
+    assert suspects == [] and told_apart < 0.7
+    assert find_suspects({}, {}) == ([], None)
+
+
+def test_stranger_in_a_single_voice():
+    vectors, _ = clouds(1, 20, 256, 0.5)
+    named = {f"u{i:02}": vector for i, vector in enumerate(vectors)}
+    assert find_suspects(named, dict.fromkeys(named, "s")) == ([], None)
+    named["u03"] = unit(np.random.default_rng(5).standard_normal(256))
+    (suspect,), _ = find_suspects(named, dict.fromkeys(named, "s"))
+    assert suspect.file_id == "u03" and suspect.nearest == ""
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+VECTOR = np.array([0.5, -2.0, 3.0], np.float32)
+
+
+def write(path: Path, value) -> None:
+    """One vector, or a dictionary of them, in the format that the suffix names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = isinstance(value, dict)
+    if path.suffix == ".npy":
+        np.save(path, value)
+    elif path.suffix == ".npz":
+        np.savez(path, **value) if named else np.savez(path, value)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps({k: v.tolist() for k, v in value.items()} if named else value.tolist()))
+    else:
+        torch.save({k: torch.tensor(v) for k, v in value.items()} if named else torch.tensor(value), path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".pth", ".json"])
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 3, 1)])
+def test_one_vector_a_file(recordings, given_folder, suffix, shape):
+    data, clips = recordings
+    write(given_folder / f"u10{suffix}", VECTOR.reshape(shape))  # by file_id
+    write(given_folder / f"s2{suffix}", 2 * VECTOR.reshape(shape))  # by speaker
+    write(given_folder / "audio" / f"u11{suffix}", 3 * VECTOR.reshape(shape))  # by folder and name
+    write(given_folder / f"nobody{suffix}", VECTOR.reshape(shape))
+    found = read_given(data, clips)
+    assert found.width == 3 and found.files == 4 and found.utterances.keys() == {"u10", "u11"}
+    np.testing.assert_array_equal(found.utterances["u11"], 3 * VECTOR)
+    np.testing.assert_array_equal(found.speakers["s2"], 2 * VECTOR)
+    assert found.utterances["u10"].dtype == np.float32
+    assert len(found.unused) == 1 and "nobody" in found.unused[0]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt", ".pth", ".json"])
+def test_many_vectors_a_file(recordings, given_folder, suffix):
+    data, clips = recordings
+    vectors = {"u00": VECTOR, "u01.wav": 2 * VECTOR, "s3": 3 * VECTOR, "who": VECTOR}
+    write(given_folder / f"all{suffix}", vectors)
+    found = read_given(data, clips)
+    assert found.utterances.keys() == {"u00", "u01"} and found.speakers.keys() == {"s3"}
+    assert len(found.unused) == 1 and "who" in found.unused[0]
+
+
+def test_coqui_speaker_files(recordings, given_folder):
+    data, clips = recordings
+    embedding = torch.tensor(VECTOR).reshape(1, 3, 1)
+    voice = {"gpt_cond_latent": torch.zeros(1, 32, 8), "speaker_embedding": embedding}
+    torch.save({"s0": voice}, given_folder / "speakers_xtts.pth")
+    old = {"wavs/u12.wav": {"name": "s1", "embedding": VECTOR.tolist()}}
+    (given_folder / "d_vectors.json").write_text(json.dumps(old))
+    found = read_given(data, clips)
+    assert found.speakers.keys() == {"s0"} and found.utterances.keys() == {"u12"}
+
+
+def test_embedding_path_and_shared_audio_names(recordings, given_folder):
+    data, clips = recordings
+    write(given_folder / "x.npy", VECTOR)
+    write(given_folder / "take.npy", VECTOR)
+    pathed = [Clip("a", "ა", "s0", 1.0, data / "p" / "take.wav", given_folder / "x.npy"),
+              Clip("b", "ა", "s1", 1.0, data / "q" / "take.wav", None)]
+    found = read_given(data, pathed)
+    assert found.utterances.keys() == {"a"} and "take" in found.unused[0]  # two recordings bear it
+    write(given_folder / "q" / "take.pt", VECTOR)
+    assert read_given(data, pathed).utterances.keys() == {"a", "b"}
+    (given_folder / "x.npy").unlink()
+    with pytest.raises(UserError, match="x.npy does not exist"):
+        read_given(data, pathed)
+
+
+def test_links_that_leave_the_data_folder_are_refused(recordings, given_folder, tmp_path):
+    np.save(tmp_path / "u00.npy", VECTOR)
+    os.symlink(tmp_path / "u00.npy", given_folder / "u00.npy")
+    with pytest.raises(UserError, match="u00.npy lies outside"):
+        read_given(*recordings)
+
+
+def test_vectors_without_direction_are_named(recordings, given_folder):
+    for name, value in (("u00", np.nan), ("u01", np.inf), ("u02", 0.0), ("u03", 1e200), ("u04", 1.0)):
+        np.save(given_folder / f"{name}.npy", np.full(4, value))
+    (given_folder / "u10.json").write_text("[NaN, 1, 2, 3]")
+    (given_folder / "u11.json").write_text(f"[1{'0' * 400}, 1, 2, 3]")
+    found = read_given(*recordings)
+    assert found.utterances.keys() == {"u04"}
+    said = " ".join(found.unusable)
+    assert len(found.unusable) == 6
+    assert all(f"{name}." in said for name in ("u00", "u01", "u02", "u03", "u10", "u11"))
+
+
+def refused(recordings, *words: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_given(*recordings)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_widths_that_differ_and_vectors_given_twice(recordings, given_folder):
+    np.save(given_folder / "u00.npy", np.ones(3))
+    np.save(given_folder / "u01.npy", np.ones(4))
+    refused(recordings, "u00.npy", "u01.npy", "3 numbers", "4")
+    os.rename(given_folder / "u01.npy", given_folder / "u00.json")
+    (given_folder / "u00.json").write_text("[1, 2, 3]")
+    refused(recordings, "u00.npy", "u00.json", "u00")
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["BOMB"],)
+
+
+def test_nothing_hostile_runs(recordings, given_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    for name in ("u00.pt", "u00.pth", "u00.npy", "u00.npz", "u00.json"):
+        (given_folder / name).write_bytes(pickle.dumps(Bomb()))
+        refused(recordings, name)
+        (given_folder / name).unlink()
+    torch.save({"u00": Bomb()}, given_folder / "u00.pth")
+    refused(recordings, "u00.pth")
+    (given_folder / "u00.pth").unlink()
+    np.save(given_folder / "u00.npy", np.array([Bomb(), 1], object), allow_pickle=True)
+    refused(recordings, "u00.npy", "object")
+    assert not (tmp_path / "exploded").exists()
+
+
+def header(shape: str, descr: str = "'<f8'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize("content", [
+    header("(1000000000000,)"), header("(512, 100000)"), header("(3,)"), header("(-3,)"), header("()"),
+    header("(1,)"), header("(3,)", "'|O'"), header("(3,)", "'<U9'"), header("(3,)", "[('a', '<f8')]"),
+    header("(" * 3000), header("(3,)") + bytes(23), b"", b"\x93NUMPY"])
+def test_bad_array_headers(recordings, given_folder, content):
+    (given_folder / "u00.npy").write_bytes(content)
+    refused(recordings, "u00.npy")
+    (given_folder / "u00.npy").unlink()
+    with zipfile.ZipFile(given_folder / "u00.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    refused(recordings, "u00.npz")
+
+
+def test_bombs_are_bounded(recordings, given_folder, monkeypatch):
+    torch.save(torch.zeros(1).expand(10**12), given_folder / "u00.pt")  # a terabyte from four bytes
+    refused(recordings, "u00.pt", "shape")
+    (given_folder / "u00.pt").unlink()
+    with zipfile.ZipFile(given_folder / "u00.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.npy", "w") as member:
+            member.write(bytes(2**21))
+    monkeypatch.setattr("embedding_files.MAX_ARCHIVE_BYTES", 2**20)
+    refused(recordings, "u00.npz", "MiB")
+    os.rename(given_folder / "u00.npz", given_folder / "u00.pt")
+    refused(recordings, "u00.pt", "MiB")
+    (given_folder / "u00.pt").unlink()
+    monkeypatch.setattr("embedding_files.MAX_JSON_BYTES", 10)
+    (given_folder / "u00.json").write_text("[1, 2, 3, 4, 5]")
+    refused(recordings, "u00.json", "MiB")
+
+
+@pytest.mark.parametrize("value", [
+    "[]", "{}", "3", "null", '"x"', "[1]", "[true, false]", '["1", "2"]', "[[1, 2], [3, 4]]", "[1, [2]]",
+    "[1, 2", '{"u00": {}}', '{"u00": "x"}', '{"embedding": {"a": {}}}', "[" * 100_000])
+def test_bad_json(recordings, given_folder, value):
+    (given_folder / "u00.json").write_text(value)
+    refused(recordings, "u00.json")
+
+
+def test_odd_tensors(recordings, given_folder):
+    odd = [torch.ones(3, dtype=torch.complex64), torch.tensor([True, False]), torch.eye(3).to_sparse()[0],
+           torch.ones(3, device="meta"), torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+           "text", [], {1.5: [1, 2]}]
+    for value in odd:
+        torch.save(value, given_folder / "u00.pt")
+        refused(recordings, "u00.pt")
+    torch.save(torch.nn.Parameter(torch.ones(1, 3, dtype=torch.bfloat16)), given_folder / "u00.pt")
+    assert read_given(*recordings).utterances["u00"].tolist() == [1, 1, 1]
+
+
+keys = st.sampled_from(["u00", "s1", "embedding", "x"])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=3), max_leaves=12)
+
+
+def read_or_refuse(recordings, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    try:
+        found = read_given(*recordings)
+    except UserError as error:
+        assert path.name in str(error)
+    else:
+        vectors = [*found.utterances.values(), *found.speakers.values()]
+        assert all(np.isfinite(vector).all() and vector.any() for vector in vectors)
+    path.unlink()
+
+
+slow = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@slow
+@given(json_values)
+def test_any_json_is_read_or_refused(recordings, given_folder, value):
+    read_or_refuse(recordings, given_folder / "u00.json", json.dumps(value).encode())
+
+
+@slow
+@given(st.sampled_from([".npy", ".npz", ".pt"]), st.integers(0, 10**6), st.integers(0, 255), st.booleans())
+def test_damaged_files_are_read_or_refused(recordings, given_folder, suffix, place, byte, cut):
+    write(given_folder / f"u00{suffix}", VECTOR)
+    content = bytearray((given_folder / f"u00{suffix}").read_bytes())
+    place %= len(content)
+    content[place] = byte
+    read_or_refuse(recordings, given_folder / f"u00{suffix}", bytes(content[:place] if cut else content))
+
+
+# ── the adapter, with XTTS's own encoder ────────────────────────────────────────────────────────────────────
+
+
+def test_voices_from_audio(recordings, encoder, encodings, capsys):
+    adapter = adapter_of(recordings, encoder)
+    table = adapter.run()
+    assert "no embeddings" in capsys.readouterr().out
+    assert list(table) == [f"s{i}" for i in range(SPEAKERS)] and set(adapter.source.values()) == {"audio"}
+    for name, entry in table.items():
+        assert list(entry) == ["gpt_cond_latent", "speaker_embedding"]
+        assert entry["gpt_cond_latent"].shape == (1, 32, 64)
+        assert entry["speaker_embedding"].shape == (1, 512, 1)
+        assert entry["gpt_cond_latent"].dtype == entry["speaker_embedding"].dtype == torch.float32
+        assert float(entry["speaker_embedding"].norm()) == pytest.approx(1, abs=1e-6)
+    kept = [f"u0{i}" for i in range(TAKES) if f"u0{i}" not in {s.file_id for s in adapter.suspects}]
+    centroid = unit(np.mean([unit(encodings[name]) for name in kept], axis=0))
+    np.testing.assert_allclose(table["s0"]["speaker_embedding"].numpy().reshape(-1), centroid, atol=1e-6)
+    assert json.loads(json.dumps(adapter.metrics()))["voices_from"] == {"audio": SPEAKERS}
+
+
+def test_few_of_many_recordings_are_encoded(recordings, encoder, monkeypatch):
+    monkeypatch.setattr(embedding_adapter, "UTTERANCES_PER_SPEAKER", 2)
+    chosen = []
+    for clips in (recordings[1], recordings[1][::-1]):
+        adapter = adapter_of(recordings, encoder, clips)
+        adapter.load()
+        adapter.adapt()
+        chosen.append(sorted(adapter.encoded))
+    assert chosen[0] == chosen[1] and len(chosen[0]) == 2 * SPEAKERS
+
+
+def test_vectors_of_xtts_itself_are_recognised(recordings, encoder, encodings, given_folder, capsys):
+    for name, vector in encodings.items():
+        np.save(given_folder / f"{name}.npy", 7 * vector.reshape(1, 512, 1))  # length does not matter
+    adapter = adapter_of(recordings, encoder)
+    adapter.run()
+    assert adapter.verdict.in_space and adapter.ridge is None
+    assert adapter.verdict.own == pytest.approx(1, abs=1e-6)
+    assert set(adapter.source.values()) == {"given"} and "taken as they are" in capsys.readouterr().out
+
+
+def test_speaker_vectors_of_xtts_itself_are_recognised(recordings, encoder, encodings, given_folder):
+    means = {f"s{i}": centroid_of(encodings, i) for i in range(SPEAKERS - 1)}
+    write(given_folder / "speakers.npz", means)
+    adapter = adapter_of(recordings, encoder)
+    voices = adapter.collect(adapter.adapt()) if adapter.load() and adapter.judge_space() else None
+    assert adapter.verdict.in_space and adapter.verdict.pairs == SPEAKERS - 1
+    assert adapter.source == {f"s{i}": "given" for i in range(SPEAKERS - 1)} | {f"s{SPEAKERS - 1}": "audio"}
+    assert cosine(voices["s1"]["speaker_embedding"], means["s1"]) == pytest.approx(1, abs=1e-6)
+
+
+def test_linear_image_of_the_space_is_mapped_back(recordings, encoder, encodings, given_folder, capsys):
+    spin = np.random.default_rng(4).standard_normal((512, 700))
+    write(given_folder / "all.pth", {name: vector @ spin for name, vector in encodings.items()})
+    adapter = adapter_of(recordings, encoder)
+    table = adapter.run()
+    assert adapter.verdict.own is None and adapter.ridge.useful, adapter.ridge
+    assert adapter.ridge.cosine > 0.95 and adapter.ridge.cosine > adapter.ridge.chance
+    assert set(adapter.source.values()) == {"mapped"} and "mapped" in capsys.readouterr().out
+    true = [centroid_of(encodings, i) for i in range(SPEAKERS)]
+    found = [table[f"s{i}"]["speaker_embedding"].numpy().reshape(-1) for i in range(SPEAKERS)]
+    assert (np.array(found) @ np.array(true).T).argmax(axis=1).tolist() == list(range(SPEAKERS))
+
+
+def test_useless_vectors_are_announced_and_not_used(recordings, encoder, given_folder, capsys):
+    draw = np.random.default_rng(2)
+    for clip in recordings[1]:
+        np.save(given_folder / f"{clip.file_id}.npy", draw.standard_normal(512))
+    adapter = adapter_of(recordings, encoder)
+    adapter.run()
+    assert not adapter.verdict.in_space and not adapter.ridge.useful
+    assert set(adapter.source.values()) == {"audio"}
+    assert "not used" in capsys.readouterr().err and adapter.metrics()["ridge"]["useful"] is False
+
+
+def test_too_few_vectors_are_announced(recordings, encoder, given_folder, capsys):
+    np.save(given_folder / "u00.npy", np.arange(1.0, 9.0))
+    np.save(given_folder / "u01.npy", np.full(8, np.nan))
+    adapter = adapter_of(recordings, encoder)
+    adapter.run()
+    said = capsys.readouterr().err
+    assert "a map needs 8" in said and "u01.npy" in said and set(adapter.source.values()) == {"audio"}
+
+
+def test_wrong_label_is_found_in_the_sound(recordings, encoder):
+    clips = [replace(clip, speaker_id="s3") if clip.file_id == "u10" else clip for clip in recordings[1]]
+    adapter = adapter_of(recordings, encoder, clips)
+    adapter.load()
+    adapter.adapt()
+    found = {suspect.file_id: suspect for suspect in adapter.suspects}
+    assert "u10" in found and len(found) <= 2 and found["u10"].speaker_id == "s3", adapter.told_apart
+
+
+def test_reference_clips_are_good_ones_and_fill_half_a_minute():
+    def clip(name, seconds):
+        return Clip(name, "ა", "s", seconds, Path("/nowhere"), None)
+
+    clips = [clip("short", 1.0), clip("long", 25.0), *(clip(f"good{i}", 8.0) for i in range(5))]
+    chosen = [c.file_id for c in reference_clips(clips, {"good0"})]
+    assert len(chosen) == 4 and set(chosen) == {"good1", "good2", "good3", "good4"}
+    assert [c.file_id for c in reference_clips(clips[:2])] == ["long", "short"]
+    assert [c.file_id for c in reference_clips(clips[:1], {"short"})] == ["short"]  # better than none
+    assert reference_clips(clips[::-1]) == reference_clips(clips)
+
+
+def test_cond_latents_are_coquis_of_the_joined_clips(recordings, base, encoder, encodings):
+    from xtts_backbone import load_speech
+
+    adapter = adapter_of(recordings, encoder)
+    table = adapter.collect({"s1": encodings["u10"]})
+    clips = reference_clips([clip for clip in recordings[1] if clip.speaker_id == "s1"])
+    joined = torch.cat([load_speech(clip.audio_path) for clip in clips], dim=1)
+    expected = encoder.encoder._xtts.get_gpt_cond_latents(joined, 22050, length=30, chunk_length=6)
+    torch.testing.assert_close(table["s1"]["gpt_cond_latent"], expected)
+
+
+def test_latents_follow_a_trained_gpt(recordings, base, encoder, encodings):
+    from xtts_backbone import VoiceEncoder
+
+    table = adapter_of(recordings, encoder).collect({"s0": encodings["u00"], "s1": encodings["u10"]})
+    kept = {name: entry["gpt_cond_latent"].clone() for name, entry in table.items()}
+    same = recompute_cond_latents(table, recordings[1], encoder)
+    torch.testing.assert_close(same["s1"]["gpt_cond_latent"], kept["s1"])
+    trained = {k: v * 1.1 if k.startswith("gpt.conditioning") else v for k, v in base.state.items()}
+    moved = recompute_cond_latents(table, recordings[1], VoiceEncoder(base.config, trained))
+    assert list(moved["s0"]) == ["gpt_cond_latent", "speaker_embedding"]
+    assert not torch.allclose(moved["s0"]["gpt_cond_latent"], kept["s0"], atol=1e-4)
+    assert torch.equal(moved["s0"]["speaker_embedding"], table["s0"]["speaker_embedding"])
+    torch.testing.assert_close(table["s0"]["gpt_cond_latent"], kept["s0"])
+    with pytest.raises(UserError, match="s1 has no recording"):
+        recompute_cond_latents(table, recordings[1][:TAKES], encoder)
+
+
+def test_unusable_recordings_are_named(recordings, encoder, tmp_path):
+    for name, sound in (("brief", np.ones(2000, np.float32)), ("nan", np.full(RATE, np.nan, np.float32))):
+        soundfile.write(tmp_path / f"{name}.wav", sound, RATE, subtype="FLOAT")
+        clip = Clip(name, "ა", "s", 1.0, tmp_path / f"{name}.wav", None)
+        with pytest.raises(UserError, match=f"{name}.wav"):
+            adapter_of(recordings, encoder, [clip]).run()
+
+
+# ── the stage and the script ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def project(recordings, base, tmp_path):
+    """A config beside a copy of the data with real split tables."""
+    data = tmp_path / "data"
+    shutil.copytree(recordings[0], data)
+    clips = [replace(clip, audio_path=data / clip.audio_path.relative_to(recordings[0]))
+             for clip in recordings[1] if clip.speaker_id in ("s0", "s1")]
+    metadata_table.write_splits(data, {"train": clips[1:], "val": clips[:1], "test": []})
+    config = tmp_path / "config.json"
+    raw = {"data_dir": "data", "base_model_path": str(base.folder), "output_model_path": "out"}
+    config.write_text(json.dumps(raw))
+    return config, clips
+
+
+def test_stage_writes_what_coqui_reads(project, base, encodings):
+    from TTS.tts.layers.xtts.xtts_manager import SpeakerManager
+
+    config = load_config(project[0])
+    swapped = [replace(clip, speaker_id="s1") if clip.file_id == "u00" else clip for clip in project[1]]
+    folder = Path(config.data_dir) / FOLDER
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    spin = draw.standard_normal((512, 40))
+    codes = {"s0": draw.standard_normal(40), "s1": draw.standard_normal(40)}
+    middle = np.mean([*encodings.values()], axis=0)
+    for clip in project[1]:  # another space, in which the speakers are far apart
+        vector = codes[clip.speaker_id] + (encodings[clip.file_id] - middle) @ spin
+        np.save(folder / f"{clip.file_id}.npy", vector)
+    metrics = run_embeddings_stage(config, swapped, base)
+    manager = SpeakerManager(Path(config.output_model_path) / "speakers_xtts.pth")
+    assert manager.speaker_names == ["s0", "s1"]
+    latent, embedding = manager.speakers["s0"].values()  # as coqui's `synthesize` unpacks them
+    assert latent.shape == (1, 32, 64) and embedding.shape == (1, 512, 1)
+    assert metrics["speakers"] == 2 and metrics["given"]["utterances"] == metrics["ridge"]["pairs"] == 10
+    assert metrics["ridge"]["useful"] and metrics["voices_from"] == {"mapped": 2}
+    (row,) = metadata_table.read_drop_report(config.data_dir)
+    assert row[:3] == ("u00", "suspect", "suspect_speaker") and "closer to s0" in row[3]
+    assert metrics["suspects"] == 1 and embedding_adapter.suspect_ids(config.data_dir) == {"u00"}
+    json.dumps(metrics)
+
+
+def test_the_same_input_gives_the_same_bytes(project, base):
+    config = load_config(project[0])
+    table = Path(config.output_model_path) / "speakers_xtts.pth"
+    run_embeddings_stage(config, project[1], base)
+    first = table.read_bytes()
+    run_embeddings_stage(config, project[1][::-1], base)
+    assert table.read_bytes() == first
+
+
+def test_script(project, capsys):
+    config, _ = project
+    out = config.parent / "out" / "speakers_xtts.pth"
+    assert embedding_adapter.main(["--config", str(config)]) == 0
+    assert "holds 2 speakers (s0; s1)" in capsys.readouterr().out
+    stamp = out.stat().st_mtime_ns
+    assert embedding_adapter.main(["--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "nothing to do" in said and "s0; s1" in said and out.stat().st_mtime_ns == stamp
+    out.write_bytes(pickle.dumps({"s0": 1}))
+    assert embedding_adapter.main(["--config", str(config)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert embedding_adapter.main(["--config", str(config), "--force", "--quiet"]) == 0
+    assert capsys.readouterr().out == "" and len(read_speakers(out)) == 2
+    assert [path.name for path in out.parent.iterdir()] == ["speakers_xtts.pth"]
+
+
+def test_script_without_base_model(project, capsys):
+    raw = json.loads(project[0].read_text()) | {"base_model_path": "nowhere"}
+    project[0].write_text(json.dumps(raw))
+    assert embedding_adapter.main(["--config", str(project[0])]) == 2
+    assert "hf download" in capsys.readouterr().err
+    project[0].write_text(json.dumps(raw | {"starter": {"enabled": True}}))
+    assert embedding_adapter.main(["--config", str(project[0])]) == 2
+    assert "--only embeddings" in capsys.readouterr().err
+    assert not (project[0].parent / "out").exists()
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    probe = ("import sys, embedding_adapter\n"
+             "try: embedding_adapter.main(['--help'])\nexcept SystemExit: pass\n"
+             "print(sorted({'torch', 'pandas', 'transformers', 'matplotlib', 'TTS'} & sys.modules.keys()))")
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and "--force" in done.stdout and "example:" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")

@@ -1,0 +1,122 @@
+"""Our step against coqui's own GPTTrainer: same weights, same batch, same losses, same gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from data_loader import CollateFunction, ModelLimits, Sample
+from gpt_step import CompactGPT, voice_latents
+from xtts_backbone import load_gpt, load_speech, read_model
+
+FRAMES = 300
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step")
+    recordings = tiny.write_recordings(folder / "wavs")
+    base = tiny.write_base_model(folder / "base", recordings)
+    return read_model(base), [load_speech(path) for path in recordings]
+
+
+@pytest.fixture(scope="module")
+def coqui_trainer(world):
+    """coqui's GPTTrainer on the tiny base model, dropout off."""
+    from TTS.tts.configs.xtts_config import XttsAudioConfig
+    from TTS.tts.layers.xtts.trainer.gpt_trainer import GPTArgs, GPTTrainer, GPTTrainerConfig
+
+    base, _ = world
+    args = base.config.model_args
+    names = ("gpt_layers", "gpt_n_model_channels", "gpt_n_heads", "decoder_input_dim", "gpt_num_audio_tokens",
+             "gpt_start_audio_token", "gpt_stop_audio_token", "gpt_use_perceiver_resampler")
+    config = GPTTrainerConfig(audio=XttsAudioConfig(), model_args=GPTArgs(
+        **{name: getattr(args, name) for name in names}, tokenizer_file=str(base.vocab_file),
+        mel_norm_file=str(base.folder / "mel_stats.pth"), dvae_checkpoint=str(base.folder / "dvae.pth"),
+        xtts_checkpoint=str(base.folder / "model.pth")))
+    trainer = GPTTrainer(config)
+    trainer.xtts.gpt.train()
+    for module in trainer.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return trainer
+
+
+def coqui_batch(trainer, speech, texts):
+    """A batch as coqui's loader and `format_batch_on_device` make it, without its prompt masking."""
+    wav = torch.zeros(len(speech), 1, max(s.shape[1] for s in speech))
+    text = torch.zeros(len(speech), max(map(len, texts)), dtype=torch.int32)
+    for row, (clip, ids) in enumerate(zip(speech, texts)):
+        wav[row, :, : clip.shape[1]] = clip
+        text[row, : len(ids)] = torch.tensor(ids)
+    prompt = torch.stack([clip.repeat(1, 8)[:, : (FRAMES - 1) * 256] for clip in speech])[:, None]
+    return trainer.format_batch_on_device({
+        "wav": wav, "padded_text": text, "text_lengths": torch.tensor([len(ids) for ids in texts]),
+        "wav_lengths": torch.tensor([s.shape[1] for s in speech]), "conditioning": prompt, "cond_idxs": None,
+        "cond_lens": torch.tensor([prompt.shape[-1]] * len(speech)), "filenames": []})
+
+
+def our_batch(base, batch, texts):
+    """The same batch in our layout, from coqui's own codes and mels."""
+    samples = []
+    for row, ids in enumerate(texts):
+        codes = batch["audio_codes"][row, : -(-int(batch["wav_lengths"][row]) // 1024)].numpy().astype(np.uint16)
+        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(), (0, 0)))
+    return CollateFunction(ModelLimits.of(base.config.model_args))(samples)
+
+
+@pytest.mark.parametrize("rows", [(0,), (1, 2, 3), (7, 0, 11, 4, 9)])
+def test_losses_and_gradients_equal_coqui_gpt_trainer(world, coqui_trainer, rows):
+    base, speech = world
+    random = np.random.default_rng(len(rows))
+    texts = [random.integers(3, 250, 5 + 3 * row).tolist() for row in rows]
+    batch = coqui_batch(coqui_trainer, [speech[row] for row in rows], texts)
+    compact = our_batch(base, batch, texts)
+
+    coqui_trainer.zero_grad()
+    _, theirs = coqui_trainer.train_step(batch, None)
+    theirs["loss"].backward()
+
+    gpt = load_gpt(base)
+    text, audio = CompactGPT(gpt).train()(compact)
+    text, audio = text / len(compact["text_target"]), audio / len(compact["audio_target"])
+    (0.01 * text + audio).backward()
+
+    assert float(0.01 * text) == pytest.approx(float(theirs["loss_text_ce"]), rel=1e-4)
+    assert float(audio) == pytest.approx(float(theirs["loss_mel_ce"]), rel=1e-4)
+    expected = dict(coqui_trainer.xtts.gpt.named_parameters())
+    for name, parameter in gpt.named_parameters():
+        reference = expected[name].grad
+        if reference is None or reference.norm() < 1e-7:
+            continue
+        assert float((parameter.grad - reference).norm() / reference.norm()) < 1e-4, name
+
+
+def test_voice_latents_equal_coqui_get_style_emb(world):
+    base, _ = world
+    gpt = load_gpt(base).eval()
+    mels = torch.randn(3, 80, 117, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(voice_latents(gpt, mels), gpt.get_style_emb(mels).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(world, coqui_trainer):
+    base, speech = world
+    texts = [[10, 11, 12], [30, 31]]
+    compact = our_batch(base, coqui_batch(coqui_trainer, speech[:2], texts), texts)
+    gradients = []
+    for checkpointing in (False, True):
+        gpt = load_gpt(base)
+        torch.manual_seed(3)
+        text, audio = CompactGPT(gpt, dropout=0.3, gradient_checkpointing=checkpointing).train()(compact)
+        (text + audio).backward()
+        gradients.append(gpt.mel_head.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_dropout_acts_in_training_only(world, coqui_trainer):
+    base, speech = world
+    texts = [[10, 11, 12]]
+    compact = our_batch(base, coqui_batch(coqui_trainer, speech[:1], texts), texts)
+    model = CompactGPT(load_gpt(base), dropout=0.5)
+    assert float(model.train()(compact)[1]) != float(model(compact)[1])
+    assert float(model.eval()(compact)[1]) == float(model(compact)[1])

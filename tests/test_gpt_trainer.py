@@ -1,0 +1,180 @@
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from artifacts import read_jsonl
+from console import Interrupted, RunError
+from gpt_trainer import Progress, build_optimizer, learning_rate
+from pretrain_config import PretrainConfig, TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)
+    return tiny.build_world(tmp_path_factory.mktemp("trainer"))
+
+
+@pytest.fixture
+def clean(world):
+    """The world without what earlier tests trained."""
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    return world
+
+
+def metrics(world):
+    return list(read_jsonl(Path(world.config.log_dir) / "metrics.jsonl"))
+
+
+def weights(world):
+    return {file.parent.name: file.read_bytes() for file in Path(world.config.checkpoint_dir).glob("step_*/model.safetensors")}
+
+
+def run(world, **changes):
+    loop = world.loop(**changes)
+    loop.start(loop.checkpoints.last())
+    loop.fit()
+    return loop
+
+
+# ── schedule and optimizer ──
+
+
+def test_learning_rate_warms_up_and_falls_to_its_floor():
+    config = PretrainConfig(learning_rate=1e-3, training=TrainingConfig(warmup_steps=10, final_learning_rate=0.1))
+    rates = [learning_rate(step, 1000, config) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-4) and rates[9] == pytest.approx(1e-3)
+    assert max(rates) == pytest.approx(1e-3) and rates[1000] == pytest.approx(1e-4)
+    assert rates[505] == pytest.approx((1e-3 + 1e-4) / 2, rel=1e-3)  # half way down the cosine
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
+
+
+def test_weight_decay_is_on_matrices_only(world):
+    model = world.loop(log=False).model
+    decayed, free = build_optimizer(model, world.config).param_groups
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert decayed["weight_decay"] > 0 and free["weight_decay"] == 0
+    assert all(p.ndim >= 2 and "embedding" not in names[id(p)] for p in decayed["params"])
+    assert {"gpt.text_embedding.weight", "gpt.mel_head.bias", "gpt.final_norm.weight"} <= {names[id(p)] for p in free["params"]}
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+
+
+# ── training ──
+
+
+def test_training_learns_and_logs(clean):
+    run(clean, max_steps=24)
+    train = [line for line in metrics(clean) if line.get("split") == "train"]
+    assert [line["step"] for line in train] == list(range(1, 25))
+    assert train[-1]["loss"] < train[0]["loss"] - 0.3
+    assert all(math.isfinite(line[key]) for line in train for key in
+               ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time"))
+    assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
+    assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
+
+
+def test_accumulated_small_batches_equal_one_large_batch(clean):
+    """Two batches of an accumulated step and the same clips in one batch: same losses (dropout off)."""
+    training = dataclasses.replace(clean.config.training, dropout=0.0, accumulation=2)
+    loop = clean.loop(training=training, log=False)
+    batches, used = next(loop._steps())
+    assert used == 2
+    sums = loop._backward(batches)
+    model = loop.accelerator.unwrap_model(loop.model)
+    separately = [model.eval()(batch) for batch in batches]
+    assert float(sums[0]) == pytest.approx(sum(float(text) for text, _ in separately), rel=1e-4)
+    assert float(sums[3]) == sum(len(batch["audio_target"]) for batch in batches)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
+    loop = clean.loop(log=False)
+    loop.start(None)
+    batches, _ = next(loop._steps())
+    before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+    for batch in batches:
+        batch["cond_mels"][:] = float("nan")
+    for attempt in range(4):
+        loop._train_step(batches)
+    assert loop.progress.skipped == 4
+    assert all(torch.equal(before[name], p) for name, p in loop.model.named_parameters())
+    with pytest.raises(RunError, match="lower learning_rate"):
+        loop._train_step(batches)
+
+
+# ── stopping and carrying on ──
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world):
+    """Final weights of a run that was never stopped, dropout on, steps of two accumulated batches."""
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    world.config = dataclasses.replace(world.config, max_steps=10, checkpoint_interval=2,
+                                       training=dataclasses.replace(world.config.training, accumulation=2))
+    run(world)
+    return weights(world)["step_00000010"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(world, undisturbed, seed):
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    dice = random.Random(seed)
+    fork = multiprocessing.get_context("fork")
+    for _ in range(3):
+        process = fork.Process(target=run, args=(world,))
+        process.start()
+        log, lines = Path(world.config.log_dir) / "metrics.jsonl", dice.randint(2, 7)
+        before = len(metrics(world)) if log.exists() else 0
+        while process.is_alive() and (len(metrics(world)) if log.exists() else 0) < before + lines:
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.1)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    process = fork.Process(target=run, args=(world,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert weights(world)["step_00000010"] == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_so_and_is_reported(clean, number, capsys):
+    loop = clean.loop(max_steps=1000)
+    loop.start(None)
+    original, calls = loop._train_step, []
+
+    def step_and_signal(batches):
+        calls.append(1)
+        original(batches)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+
+    loop._train_step = step_and_signal
+    with pytest.raises(Interrupted) as stop:
+        loop.fit()
+    assert stop.value.signum == number
+    assert loop.checkpoints.last().step == 3
+    assert loop.checkpoints.last().state()["step"] == 3
+    assert "stopped at step 3" in capsys.readouterr().out
+    assert metrics(clean)[-1]["event"] == "stop"
+
+
+def test_progress_survives_a_checkpoint(clean):
+    loop = run(clean, max_steps=4, checkpoint_interval=2)
+    state = loop.checkpoints.last().state()
+    assert {name: state[name] for name in vars(Progress())} == vars(loop.progress)
+    config = json.loads((loop.checkpoints.last().folder / "config.json").read_text("utf-8"))
+    assert config["seed"] == clean.config.seed

@@ -1,0 +1,96 @@
+"""A tiny XTTS base model and a few short recordings, made once per test session through the starter's real code."""
+
+from __future__ import annotations
+
+import dataclasses
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from artifacts import write_json
+from checkpoint_manager import CheckpointManager
+from data_loader import DataManager, open_data
+from gpt_step import CompactGPT
+from gpt_trainer import PretrainLoop, build_accelerator
+from metadata_table import Clip, write_splits
+from metrics_log import MetricsLog
+from pretrain_config import PretrainConfig, StarterConfig, TrainingConfig
+from starter_kit import make_base_model
+from starter_speech import VOICES, synthesise
+from token_init import new_rows
+from tokenizer_extension import count_words, extend_vocabulary, load_tokenizer
+from xtts_backbone import XttsFiles, grow_text_rows, load_gpt, read_model
+
+SENTENCES = ("დღეს კარგი ამინდია.", "ბავშვები ეზოში თამაშობენ.", "მზე ანათებს მთებს.", "სად მიდიხარ, მეგობარო?",
+             "ჩვენ ვსვამთ ცხელ ჩაის.", "წიგნი მაგიდაზე დევს.", "ხვალ ზღვაზე წავალთ!", "ეს ძალიან გრძელი გზაა.",
+             "ჟურნალი ჰაერში ფრიალებს.", "კატას რძე უყვარს.", "პატარა ჯიხვი კლდეზე დგას.", "ღამით წვიმა მოვიდა.")
+
+
+def write_recordings(folder: Path) -> list[Path]:
+    """One recording per sentence, by two voices in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, sentence in enumerate(SENTENCES):
+        voice = VOICES[3 * (number % 2)]
+        file = folder / f"clip{number:02d}.wav"
+        soundfile.write(file, synthesise(sentence, voice.voice, voice.rate, voice.pitch), 22050)
+        files.append(file)
+    return files
+
+
+def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
+    """Split tables over the recordings: the last two validate."""
+    clips = [Clip(file.stem, SENTENCES[i], f"speaker{i % 2}", float(soundfile.info(file).duration), file, None)
+             for i, file in enumerate(recordings)]
+    write_splits(data_dir, {"train": clips[:-2], "val": clips[-2:], "test": []})
+    return clips
+
+
+def write_base_model(folder: Path, recordings: list[Path]) -> Path:
+    """A one-layer XTTS in the real file layout."""
+    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=2), recordings[:4], seed=7)
+    return folder
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """Quiet deterministic noise at 22,050 Hz."""
+    return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * 22050))).astype(np.float32)
+
+
+@dataclass
+class World:
+    """A tiny base model, extended to Georgian, with cached data: everything the training loop is handed."""
+
+    config: PretrainConfig
+    model: XttsFiles
+    data: DataManager
+
+    def loop(self, *, log: bool = True, **changes) -> PretrainLoop:
+        """A fresh loop over this world, `changes` applied to the config."""
+        config = dataclasses.replace(self.config, **changes)
+        data = copy(self.data)
+        data.config = config
+        checkpoints = CheckpointManager(config.checkpoint_dir, "run", config.training.keep_checkpoints)
+        return PretrainLoop(CompactGPT(load_gpt(self.model), config.training.dropout), data, checkpoints,
+                            MetricsLog(config.log_dir, fresh=False) if log else None, config, build_accelerator(config),
+                            config.max_steps)
+
+
+def build_world(folder: Path, **settings) -> World:
+    """Make it all in `folder`, through the same code as the pipeline."""
+    recordings = write_recordings(folder / "wavs")
+    clips = write_data(folder / "data", recordings)
+    base = read_model(write_base_model(folder / "base", recordings))
+    extension = extend_vocabulary(base.vocab_file, count_words(c.text for c in clips), new_tokens=60, min_pair_count=2,
+                                  archaic_letters=False)
+    write_json(folder / "vocab.json", extension.vocabulary)
+    rows = new_rows("random", extension.new_tokens, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=1)
+    model = XttsFiles(base.config, grow_text_rows(base, rows.embedding, rows.head, rows.bias), base.folder)
+    config = PretrainConfig(
+        data_dir=str(folder / "data"), checkpoint_dir=str(folder / "checkpoints"), log_dir=str(folder / "logs"),
+        output_model_path=str(folder), base_model_path=str(base.folder), device="cpu", batch_size=3, learning_rate=1e-3,
+        max_steps=8, training=TrainingConfig(log_interval=1, validation_interval=4, conditioning_seconds=[0.5, 1.0]), **settings)
+    return World(config, model, open_data(config))

@@ -1,0 +1,348 @@
+"""The only file that imports coqui TTS: load, build, extend and export XTTS-v2, and teach coqui the language `ka`.
+
+The base model's folder is read and never written: coqui's own loader rewrites a checkpoint that holds a pickled config,
+this one does not.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+from TTS.config.shared_configs import BaseDatasetConfig
+from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
+from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
+from TTS.tts.layers.xtts.dvae import DiscreteVAE
+from TTS.tts.layers.xtts.gpt import GPT
+from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+from TTS.tts.models.xtts import Xtts
+
+import georgian_text
+from artifacts import load_torch, read_json, save_torch, write_json
+from audio_files import read_mono
+from console import UserError
+
+BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")
+SAMPLE_RATE = 22050  # Hz, of everything the GPT hears
+CODE_STRIDE = 1024  # samples per audio code
+MEL_HOP = 256  # samples per conditioning mel frame
+FETCH = "hf download coqui/XTTS-v2 --local-dir"
+LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
+
+# The released checkpoint pickles these plain data classes beside its weights, two of them under a former module path.
+_PICKLED_CONFIG = (
+    XttsConfig, XttsArgs, XttsAudioConfig, BaseDatasetConfig,
+    (XttsArgs, "TTS.tts.models.xtts.XttsArgs"), (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
+)
+# What a checkpoint may carry beside the model: the trainer's extractors and the generation wrapper's second references.
+_FOREIGN_KEYS = ("torch_mel_spectrogram_style_encoder", "torch_mel_spectrogram_dvae", "dvae", "gpt.gpt_inference",
+                 "gpt.gpt.wte")
+
+logging.getLogger("transformers").setLevel(logging.ERROR)  # GPT2Config warns about token ids that XTTS never uses
+
+# ── the base model ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class XttsFiles:
+    """An XTTS-v2 model in memory.
+
+    config: coqui's XttsConfig. state: parameter name → tensor, as in `Xtts.state_dict()`. folder: where it came from,
+    with `vocab.json`, `dvae.pth` and `mel_stats.pth` beside it.
+    """
+
+    config: XttsConfig
+    state: dict[str, Tensor]
+    folder: Path
+
+    @property
+    def vocab_file(self) -> Path:
+        return self.folder / "vocab.json"
+
+    @property
+    def text_rows(self) -> int:
+        """Rows of `text_embedding`: largest token id + 1, not the number of tokens."""
+        return self.state["gpt.text_embedding.weight"].shape[0]
+
+    def gpt_state(self) -> dict[str, Tensor]:
+        """The GPT's own parameters, without their `gpt.` prefix."""
+        return {name.removeprefix("gpt."): tensor for name, tensor in self.state.items() if name.startswith("gpt.")}
+
+
+def missing_base_files(folder: Path | str) -> list[str]:
+    """Names of the XTTS-v2 files that `folder` lacks (all of them if it does not exist)."""
+    return [name for name in BASE_FILES if not (Path(folder) / name).is_file()]
+
+
+def read_model(folder: Path | str) -> XttsFiles:
+    """Load and check an XTTS-v2 folder without changing it; weights are memory-mapped.
+
+    Raises UserError for a missing file, a damaged or hostile one, or another architecture.
+    """
+    folder = Path(folder)
+    remedy = f"fetch it again with: {FETCH} {folder}"
+    config = read_config(folder)
+    checkpoint = load_torch(folder / "model.pth", mmap=True, allowed=_PICKLED_CONFIG, remedy=remedy)
+    state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{folder / 'model.pth'} holds no model weights: {remedy}")
+    state = {name.removeprefix("xtts."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(k + "." for k in _FOREIGN_KEYS))}
+    _check_architecture(folder, config, state)
+    return XttsFiles(config, state, folder)
+
+
+def read_config(folder: Path | str) -> XttsConfig:
+    """The config of an XTTS-v2 folder with all its files, its text start and stop tokens taken from the vocabulary."""
+    folder = Path(folder)
+    remedy = f"fetch it again with: {FETCH} {folder}"
+    missing = missing_base_files(folder)
+    if missing:
+        raise UserError(f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})")
+    config = _parse_config(folder / "config.json", remedy)
+    _read_special_tokens(folder / "vocab.json", config, remedy)
+    return config
+
+
+def _parse_config(path: Path, remedy: str) -> XttsConfig:
+    raw = read_json(path, "base model config", remedy)
+    if not isinstance(raw, dict) or raw.get("model") != "xtts":
+        kind = raw.get("model") if isinstance(raw, dict) else type(raw).__name__
+        raise UserError(f"{path} describes a model of kind {kind!r}, not 'xtts': {remedy}")
+    config = XttsConfig()
+    try:
+        config.from_dict(raw)
+    except (TypeError, ValueError, AttributeError, KeyError, AssertionError) as error:
+        raise UserError(f"{path} is not an XTTS config ({error}): {remedy}") from None
+    if not config.model_args.gpt_use_perceiver_resampler:
+        raise UserError(f"{path} describes XTTS v1 (gpt_use_perceiver_resampler is false); this pipeline needs v2: {remedy}")
+    return config
+
+
+def _read_special_tokens(path: Path, config: XttsConfig, remedy: str) -> None:
+    """Set the text start and stop tokens from the vocabulary, as coqui does: they move between releases."""
+    try:
+        vocabulary = read_json(path, "base vocabulary", remedy)["model"]["vocab"]
+        config.model_args.gpt_start_text_token = int(vocabulary["[START]"])
+        config.model_args.gpt_stop_text_token = int(vocabulary["[STOP]"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not an XTTS vocabulary (no {error}): {remedy}") from None
+
+
+def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
+    """Compare the weights with the geometry that config.json promises, on the meta device: costs no memory."""
+    rows = state.get("gpt.text_embedding.weight")
+    if rows is None or rows.ndim != 2:
+        raise UserError(f"{folder / 'model.pth'} has no gpt.text_embedding.weight: it is not an XTTS checkpoint")
+    with torch.device("meta"):
+        expected = build_gpt(config, rows.shape[0]).state_dict()
+    for name, tensor in expected.items():
+        found = state.get(f"gpt.{name}")
+        if found is None or found.shape != tensor.shape:
+            shape = "missing" if found is None else tuple(found.shape)
+            raise UserError(f"{folder} holds another architecture than its config.json: gpt.{name} is {shape}, "
+                            f"expected {tuple(tensor.shape)}; use the config.json that came with model.pth")
+    unknown = sorted(n for n in state if n.startswith("gpt.") and n.removeprefix("gpt.") not in expected)
+    if unknown:
+        raise UserError(f"{folder / 'model.pth'} holds weights that XTTS-v2 has not, such as {unknown[0]}")
+
+
+def build_gpt(config: XttsConfig, text_rows: int) -> GPT:
+    """A fresh coqui GPT of this geometry with `text_rows` text tokens, randomly initialised by coqui."""
+    args = config.model_args
+    return GPT(
+        layers=args.gpt_layers, model_dim=args.gpt_n_model_channels, heads=args.gpt_n_heads,
+        start_text_token=args.gpt_start_text_token, stop_text_token=args.gpt_stop_text_token,
+        max_text_tokens=args.gpt_max_text_tokens, max_mel_tokens=args.gpt_max_audio_tokens,
+        max_prompt_tokens=args.gpt_max_prompt_tokens, number_text_tokens=text_rows,
+        num_audio_tokens=args.gpt_num_audio_tokens, start_audio_token=args.gpt_start_audio_token,
+        stop_audio_token=args.gpt_stop_audio_token, use_perceiver_resampler=args.gpt_use_perceiver_resampler,
+        code_stride_len=args.gpt_code_stride_len,
+    )
+
+
+def build_xtts(config: XttsConfig) -> Xtts:
+    """A fresh coqui Xtts (GPT, HiFi-GAN decoder, speaker encoder), randomly initialised by coqui."""
+    return Xtts(config)
+
+
+def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> XttsConfig:
+    """XTTS-v2's config at another GPT size; everything that is not size is as in the released model."""
+    return XttsConfig(model_args=XttsArgs(
+        gpt_layers=layers, gpt_n_model_channels=model_dim, gpt_n_heads=heads, decoder_input_dim=model_dim,
+        gpt_number_text_tokens=text_rows, gpt_start_text_token=261, gpt_stop_text_token=0, gpt_num_audio_tokens=1026,
+        gpt_start_audio_token=1024, gpt_stop_audio_token=1025, gpt_use_masking_gt_prompt_approach=True,
+        gpt_use_perceiver_resampler=True,
+    ))
+
+
+def load_gpt(model: XttsFiles) -> GPT:
+    """The model's GPT with its weights, in float32 memory of its own, ready to train."""
+    gpt = build_gpt(model.config, model.text_rows)
+    gpt.load_state_dict(model.gpt_state(), strict=True)
+    return gpt
+
+
+def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
+    """A whole XTTS for inference, through coqui's own loader. Only for folders this project wrote."""
+    config = XttsConfig()
+    config.load_json(str(Path(folder) / "config.json"))
+    model = Xtts(config)
+    model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
+    return model.to(device)
+
+
+# ── extending and exporting ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def grow_text_rows(model: XttsFiles, embedding: Tensor, head: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """The state with new rows appended to `text_embedding` and `text_head`, every other tensor untouched.
+
+    embedding, head: (new, model_dim); bias: (new,).
+    """
+    state = dict(model.state)
+    for name, rows in (("text_embedding.weight", embedding), ("text_head.weight", head), ("text_head.bias", bias)):
+        state[f"gpt.{name}"] = torch.cat([state[f"gpt.{name}"], rows.to(state[f"gpt.{name}"].dtype)])
+    return state
+
+
+def extended_config(config: XttsConfig, language: str, text_rows: int) -> XttsConfig:
+    """A copy of `config` with `language` among its languages and the text table's new size."""
+    copy = XttsConfig()
+    copy.from_dict(config.to_dict())
+    copy.languages = [*config.languages, *([language] if language not in config.languages else [])]
+    copy.model_args.gpt_number_text_tokens = text_rows
+    return copy
+
+
+def write_model(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
+    """Write `config.json` and `model.pth` in coqui's layout (plain dict config, so coqui loads it without a rewrite)."""
+    plain = config.to_dict()
+    save_torch(folder / "model.pth", {"model": state, "config": plain})
+    write_json(folder / "config.json", plain)
+
+
+# ── Georgian in coqui ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def register_georgian(character_limit: int = 200, archaic: str = "respell") -> None:
+    """Teach coqui-tts the language `ka`, in this process: its tokenizer then reads Georgian exactly as training did.
+
+    Call it once before the model is loaded. `character_limit` is what coqui warns (and splits) above, `archaic` how old
+    letters are read; the model's own values stand in its `xtts_v2_ka_config.json`. A later call only changes them.
+    """
+    VoiceBpeTokenizer.georgian_reading = {"limit": character_limit, "archaic": archaic}
+    if getattr(VoiceBpeTokenizer, "reads_georgian", False):
+        return
+    initialise, preprocess = VoiceBpeTokenizer.__init__, VoiceBpeTokenizer.preprocess_text
+
+    def initialise_with_georgian(self, *args: Any, **kwargs: Any) -> None:
+        initialise(self, *args, **kwargs)
+        self.char_limits["ka"] = VoiceBpeTokenizer.georgian_reading["limit"]
+
+    def preprocess_with_georgian(self, txt: str, lang: str) -> str:
+        if lang != "ka":
+            return preprocess(self, txt, lang)
+        return georgian_text.normalise(txt, archaic=VoiceBpeTokenizer.georgian_reading["archaic"])
+
+    VoiceBpeTokenizer.__init__ = initialise_with_georgian
+    VoiceBpeTokenizer.preprocess_text = preprocess_with_georgian
+    VoiceBpeTokenizer.reads_georgian = True
+
+
+# ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_speech(path: Path | str, max_seconds: float | None = None) -> Tensor:
+    """Read a recording as float32 (1, samples) at 22,050 Hz, mixed to mono and clipped to ±1 as coqui's loader does."""
+    samples, rate = read_mono(path, max_seconds)
+    return torchaudio.functional.resample(torch.from_numpy(samples)[None], rate, SAMPLE_RATE).clip(-1, 1)
+
+
+def code_count(samples: int) -> int:
+    """Audio codes of a clip: one per started 1024 samples, as coqui's GPT counts them."""
+    return -(-samples // CODE_STRIDE)
+
+
+class VoiceEncoder:
+    """What XTTS knows of a voice: the speaker embedding (for the decoder) and the conditioning latents (for the GPT)."""
+
+    def __init__(self, config: XttsConfig, state: dict[str, Tensor], device: str = "cpu"):
+        self._xtts = Xtts(extended_config(config, "ka", state["gpt.text_embedding.weight"].shape[0]))
+        self._xtts.load_state_dict(state, strict=True)
+        self._xtts.train(False)  # not .eval(): coqui's builds the generation wrapper there
+        self._xtts.to(device)
+
+    def speaker_embedding(self, speech: Tensor) -> Tensor:
+        """(1, samples) at 22,050 Hz → (1, 512, 1) float32 of unit length."""
+        return self._xtts.get_speaker_embedding(speech, SAMPLE_RATE).float().cpu()
+
+    def cond_latent(self, speech: Tensor) -> Tensor:
+        """(1, samples) at 22,050 Hz, a third of a second or more → (1, 32, model_dim) float32."""
+        return self._xtts.get_gpt_cond_latents(speech, SAMPLE_RATE).float().cpu()
+
+
+def build_dvae(codes: int) -> DiscreteVAE:
+    """XTTS's DVAE geometry, as coqui's GPTTrainer builds it, with `codes` codebook entries."""
+    return DiscreteVAE(channels=80, normalization=None, positional_dims=1, num_tokens=codes, codebook_dim=512,
+                       hidden_dim=512, num_resnet_blocks=3, kernel_size=3, num_layers=2, use_transposed_convs=False)
+
+
+class FeatureExtractor:
+    """DVAE codes and conditioning mels of recordings, batched, each clip exactly as if it were alone.
+
+    In a padded batch a convolution would see its neighbour's padding at a clip's end, and its codes there would depend
+    on the company. Zeroing everything behind each clip's end before every convolution gives what a batch of one gives.
+    """
+
+    def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu"):
+        remedy = f"fetch it again with: {FETCH} {folder}"
+        mel_stats, weights = (load_torch(folder / name, remedy=remedy) for name in ("mel_stats.pth", "dvae.pth"))
+        if not isinstance(mel_stats, Tensor) or mel_stats.shape != (80,):
+            raise UserError(f"{folder / 'mel_stats.pth'} must hold one tensor of 80 numbers: {remedy}")
+        self.dvae = build_dvae(config.model_args.gpt_num_audio_tokens - 2)
+        wanted = {k: v for k, v in self.dvae.state_dict().items() if k.startswith(("encoder.", "codebook."))}
+        if not isinstance(weights, dict) or any(getattr(weights.get(k), "shape", None) != v.shape for k, v in wanted.items()):
+            raise UserError(f"{folder / 'dvae.pth'} is not the DVAE of this XTTS: {remedy}")
+        self.dvae.load_state_dict(weights, strict=False)
+        self.dvae.eval().to(device)
+        rate = {"mel_norm_file": str(folder / "mel_stats.pth"), "sampling_rate": SAMPLE_RATE}
+        self.dvae_mel = TorchMelSpectrogram(**rate).to(device)
+        self.style_mel = TorchMelSpectrogram(filter_length=2048, hop_length=MEL_HOP, win_length=1024, normalize=False,
+                                             mel_fmin=0, mel_fmax=8000, n_mel_channels=80, **rate).to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, clips: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """For each (1, samples) clip at 22,050 Hz: its codes (int64, (code_count,)) and mel (float32, (80, frames))."""
+        clips = [clip.to(self.device) for clip in clips]
+        spectra = [self.dvae_mel(clip)[0] for clip in clips]
+        codes = self._codes(spectra)
+        return [(row[: code_count(clip.shape[1])].cpu(), self.style_mel(clip)[0].cpu()) for row, clip in zip(codes, clips)]
+
+    def _codes(self, spectra: list[Tensor]) -> Tensor:
+        """(80, frames) each → (batch, codes), padding behind each clip's end."""
+        lengths = torch.tensor([spectrum.shape[1] for spectrum in spectra], device=self.device)
+        x = nn.utils.rnn.pad_sequence([spectrum.T for spectrum in spectra], batch_first=True).transpose(1, 2)
+        x, lengths = _convolve(self.dvae.encoder, x, lengths)
+        return self.dvae.codebook(x.transpose(1, 2))[1]
+
+
+def _convolve(layer: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a DVAE encoder layer on (batch, channels, time), silence kept silent behind each row's `lengths`."""
+    if isinstance(layer, nn.Sequential):
+        for part in layer:
+            x, lengths = _convolve(part, x, lengths)
+        return x, lengths
+    if isinstance(layer, nn.Conv1d):
+        inside = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
+        (stride,) = layer.stride
+        return layer(x * inside[:, None]), (lengths + stride - 1) // stride
+    if hasattr(layer, "net"):  # coqui's ResBlock
+        return _convolve(layer.net, x, lengths)[0] + x, lengths
+    return layer(x), lengths
