@@ -141,7 +141,7 @@ def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
 
 
 def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (float32 mono block (n,), clipped samples in it) until the end, or until `limit` frames are out."""
+    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames are out."""
     step = max(1, _BLOCK_VALUES // sound.channels)
     given = 0
     while given < limit:

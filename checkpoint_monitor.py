@@ -1,9 +1,9 @@
-"""Watch a run: its state at a glance, a plot, a diagnosis, an export, and the clearing away of old checkpoints.
+"""Watch a run: its state at a glance, a plot, a diagnosis, an export, and the removal of old checkpoints.
 
     python checkpoint_monitor.py --config xtts_pretrain_config.json --watch
 
-Works while training runs, after it, and on a copied folder: paths in the config resolve beside the config. Except for
-`--plot`, `--export` and `--cleanup` it only reads.
+Works while training runs, after it, and on a copied folder: paths in the config resolve beside the config.
+Except for `--plot`, `--export` and `--cleanup` it only reads.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ BIG_LOG = 50 * 10**6  # bytes from which reading gets a progress bar
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Show how a run is doing: stages, training, checkpoints, disk and warnings.",
-        epilog="example: python checkpoint_monitor.py --config xtts_pretrain_config.json --watch --interval 30 --plot")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
-    parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
-    parser.add_argument("--interval", type=_seconds, metavar="N", help="seconds between refreshes (default: monitor.interval)")
-    parser.add_argument("--plot", nargs="?", const="", metavar="FILE.png", help="draw the curves (default: training_plot.png in log_dir)")
-    parser.add_argument("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
-    parser.add_argument("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
-    parser.add_argument("--cleanup", action="store_true", help="delete old checkpoints, after asking; never the best or the last")
-    parser.add_argument("--keep", type=_count, metavar="N", help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
-    parser.add_argument("--superseded", action="store_true", help="with --cleanup: also the runs that were replaced")
-    parser.add_argument("--yes", action="store_true", help="with --cleanup: do not ask")
-    parser.add_argument("--verify", action="store_true", help="compare the checksums of every checkpoint file (slow)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object (with --watch: one a line)")
+        epilog="example: python checkpoint_monitor.py --config xtts_pretrain_config.json --watch --plot")
+    add = parser.add_argument
+    add("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
+    add("--watch", action="store_true", help="refresh until Ctrl-C")
+    add("--interval", type=_seconds, metavar="N", help="seconds between refreshes (monitor.interval)")
+    add("--plot", nargs="?", const="", metavar="FILE.png",
+        help="draw the curves (default: training_plot.png in log_dir)")
+    add("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
+    add("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
+    add("--cleanup", action="store_true", help="delete old checkpoints, after asking; never best or last")
+    add("--keep", type=_count, metavar="N",
+        help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
+    add("--superseded", action="store_true", help="with --cleanup: also the runs that were replaced")
+    add("--yes", action="store_true", help="with --cleanup: do not ask")
+    add("--verify", action="store_true", help="compare the checksums of every checkpoint file (slow)")
+    add("--json", action="store_true", help="print one JSON object (with --watch: one a line)")
     add_verbosity_flags(parser)
     return parser
 
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
     if args.watch:
         return watch(args, config, history)
-    tasks = [name for name in ("plot", "analyze", "export", "cleanup") if getattr(args, name) not in (None, False)]
+    tasks = [name for name in ("plot", "analyze", "export", "cleanup")
+             if getattr(args, name) not in (None, False)]
     if tasks != ["export"] and tasks != ["cleanup"] or args.json:
         _refresh(history)
     report: dict[str, Any] = {}
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-# ── the screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the screen ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
@@ -145,10 +149,11 @@ def _live(terminal):
     return Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
 
 
-# ── plot, analysis, export ───────────────────────────────────────────────────────────────────────────────────────────
+# ── plot, analysis, export ──────────────────────────────────────────────────────────────────────────────────
 
 
-def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory, announce: bool = True) -> str | None:
+def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory,
+         announce: bool = True) -> str | None:
     """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
     from run_plots import draw_plot
 
@@ -214,11 +219,11 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
     return {"file": str(target), "rows": rows}
 
 
-# ── cleanup ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cleanup ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
-    """Say what would be deleted and how much that frees, ask, delete. With --json it never asks: --yes or nothing."""
+    """Say what would be deleted and how much that frees, ask, delete. --json never asks: --yes or nothing."""
     from run_cleanup import delete, plan
 
     folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep

@@ -27,7 +27,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts import atomic_path
+from artifacts import TEMPORARY_SUFFIX, atomic_path, sweep_partials
 from console import UserError, add_verbosity_flags, heading, quiet, run_cli, say, style
 from corpus_formats import FORMATS, Corpus, Row, find_corpus
 from georgian_text import georgian_fraction, normalise, words
@@ -86,7 +86,7 @@ class MetadataOptions:
         if self.archaic not in ("respell", "keep"):
             raise UserError(f"archaic is {self.archaic!r}: it must be respell or keep")
         if self.min_seconds >= self.max_seconds:
-            raise UserError(f"min_seconds {self.min_seconds:g} is no less than max_seconds {self.max_seconds:g}")
+            raise UserError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError("val_fraction and test_fraction leave nothing to train on: keep the sum below 1")
 
@@ -151,6 +151,8 @@ def create_metadata(
     for corpus in corpora:
         say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
 
+    for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
+        sweep_partials(folder)  # what a killed run left; two runs into one folder at once make no sense
     clips, drops, rows = _examine(corpora, options)
     drop_report = write_drop_report(output_dir, drops)
     dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
@@ -176,7 +178,7 @@ def _check_output(sources: Sequence[Path | str], output_dir: Path) -> None:
     real = os.path.realpath(output_dir)
     for source in map(os.path.realpath, sources):
         if os.path.commonpath([source, real]) == source:
-            raise UserError(f"the output folder {output_dir} lies in the source {source}, which is only read: "
+            raise UserError(f"the output folder {output_dir} lies in the source {source}, which is read only: "
                             "choose another --output_dir")
     if os.path.exists(real) and not os.path.isdir(real):
         raise UserError(f"the output folder {output_dir} is a file: choose another --output_dir")
@@ -444,7 +446,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=FORMATS, default="auto",
                         help="layout of the source (default: %(default)s)")
     parser.add_argument("--embeddings_dir", metavar="DIR",
-                        help="voice embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)")
+                        help="embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)")
     for spec in fields(MetadataOptions):
         if spec.metadata:
             parser.add_argument(f"--{spec.name}", type=float, default=spec.default, metavar="X",

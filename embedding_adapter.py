@@ -80,10 +80,11 @@ class EmbeddingAdapter:
     all of them: `run`. Each keeps what it found, for `metrics`.
     """
 
-    def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str):
+    def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str,
+                 others: Sequence[Clip] = ()):
         if not clips:
             raise UserError(f"{data_dir} has no recordings: make the tables with create_metadata_files.py")
-        self.clips, self.encoder, self.data_dir = list(clips), encoder, data_dir
+        self.clips, self.encoder, self.data_dir, self.others = list(clips), encoder, data_dir, list(others)
         self.speaker_of = {clip.file_id: clip.speaker_id for clip in clips}
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)  # a second or more first, then by hash
         for clip in sorted(clips, key=lambda clip: (clip.duration < 1.0, _turn(clip.file_id))):
@@ -99,7 +100,7 @@ class EmbeddingAdapter:
 
     def load(self) -> GivenVectors:
         """Read the user's vectors and say what was found."""
-        self.given = given = read_given(self.data_dir, self.clips)
+        self.given = given = read_given(self.data_dir, self.clips, self.others)
         if given:
             say(f"{given.files} embedding file{'s' * (given.files > 1)}: {given.width} numbers a vector, for "
                 f"{len(given.utterances)} of {len(self.clips)} recordings and {len(given.speakers)} of "
@@ -197,8 +198,8 @@ class EmbeddingAdapter:
         given, report = self.given, None
         if given.files:
             report = {"files": given.files, "width": given.width, "utterances": len(given.utterances),
-                      "speakers": len(given.speakers), "unused": len(given.unused),
-                      "unused_names": given.unused[:20], "unusable": len(given.unusable),
+                      "speakers": len(given.speakers), "elsewhere": given.elsewhere,
+                      "unused": len(given.unused), "unused_names": given.unused[:20], "unusable": len(given.unusable),
                       "unusable_names": given.unusable[:20]}
         return {
             "speakers": len(self.source),
@@ -352,12 +353,16 @@ def read_speakers(path: Path | str) -> Table:
 
 
 def run_embeddings_stage(
-    config: PretrainConfig, clips: list[Clip], base: XttsFiles, device: str = "cpu"
+    config: PretrainConfig, clips: list[Clip], base: XttsFiles, device: str = "cpu",
+    others: Sequence[Clip] = (),
 ) -> dict[str, Any]:
-    """Write `output_model_path/speakers_xtts.pth` and the drop report's suspect rows; return the metrics."""
+    """Write `output_model_path/speakers_xtts.pth` and the drop report's suspect rows; return the metrics.
+
+    others: recordings of splits that are not to be heard; embedding files that bear their names are in order.
+    """
     from xtts_backbone import VoiceEncoder
 
-    adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir)
+    adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir, others)
     table = adapter.run()
     by_id = {clip.file_id: clip for clip in clips}
     rows = [(by_id[suspect.file_id], suspect.detail) for suspect in adapter.suspects]
@@ -381,8 +386,8 @@ def _adapt_alone(config_path: str, force: bool) -> None:
         _describe(target)
         say("nothing to do; --force makes it anew")
         return
-    tables = [split for split in SPLITS if split != "test" or split_csv(config.data_dir, split).is_file()]
-    clips = [clip for split in tables for clip in read_split(config.data_dir, split)]
+    clips, *rest = (read_split(config.data_dir, split) for split in SPLITS
+                    if split == "train" or split_csv(config.data_dir, split).is_file())
     import torch
 
     from xtts_backbone import missing_base_files, read_model
@@ -392,7 +397,8 @@ def _adapt_alone(config_path: str, force: bool) -> None:
                         f"made by `python run_pretrain.py --config {config_path} --only embeddings`")
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     heading("embeddings")
-    metrics = run_embeddings_stage(config, clips, read_model(config.base_model_path), device)
+    metrics = run_embeddings_stage(config, clips, read_model(config.base_model_path), device,
+                                   [clip for split in rest for clip in split])
     sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
     say(f"voices: {sources}; {metrics['encoded']} of {metrics['recordings']} recordings encoded; "
         f"{metrics['suspects']} suspect labels")

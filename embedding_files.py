@@ -14,7 +14,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -47,14 +47,16 @@ Owner = tuple[str, str]  # ("utterances", file_id) or ("speakers", speaker_id)
 class GivenVectors:
     """The user's voice embeddings, matched to recordings and speakers; all of one width.
 
-    utterances: file_id → float32 (width,); speakers: speaker_id → float32 (width,); unused: vectors named as
-    no recording or speaker is, or as several are; unusable: `file: reason` of vectors without a direction.
+    utterances: file_id → float32 (width,); speakers: speaker_id → float32 (width,); elsewhere: how many
+    belong to other splits; unused: vectors named as no recording or speaker is, or as several are; unusable: `file:
+    reason` of vectors without a direction.
     """
 
     width: int = 0
     files: int = 0
     utterances: dict[str, np.ndarray] = field(default_factory=dict)
     speakers: dict[str, np.ndarray] = field(default_factory=dict)
+    elsewhere: int = 0
     unused: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
 
@@ -99,8 +101,10 @@ def _placed(path: Path) -> Path:
     return Path(os.path.realpath(path.parent)) / path.name
 
 
-def read_given(data_dir: Path | str, clips: list[Clip]) -> GivenVectors:
+def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Clip] = ()) -> GivenVectors:
     """Read every embedding file and match its vectors to `clips` and their speakers; without files, nothing.
+
+    Vectors of `others`, the recordings of other splits, are known but not kept.
 
     A file with one vector bears its owner's name (`clip.npy`, `speaker/clip.npy`), or belongs to the clips
     whose `embedding_path` it is; in a file with several, each vector has a name. A name is a file_id, a
@@ -109,12 +113,14 @@ def read_given(data_dir: Path | str, clips: list[Clip]) -> GivenVectors:
     """
     from tqdm import tqdm
 
-    files = find_embedding_files(data_dir, clips)
+    known = [*clips, *others]
+    files = find_embedding_files(data_dir, known)
     named_by: dict[Path, list[Owner]] = {}
-    for clip in clips:
+    for clip in known:
         if clip.embedding_path:
             named_by.setdefault(_placed(clip.embedding_path), []).append(("utterances", clip.file_id))
-    root, matcher = Path(os.path.realpath(Path(data_dir) / FOLDER)), _Names(clips)
+    root, matcher = Path(os.path.realpath(Path(data_dir) / FOLDER)), _Names(known)
+    wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
     given, origin = GivenVectors(files=len(files)), {}
     first = ""  # the file that set the width
     for path in tqdm(files, desc="reading embeddings", unit="file", disable=quiet() or len(files) < 500):
@@ -133,7 +139,10 @@ def read_given(data_dir: Path | str, clips: list[Clip]) -> GivenVectors:
             owners = matcher.owner_of(name)
             if not owners and alone:
                 owners = named_by.get(path) or matcher.owner_of(_relative_stem(path, root))
-            _place(given, origin, vector.astype(np.float32), label, owners)
+            given.unused += [] if owners else [label]
+            kept = [owner for owner in owners if owner in wanted]
+            given.elsewhere += len(owners) - len(kept)
+            _place(given, origin, vector.astype(np.float32), label, kept)
         if not entries:
             raise UserError(f"{path} holds no vector: {_REMEDY}")
     return given
@@ -151,8 +160,6 @@ def _fault(vector: np.ndarray) -> str:
 
 def _place(given: GivenVectors, origin: dict, vector: np.ndarray, label: str, owners: list[Owner]) -> None:
     """Store a vector under its owners; two vectors for one owner are an error."""
-    if not owners:
-        given.unused.append(label)
     for kind, owner in owners:
         if (kind, owner) in origin:
             raise UserError(f"{origin[kind, owner]} and {label} both give a vector for {owner}: delete one")

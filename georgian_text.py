@@ -326,7 +326,8 @@ def split_sentences(text: str, max_characters: int) -> list[str]:
 
     A sentence that is too long is cut at clauses (; and :, then commas and dashes), then between words, each
     piece filled as far as the limit allows; only a word longer than the limit is cut inside. The pieces
-    joined by single spaces are `text` again, unless a word had to be cut. Raises ValueError for a limit below 1.
+    joined by single spaces are `text` again, unless a word had to be cut. Raises ValueError
+    for a limit below 1.
     """
     if max_characters < 1:
         raise ValueError(f"max_characters must be at least 1, not {max_characters}")

@@ -57,7 +57,7 @@ def has_metadata(data_dir: Path | str) -> bool:
 
 
 def is_safe_id(name: str) -> bool:
-    """True for an id that is safe as a file name and in spreadsheets: letters, digits, `_`, inside also `.`, `-`."""
+    """True for an id that is safe in file names and spreadsheets: letters, digits, `_`, then also `.` and `-`."""
     return _SAFE_ID.fullmatch(name) is not None
 
 
@@ -166,8 +166,8 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
             if len(row) == width:
                 yield reader.line_num, pick(row)
             elif row:
-                raise UserError(f"{table}, line {reader.line_num}: {len(row)} cells where the header has {width}; "
-                                "put quotes around a cell that holds a comma")
+                counts = f"{len(row)} cells where the header has {width}"
+                raise UserError(f"{table}, line {reader.line_num}: {counts}; put quotes around a cell with a comma")
     except csv.Error as error:
         raise UserError(f"{table}, line {reader.line_num}: not CSV ({error}); correct or delete it") from None
 

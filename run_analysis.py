@@ -1,9 +1,9 @@
 """What a run's curves say: trend, plateau, divergence, spikes, overfitting, what is to blame, and a verdict.
 
-Works on the tables of `run_history.Track`. All statistics are robust ones (medians, ranks), because single batches are
-noisy and a few of them are wild: Sen's slope with its rank-based confidence interval (P. K. Sen, 1968, "Estimates of
-the regression coefficient based on Kendall's tau"), the Mann–Kendall test for the confidence, and the median absolute
-deviation (MAD, × 1.4826 to read as a standard deviation) for the noise.
+Works on the tables of `run_history.Track`. All statistics are robust ones (medians, ranks), because single
+batches are noisy and a few of them are wild: Sen's slope with its rank-based confidence interval (P. K. Sen,
+1968, "Estimates of the regression coefficient based on Kendall's tau"), the Mann–Kendall test for the
+confidence, and the median absolute deviation (MAD, × 1.4826 to read as a standard deviation) for the noise.
 """
 
 from __future__ import annotations
@@ -43,10 +43,15 @@ class Trend:
     last: int
     direction: str
 
+    @property
+    def window(self) -> float:
+        """Thousands of steps that the trend covers."""
+        return (self.last - self.first) / 1000
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing seen in the curves. severity: good, note, warning or bad; step: where it began, if it began."""
+    """One thing seen in the curves. severity: good, note, warning or bad; step: where it began, if it did."""
 
     kind: str
     severity: str
@@ -68,35 +73,37 @@ class Analysis:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dict] = (), nonfinite: list[int] = (),
+def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dict] = (),
+            nonfinite: list[int] = (),
             ) -> Analysis:
     """Judge a run.
 
-    train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step, val_loss, valid,
-    best, last (as `run_status` lists them). nonfinite: steps whose loss was not a number.
+    train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step,
+    val_loss, valid, best, last (as `run_status` lists them). nonfinite: steps whose loss was not a number.
     """
     train_trend, val_trend = trend(train), trend(val, share=0.5)
     curves = _Curves(train, val, clip_norm, train_trend, val_trend)
     findings = [_nonfinite(nonfinite, curves)]
     if len(train["step"]) >= ENOUGH_LINES:
         diverging = _divergence(curves)
-        findings += [diverging, None if diverging else _overfitting(curves), None if diverging else _noise(curves),
-                     None if diverging else _plateau(curves), _spikes(curves), _starvation(curves)]
+        findings += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
+        findings += [_spikes(curves), _starvation(curves)]
     findings = sorted((f for f in findings if f), key=lambda f: ("bad", "warning", "note").index(f.severity))
     harmless = all(f.severity == "note" for f in findings)
     if not findings or harmless and train_trend and train_trend.direction == "falling":
         findings.insert(0, _healthy(curves))
     name, reason = recommend(checkpoints, findings)
-    facts = {"noise": _or_none(curves.noise), "data_wait_share": _or_none(curves.wait), "lines": len(train["step"]),
-             "learning_rate_share_of_peak": _or_none(curves.lr_share)}
-    return Analysis(findings[0].kind, findings[0].sentence, findings, train_trend, val_trend, name, reason, facts)
+    facts = {"lines": len(train["step"]), "noise": _or_none(curves.noise),
+             "data_wait_share": _or_none(curves.wait), "lr_share_of_peak": _or_none(curves.lr_share)}
+    first = findings[0]
+    return Analysis(first.kind, first.sentence, findings, train_trend, val_trend, name, reason, facts)
 
 
-# ── trend ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── trend ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def trend(table: Table, column: str = "loss", *, share: float = 1 / 3, parts: int = 24) -> Trend | None:
-    """Sen's slope over the last `share` of the steps (at least 10 rows), or None with fewer than five values."""
+    """Sen's slope over the last `share` of the steps (at least 10 rows); None with fewer than five values."""
     known = ~np.isnan(table[column])
     step, value = table["step"][known], table[column][known]
     if len(step) < 5:
@@ -116,7 +123,7 @@ def trend(table: Table, column: str = "loss", *, share: float = 1 / 3, parts: in
 
 
 def sen_slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
-    """Return (slope, its 95 % interval low, high, two-sided Mann–Kendall confidence) of y over increasing x."""
+    """(slope, its 95 % interval low, high, two-sided Mann–Kendall confidence) of y over increasing x."""
     n = len(x)
     i, j = np.triu_indices(n, 1)
     slopes = np.sort((y[j] - y[i]) / (x[j] - x[i]))
@@ -133,7 +140,8 @@ def rolling_median(values: np.ndarray, window: int) -> np.ndarray:
     """Centred moving median over `window` (odd) rows, mirrored at the ends."""
     half = window // 2
     padded = np.pad(values, half, mode="symmetric") if len(values) else values
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1) if len(values) else values
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window),
+                     axis=1) if len(values) else values
 
 
 def deviation(residuals: np.ndarray) -> float:
@@ -141,13 +149,14 @@ def deviation(residuals: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(residuals - np.median(residuals)))) if len(residuals) else math.nan
 
 
-# ── the measurements that the findings share ─────────────────────────────────────────────────────────────────────────
+# ── the measurements that the findings share ────────────────────────────────────────────────────────────────
 
 
 class _Curves:
     """A run's curves without gaps, and what is measured on them once."""
 
-    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None, val_trend: Trend | None):
+    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None,
+                 val_trend: Trend | None):
         known = ~np.isnan(train["loss"])
         self.train = {name: column[known] for name, column in train.items()}
         known = ~np.isnan(val["loss"])
@@ -173,10 +182,12 @@ class _Curves:
         return float((norms > self.clip_norm).mean()) if len(norms) else math.nan
 
     def noise_ratio(self) -> float:
-        """Relative noise where the learning rate is high over that where it is low; NaN if it never was low."""
+        """Relative noise where the learning rate is high over that where it is low; NaN if it never was."""
         residuals = (self.loss - self.middle) / np.maximum(np.abs(self.middle), 1e-12)
-        high, low = self.lr > 0.7, (self.lr < 0.35) & (np.arange(len(self.lr)) > np.nanargmax(self.lr)) \
-            if not np.all(np.isnan(self.lr)) else (self.lr > 2, self.lr > 2)
+        if np.all(np.isnan(self.lr)):
+            return math.nan
+        past_peak = np.arange(len(self.lr)) > np.nanargmax(self.lr)
+        high, low = self.lr > 0.7, (self.lr < 0.35) & past_peak
         if high.sum() < 20 or low.sum() < 20:
             return math.nan
         return deviation(residuals[high]) / max(deviation(residuals[low]), 1e-9)
@@ -195,39 +206,43 @@ def data_wait_share(train: Table, lines: int = 100) -> float:
     return float(np.clip(np.median(shares), 0, 1)) if len(shares) else math.nan
 
 
-# ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── findings ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _nonfinite(steps: list[int], curves: _Curves) -> Finding | None:
     if not steps:
         return None
     last = steps[-1]
-    ended_so = not len(curves.step) or last > curves.step[-1]
-    many = f"{len(steps)} logged losses are" if len(steps) > 1 else "one logged loss is"
-    if ended_so:
-        return Finding("divergence", "bad", f"The loss stopped being a number at step {last}. Halve the learning rate "
-                       "and carry on from a checkpoint before that step.", steps[0])
-    return Finding("non-finite", "warning", f"{many} not a number (the last at step {last}), but the run recovered. If it "
-                   "happens again, halve the learning rate or look for damaged recordings.", steps[0])
+    if not len(curves.step) or last > curves.step[-1]:
+        return Finding("divergence", "bad", (
+            f"The loss stopped being a number at step {last}. Halve the learning rate and carry on from a "
+            "checkpoint before that step."), steps[0])
+    many = f"{len(steps)} logged losses are" if len(steps) > 1 else "One logged loss is"
+    return Finding("non-finite", "warning", (
+        f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve "
+        "the learning rate or look for damaged recordings."), steps[0])
 
 
 def _divergence(c: _Curves) -> Finding | None:
     window = max(15, len(c.loss) // 25 | 1)
     smoothed = rolling_median(c.loss, window)
-    best_at = int(np.argmin(smoothed))
-    best, now = smoothed[best_at], float(np.median(c.loss[-window // 2:]))
+    best, now = smoothed.min(), float(np.median(c.loss[-window // 2:]))
     rise = now - best
     if rise <= max(DIVERGED * abs(best), 2.5 * deviation(c.loss - c.middle)):
         return None
-    near = np.flatnonzero(smoothed <= best + 0.25 * rise)
-    onset = int(c.step[near[-1]])
-    lr = f" while the learning rate was at {c.lr[near[-1]]:.0%} of its peak" if c.lr[near[-1]] > 0.3 else ""
-    still = "is still rising" if c.train_trend and c.train_trend.direction == "rising" else "did not come back down"
-    blame = ("The learning rate is the likely cause: halve it, or lengthen the warm-up, and carry on from an earlier "
-             "checkpoint.") if lr else ("The learning rate was already low, so look at the data that came in then, and "
-                                        "at the gradient norm.")
-    return Finding("divergence", "bad", f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step "
-                   f"{onset}{lr}, and {still}. {blame}", onset)
+    turn = np.flatnonzero(smoothed <= best + 0.25 * rise)[-1]
+    onset, lr = int(c.step[turn]), c.lr[turn]
+    rising = c.train_trend is not None and c.train_trend.direction == "rising"
+    still = "is still rising" if rising else "did not come back down"
+    blame = "The learning rate was low by then, so look at the data that came in, and at the gradient norm."
+    if not lr <= 0.3:
+        at = "" if math.isnan(lr) else f", then at {lr:.0%} of its peak,"
+        blame = (
+            f"The learning rate{at} is the likely cause: halve it, or lengthen the warm-up, and carry on "
+            "from an earlier checkpoint.")
+    return Finding("divergence", "bad", (
+        f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. "
+        f"{blame}"), onset)
 
 
 def _overfitting(c: _Curves) -> Finding | None:
@@ -235,85 +250,86 @@ def _overfitting(c: _Curves) -> Finding | None:
     if len(loss) < 6:
         return None
     smoothed = smooth(loss, c.val["lines"], 3)
-    best_at = int(np.argmin(smoothed))
-    after = slice(best_at, None)
-    if len(loss) - best_at < 4:
+    turn = int(np.argmin(smoothed))
+    if len(loss) - turn < 4:
         return None
-    _, low, _, confidence = sen_slope(step[after], loss[after])
-    rise = float(np.median(loss[-3:])) - smoothed[best_at]
+    best, now = smoothed[turn], float(np.median(loss[-3:]))
+    _, low, _, confidence = sen_slope(step[turn:], loss[turn:])
     noise = deviation(loss - rolling_median(loss, 5))
-    if low <= 0 or confidence < 0.9 or rise <= max(OVERFIT * abs(smoothed[best_at]), 2 * noise):
+    if low <= 0 or confidence < 0.9 or now - best <= max(OVERFIT * abs(best), 2 * noise):
         return None
-    since = c.step >= step[best_at]
-    before = c.loss[~since][-15:]
-    if not since.any() or not len(before) or np.median(c.loss[since][-15:]) > np.median(before) * (1 + FLAT):
+    before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]]
+    if not len(before) or not len(since) or np.median(since[-15:]) > np.median(before) * (1 + FLAT):
         return None
-    return Finding("overfitting", "warning", f"Overfitting: since step {int(step[best_at])} the validation loss has risen "
-                   f"from {smoothed[best_at]:.3g} to {np.median(loss[-3:]):.3g} while the training loss went on "
-                   "falling or held. Stop here and use the best checkpoint; more recordings would help more than more "
-                   "steps.", int(step[best_at]))
+    return Finding("overfitting", "warning", (
+        f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to "
+        f"{now:.3g} while the training loss went on falling or held. Stop here and use the best checkpoint; "
+        "more recordings would help more than more steps."), int(step[turn]))
 
 
 def _noise(c: _Curves) -> Finding | None:
     if not c.noise > NOISY:
         return None
-    clipped, ratio = c.clipped_share(), c.noise_ratio()
+    clipped, ratio, t = c.clipped_share(), c.noise_ratio(), c.train_trend
     size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
-    t = c.train_trend
-    falling = t is not None and t.direction == "falling" and -t.slope * (t.last - t.first) / 1000 > FLAT * c.level
     if ratio > 1.7:
-        return Finding("learning-rate", "warning", f"{size}, and {ratio:.1f} times as much where the learning rate is high "
-                       "as where it is low: the learning rate is to blame. Halve it.")
+        return Finding("learning-rate", "warning", (
+            f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the "
+            "learning rate is to blame. Halve it."))
+    falling = t is not None and t.direction == "falling" and -t.slope * t.window > FLAT * c.level
     if not falling and clipped > 0.5 and not c.lr_share < 0.5:
-        return Finding("learning-rate", "warning", f"{size} without falling, {clipped:.0%} of the gradients are above the "
-                       f"limit of {c.clip_norm:g}, and the learning rate is at {c.lr_share:.0%} of its peak: it is too "
-                       "high. Halve it.")
-    return Finding("noise", "note", f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or "
-                   "recordings uneven. A larger batch_size (or training.accumulation) would tell.")
+        return Finding("learning-rate", "warning", (
+            f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, "
+            f"and the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."))
+    return Finding("noise", "note", (
+        f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings "
+        "uneven. A larger batch_size (or training.accumulation) would tell."))
 
 
 def _plateau(c: _Curves) -> Finding | None:
     t = c.train_trend
     if t is None:
         return None
-    window = (t.last - t.first) / 1000
-    if -t.low * window > 3 * FLAT * abs(c.level) or abs(t.slope) * window > FLAT * abs(c.level):
+    if -t.low * t.window > 3 * FLAT * abs(c.level) or abs(t.slope) * t.window > FLAT * abs(c.level):
         return None  # too noisy to say, or moving
     if c.val_trend and c.val_trend.direction == "falling":
         return None
     where = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
     if c.lr_share < 0.15:
-        return Finding("plateau", "note", f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is "
-                       "the end of the schedule and no fault.", t.first)
+        return Finding("plateau", "note", (
+            f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the "
+            "schedule and no fault."), t.first)
     if math.isnan(c.lr_share):
         return Finding("plateau", "warning", f"{where}.", t.first)
-    return Finding("plateau", "warning", f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the "
-                   "schedule is not the cause: either the model has learned what these recordings teach, or the learning "
-                   "rate is too high to settle or too low to move.", t.first)
+    return Finding("plateau", "warning", (
+        f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is "
+        "not the cause: either the model has learned what these recordings teach, or the learning rate is "
+        "too high to settle or too low to move."), t.first)
 
 
 def _spikes(c: _Curves) -> Finding | None:
     where = spikes(c.train)
     if not len(where):
         return None
-    steps = c.train["high_step"][where].astype(int)
-    norms = c.train["grad_norm"]
+    steps, count = c.train["high_step"][where].astype(int), len(where)
+    norms, lr = c.train["grad_norm"], c.lr[where]
     usual = np.nanmedian(norms) if not np.all(np.isnan(norms)) else math.nan
     with_gradient = float(np.mean(norms[where] > 3 * usual)) if usual > 0 else math.nan
-    rate = 1000 * len(where) / max(1.0, c.step[-1] - c.step[0])
-    text = f"{len(where)} spike{'s' * (len(where) > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step {steps[-1]})"
-    high_lr = float(np.nanmean(c.lr[where])) if not np.all(np.isnan(c.lr[where])) else math.nan
-    if with_gradient > 0.5 and high_lr > 0.8 and len(where) >= 3:
-        blame = "the gradient norm jumps with them, near the peak of the learning rate: a lower one would calm them"
+    high_lr = float(np.nanmean(lr)) if not np.all(np.isnan(lr)) else math.nan
+    if with_gradient > 0.5 and high_lr > 0.8 and count >= 3:
+        blame = "the gradient norm jumps with them, near the peak learning rate: a lower one would calm them"
     elif high_lr < 0.5:
         blame = "they come while the learning rate is low, so look for damaged or mislabelled recordings"
     else:
-        blame = "the loss recovers from each; if they grow more frequent, lower the learning rate or look for bad recordings"
-    return Finding("spikes", "warning" if len(where) >= 3 else "note", f"{text}: {blame}.", int(steps[-1]))
+        blame = "the loss recovers from each; if they grow frequent, lower the learning rate or look at the data"
+    rate = 1000 * count / max(1.0, c.step[-1] - c.step[0])
+    return Finding("spikes", "warning" if count >= 3 else "note", (
+        f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step "
+        f"{steps[-1]}): {blame}."), int(steps[-1]))
 
 
 def spikes(train: Table) -> np.ndarray:
-    """Rows of single wild losses: far above their neighbours' median, in units of the noise and of the loss."""
+    """Rows of single wild losses: far above their neighbours' median, by the noise and by the loss itself."""
     high = train["high"]
     if len(high) < ENOUGH_LINES:
         return np.empty(0, int)
@@ -327,42 +343,46 @@ def spikes(train: Table) -> np.ndarray:
 def _starvation(c: _Curves) -> Finding | None:
     if not c.wait > STARVED:
         return None
-    return Finding("data-starvation", "warning", f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but "
-                   "the run could be that much faster. Check that the feature cache is on a local disk and that the "
-                   "machine's cores are free.")
+    return Finding("data-starvation", "warning", (
+        f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be "
+        "that much faster. Check that the feature cache is on a local disk and that the machine's cores are "
+        "free."))
 
 
 def _healthy(c: _Curves) -> Finding:
     t = c.train_trend
     if len(c.step) < ENOUGH_LINES or t is None:
-        return Finding("too-early", "note", f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed.")
+        return Finding("too-early", "note", (
+            f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed."))
     if t.direction != "falling":
-        return Finding("unclear", "note", f"No fault seen, but the noise hides whether the loss still falls ({describe(t)}).")
-    follows = ""
-    if c.val_trend:
-        follows = {"falling": ", and the validation loss follows", "rising": ", though the validation loss has begun to rise",
-                   }.get(c.val_trend.direction, ", and the validation loss holds")
-    return Finding("healthy", "good", f"Healthy: the training loss falls ({describe(t)}){follows}.")
+        return Finding("unclear", "note", (
+            f"No fault seen, but the noise hides whether the loss still falls ({describe(t)})."))
+    follows = {"falling": ", and the validation loss follows",
+               "rising": ", though the validation loss has begun to rise",
+               "flat": ", and the validation loss holds"}
+    val = follows.get(c.val_trend.direction, "") if c.val_trend else ""
+    return Finding("healthy", "good", f"Healthy: the training loss falls ({describe(t)}){val}.")
 
 
 def describe(t: Trend) -> str:
     """A trend in words and figures."""
-    return (f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to {t.last}, "
-            f"confidence {min(t.confidence, 0.999):.1%}")
+    return (f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to "
+            f"{t.last}, confidence {min(t.confidence, 0.999):.1%}")
 
 
-# ── the checkpoint to use ────────────────────────────────────────────────────────────────────────────────────────────
+# ── the checkpoint to use ───────────────────────────────────────────────────────────────────────────────────
 
 
 def recommend(checkpoints: list[dict], findings: list[Finding]) -> tuple[str | None, str]:
-    """The name of the checkpoint to use, and why: the best one, unless the run fell apart before it was written."""
+    """The name of the checkpoint to use, and why: the best of those written before the run fell apart."""
     broken = min((f.step for f in findings if f.severity == "bad" and f.step is not None), default=None)
     valid = [c for c in checkpoints if c["valid"] and c.get("of_this_run", True)]
     if not valid:
         return None, "there is no valid checkpoint yet"
     sound = [c for c in valid if broken is None or c["step"] <= broken]
     if not sound:
-        return None, f"every checkpoint was written after the loss fell apart at step {broken}: start again with a lower learning rate"
+        return None, (f"every checkpoint was written after the loss fell apart at step {broken}: start again "
+                      "with a lower learning rate")
     scored = [c for c in sound if c["val_loss"] is not None]
     where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""
     if scored:

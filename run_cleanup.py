@@ -41,14 +41,16 @@ class Plan:
         lines += [f"delete  {d.path.name}  {d.bytes / 1e9:.2f} GB  ({d.why})" for d in self.doomed]
         if not self.doomed:
             return [*lines, "there is nothing to delete"]
-        return [*lines, f"{len(self.doomed)} to delete, which frees {sum(d.bytes for d in self.doomed) / 1e9:.2f} GB"]
+        return [*lines, f"{len(self.doomed)} to delete, which frees "
+                        f"{sum(d.bytes for d in self.doomed) / 1e9:.2f} GB"]
 
 
 def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
     """What a cleanup of `folder` deletes: all but the `keep` newest checkpoints, the best and the last.
 
-    A damaged checkpoint goes only where a valid one stands. Replaced runs go only with `superseded`. Left alone and
-    named: folders without our manifest, those that hold a file the manifest does not name, links, and anything else.
+    A damaged checkpoint goes only where a valid one stands. Replaced runs go only with `superseded`. Left
+    alone and named: folders without our manifest, those that hold a file the manifest does not name, links,
+    and anything else.
     """
     found = list_checkpoints(folder)
     valid = [c for c in found if c["valid"]]
@@ -75,7 +77,8 @@ def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
         elif superseded:
             result.doomed.append(Doomed(path, folder_bytes(path), "a run that was replaced"))
         else:
-            result.left_alone[path.name] = f"a run that was replaced, {folder_bytes(path) / 1e9:.2f} GB: add --superseded to delete it"
+            result.left_alone[path.name] = (f"a run that was replaced, {folder_bytes(path) / 1e9:.2f} GB: "
+                                            "add --superseded to delete it")
     known = result.kept.keys() | result.left_alone.keys() | {d.path.name for d in result.doomed}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
         if name not in known and name != ".gitkeep":
@@ -118,8 +121,8 @@ def foreign_run(folder: Path) -> str:
 def delete(folder: Path, doomed: list[Doomed]) -> list[Doomed]:
     """Delete the folders and return those that were there.
 
-    Each is first renamed to what an interrupted write looks like, so a reader sees a whole checkpoint or none, and
-    what a kill leaves behind is swept by the pipeline's next start.
+    Each is first renamed to what an interrupted write looks like, so a reader sees a whole checkpoint or
+    none, and what a kill leaves behind is swept by the pipeline's next start.
     """
     deleted = []
     for item in doomed:

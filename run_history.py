@@ -1,7 +1,8 @@
 """What a run has logged: `metrics.jsonl` read as it grows, with restarts merged, in bounded memory.
 
-A refresh costs time proportional to the new lines only. After a crash the trainer logs again what it had done since the
-last checkpoint; here each step appears once, with its last value. Damaged lines are counted and passed over.
+A refresh costs time proportional to the new lines only. After a crash the trainer logs again what it had done
+since the last checkpoint; here each step appears once, with its last value. Damaged lines are counted and
+passed over.
 
     history = RunHistory("logs/metrics.jsonl")
     history.refresh()
@@ -37,21 +38,23 @@ _LARGEST_VALUE = 1e30  # beyond it a number is damage, and would overflow the me
 
 
 def number(value: Any) -> float:
-    """`value` as a float; NaN for whatever is not a finite number of sensible size (strings, null, true, 1e400, …)."""
+    """`value` as a float; NaN for whatever is not a finite number of sensible size (text, null, true …)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_VALUE:
         return math.nan
     return float(value)
 
 
-# ── reading a file that grows ────────────────────────────────────────────────────────────────────────────────────────
+# ── reading a file that grows ───────────────────────────────────────────────────────────────────────────────
 
 
 class JsonlTail:
     """The lines appended to a JSONL file since the last call, and whether it is still the same file."""
 
     CHUNK = 1 << 20
-    LONGEST_LINE = 1 << 20  # a longer one is damage (such as a run of zeros after a power cut) and is skipped unread
-    _SEAM = 64  # bytes remembered from the start and from before the offset: an inode number may be given out again
+    # a longer one is damage (such as a run of zeros after a power cut) and is skipped unread
+    LONGEST_LINE = 1 << 20
+    # bytes remembered from the start and from before the offset: an inode number may be given out again
+    _SEAM = 64
 
     def __init__(self) -> None:
         self.offset = 0
@@ -71,7 +74,7 @@ class JsonlTail:
         return head != self._head or file.read(len(self._seam)) != self._seam
 
     def new_lines(self, file: BinaryIO) -> Iterator[tuple[list[dict | None], list[int], int]]:
-        """Yield (objects, their byte offsets, bytes read) a chunk at a time; None stands for a damaged line."""
+        """Yield (objects, their byte offsets, bytes read) a chunk at a time; None is a damaged line."""
         status = os.fstat(file.fileno())
         self._identity = (status.st_dev, status.st_ino)
         file.seek(self.offset)
@@ -125,15 +128,16 @@ def _object(line: bytes) -> dict | None:
     return record if isinstance(record, dict) else None
 
 
-# ── one split's lines ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one split's lines ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class Track:
-    """One split's lines with strictly increasing steps: the newest exactly, older ones as means of several lines.
+    """One split's lines with strictly increasing steps: the newest exactly, older ones as means of several.
 
-    However long the run, at most 2·EXACT + COARSE rows are kept. `table()` returns float64 columns of equal length:
-    `step` (the last of the row), `lines` (how many it stands for; 1 = exact), `session` (counts restarts), `low`,
-    `low_step`, `high`, `high_step` (extremes of the loss), and one mean per metric, NaN where it was not logged.
+    However long the run, at most 2·EXACT + COARSE rows are kept. `table()` returns float64 columns of equal
+    length: `step` (the last of the row), `lines` (how many it stands for; 1 = exact), `session` (counts
+    restarts), `low`, `low_step`, `high`, `high_step` (extremes of the loss), and one mean per metric, NaN
+    where it was not logged.
     """
 
     EXACT, COARSE, FOLD = 8192, 4096, 16
@@ -165,7 +169,7 @@ class Track:
             self._flush()
 
     def rewind(self, step: int, *, inclusive: bool) -> None:
-        """Forget the lines after `step` (and the one at it, if `inclusive`): they were undone by a restart."""
+        """Forget the lines after `step` (and the one at it, if `inclusive`): they were undone."""
         self._flush()
         side = "left" if inclusive else "right"
         self._exact = self._exact[: np.searchsorted(self._exact[:, 0], step, side)]
@@ -205,7 +209,7 @@ class Track:
 
 
 def _merged(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Merge the rows of each group (`groups` is non-decreasing) into one: means by lines, extremes of the loss."""
+    """Merge the rows of each group (`groups` never decreases): means by lines, extremes of the loss."""
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     lines, values = rows[:, 1:2], rows[:, 7:]
     weights = np.where(np.isnan(values), 0.0, lines)
@@ -219,12 +223,12 @@ def _merged(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return merged
 
 
-# ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Restart:
-    """Where a run carried on after a stop: the step it began from, and when (unix seconds, NaN if unknown)."""
+    """Where a run carried on after a stop: the step it began from, and when (unix seconds, or NaN)."""
 
     step: int
     time: float
@@ -233,8 +237,8 @@ class Restart:
 class RunHistory:
     """A run's metrics, merged. Call `refresh()` as often as you like; it reads what is new.
 
-    A `start` event with `resumed` undoes everything after its step. Should that line be damaged, two lines in a row
-    that step back mean the same, while a single one is damage itself and dropped.
+    A `start` event with `resumed` undoes everything after its step. Should that line be damaged, two lines in
+    a row that step back mean the same, while a single one is damage itself and dropped.
     """
 
     def __init__(self, path: Path | str, tracks: Callable[[tuple[str, ...]], Any] = Track):
@@ -289,7 +293,8 @@ class RunHistory:
                 continue
             split, step = record.get("split"), record.get("step")
             track = tracks.get(split) if isinstance(split, str) else None
-            if track is None or type(step) is not int or not 0 <= step <= _LARGEST_STEP or "loss" not in record:
+            numbered = type(step) is int and 0 <= step <= _LARGEST_STEP
+            if track is None or not numbered or "loss" not in record:
                 self._event(record, step)
                 tracks = {"train": self.train, "val": self.val}
             elif step <= track.last:
@@ -338,7 +343,7 @@ class RunHistory:
             self._suspect = None
 
     def _undo(self, relogged: Any, step: int) -> None:
-        """Forget what a restart at `step` undoes; `relogged` is the track whose line at `step` itself comes again."""
+        """Forget what a restart at `step` undoes; the line at `step` itself comes again in `relogged`."""
         for track in (self.train, self.val):
             if track.last >= step:
                 track.rewind(step, inclusive=track is relogged)
@@ -349,11 +354,11 @@ class RunHistory:
         self.restarts.append(Restart(step, time))
 
 
-# ── smoothing and the time left ──────────────────────────────────────────────────────────────────────────────────────
+# ── smoothing and the time left ─────────────────────────────────────────────────────────────────────────────
 
 
 def smooth(values: np.ndarray, weights: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving mean over `window` rows, weighted by lines, passing over NaN; NaN where a window has no value."""
+    """Centred moving mean over `window` rows, weighted by lines; NaN is passed over."""
     if len(values) == 0:
         return values
     half = max(0, window // 2)
@@ -375,13 +380,14 @@ class Eta:
     seconds_per_step: float
 
 
-def estimate_time_left(train: Table, total_steps: int, *, lines: int = 2000, stretches: int = 20) -> Eta | None:
+def estimate_time_left(train: Table, total_steps: int, *, lines: int = 2000,
+                       stretches: int = 20) -> Eta | None:
     """Time left at the pace of the newest lines, or None while there are fewer than four.
 
-    The newest lines are cut into stretches; the pace is the mean of the middle half of their paces. So validation and
-    checkpoints, which are in every stretch, count, while pauses (in a few stretches) and the way back after a restart
-    (between sessions) do not. The uncertainty is the spread of the stretches' paces (1.48 × median absolute deviation):
-    how far off the estimate is if the pace goes on varying as it did.
+    The newest lines are cut into stretches; the pace is the mean of the middle half of their paces. So
+    validation and checkpoints, which are in every stretch, count, while pauses (in a few stretches) and the
+    way back after a restart (between sessions) do not. The uncertainty is the spread of the stretches' paces
+    (1.48 × median absolute deviation): how far off the estimate is if the pace goes on varying as it did.
     """
     recent = slice(-lines, None)
     step, time, session = train["step"][recent], train["time"][recent], train["session"][recent]
@@ -399,13 +405,14 @@ def estimate_time_left(train: Table, total_steps: int, *, lines: int = 2000, str
     return Eta(left * middle, left * spread, middle)
 
 
-# ── export ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── export ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./]{0,63}")  # also keeps spreadsheet formulas out of the header
+# also keeps spreadsheet formulas out of the header
+_METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./]{0,63}")
 
 
 class _OffsetTrack:
-    """The lines of a split that survive the merging, as steps and byte offsets, and the names of their metrics."""
+    """The lines of a split that survive the merging, as steps and byte offsets; and their metrics' names."""
 
     def __init__(self, metrics: tuple[str, ...]):
         self.last = -1
@@ -421,21 +428,24 @@ class _OffsetTrack:
             self.names.update(dict.fromkeys(record))
 
     def rewind(self, step: int, *, inclusive: bool) -> None:
-        keep = int(np.searchsorted(np.frombuffer(self.steps, np.int64), step, "left" if inclusive else "right"))
+        keep = int(np.searchsorted(np.frombuffer(self.steps, np.int64), step,
+                                   "left" if inclusive else "right"))
         del self.steps[keep:], self.offsets[keep:]
         self.last = self.steps[-1] if keep else -1
 
     def columns(self) -> list[str]:
         """The known metrics first, in their order, then whatever else was logged."""
-        logged = [name for name in self.names if name not in ("step", "split") and _METRIC_NAME.fullmatch(name)]
+        logged = [name for name in self.names if name not in ("step", "split")
+                  and _METRIC_NAME.fullmatch(name)]
         return [m for m in self.metrics if m in logged] + sorted(set(logged) - set(self.metrics))
 
 
 def export_csv(log: Path, target: Path, on_rows: Callable[[int, int], Any] | None = None) -> int:
-    """Write every logged metric to `target`, one row per step with restarts merged; return the number of rows.
+    """Write every logged metric to `target`, one row per step with restarts merged; returns how many rows.
 
-    Columns: `step`, the training metrics under their own names, the validation metrics as `val_…`; a cell is empty
-    where nothing was logged, `nan` or `inf` where that was. `on_rows(done, total)` is told how far it got.
+    Columns: `step`, the training metrics under their own names, the validation metrics as `val_…`; a cell is
+    empty where nothing was logged, `nan` or `inf` where that was. `on_rows(done, total)` is told how far it
+    got.
     """
     import csv
 
@@ -444,7 +454,8 @@ def export_csv(log: Path, target: Path, on_rows: Callable[[int, int], Any] | Non
     train, val = history.train, history.val
     steps = np.union1d(np.array(train.steps, np.int64), np.array(val.steps, np.int64))
     if not len(steps):
-        raise UserError(f"{log} holds no metrics to export yet: let the full_pretrain stage log something first")
+        raise UserError(f"{log} holds no metrics to export yet: let the full_pretrain stage log "
+                        "something first")
     with open(log, "rb") as file, atomic_path(target) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="") as out:
             writer = csv.writer(out)

@@ -14,11 +14,13 @@ from run_history import RunHistory, Table, smooth
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
 STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
+         "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 11, "axes.titleweight": "bold",
+         "axes.titlelocation": "left",
          "legend.frameon": False, "legend.fontsize": 9}
 
 
-def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = None, clip_norm: float | None = None) -> None:
+def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = None,
+              clip_norm: float | None = None) -> None:
     """Draw the run to the PNG `target` (1800 × 1500 pixels), atomically."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,14 +53,15 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = No
             top.legend(loc="upper right", ncols=2)
         done = max(history.train.last, history.val.last, 0)
         of_all = f" / {total_steps:,}".replace(",", "\u202f") if total_steps else ""
-        figure.suptitle(f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი {f'{done:,}'.replace(',', chr(0x202f))}{of_all}",
+        figure.suptitle(f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი "
+                        f"{f'{done:,}'.replace(',', chr(0x202f))}{of_all}",
                         fontsize=14, fontweight="bold")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, format="png")
 
 
 def _losses(axes, train: Table, val: Table) -> None:
-    """Raw losses faintly, smoothed ones clearly, the best validation marked; a few wild values do not set the scale."""
+    """Raw losses faintly, smoothed ones clearly, the best validation marked; wild values set no scale."""
     axes.set_title("დანაკარგი (loss)")
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
@@ -67,11 +70,13 @@ def _losses(axes, train: Table, val: Table) -> None:
         axes.plot(train["step"], smoothed, color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული")
     if (known := _known(val["loss"])).any():
         few = known.sum() <= 60
-        axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6, marker="o" if few else None, markersize=3.5,
+        axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6,
+                  marker="o" if few else None, markersize=3.5,
                   label="შემოწმება (validation)")
         at = np.flatnonzero(known)[np.argmin(val["low"][known])]
         step, loss = val["low_step"][at], val["low"][at]
-        axes.plot([step], [loss], marker="*", markersize=15, color=BEST, markeredgecolor="white", linestyle="none", zorder=5,
+        axes.plot([step], [loss], marker="*", markersize=15, color=BEST, markeredgecolor="white",
+                  linestyle="none", zorder=5,
                   label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}")
     values = np.concatenate([train["loss"], val["loss"]])
     values = values[_known(values)]

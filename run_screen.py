@@ -12,9 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-MARKS = {"done": ("✓", "green"), "running": ("▶", "cyan"), "failed": ("✗", "red"), "interrupted": ("‖", "yellow"),
+MARKS = {"done": ("✓", "green"), "running": ("▶", "cyan"), "failed": ("✗", "red"),
+         "interrupted": ("‖", "yellow"),
          "pending": ("·", "dim")}
-STATES = {"running": "cyan", "starting": "cyan", "finished": "green", "stopped": "yellow", "interrupted": "yellow", "failed": "red"}
+STATES = {"running": "cyan", "starting": "cyan", "finished": "green", "stopped": "yellow",
+          "interrupted": "yellow", "failed": "red"}
 ARROWS = {"falling": "↘", "rising": "↗", "flat": "→", "unclear": "~"}
 NOTHING = "–"
 MOST_CHECKPOINTS = 6  # rows; older ones are counted
@@ -46,7 +48,8 @@ def one_line(status: dict[str, Any]) -> str:
     training = status["training"]
     if training:
         train, val = training["loss"]["train"], training["loss"]["val"]
-        parts += [training["state"], f"step {training['step']}/{training['total_steps']}", f"loss {figure(train['now'])}",
+        parts += [training["state"], f"step {training['step']}/{training['total_steps']}",
+                  f"loss {figure(train['now'])}",
                   f"val {figure(val['now'])}", f"best {figure(val['best'])} at {whole(val['best_step'])}",
                   f"lr {figure(training['lr'])}", f"{figure(training['audio_s_per_s'], 3)} audio s/s",
                   f"data wait {percent(training['data_wait_share'])}", f"left {_eta(training)}"]
@@ -58,16 +61,18 @@ def one_line(status: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _title(status: dict[str, Any], watching: float | None) -> Text:
     driver, begun = status["driver"], any(s["status"] != "pending" for s in status["stages"])
-    text = Text.assemble(("XTTS-v2 → Georgian", "bold"), f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(status['time']))}  ")
+    text = Text.assemble(("XTTS-v2 → Georgian", "bold"),
+                         f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(status['time']))}  ")
     if driver["running"]:
         text.append(f"running (pid {driver['pid']} on {driver['host']})", "cyan")
     elif not begun and not status["training"]:
-        text.append(f"nothing has been started yet: python run_pretrain.py --config {status.get('config', '…')}", "yellow")
+        text.append(f"nothing has been started yet: python run_pretrain.py --config "
+                    f"{status.get('config', '…')}", "yellow")
     elif not status["training"] or status["training"]["state"] != "running":
         text.append("not running", "dim")
     if watching:
@@ -92,7 +97,8 @@ def _stages(stages: list[dict[str, Any]]) -> RenderableType:
     grid = _grid("", "", "", ">")
     for stage in stages:
         mark, colour = MARKS[stage["status"]]
-        grid.add_row(Text(mark, colour), stage["name"], Text(stage["status"], colour), duration(stage["seconds"]))
+        grid.add_row(Text(mark, colour), stage["name"], Text(stage["status"], colour),
+                     duration(stage["seconds"]))
     return Group(_section("Stages"), grid)
 
 
@@ -103,16 +109,20 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     if t["last_line_age_seconds"] is not None:
         head.append(f"  last line {duration(t['last_line_age_seconds'])} ago", "dim")
     bar = _grid("", "", "")
-    done = ProgressBar(total=1.0, completed=t["fraction"] or 0.0, width=40, complete_style="cyan", finished_style="green")
+    done = ProgressBar(total=1.0, completed=t["fraction"] or 0.0, width=40, complete_style="cyan",
+                       finished_style="green")
     bar.add_row(f"step {t['step']} / {t['total_steps']}", done, percent(t["fraction"], 1))
     left = Text(f"time left {_eta(t)}")
     losses = _grid("", ">", ">", "", "wrap")
-    losses.add_row(*(Text(name, "dim") for name in ("loss", "now", "best", "at step", "trend per 1000 steps")))
+    losses.add_row(*(Text(name, "dim") for name in ("loss", "now", "best", "at step",
+                                                    "trend per 1000 steps")))
     for name, title in (("train", "train"), ("val", "validation")):
         row = t["loss"][name]
-        losses.add_row(title, figure(row["now"]), figure(row["best"]), whole(row["best_step"]), _trend(row["trend"]))
+        losses.add_row(title, figure(row["now"]), figure(row["best"]), whole(row["best_step"]),
+                       _trend(row["trend"]))
     train, val = t["loss"]["train"], t["loss"]["val"]
-    parts = Text(f"text {figure(train['now_text'])} / {figure(val['now_text'])}   audio {figure(train['now_mel'])} / "
+    parts = Text(f"text {figure(train['now_text'])} / {figure(val['now_text'])}   audio "
+                 f"{figure(train['now_mel'])} / "
                  f"{figure(val['now_mel'])}   (train / validation)", "dim")
     wait = t["data_wait_share"]
     rates = Text.assemble(f"lr {figure(t['lr'], 3)}   gradient norm {figure(t['grad_norm'], 3)}   "
@@ -125,7 +135,8 @@ def _trend(trend: dict[str, Any] | None) -> Text:
     if trend is None:
         return Text("too few lines", "dim")
     colour = {"falling": "green", "rising": "red", "flat": "yellow", "unclear": "dim"}[trend["direction"]]
-    return Text.assemble((f"{ARROWS[trend['direction']]} {trend['direction']} ", colour), f"{trend['slope']:+.2g} ",
+    return Text.assemble((f"{ARROWS[trend['direction']]} {trend['direction']} ", colour),
+                         f"{trend['slope']:+.2g} ",
                          (f"({trend['low']:+.2g} to {trend['high']:+.2g})", "dim"))
 
 
@@ -135,8 +146,9 @@ def _eta(t: dict[str, Any]) -> str:
     if t["eta_seconds"] is None:
         return "not known yet"
     text = f"{duration(t['eta_seconds'])} ± {duration(t['eta_plus_minus_seconds'])}"
-    return text + (f", ends {time.strftime('%a %d %b %H:%M', time.localtime(t['ends']))}" if t["ends"] and t["ends"] < 1e11 else
-                   " of training")
+    known = t["ends"] is not None and t["ends"] < 1e11
+    when = time.strftime("%a %d %b %H:%M", time.localtime(t["ends"])) if known else ""
+    return f"{text}, ends {when}" if known else f"{text} of training"
 
 
 def _checkpoints(status: dict[str, Any]) -> RenderableType:
@@ -147,26 +159,30 @@ def _checkpoints(status: dict[str, Any]) -> RenderableType:
     grid = _grid(">", ">", ">", ">", "", "wrap")
     grid.add_row(*(Text(name, "dim") for name in ("step", "size", "age", "val loss", "valid", "")))
     for c in shown:
-        marks = Text.assemble(("best ", "bold green") if c["best"] else "", ("last ", "bold cyan") if c["last"] else "")
+        marks = Text.assemble(("best ", "bold green") if c["best"] else "",
+                              ("last ", "bold cyan") if c["last"] else "")
         grid.add_row(whole(c["step"]), size(c["bytes"]), duration(c["age_seconds"]), figure(c["val_loss"]),
                      Text("yes", "green") if c["valid"] else Text("NO", "bold red"), marks)
     lines: list[RenderableType] = [_section("Checkpoints"), grid]
     if len(shown) < len(found):
         lines.append(Text(f"and {len(found) - len(shown)} older", "dim"))
-    lines += [Text(f"being written or left by a kill: {name}", "dim") for name in status["unfinished_checkpoints"]]
+    lines += [Text(f"being written or left by a kill: {name}", "dim")
+              for name in status["unfinished_checkpoints"]]
     return Group(*lines)
 
 
 def _disk(disk: dict[str, Any]) -> Text:
-    text = Text.assemble(("Disk  ", "bold"), f"{size(disk['free_bytes'])} free of {size(disk['total_bytes'])}")
+    text = Text.assemble(("Disk  ", "bold"), f"{size(disk['free_bytes'])} free of "
+                                             f"{size(disk['total_bytes'])}")
     if disk["growth_bytes_per_hour"]:
-        text.append(f"; at the present {size(disk['growth_bytes_per_hour'])} per hour it is full in {duration(disk['full_in_seconds'])}")
+        text.append(f"; at the present {size(disk['growth_bytes_per_hour'])} per hour it is full in "
+                    f"{duration(disk['full_in_seconds'])}")
     if disk["needed_bytes"]:
         text.append(f"; checkpoints need at most {size(disk['needed_bytes'])} more")
     return text
 
 
-# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def figure(value: float | None, digits: int = 4) -> str:
@@ -196,10 +212,12 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     seconds = round(seconds)
+    if seconds >= 100 * 86400:
+        return f"{seconds // 86400} d"
     if seconds < 60:
         return f"{seconds} s"
     for large, small, unit, part in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
         if seconds >= large:
             rest = seconds % large // small
-            return f"{seconds // large} {unit} {rest} {part}" if seconds < 100 * 86400 else f"{seconds // 86400} d"
+            return f"{seconds // large} {unit} {rest} {part}"
     raise AssertionError(seconds)

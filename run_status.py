@@ -1,7 +1,7 @@
 """Where a run stands, as one dict of builtins: stages, training, checkpoints, disk, warnings.
 
-Only reads. It takes no lock, opens no weights (unless asked to verify checksums), and works on a copied folder. A file
-that is missing or damaged is a line among the warnings, never an error.
+Only reads. It takes no lock, opens no weights (unless asked to verify checksums), and works on a copied
+folder. A file that is missing or damaged is a line among the warnings, never an error.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from run_lock import WATCH_SECONDS, RunLock
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 CHECKPOINT = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_\d+")
+UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 SCHEMA = 1
 NOW_LINES = 20  # training lines whose mean is "the loss now"
 GIGABYTE = 10**9
 
 
-def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = False, now: float | None = None) -> dict[str, Any]:
-    """Everything the screen shows. Refresh `history` first. verify: compare checksums, which reads every weight.
+def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = False,
+                now: float | None = None) -> dict[str, Any]:
+    """Everything the screen shows. Refresh `history` first. verify: compare checksums (reads every weight).
 
     Times are unix seconds, durations seconds, sizes bytes; what is not known is None.
     """
@@ -42,12 +44,15 @@ def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = F
     warnings: list[str] = []
     driver = _driver(Path(config.output_model_path) / "pretrain.lock", now)
     fresh = _is_fresh(history, now)
-    stages = _stages(Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh, now, warnings)
+    stages = _stages(Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh,
+                     now, warnings)
     checkpoints = list_checkpoints(Path(config.checkpoint_dir), verify=verify, now=now)
     training = _training(config, history, stages, fresh, now)
     status = {
-        "schema": 1, "time": now, "run_folder": str(Path(config.output_model_path)), "driver": driver, "stages": stages,
-        "training": training, "checkpoints": checkpoints, "unfinished_checkpoints": _unfinished(config.checkpoint_dir),
+        "schema": 1, "time": now, "run_folder": str(Path(config.output_model_path)), "driver": driver,
+        "stages": stages,
+        "training": training, "checkpoints": checkpoints,
+        "unfinished_checkpoints": _unfinished(config.checkpoint_dir),
         "disk": _disk(config, history, training, checkpoints, now), "warnings": warnings,
     }
     _training_warnings(history, training, warnings)
@@ -63,7 +68,7 @@ def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[dict]) 
                    checkpoints=checkpoints, nonfinite=bad)
 
 
-# ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
+# ── stages and the process that runs them ───────────────────────────────────────────────────────────────────
 
 
 def _driver(lock: Path, now: float) -> dict[str, Any]:
@@ -77,7 +82,8 @@ def _driver(lock: Path, now: float) -> dict[str, Any]:
         return {"running": False, "pid": None, "host": None, "since": None}
     elsewhere = holder.get("host") != socket.gethostname()
     alive = RunLock(lock).living_holder() is not None or (elsewhere and now - touched < WATCH_SECONDS)
-    return {"running": alive, "pid": holder.get("pid"), "host": holder.get("host"), "since": holder.get("since")}
+    return {"running": alive, "pid": holder.get("pid"), "host": holder.get("host"),
+            "since": holder.get("since")}
 
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
@@ -89,7 +95,8 @@ def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[di
     except FileNotFoundError:
         entries = {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        warnings.append(f"{path.name} cannot be read: the pipeline will look at every stage again when it next runs")
+        warnings.append(f"{path.name} cannot be read: the pipeline will look at every stage again when it "
+                        f"next runs")
         entries = {}
     return [_stage(name, entries.get(name), alive, now, warnings) for name in STAGES]
 
@@ -110,7 +117,8 @@ def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) 
     elif status == "interrupted":
         warnings.append(f"stage {name} was interrupted: the same command carries on")
     metrics = entry["metrics"] if isinstance(entry.get("metrics"), dict) else {}
-    return {"name": name, "status": status, "seconds": seconds if seconds > 0 else math.nan, "started": started,
+    return {"name": name, "status": status, "seconds": seconds if seconds > 0 else math.nan,
+            "started": started,
             "finished": _unix(entry.get("finished")), "error": error, "metrics": metrics}
 
 
@@ -122,10 +130,11 @@ def _unix(stamp: Any) -> float:
         return math.nan
 
 
-# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── training ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float) -> dict | None:
+def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool,
+              now: float) -> dict | None:
     """Figures of the training, or None before the first event or metric."""
     train, val = history.train.table(), history.val.table()
     if not len(train["step"]) and not len(val["step"]) and history.last_event is None:
@@ -138,13 +147,16 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     newest = {name: _newest(train, name) for name in ("lr", "grad_norm")}
     ends = now + eta.seconds if eta and state == "running" else math.nan
     return {
-        "state": state, "step": step, "total_steps": total, "fraction": min(1.0, step / total) if total else None,
+        "state": state, "step": step, "total_steps": total,
+        "fraction": min(1.0, step / total) if total else None,
         "run_id": history.run_id, "restarts": history.restart_count, "last_line_time": history.last_time,
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time), "line_gap_seconds": gap,
         "loss": {"train": _train_losses(train), "val": _val_losses(val)}, **newest,
-        "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES), "seconds_per_step": eta.seconds_per_step if eta else None,
+        "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
+        "seconds_per_step": eta.seconds_per_step if eta else None,
         "data_wait_share": data_wait_share(train), "eta_seconds": eta.seconds if eta else None,
-        "eta_plus_minus_seconds": eta.plus_minus if eta else None, "ends": ends, "damaged_lines": history.damaged,
+        "eta_plus_minus_seconds": eta.plus_minus if eta else None, "ends": ends,
+        "damaged_lines": history.damaged,
         "nonfinite_steps": sorted(set(history.train.nonfinite + history.val.nonfinite))[-20:],
     }
 
@@ -156,10 +168,11 @@ def _is_fresh(history: RunHistory, now: float) -> bool:
 
 
 def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:
-    """running, starting (again), finished, stopped, failed, or interrupted: no sign of life, yet none of the others."""
+    """running, starting (again), finished, stopped, failed, or interrupted (no sign of life without them)."""
     stage = next(s["status"] for s in stages if s["name"] == "full_pretrain")
     if history.last_event in ("finish", "stop"):
-        return "starting" if stage == "running" else {"finish": "finished", "stop": "stopped"}[history.last_event]
+        ended = {"finish": "finished", "stop": "stopped"}[history.last_event]
+        return "starting" if stage == "running" else ended
     if fresh or stage == "running":
         return "running"
     return {"done": "finished", "failed": "failed"}.get(stage, "interrupted")
@@ -184,13 +197,15 @@ def _train_losses(train: Table) -> dict[str, Any]:
     at = int(np.nanargmin(smoothed)) if known else None
     now = {name: _mean(train[name][-NOW_LINES:]) for name in ("loss", "loss_text", "loss_mel")}
     return {"now": now["loss"], "now_text": now["loss_text"], "now_mel": now["loss_mel"],
-            "best": smoothed[at] if known else None, "best_step": train["step"][at] if known else None, "trend": _trend(train)}
+            "best": smoothed[at] if known else None, "best_step": train["step"][at] if known else None,
+            "trend": _trend(train)}
 
 
 def _val_losses(val: Table) -> dict[str, Any]:
     known = ~np.isnan(val["low"])
     at = int(np.argmin(val["low"][known])) if known.any() else None
-    return {"now": _newest(val, "loss"), "now_text": _newest(val, "loss_text"), "now_mel": _newest(val, "loss_mel"),
+    return {"now": _newest(val, "loss"), "now_text": _newest(val, "loss_text"),
+            "now_mel": _newest(val, "loss_mel"),
             "best": val["low"][known][at] if at is not None else None,
             "best_step": val["low_step"][known][at] if at is not None else None, "trend": _trend(val, 0.5)}
 
@@ -205,13 +220,14 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-# ── checkpoints and disk ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── checkpoints and disk ────────────────────────────────────────────────────────────────────────────────────
 
 
 def list_checkpoints(folder: Path, *, verify: bool = False, now: float | None = None) -> list[dict[str, Any]]:
     """The checkpoint folders, oldest step first, with validity and the marks of best and last.
 
-    Best and last are sought among the valid checkpoints of the run that wrote the newest one, as training does.
+    Best and last are sought among the valid checkpoints of the run that wrote the newest one, as training
+    does.
     """
     now = time.time() if now is None else now
     found = [_checkpoint(path, int(name[1]), verify, now) for path, name in _subfolders(folder, CHECKPOINT)]
@@ -234,9 +250,12 @@ def _checkpoint(path: Path, step: int, verify: bool, now: float) -> dict[str, An
     if manifest is not None and (facts.get("schema") != SCHEMA or facts.get("step") != step):
         manifest, reason = None, f"{MANIFEST} is of another kind or another step"
     written, val_loss = number(facts.get("time")), number(facts.get("val_loss"))
-    return {"name": path.name, "step": step, "bytes": folder_bytes(path), "time": None if math.isnan(written) else written,
-            "age_seconds": None if math.isnan(written) else max(0.0, now - written), "run_id": str(facts.get("run_id")),
-            "val_loss": None if math.isnan(val_loss) else val_loss, "valid": manifest is not None, "reason": reason,
+    return {"name": path.name, "step": step, "bytes": folder_bytes(path),
+            "time": None if math.isnan(written) else written,
+            "age_seconds": None if math.isnan(written) else max(0.0, now - written),
+            "run_id": str(facts.get("run_id")),
+            "val_loss": None if math.isnan(val_loss) else val_loss, "valid": manifest is not None,
+            "reason": reason,
             "best": False, "last": False, "of_this_run": False}
 
 
@@ -244,7 +263,8 @@ def _subfolders(folder: Path, pattern: re.Pattern) -> list[tuple[Path, re.Match]
     """Real folders (no links) in `folder` whose whole name matches; none when `folder` is not there."""
     try:
         with os.scandir(folder) as entries:
-            return [(Path(e.path), m) for e in entries if (m := pattern.fullmatch(e.name)) and e.is_dir(follow_symlinks=False)]
+            return [(Path(e.path), m) for e in entries if (m := pattern.fullmatch(e.name))
+                    and e.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -267,14 +287,15 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _unfinished(folder: str) -> list[str]:
-    return sorted(path.name for path, _ in _subfolders(Path(folder), re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))))
+    return sorted(path.name for path, _ in _subfolders(Path(folder), UNFINISHED))
 
 
-def _disk(config: PretrainConfig, history: RunHistory, training: dict | None, checkpoints: list[dict], now: float) -> dict:
+def _disk(config: PretrainConfig, history: RunHistory, training: dict | None, checkpoints: list[dict],
+          now: float) -> dict:
     """Free space, how fast the run has filled it on the whole, and what it can still need.
 
-    Checkpoints come and go, so growth is what stands on the disk now over the time since the first logged line. The
-    need is bounded: `keep_checkpoints`, the best one, and one being written.
+    Checkpoints come and go, so growth is what stands on the disk now over the time since the first logged
+    line. The need is bounded: `keep_checkpoints`, the best one, and one being written.
     """
     place = next(p for p in (Path(config.checkpoint_dir), *Path(config.checkpoint_dir).parents) if p.exists())
     usage = shutil.disk_usage(place)
@@ -287,13 +308,15 @@ def _disk(config: PretrainConfig, history: RunHistory, training: dict | None, ch
     growth = written / hours if running and hours > 1 / 60 else math.nan
     largest = max((c["bytes"] for c in mine[-2:]), default=0)
     finished = training is not None and training["state"] == "finished"
-    need = 0 if finished or not largest else largest * max(1, config.training.keep_checkpoints + 2 - len(mine))
+    more = max(1, config.training.keep_checkpoints + 2 - len(mine))
+    need = 0 if finished else largest * more
     return {"free_bytes": usage.free, "total_bytes": usage.total, "growth_bytes_per_hour": growth,
-            "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None, "checkpoint_bytes": largest or None,
+            "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None,
+            "checkpoint_bytes": largest or None,
             "needed_bytes": need}
 
 
-# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── warnings ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _training_warnings(history: RunHistory, training: dict | None, warnings: list[str]) -> None:
@@ -302,11 +325,13 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
     age, gap = training["last_line_age_seconds"], training["line_gap_seconds"]
     if training["state"] == "running" and age > max(120.0, 10 * gap if gap > 0 else 0):
         usual = f", where one comes every {gap:.0f} s" if gap > 0 else ""
-        warnings.append(f"no new metrics for {age / 60:.0f} min{usual}: validation takes long, or the run hangs")
+        warnings.append(f"no new metrics for {age / 60:.0f} min{usual}: validation takes long, or the run "
+                        f"hangs")
     elif training["state"] == "interrupted":
         warnings.append("training was interrupted (no process, no new metrics): the same command carries on")
     if bad := training["nonfinite_steps"]:
-        warnings.append(f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last at step {bad[-1]}")
+        warnings.append(f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last "
+                        f"at step {bad[-1]}")
     if history.damaged:
         lines = "line was" if history.damaged == 1 else "lines were"
         warnings.append(f"{history.damaged} damaged {lines} passed over in {history.path.name}")
@@ -315,13 +340,16 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
 def _checkpoint_warnings(config: PretrainConfig, status: dict, warnings: list[str]) -> None:
     for checkpoint in status["checkpoints"]:
         if not checkpoint["valid"]:
-            warnings.append(f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): training will not use it")
+            warnings.append(f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): "
+                            f"training will not use it")
         if checkpoint["last"] and (skipped := _skipped(Path(config.checkpoint_dir) / checkpoint["name"])):
-            warnings.append(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped up to step {checkpoint['step']} because the "
+            warnings.append(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped up to step "
+                            f"{checkpoint['step']} because the "
                             "loss or gradient was not finite")
     disk = status["disk"]
     if disk["needed_bytes"] and disk["free_bytes"] < disk["needed_bytes"]:
-        warnings.append(f"the disk is low: {disk['free_bytes'] / GIGABYTE:.1f} GB are free and the run may need "
+        warnings.append(f"the disk is low: {disk['free_bytes'] / GIGABYTE:.1f} GB are free and the run may "
+                        f"need "
                         f"{disk['needed_bytes'] / GIGABYTE:.1f} GB more for checkpoints: see --cleanup")
 
 
@@ -335,7 +363,7 @@ def _skipped(folder: Path) -> int:
     return int(count) if count > 0 else 0
 
 
-# ── plain values ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── plain values ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _one_line(text: str, longest: int = 300) -> str:
@@ -353,5 +381,5 @@ def _builtins(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
-        return None if not math.isfinite(value) else int(value) if value.is_integer() and abs(value) >= 1e15 else value
+        return value if math.isfinite(value) else None
     return value

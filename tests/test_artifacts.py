@@ -35,7 +35,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-# ── atomic writes ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── atomic writes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -43,6 +43,14 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
     artifacts.write_text(tmp_path / "new" / "a.txt", "ორი")
     assert (tmp_path / "new" / "a.txt").read_bytes() == "ორი".encode()
     assert listing(tmp_path / "new") == ["a.txt"]
+
+
+def test_a_reader_of_the_old_file_goes_on_reading_the_old_file(tmp_path):
+    artifacts.write_text(tmp_path / "a.txt", "old")
+    with open(tmp_path / "a.txt") as reader:
+        artifacts.write_text(tmp_path / "a.txt", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_an_error_in_the_middle_keeps_the_old_file(tmp_path):
@@ -118,7 +126,7 @@ def test_sweeping_touches_only_what_a_writer_left(tmp_path):
     assert (outside / "precious").read_text() == "p"
 
 
-# ── a full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a full disk ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path, monkeypatch):
@@ -192,7 +200,7 @@ def test_a_really_full_disk(tmp_path):
     assert done.stdout == "passed\n", done.stderr
 
 
-# ── JSON and JSONL ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── JSON and JSONL ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_json_is_readable_and_survives_odd_file_names(tmp_path):
@@ -257,7 +265,7 @@ def test_no_log_whatever_stops_its_reader_or_writer(tmp_path, raw):
     assert list(artifacts.read_jsonl(log)) == before + [{"step": 1}]
 
 
-# ── pickles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pickles ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Hostile:
@@ -335,7 +343,7 @@ def test_damaged_pickles_are_refused_or_builtins(tmp_path, data):
         assert type(value).__module__ == "builtins"
 
 
-# ── torch and tensors ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── torch and tensors ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_torch_files_come_back(tmp_path):
@@ -413,7 +421,7 @@ def test_tensors_travel_as_bytes_and_damage_is_one_sentence():
             artifacts.tensors_from_bytes(damaged, "the weights of x")
 
 
-# ── hashes and manifests ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── hashes and manifests ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_hashes_are_sha256(tmp_path):

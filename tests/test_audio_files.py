@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import audio_files
 from audio_files import AudioError, measure, probe, read_mono
 
+FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 500))
+
 
 def tone(rate: int, seconds: float, amplitude: float = 0.5, hertz: float = 220.0) -> np.ndarray:
     return amplitude * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
@@ -165,7 +167,7 @@ def test_read_mono_without_limit_refuses_what_is_no_clip(tmp_path, monkeypatch):
     assert len(read_mono(tmp_path / "long.wav", 5.0)[0]) == 1_000
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=FUZZ_CASES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(suffix=st.sampled_from(["wav", "flac", "ogg", "mp3"]), keep=st.floats(0, 1),
        spots=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
 def test_damaged_files_give_samples_or_one_sentence(tmp_path, suffix, spots, keep):

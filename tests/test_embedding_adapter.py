@@ -318,6 +318,15 @@ def test_embedding_path_and_shared_audio_names(recordings, given_folder):
         read_given(data, pathed)
 
 
+def test_vectors_of_other_splits_are_known_and_not_kept(recordings, given_folder):
+    data, clips = recordings
+    for name in ("u00", "u10", "s4", "nobody"):
+        np.save(given_folder / f"{name}.npy", VECTOR)
+    found = read_given(data, clips[:TAKES], clips[TAKES:])
+    assert found.utterances.keys() == {"u00"} and not found.speakers and found.elsewhere == 2
+    assert len(found.unused) == 1 and "nobody" in found.unused[0]
+
+
 def test_links_that_leave_the_data_folder_are_refused(recordings, given_folder, tmp_path):
     np.save(tmp_path / "u00.npy", VECTOR)
     os.symlink(tmp_path / "u00.npy", given_folder / "u00.npy")

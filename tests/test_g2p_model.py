@@ -109,6 +109,19 @@ def test_a_word_reads_the_same_in_any_batch(trained, lexicon):
     assert together[-1] == [] and trained.model.predict([]) == []
 
 
+def test_neighbours_neither_drop_nor_double_a_sound():
+    chunks = [(), ("k",), ("kʷ",), ("v",)]
+    model = GraphemeToPhoneme(["კ", "ვ"], chunks, {"კ": [1, 2], "ვ": [0, 3]}, [2], [2], dim=8, layers=1)
+    said = {"k v", "kʷ", "k", "kʷ v"}  # what letters by themselves could give
+    with torch.no_grad():
+        for seed in range(40):  # untrained networks of all opinions
+            model.output.bias.copy_(3 * torch.randn(4, generator=torch.Generator().manual_seed(seed)))
+            said_now = " ".join(model.predict(["კვ"])[0])
+            assert said_now in {"k v", "kʷ"}
+            said.discard(said_now)
+    assert said == {"k", "kʷ v"}
+
+
 def test_same_seed_same_weights_whatever_the_threads_and_the_random_state():
     lexicon = dict(list(_narrow_lexicon().items())[::4])
     quick = PhonemesConfig(dim=32, layers=2, max_epochs=3, batch_size=32)

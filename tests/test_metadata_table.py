@@ -16,6 +16,7 @@ from metadata_table import (COLUMNS, DROP_REPORT, SPLITS, Clip, has_metadata, is
                             read_drop_report, read_split, replace_suspects, split_csv, write_drop_report,
                             write_splits)
 
+FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 500))
 HEADER = ",".join(COLUMNS)
 GOOD = "c1,გამარჯობა.,nino,1.5,audio/c1.wav,"
 
@@ -97,7 +98,7 @@ def test_a_bad_cell_is_named_by_line_and_column(tmp_path, row, column, word):
     (f"{HEADER}\nc1,ა,s,1,a.wav\n", "line 2: 5 cells where the header has 6"),
     (f"{HEADER}\nc1,ა,ბ,s,1,a.wav,\n", "line 2: 7 cells"),
     (f'{HEADER}\nc1,"ა,s,1,a.wav,\n', "line 2: not CSV"),
-    (f"{HEADER}\nc1,ა\0ბ,s,1,a.wav,\n", "line 2: a control character"),
+    (f"{HEADER}\nc1,ა\0ბ,s,1,a.wav,\n", "line 2: it holds a control character"),
     (f"{HEADER}\n{GOOD}\n".encode() + b"c2,\xff,s,1,b.wav,\n", "line 3: not UTF-8"),
     (f"{HEADER}\nc1,{'ა' * 4_000_000},s,1,a.wav,\n", "line 2: over"),
     (f"{HEADER}\nc1,{'a' * 200_000},s,1,a.wav,\n", "line 2: not CSV"),
@@ -123,7 +124,7 @@ headers = st.just(list(COLUMNS)) | st.permutations(COLUMNS) | st.lists(cells, ma
 tables = st.lists(st.lists(cells, min_size=5, max_size=7), max_size=4)
 
 
-@settings(max_examples=1600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=headers, rows=tables, quoted=st.booleans(), tail=st.binary(max_size=6))
 @example(header=list(COLUMNS), rows=[["c1", "ა", "s", "1", "a.wav", ""]], quoted=True, tail=b"")
 def test_any_table_gives_clips_or_one_sentence(tmp_path, header, rows, quoted, tail):
@@ -148,7 +149,7 @@ def test_any_table_gives_clips_or_one_sentence(tmp_path, header, rows, quoted, t
         assert clip.embedding_path is None or clip.embedding_path.is_absolute()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_after_a_good_row_give_clips_or_one_sentence(tmp_path, content):
     put(tmp_path, f"{HEADER}\n{GOOD}\n".encode() + content)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from run_analysis import Finding, analyse, data_wait_share, recommend, rolling_median, sen_slope, spikes, trend
+from run_analysis import Finding, analyse, data_wait_share, recommend
+from run_analysis import rolling_median, sen_slope, spikes, trend
 from run_folder import curve, started, write_log
 from run_history import RunHistory
 
@@ -21,7 +22,8 @@ def judged(tmp_path, records, **more):
 
 # ── one verdict for each kind of curve ──
 
-VERDICTS = {"healthy": "healthy", "plateau": "plateau", "divergence": "divergence", "spikes": "spikes", "overfitting": "overfitting",
+VERDICTS = {"healthy": "healthy", "plateau": "plateau", "divergence": "divergence", "spikes": "spikes",
+            "overfitting": "overfitting",
             "lr_noise": "learning-rate", "starvation": "data-starvation"}
 
 
@@ -36,12 +38,15 @@ def test_each_kind_of_curve_is_told_from_the_others(tmp_path, kind, seed):
 @pytest.mark.parametrize("lines", [40, 100, 1500])
 def test_a_healthy_run_is_healthy_from_early_on(tmp_path, lines):
     result = judged(tmp_path, curve("healthy", lines, max(400, lines)))
-    assert (result.verdict, result.train_trend.direction, result.findings[0].severity) == ("healthy", "falling", "good")
+    assert (result.verdict, result.train_trend.direction, result.findings[0].severity) == ("healthy",
+                                                                                           "falling", "good")
 
 
 def test_where_it_began_is_found(tmp_path):
-    assert abs(judged(tmp_path, curve("divergence", 400)).findings[0].step - 2400) <= 400  # the curve turns at step 2400
-    assert abs(judged(tmp_path, curve("overfitting", 400)).findings[0].step - 1600) <= 200  # validation turns at step 1600
+    # the curve turns at step 2400
+    assert abs(judged(tmp_path, curve("divergence", 400)).findings[0].step - 2400) <= 400
+    # validation turns at step 1600
+    assert abs(judged(tmp_path, curve("overfitting", 400)).findings[0].step - 1600) <= 200
     spiky = judged(tmp_path, curve("spikes", 400)).findings[0]
     assert spiky.step == 3700 and spiky.sentence.startswith("10 spikes")  # lines 37, 74, …, 370
 
@@ -95,7 +100,8 @@ def test_too_few_lines_say_nothing(tmp_path):
 def test_a_constant_loss_and_missing_columns_are_no_crash(tmp_path):
     bare = [{"step": i, "split": "train", "loss": 0.0} for i in range(1, 100)]
     assert judged(tmp_path, bare).verdict in ("plateau", "unclear")
-    assert judged(tmp_path, [{"step": i, "split": "val", "loss": 2.0} for i in range(1, 100)]).verdict == "too-early"
+    assert judged(tmp_path, [{"step": i, "split": "val", "loss": 2.0}
+                             for i in range(1, 100)]).verdict == "too-early"
 
 
 # ── the statistics ──
@@ -127,7 +133,8 @@ def test_trend_is_per_thousand_steps_over_the_last_third():
     step = np.arange(10.0, 3010.0, 10.0)
     loss = np.where(step < 2000, 9.0, 5.0 - 0.001 * (step - 2000))
     found = trend({"step": step, "loss": loss})
-    assert found.slope == pytest.approx(-1.0) and found.direction == "falling" and found.first >= 2000 and found.last == 3000
+    assert found.slope == pytest.approx(-1.0) and found.direction == "falling"
+    assert found.first >= 2000 and found.last == 3000
     flat = trend({"step": step, "loss": np.full_like(step, 4.0)})
     assert flat.direction == "flat" and flat.slope == 0.0
     assert trend({"step": step[:4], "loss": loss[:4]}) is None
@@ -142,7 +149,8 @@ def test_rolling_median_and_spikes():
 
 def test_data_wait_is_a_share_of_the_time_between_lines():
     time = np.cumsum([0.0, 2.0, 2.0, 100.0, 2.0])
-    table = {"time": time, "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]), "session": np.array([0.0, 0, 0, 1, 1]), "lines": np.ones(5)}
+    table = {"time": time, "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]),
+             "session": np.array([0.0, 0, 0, 1, 1]), "lines": np.ones(5)}
     assert data_wait_share(table) == pytest.approx(0.25)
     assert math.isnan(data_wait_share({name: column[:0] for name, column in table.items()}))
 
@@ -151,7 +159,8 @@ def test_data_wait_is_a_share_of_the_time_between_lines():
 
 
 def listed(step, val_loss=None, valid=True):
-    return {"name": f"step_{step:08d}", "step": step, "val_loss": val_loss, "valid": valid, "of_this_run": True}
+    return {"name": f"step_{step:08d}", "step": step, "val_loss": val_loss, "valid": valid,
+            "of_this_run": True}
 
 
 def test_the_recommended_checkpoint():

@@ -41,41 +41,49 @@ def steps_and_losses(track) -> list[tuple[int, float]]:
 
 def test_a_restart_replaces_what_it_undid(tmp_path):
     log = write_log(tmp_path / "m.jsonl", [
-        started(), line(10, 5.0), line(20, 4.0), line(20, 4.5, "val"), line(30, 3.0), line(40, 2.0), line(40, 2.5, "val"),
+        started(), line(10, 5.0), line(20, 4.0), line(20, 4.5, "val"), line(30, 3.0), line(40, 2.0),
+        line(40, 2.5, "val"),
         started(20, resumed=True), line(30, 3.1)])
     history = read(log)
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.1)]
     assert steps_and_losses(history.val) == [(20, 4.5)]
-    assert (history.restart_count, history.restarts[0].step, history.total_steps, history.run_id) == (1, 20, 4000, "run-a")
+    assert (history.restart_count, history.restarts[0].step, history.total_steps,
+            history.run_id) == (1, 20, 4000, "run-a")
     assert history.train.table()["session"].tolist() == [0, 0, 1]
 
 
 def test_a_restart_whose_start_line_is_lost_is_seen_in_two_lines_that_step_back(tmp_path):
     log = write_log(tmp_path / "m.jsonl", [
-        line(10, 5.0), line(20, 4.0), line(30, 3.0), line(40, 2.0), line(30, 3.1), line(40, 2.1), line(50, 1.1)])
+        line(10, 5.0), line(20, 4.0), line(30, 3.0), line(40, 2.0), line(30, 3.1), line(40, 2.1),
+        line(50, 1.1)])
     history = read(log)
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.1), (40, 2.1), (50, 1.1)]
     assert history.restart_count == 1 and history.damaged == 0
 
 
 def test_a_single_line_that_steps_back_is_damage(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(20, 4.0), line(1, 9.0), line(30, 3.0)]))
+    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(20, 4.0), line(1, 9.0),
+                                                    line(30, 3.0)]))
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.0)]
     assert history.damaged == 1 and history.restart_count == 0
 
 
 def test_an_outlier_ahead_is_dropped_once_the_next_two_lines_are_there(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(10**9, 4.0), line(20, 3.0), line(30, 2.0)]))
+    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(10**9, 4.0), line(20, 3.0),
+                                                    line(30, 2.0)]))
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 3.0), (30, 2.0)]
 
 
 def test_a_fresh_start_in_the_same_file_forgets_the_old_run(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [started(), line(10), line(20), started(total=99), line(5, 7.0)]))
-    assert steps_and_losses(history.train) == [(5, 7.0)] and history.total_steps == 99 and history.restart_count == 0
+    history = read(write_log(tmp_path / "m.jsonl", [started(), line(10), line(20), started(total=99),
+                                                    line(5, 7.0)]))
+    assert steps_and_losses(history.train) == [(5, 7.0)]
+    assert history.total_steps == 99 and history.restart_count == 0
 
 
 def test_nonfinite_losses_are_remembered_until_a_restart_undoes_them(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [started(), line(10), line(20, math.nan), line(30, math.inf), line(40, None)])
+    log = write_log(tmp_path / "m.jsonl", [started(), line(10), line(20, math.nan), line(30, math.inf),
+                                           line(40, None)])
     history = read(log)
     assert history.train.nonfinite == [20, 30, 40]
     assert np.isnan(history.train.table()["loss"][1:]).all()
@@ -143,9 +151,11 @@ def test_a_log_that_vanishes_and_comes_back(tmp_path):
 def test_garbage_is_counted_and_passed_over(tmp_path):
     path = tmp_path / "m.jsonl"
     good = [json.dumps(line(s)).encode() for s in (10, 20, 30)]
-    garbage = [b"{", b"\xff\xfe", b"[1, 2]", b"null", b"[" * 5000, b'{"step": "x", "split": "train"}', b'{"split": ["train"]}',
+    garbage = [b"{", b"\xff\xfe", b"[1, 2]", b"null", b"[" * 5000, b'{"step": "x", "split": "train"}',
+               b'{"split": ["train"]}',
                b'{"step": true, "split": "train"}', b'{"step": -1, "split": "val"}', b"9" * 5000]
-    path.write_bytes(good[0] + b"\n" + b"\n".join(garbage) + b"\n\n  \n" + good[1] + b"\n" + bytes(3_000_000) + b"\n" + good[2] + b"\n")
+    lines = [good[0], *garbage, b"", b"  ", good[1], bytes(3_000_000), good[2]]
+    path.write_bytes(b"".join(part + b"\n" for part in lines))
     history = read(path)
     assert history.train.table()["step"].tolist() == [10, 20, 30]
     assert history.damaged == len(garbage) + 1
@@ -163,7 +173,8 @@ def test_a_line_longer_than_any_of_ours_is_skipped_piece_by_piece(tmp_path):
 
 
 def test_unusual_values_become_nan(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, lr="x"), line(20, lr=[1]), line(30, lr=10**400), line(40, lr=2e-5)]))
+    history = read(write_log(tmp_path / "m.jsonl", [line(10, lr="x"), line(20, lr=[1]), line(30, lr=10**400),
+                                                    line(40, lr=2e-5)]))
     assert np.isnan(history.train.table()["lr"][:3]).all() and history.train.table()["lr"][3] == 2e-5
     assert history.train.nonfinite == []
     assert math.isnan(number(True)) and math.isnan(number("1")) and number(3) == 3.0
@@ -180,7 +191,8 @@ def test_long_runs_are_kept_in_few_rows_that_still_add_up(tmp_path):
         history.train.append(i, 0, {"loss": loss, "lr": 1.0}, 0)
     table = history.train.table()
     assert len(table["step"]) <= 2 * Track.EXACT + Track.COARSE
-    assert (np.diff(table["step"]) > 0).all() and table["lines"].sum() == 200_000 and table["step"][-1] == 200_000
+    assert (np.diff(table["step"]) > 0).all()
+    assert table["lines"].sum() == table["step"][-1] == 200_000
     assert (table["loss"] * table["lines"]).sum() / 200_000 == pytest.approx(losses.mean())
     assert table["low"].min() == 0.5 and table["low_step"][np.argmin(table["low"])] == 123_457
     assert table["high"].max() == 9.0 and table["high_step"][np.argmax(table["high"])] == 778
@@ -200,18 +212,21 @@ def test_smoothing_is_a_centred_weighted_mean_without_gaps():
     values, ones = np.array([1.0, 2.0, 6.0, np.nan, 4.0]), np.ones(5)
     np.testing.assert_allclose(smooth(values, ones, 3), [1.5, 3.0, 4.0, 5.0, 4.0])
     np.testing.assert_allclose(smooth(values[:3], np.array([1.0, 1.0, 2.0]), 3), [1.5, 15 / 4, 14 / 3])
-    assert np.isnan(smooth(np.array([np.nan]), np.ones(1), 3)).all() and len(smooth(values[:0], ones[:0], 3)) == 0
+    assert np.isnan(smooth(np.array([np.nan]), np.ones(1), 3)).all() and len(smooth(values[:0], ones[:0],
+                                                                                    3)) == 0
 
 
 def table_of(times: list[float], session: list[int] | None = None, every: int = 10) -> dict:
     n = len(times)
-    return {"step": np.arange(1, n + 1) * float(every), "time": np.array(times), "session": np.array(session or [0] * n)}
+    return {"step": np.arange(1, n + 1) * float(every), "time": np.array(times),
+            "session": np.array(session or [0] * n)}
 
 
 def test_time_left_at_an_even_pace():
     eta = estimate_time_left(table_of([START + 5.0 * i for i in range(100)]), 3000)
     assert eta.seconds_per_step == pytest.approx(0.5)  # 5 s for 10 steps
-    assert eta.seconds == pytest.approx(1000.0) and eta.plus_minus == pytest.approx(0.0)  # 2000 steps are left
+    # 2000 steps are left
+    assert eta.seconds == pytest.approx(1000.0) and eta.plus_minus == pytest.approx(0.0)
 
 
 def test_pauses_restarts_and_clock_jumps_do_not_move_the_time_left_but_validation_does():
@@ -221,7 +236,8 @@ def test_pauses_restarts_and_clock_jumps_do_not_move_the_time_left_but_validatio
     gaps[200] = 40_000.0  # the way back after a kill
     eta = estimate_time_left(table_of((START + np.cumsum(gaps)).tolist(), session), 5000)
     assert eta.seconds == pytest.approx(500.0, rel=0.01)
-    gaps = [5.0 + 20.0 * (i % 10 == 0) for i in range(400)]  # a validation of 20 s after every tenth line: 7 s a line
+    # a validation of 20 s after every tenth line: 7 s a line
+    gaps = [5.0 + 20.0 * (i % 10 == 0) for i in range(400)]
     eta = estimate_time_left(table_of((START + np.cumsum(gaps)).tolist()), 5000)
     assert eta.seconds == pytest.approx(700.0, rel=0.03)
 
@@ -239,8 +255,10 @@ def test_the_uncertainty_grows_with_the_spread_of_the_pace():
 
 def test_export_has_each_step_once_and_right_types(tmp_path):
     log = write_log(tmp_path / "m.jsonl", [
-        started(), line(10, 5.0, lr=1e-5, epoch=0), line(20, 4.0, lr=2e-5, epoch=0), line(20, 4.5, "val"), line(30, 3.0, lr=3e-5, epoch=1),
-        started(20, resumed=True), line(30, 3.5, lr=4e-5, epoch=1), line(40, math.nan, lr=5e-5, epoch=1), line(45, 9.5, "val")])
+        started(), line(10, 5.0, lr=1e-5, epoch=0), line(20, 4.0, lr=2e-5, epoch=0), line(20, 4.5, "val"),
+        line(30, 3.0, lr=3e-5, epoch=1),
+        started(20, resumed=True), line(30, 3.5, lr=4e-5, epoch=1), line(40, math.nan, lr=5e-5, epoch=1),
+        line(45, 9.5, "val")])
     target = tmp_path / "out.csv"
     assert export_csv(log, target) == 5
     frame = pd.read_csv(target)
@@ -264,7 +282,8 @@ def test_export_gives_back_every_digit(tmp_path):
 
 
 def test_export_keeps_formulas_and_texts_out_of_the_table(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [line(10, 1.0, note="=cmd()", **{"=HYPERLINK(1)": 3, "ok": True, "big": 10**30})])
+    log = write_log(tmp_path / "m.jsonl", [line(10, 1.0, note="=cmd()",
+                                                **{"=HYPERLINK(1)": 3, "ok": True, "big": 10**30})])
     export_csv(log, tmp_path / "out.csv")
     text = (tmp_path / "out.csv").read_text()
     assert "cmd" not in text and "HYPERLINK" not in text
@@ -279,11 +298,15 @@ def test_export_of_nothing_is_a_clear_error_and_writes_nothing(tmp_path):
 
 # ── fuzz ──
 
-numbers = st.one_of(st.integers(-5, 60), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
-metric = st.fixed_dictionaries({"step": st.one_of(st.integers(0, 60), numbers), "split": st.sampled_from(["train", "val", "test", 3])},
-                               optional={"loss": numbers, "lr": numbers, "time": numbers, "grad_norm": numbers})
+numbers = st.one_of(st.integers(-5, 60), st.integers(), st.floats(), st.none(), st.booleans(),
+                    st.text(max_size=3), st.lists(st.integers(), max_size=2))
+metric = st.fixed_dictionaries({"step": st.one_of(st.integers(0, 60), numbers),
+                                "split": st.sampled_from(["train", "val", "test", 3])},
+                               optional={"loss": numbers, "lr": numbers, "time": numbers,
+                                         "grad_norm": numbers})
 event = st.fixed_dictionaries({"event": st.sampled_from(["start", "stop", "finish", "x", None])},
-                              optional={"step": numbers, "total_steps": numbers, "resumed": numbers, "run_id": numbers, "time": numbers})
+                              optional={"step": numbers, "total_steps": numbers, "resumed": numbers,
+                                        "run_id": numbers, "time": numbers})
 record_line = st.one_of(metric, event).map(lambda record: json.dumps(record).encode())
 torn_line = st.tuples(record_line, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]])
 any_line = st.one_of(record_line, record_line, torn_line, st.binary(max_size=30))

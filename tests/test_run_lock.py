@@ -77,6 +77,33 @@ def test_the_same_process_is_kept_out_of_its_own_lock(path):
         assert path.exists()
 
 
+def test_a_refused_attempt_in_this_process_does_not_drop_its_kernel_lock(path):
+    """Closing any handle on a file drops a process's POSIX locks on it, so the second attempt must open none."""
+    with RunLock(path).hold():
+        with pytest.raises(UserError):
+            with RunLock(path).hold():
+                pass
+        attempt = f"import fcntl; fcntl.lockf(open({str(path)!r}, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", attempt], capture_output=True).stderr
+
+
+@pytest.mark.parametrize("living", [False, True])
+def test_a_holder_that_lets_go_between_our_open_and_our_lock(path, monkeypatch, living):
+    """It removes the file that we have opened: a lock on that one would keep nobody out."""
+    left_behind(path, **({"pid": os.getpid(), "process_start": start_of(os.getpid())} if living else {}))
+    lockf = run_lock.fcntl.lockf
+    removed = []
+
+    def let_go_then_lock(handle, how):
+        if not removed:
+            removed.append(path.unlink())
+        lockf(handle, how)
+
+    monkeypatch.setattr(run_lock.fcntl, "lockf", let_go_then_lock)
+    with RunLock(path).hold():
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
 def test_a_living_holder_is_named(path):
     with holding(path, "input()") as other:
         since = json.loads(path.read_text())["since"]

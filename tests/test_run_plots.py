@@ -29,10 +29,12 @@ def colour_share(image, colour: str) -> float:
 
 
 def test_a_run_with_a_restart_shows_every_curve(tmp_path):
-    records = [started(), *curve("healthy", 200, 400), started(1500, resumed=True), *[r for r in curve("healthy", 300, 400) if r["step"] > 1500]]
+    records = [started(), *curve("healthy", 200, 400), started(1500, resumed=True),
+               *[r for r in curve("healthy", 300, 400) if r["step"] > 1500]]
     image = drawn(tmp_path, records, total_steps=4000, clip_norm=1.0)
     assert image.shape[:2] == (1500, 1800)
-    for colour in ("#1f6fb4", "#d1495b", "#2a9d4a", "#e08a1e", "#8e5fb5"):  # train, validation, best, text, restart
+    # train, validation, best, text, restart
+    for colour in ("#1f6fb4", "#d1495b", "#2a9d4a", "#e08a1e", "#8e5fb5"):
         assert colour_share(image, colour) > 2e-5, colour
 
 
@@ -44,7 +46,8 @@ def test_a_run_without_restart_has_no_restart_line(tmp_path):
     [{"step": 1, "split": "train", "loss": 2.0}],
     [{"step": 1, "split": "val", "loss": 2.0}],
     [{"step": s, "split": "train", "loss": float("nan"), "lr": 0.0} for s in range(1, 40)],
-    [{"step": s, "split": "train", "loss": 1e29 * (-1) ** s, "lr": 1e-9, "grad_norm": 0.0} for s in range(1, 60)],
+    [{"step": s, "split": "train", "loss": 1e29 * (-1) ** s, "lr": 1e-9, "grad_norm": 0.0}
+     for s in range(1, 60)],
 ], ids=["one line", "validation only", "no number", "wild"])
 def test_thin_and_wild_logs_are_drawn_too(tmp_path, records):
     assert drawn(tmp_path, records, clip_norm=1.0).shape[:2] == (1500, 1800)

@@ -32,7 +32,8 @@ def running(folder, lines=300):
     """A run that is under way: `lines` logged at 3 s each, of 400."""
     config = make_run(folder)
     write_log(folder / "logs/metrics.jsonl", [started(), *curve("healthy", lines, 400)])
-    record = progress_record(full_pretrain={"status": "running", "finished": None, "started": "2026-09-21T13:33:20Z"})
+    record = progress_record(full_pretrain={"status": "running", "finished": None,
+                                            "started": "2026-09-21T13:33:20Z"})
     (folder / "models/xtts_v2_ka").mkdir(parents=True)
     (folder / "models/xtts_v2_ka/pretrain_progress.json").write_text(json.dumps(record))
     return config
@@ -46,11 +47,13 @@ def test_a_running_training(tmp_path):
     now = START + 905
     status = status_of(config, now=now)
     training = status["training"]
-    assert (training["state"], training["step"], training["total_steps"], training["fraction"]) == ("running", 3000, 4000, 0.75)
+    assert (training["state"], training["step"], training["total_steps"],
+            training["fraction"]) == ("running", 3000, 4000, 0.75)
     assert training["eta_seconds"] == pytest.approx(300, rel=0.02)  # 100 lines of 3 s are left
     assert training["eta_plus_minus_seconds"] < 15 and training["ends"] == pytest.approx(now + 300, abs=6)
     assert training["data_wait_share"] == pytest.approx(0.05 / 3, rel=0.1)
-    assert training["loss"]["val"]["best"] == training["loss"]["val"]["now"] and training["loss"]["train"]["trend"]["direction"] == "falling"
+    assert training["loss"]["val"]["best"] == training["loss"]["val"]["now"]
+    assert training["loss"]["train"]["trend"]["direction"] == "falling"
     assert [s["status"] for s in status["stages"]] == ["done"] * 4 + ["running"]
     assert status["stages"][0]["seconds"] == 600.0
     assert [(c["step"], c["best"], c["last"], c["valid"]) for c in status["checkpoints"]] == [
@@ -71,13 +74,15 @@ def test_a_killed_run_is_interrupted_and_a_hanging_one_stale(tmp_path):
     status = status_of(config, now=later)
     assert status["training"]["state"] == "interrupted" and status["stages"][-1]["status"] == "interrupted"
     assert any("same command carries on" in w for w in status["warnings"])
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "models/xtts_v2_ka/pretrain.lock")], stdin=subprocess.PIPE,
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "models/xtts_v2_ka/pretrain.lock")],
+                          stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, cwd=os.path.dirname(run_status.__file__)) as holder:
         holder.stdout.readline()
         status = status_of(config, now=later)
         holder.stdin.close()
     assert status["driver"]["running"] and status["driver"]["pid"] == holder.pid
-    assert status["training"]["state"] == "running" and any("no new metrics for 60 min" in w for w in status["warnings"])
+    assert status["training"]["state"] == "running" and any("no new metrics for 60 min" in w
+                                                            for w in status["warnings"])
     assert not status_of(config, now=later)["driver"]["running"]
 
 
@@ -94,7 +99,8 @@ with RunLock(Path(sys.argv[1])).hold():
 def test_a_lock_of_another_host_lives_while_it_is_touched(tmp_path):
     config = running(tmp_path)
     lock = tmp_path / "models/xtts_v2_ka/pretrain.lock"
-    lock.write_text(json.dumps({"pid": 7, "host": f"not-{socket.gethostname()}", "boot_id": "x", "since": "2026-11-23T05:40:00Z"}))
+    lock.write_text(json.dumps({"pid": 7, "host": f"not-{socket.gethostname()}", "boot_id": "x",
+                                "since": "2026-11-23T05:40:00Z"}))
     assert status_of(config, now=time.time())["driver"]["running"]
     assert not status_of(config, now=time.time() + 3600)["driver"]["running"]
 
@@ -106,7 +112,8 @@ def test_stopped_finished_and_failed(tmp_path):
         log.write_text(before + json.dumps({"event": event, "step": 3000, "time": START + 901}) + "\n")
         assert status_of(config, now=START + 9999)["training"]["state"] == state
     log.write_text(before)
-    record = progress_record(full_pretrain={"status": "failed", "error": "5 steps in a row\nwere not finite \x1b[31m"})
+    record = progress_record(full_pretrain={"status": "failed", "error": "5 steps in a row\nwere not finite "
+                                                                         "\x1b[31m"})
     (tmp_path / "models/xtts_v2_ka/pretrain_progress.json").write_text(json.dumps(record))
     status = status_of(config, now=START + 9999)
     assert status["training"]["state"] == "failed"
@@ -135,7 +142,8 @@ def test_damaged_checkpoints_are_named_and_never_best_or_last(tmp_path):
     (folder / "step_00001000/model.safetensors").write_bytes(weights)
     (folder / ".step_00002500.77.partial").mkdir()
     status = status_of(config, now=START + 905)
-    assert [(c["step"], c["valid"]) for c in status["checkpoints"]] == [(500, True), (1000, True), (1500, False), (2000, False)]
+    assert [(c["step"], c["valid"]) for c in status["checkpoints"]] == [(500, True), (1000, True),
+                                                                        (1500, False), (2000, False)]
     assert sum("is not valid" in w for w in status["warnings"]) == 2
     assert status["unfinished_checkpoints"] == [".step_00002500.77.partial"]
     assert [c["step"] for c in status["checkpoints"] if c["last"] and c["best"]] == [1000]
@@ -154,13 +162,16 @@ def test_best_and_last_are_sought_in_the_newest_run(tmp_path):
 def test_growth_and_need_of_the_disk(tmp_path, monkeypatch):
     config = running(tmp_path)
     add_checkpoint(tmp_path / "checkpoints", 1000, 3.4, size=80_000)
-    monkeypatch.setattr(run_status.shutil, "disk_usage", lambda place: SimpleNamespace(free=200_000, total=10**6))
+    monkeypatch.setattr(run_status.shutil, "disk_usage",
+                        lambda place: SimpleNamespace(free=200_000, total=10**6))
     status = status_of(config, now=START + 903)
     each = status["checkpoints"][0]["bytes"]
     disk = status["disk"]
-    assert disk["needed_bytes"] == 3 * each  # two newest, the best and one being written, of which one is there
+    # two newest, the best and one being written, of which one is there
+    assert disk["needed_bytes"] == 3 * each
     logs = (tmp_path / "logs/metrics.jsonl").stat().st_size
-    assert disk["growth_bytes_per_hour"] == pytest.approx((each + logs) * 4, rel=0.01)  # in a quarter of an hour
+    # in a quarter of an hour
+    assert disk["growth_bytes_per_hour"] == pytest.approx((each + logs) * 4, rel=0.01)
     assert disk["full_in_seconds"] == pytest.approx(200_000 / (each + logs) * 900, rel=0.01)
     assert any("the disk is low" in w for w in status["warnings"])
 
@@ -179,19 +190,25 @@ def test_skipped_steps_are_told(tmp_path):
 
 # ── fuzz ──
 
-words = st.sampled_from(["status", "running", "done", "failed", "started", "2026-11-23T05:40:00Z", "seconds", "error", "metrics", "schema", "pid"])
+words = st.sampled_from(["status", "running", "done", "failed", "started", "2026-11-23T05:40:00Z", "seconds",
+                         "error", "metrics", "schema", "pid"])
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=4),
-                      lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=4), max_leaves=6)
+                      lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=4),
+                      max_leaves=6)
 records = st.one_of(st.binary(max_size=20), values.map(lambda v: json.dumps(v).encode()),
-                    st.dictionaries(st.sampled_from(run_status.STAGES), values).map(lambda s: json.dumps({"schema": 1, "stages": s}).encode()))
+                    st.dictionaries(st.sampled_from(run_status.STAGES),
+                                    values).map(lambda s: json.dumps({"schema": 1, "stages": s}).encode()))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(record=records, lock=records, manifest=records, lines=st.lists(records, max_size=5), state=records)
-def test_fuzz_whatever_the_files_hold_the_status_is_strict_json(tmp_path, record, lock, manifest, lines, state):
+def test_fuzz_whatever_the_files_hold_the_status_is_strict_json(tmp_path, record, lock, manifest, lines,
+                                                                state):
     config = make_run(tmp_path)
-    for name, data in (("models/xtts_v2_ka/pretrain_progress.json", record), ("models/xtts_v2_ka/pretrain.lock", lock),
-                       ("checkpoints/step_00000500/manifest.json", manifest), ("checkpoints/step_00000500/state.json", state),
+    for name, data in (("models/xtts_v2_ka/pretrain_progress.json", record),
+                       ("models/xtts_v2_ka/pretrain.lock", lock),
+                       ("checkpoints/step_00000500/manifest.json", manifest),
+                       ("checkpoints/step_00000500/state.json", state),
                        ("logs/metrics.jsonl", b"\n".join(lines))):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -93,7 +93,7 @@ ALL = ["letters", "words", "model"]
 FRESH = ["up to date"] * 3
 
 
-# ── what runs, and why ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── what runs, and why ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_first_run_runs_all_and_the_second_nothing(work):
@@ -193,7 +193,7 @@ def test_a_recorded_output_that_is_no_longer_declared_is_still_looked_at(work):
     assert work.reasons()[1] == "output words.txt is missing"
 
 
-# ── early cutoff ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── early cutoff ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_stage_that_writes_the_same_bytes_again_spares_those_below(work):
@@ -249,7 +249,7 @@ def test_inputs_that_a_stage_above_will_make_are_not_looked_at_before(work):
     assert work.run() == ALL  # planned on an empty folder
 
 
-# ── --only and --force ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── --only and --force ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_force_runs_all(work):
@@ -289,7 +289,7 @@ def test_only_an_unknown_stage_offers_the_nearest(work):
         work.ledger.plan(work.config, only="wrods")
 
 
-# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_running_is_recorded_before_the_work(work):
@@ -388,7 +388,7 @@ def test_a_plan_beside_a_living_run_says_that_it_is_running(work):
     assert work.reasons() == FRESH
 
 
-# ── edited under its feet ────────────────────────────────────────────────────────────────────────────────────────────
+# ── edited under its feet ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_input_edited_during_the_run_is_warned_of_and_rerun(work, capsys):
@@ -421,7 +421,7 @@ def test_what_changed_between_plan_and_run_is_seen(work):
     assert work.ran == ALL
 
 
-# ── a damaged record ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a damaged record ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 400, b"{", b"[]", b'"x"', b"nul", b"\xff\xfe", b'{"schema": 1}',
@@ -487,7 +487,7 @@ def test_any_flipped_bit_leaves_a_plan_and_true_metrics(work, data):
     assert work.ledger.metrics("words") in ({}, {"characters": 14})
 
 
-# ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_run_needs_the_lock(work):

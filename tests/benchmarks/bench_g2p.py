@@ -123,13 +123,14 @@ def measure(size: int, split: str, seed: int, config) -> None:
     seconds = time.monotonic() - started
     table = ContextTable(trained.aligned)
     trained.model.predict(held)  # warm up
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     many = (held * (20000 // len(held) + 1))[:20000]
     trained.model.predict(many)
-    speed = len(many) / (time.monotonic() - begun)
+    speed, cpu_speed = len(many) / (time.monotonic() - begun), len(many) / (time.process_time() - cpu)
     network = dict(zip(held, trained.model.predict(held), strict=True))
     by_table = {word: table.phonemes(word) for word in held}
-    say(f"  trained {trained.epochs} epochs in {seconds:.1f} s; {speed:,.0f} words/s in batches")
+    say(f"  trained {trained.epochs} epochs in {seconds:.1f} s; {speed:,.0f} words/s in batches "
+        f"({cpu_speed:,.0f} per CPU second)")
     for name, words in (("all", held), ("regular", [w for w in held if w not in irregular]),
                         ("irregular", [w for w in held if w in irregular])):
         say(f"  {name:9} {len(words):5} words   network {_rates(lexicon, words, network)}"

@@ -1,0 +1,372 @@
+"""The language stage: Georgian tokens for the base vocabulary, and small language models that judge transcripts.
+
+Two models of the same sentences stand beside each other: a causal transformer over the new tokens, and an interpolated
+modified Kneser–Ney n-gram over characters. Both predict every sentence with its end, and both are measured in bits per
+character on sentences that neither they nor the tokenizer have seen. The better one lists the transcripts that surprise
+it most (wrong language, broken encoding), each scored by a model that was not trained on it. How often each new token
+occurs goes on to `xtts_init`, for the biases of the text head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from artifacts import tensors_from_bytes, tensors_to_bytes, write_json, write_pickle
+from console import UserError, quiet, say
+from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION, normalise
+from metadata_table import Clip, replace_suspects
+from pretrain_config import LanguageModelConfig, PretrainConfig
+from tokenizer_extension import (VocabularyExtension, count_words, coverage_report, encode_batch, extend_vocabulary,
+                                 load_tokenizer, measured_character_limit)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SCHEMA = 1
+SUSPECT_REASON = "surprising_transcript"
+SUSPECTS_LISTED = 200  # at most: more than a person reads
+SUSPECT_DEVIATIONS = 6.0  # robust standard deviations above the median; see `surprising_transcripts`
+MAX_SENTENCES = 100_000  # what the models learn from at most; the tokenizer sees every sentence
+MAX_CHARACTERS = 1000  # what a model reads of one transcript: XTTS cannot speak as much at once
+PATIENCE = 6  # passes without gain on the development sentences before training stops
+WEIGHT_DECAY = 0.1
+SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and pass, while the corpus is small
+SMALL_CORPUS = 1_000_000  # characters
+UNKNOWN_BITS = 16.0  # a symbol outside a model's alphabet is one of some 2¹⁶ others
+ALPHABET = GEORGIAN_LETTERS + ARCHAIC_LETTERS + " " + PUNCTUATION  # what a normalised text consists of
+BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start and end, anything unheard of
+
+
+def held_out_split(texts: Iterable[str], fraction: float) -> tuple[list[str], list[str], list[str]]:
+    """Distinct `texts` as (training, development, held-out) sentences, by a hash of each: more text moves none.
+
+    `fraction` of them is held out and as much again is for development (early stopping, the n-gram's order); each part
+    has a sentence at least if there are three.
+    """
+    def place(text: str) -> float:
+        return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48
+
+    ordered = sorted(set(texts), key=lambda text: (place(text), text))
+    third = len(ordered) // 3
+    held_out = min(max(1, sum(place(text) < fraction for text in ordered)), third)
+    development = min(max(1, sum(fraction <= place(text) < 2 * fraction for text in ordered)), third)
+    return ordered[held_out + development:], ordered[held_out: held_out + development], ordered[:held_out]
+
+
+# ── the n-gram ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CharacterNgram:
+    """Interpolated modified Kneser–Ney over characters (Chen & Goodman 1999, "An empirical study of smoothing…").
+
+    An n-gram is one integer of 8 bits a character, so that counting and looking up are sorting and bisection in numpy.
+    """
+
+    def __init__(self, texts: Sequence[str], order: int = 6):
+        if not 1 <= order <= 7:
+            raise ValueError(f"order must be 1 to 7, not {order}")
+        self.order = order
+        letters = sorted(set(ALPHABET) | {c for c, _ in Counter("".join(texts)).most_common(200)})[:250]
+        self._ids = {letter: i for i, letter in enumerate(letters, start=2)}
+        codes, ends, _ = self._codes(texts)
+        self._levels = []
+        longer = None
+        for n in range(order, 0, -1):
+            grams, counts = np.unique(self._grams(codes, ends, n), return_counts=True)
+            if longer is not None:  # below the top, what counts is how many different characters precede
+                shorter, preceded = np.unique(longer & ((1 << 8 * n) - 1), return_counts=True)
+                from_start = (n > 1) & (grams >> 8 * (n - 1) == BOUNDARY)  # nothing precedes a sentence's start
+                counts = np.where(from_start, counts, _look_up(shorter, preceded, grams, 1))
+            longer = grams
+            self._levels.insert(0, _discounted(grams, counts))
+
+    def bits(self, texts: Sequence[str]) -> np.ndarray:
+        """−log₂ p of each text with its end, (len(texts),) float64."""
+        codes, ends, owner = self._codes(texts)
+        p = np.full(len(ends), 1 / (len(self._ids) + 2))
+        for n, (grams, own, contexts, left) in enumerate(self._levels, start=1):
+            wanted = self._grams(codes, ends, n)
+            p = _look_up(grams, own, wanted, 0.0) + _look_up(contexts, left, wanted >> 8, 1.0) * p
+        bits = -np.log2(p) + UNKNOWN_BITS * (codes[ends] == UNKNOWN)
+        return np.bincount(owner, bits, minlength=len(texts))
+
+    def _codes(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All texts as one array of codes, the positions in it to predict, and the text each of these belongs to."""
+        padding = [BOUNDARY] * (self.order - 1)
+        codes, ends, owner = [], [], []
+        for number, text in enumerate(texts):
+            symbols = [self._ids.get(c, UNKNOWN) for c in text[:MAX_CHARACTERS]] + [BOUNDARY]
+            first = len(codes) + len(padding)
+            codes += padding + symbols
+            ends.extend(range(first, first + len(symbols)))
+            owner += [number] * len(symbols)
+        return tuple(np.array(part, np.int64) for part in (codes, ends, owner))
+
+    @staticmethod
+    def _grams(codes: np.ndarray, ends: np.ndarray, n: int) -> np.ndarray:
+        """The n-gram that ends at each position, as an integer."""
+        grams = np.zeros(len(ends), np.int64)
+        for back in range(n - 1, -1, -1):
+            grams = grams << 8 | codes[ends - back]
+        return grams
+
+
+def _discounted(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    y = n1 / (n1 + 2 * n2) if n1 else 0.5
+    found = [k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
+    # Few characters make few counts of counts, and their estimates can leave the range where they make sense.
+    steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
+    taken = steps[np.minimum(counts, 3)]
+    contexts, inverse = np.unique(grams >> 8, return_inverse=True)
+    totals = np.bincount(inverse, counts)
+    return grams, (counts - taken) / totals[inverse], contexts, np.bincount(inverse, taken) / totals
+
+
+def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray, absent: float) -> np.ndarray:
+    """The value of each `wanted` among sorted `keys`, or `absent`."""
+    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], absent)
+
+
+# ── segmentation ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Segmenter:
+    """Normalised text → tokens, as the tokenizer does it, or at random with BPE-dropout.
+
+    BPE-dropout (Provilkov et al. 2020) skips each merge with some probability, so that a small corpus is seen in many
+    segmentations. The tokenizers library has it too, but without a seed.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        import json
+
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
+        pairs = (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges)
+        self._rank = {pair: rank for rank, pair in enumerate(pairs) if "ა" <= pair[0][0] <= "ჵ"}
+        self._tokenizer = tokenizer
+        self._whole: dict[str, list[str]] = {}  # Georgian words, and what stands between them, as the tokenizer has them
+
+    def tokens(self, text: str, dropout: float = 0.0, draw: random.Random | None = None) -> list[str]:
+        """The tokens of `text`, without the language token; `draw` decides which merges are skipped."""
+        tokens: list[str] = []
+        for piece in re.findall("[ა-ჵ]+|[^ა-ჵ]+", text):
+            if dropout and "ა" <= piece[0] <= "ჵ":
+                tokens += self._merge(list(piece), dropout, draw)
+                continue
+            if piece not in self._whole:
+                if len(self._whole) > 200_000:
+                    self._whole.clear()
+                self._whole[piece] = self._tokenizer.encode(piece.replace(" ", "[SPACE]")).tokens
+            tokens += self._whole[piece]
+        return tokens
+
+    def _merge(self, symbols: list[str], dropout: float, draw: random.Random) -> list[str]:
+        rank, never = self._rank, len(self._rank) + 10**6
+        while len(symbols) > 1:
+            best, at = never, -1
+            for i, pair in enumerate(zip(symbols, symbols[1:])):
+                r = rank.get(pair, never)
+                if r < best and draw.random() >= dropout:
+                    best, at = r, i
+            if at < 0:
+                break
+            symbols[at: at + 2] = [symbols[at] + symbols[at + 1]]
+        return symbols
+
+
+# ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: causal attention, then a four times wider feed-forward part."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_attention, self.norm_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        q, k, v = self.qkv(self.norm_attention(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
+        x = x + F.dropout(self.out(seen.transpose(1, 2).reshape(batch, length, dim)), self.dropout, self.training)
+        return x + F.dropout(self.narrow(F.gelu(self.widen(self.norm_feed(x)))), self.dropout, self.training)
+
+
+class CausalLanguageModel(nn.Module):
+    """Small causal transformer over a compact vocabulary, input and output embeddings tied.
+
+    tokens: the vocabulary; the first two are the sentence boundary and the unknown token. Two things help it learn from
+    little text: a token's vector is its own plus what its first, last and all its letters say, and besides attention each
+    position sees the three tokens before it directly. It needs no position embedding for that reason.
+    """
+
+    def __init__(self, tokens: Sequence[str], dim: int, layers: int, heads: int, dropout: float):
+        super().__init__()
+        self.tokens, self.dropout = list(tokens), dropout
+        self.own = nn.Embedding(len(tokens), dim)
+        spelling = _spelling(tokens)
+        self.register_buffer("spelling", spelling, persistent=False)
+        self.letters = nn.Linear(spelling.shape[1], dim, bias=False)
+        self.before = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.bias = nn.Parameter(torch.zeros(len(tokens)))
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(batch, length) token numbers → (batch, length, vocabulary) logits for the token that follows each."""
+        table = self.own.weight + self.letters(self.spelling)
+        vectors = F.embedding(ids, table)
+        x = vectors
+        for distance, project in enumerate(self.before, start=1):
+            x = x + F.pad(project(vectors), (0, 0, distance, 0))[:, : ids.shape[1]]
+        x = F.dropout(x, self.dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ table.T + self.bias
+
+
+def _spelling(tokens: Sequence[str]) -> Tensor:
+    """(tokens, 3 · letters): first letter, last letter, share of each letter. Zero for what is not spelt: `[SPACE]`."""
+    letters = {letter: i for i, letter in enumerate(GEORGIAN_LETTERS + ARCHAIC_LETTERS)}
+    spelling = torch.zeros(len(tokens), 3, len(letters))
+    for row, token in enumerate(tokens):
+        if token and all(letter in letters for letter in token):
+            spelling[row, 0, letters[token[0]]] = spelling[row, 1, letters[token[-1]]] = 1
+            for letter in token:
+                spelling[row, 2, letters[letter]] += 1 / len(token)
+    return spelling.flatten(1)
+
+
+@dataclass
+class TokenModel:
+    """A trained network with what it needs to read text."""
+
+    network: CausalLanguageModel
+    segmenter: Segmenter
+    epochs: int = 0  # passes after which the kept weights were reached
+
+    def __post_init__(self) -> None:
+        self._numbers = {token: i for i, token in enumerate(self.network.tokens)}
+
+    def numbers(self, text: str, dropout: float = 0.0, draw: random.Random | None = None) -> list[int]:
+        """Vocabulary numbers of `text`, the first MAX_CHARACTERS of it."""
+        tokens = self.segmenter.tokens(text[:MAX_CHARACTERS], dropout, draw)
+        return [self._numbers.get(token, UNKNOWN) for token in tokens]
+
+    @torch.no_grad()
+    def bits(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """−log₂ p of each text with its end, (len(texts),) float64, in the tokenizer's own segmentation.
+
+        That is an upper bound: other segmentations of the same text have some probability too.
+        """
+        self.network.eval()
+        found = np.zeros(len(texts))
+        sequences = [self.numbers(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: len(sequences[i]))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start: start + batch_size]
+            inputs, targets = _padded([sequences[i] for i in chosen], self.network.bias.device)
+            losses = F.cross_entropy(self.network(inputs).transpose(1, 2), targets, reduction="none", ignore_index=-100)
+            losses = losses.double().sum(dim=1) / math.log(2) + UNKNOWN_BITS * (targets == UNKNOWN).sum(dim=1)
+            found[chosen] = losses.cpu().numpy()
+        return found
+
+
+def _padded(sequences: Sequence[list[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """(batch, longest + 1) inputs that start with the boundary, and targets that end with it (−100: nothing there)."""
+    width = max(map(len, sequences)) + 1
+    inputs = torch.full((len(sequences), width), BOUNDARY)
+    targets = torch.full((len(sequences), width), -100)
+    for row, sequence in enumerate(sequences):
+        inputs[row, 1: len(sequence) + 1] = targets[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        targets[row, len(sequence)] = BOUNDARY
+    return inputs.to(device), targets.to(device)
+
+
+def bits_per_character(bits: np.ndarray, texts: Sequence[str]) -> float:
+    """Total bits, ends included, over total characters."""
+    return float(bits.sum() / sum(min(len(text), MAX_CHARACTERS) for text in texts))
+
+
+def train_network(train: Sequence[str], development: Sequence[str], segmenter: Segmenter, tokens: Sequence[str],
+                  settings: LanguageModelConfig, seed: int, device: str = "cpu", description: str = "language model") -> TokenModel:
+    """Train a network on sentences, keeping the weights that do best on `development`.
+
+    tokens: the vocabulary, boundary and unknown token first. Stops after PATIENCE passes without gain. The result
+    depends on the arguments alone (on a CPU): weights, order, dropout and segmentations are all drawn from `seed`.
+    """
+    from tqdm import tqdm
+
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        network = CausalLanguageModel(tokens, settings.dim, settings.layers, settings.heads, settings.dropout).to(device)
+        model = TokenModel(network, segmenter)
+        matrices = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim < 2]
+        optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
+                                      lr=settings.learning_rate, betas=(0.9, 0.98))
+        total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
+        shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+        best_bits, best = math.inf, {}
+        progress = tqdm(range(1, settings.max_epochs + 1), desc=description, unit="pass", disable=quiet(), file=sys.stderr)
+        for epoch in progress:
+            _one_pass(model, train, settings, optimizer, shape, random.Random(f"{seed} {epoch}"))
+            bits = bits_per_character(model.bits(development), development)
+            progress.set_postfix(bits_per_character=f"{bits:.3f}")
+            if bits < best_bits:
+                best_bits, best = bits, {name: tensor.clone() for name, tensor in network.state_dict().items()}
+                model.epochs = epoch
+            elif epoch - model.epochs >= PATIENCE:
+                break
+        progress.close()
+        network.load_state_dict(best)
+    return model
+
+
+def _rate(step: int, total: int) -> float:
+    """Linear warm-up over a twentieth of the steps, then a cosine down to nothing."""
+    warm_up = max(1, total // 20)
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+
+def _one_pass(model: TokenModel, train: Sequence[str], settings: LanguageModelConfig, optimizer, schedule,
+              draw: random.Random) -> None:
+    network = model.network.train()
+    order = list(train)
+    draw.shuffle(order)
+    levels = SEGMENTATION_DROPOUT if sum(map(len, train)) <= SMALL_CORPUS else (0.0,)
+    for start in range(0, len(order), settings.batch_size):
+        batch = [model.numbers(text, draw.choice(levels), draw) for text in order[start: start + settings.batch_size]]
+        inputs, targets = _padded(batch, network.bias.device)
+        loss = F.cross_entropy(network(inputs).transpose(1, 2), targets, ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
