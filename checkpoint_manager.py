@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -133,7 +134,7 @@ class CheckpointManager:
         kept = {c[2] for c in sorted(known)[-self.keep :]} | ({min(scored, key=lambda c: (c[1], c[0]))[2]} if scored else set())
         for _, _, folder in known:
             if folder not in kept:
-                doomed = folder.rename(folder.with_name(f".{folder.name}.pruned.partial"))
+                doomed = folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.partial"))
                 shutil.rmtree(doomed)
 
     def tidy(self) -> None:

@@ -225,6 +225,7 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Say what would be deleted and how much that frees, ask, delete. --json never asks: --yes or nothing."""
     from run_cleanup import delete, plan
+    from run_status import size
 
     folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
     planned = plan(folder, keep, superseded=args.superseded)
@@ -237,7 +238,7 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
                               if d.path in {p.path for p in planned.doomed}]) if agreed else []
     if not args.json and planned.doomed:
         freed = sum(d.bytes for d in deleted)
-        say(f"deleted {len(deleted)}, freed {freed / 1e9:.2f} GB" if agreed else "nothing was deleted")
+        say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")
     return {"would_delete": [d.as_dict() for d in planned.doomed], "left_alone": dict(planned.left_alone),
             "deleted": [d.path.name for d in deleted], "freed_bytes": sum(d.bytes for d in deleted)}
 

@@ -36,7 +36,8 @@ _PAD, _START, _END = 0, 1, 2  # ids before those of the letters
 def one_thread() -> Iterator[None]:
     """Run torch on one thread: results do not depend on the number of cores, and this network is no slower for it.
 
-    On a machine with other work a second thread costs far more than it brings (measured: 1,200 words a second, not 5,000).
+    Beside other work a second thread costs far more than it brings (measured on 2 busy cores: 1,200 words a second
+    with two threads, 3,900 with one).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -147,9 +148,9 @@ class GraphemeToPhoneme(nn.Module):
         return rows
 
     def _without_clash(self, word: str, scores: Tensor) -> list[int]:
-        """Viterbi: the likeliest classes of `word` in which no neighbours clash, from (letters, classes) log-probabilities.
+        """Viterbi: the likeliest classes of `word` in which no neighbours clash; empty where they do in every sequence.
 
-        Empty where every sequence clashes.
+        `scores` are log-probabilities (letters, classes).
         """
         clash, log_probability = self.clash.tolist(), scores.tolist()
         paths = {c: (log_probability[0][c], [c]) for c in self.allowed[word[0]]}

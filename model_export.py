@@ -13,8 +13,8 @@ from artifacts import (atomic_path, load_torch, read_json, read_pickle, save_tor
 from checkpoint_manager import Checkpoint
 from console import say
 from data_loader import DataManager
-from embedding_adapter import recompute_cond_latents
-from metadata_table import Clip
+from embedding_adapter import read_speakers, recompute_cond_latents, suspect_ids
+from metadata_table import read_split
 from metrics_log import first_and_best
 from pretrain_config import PretrainConfig
 from xtts_backbone import VoiceEncoder, XttsFiles, extended_config, write_model
@@ -24,8 +24,8 @@ EXPORTED = ("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_x
             "xtts_v2_ka_config.json")
 
 
-def export_model(config: PretrainConfig, base: XttsFiles, gpt_state: dict[str, Tensor], clips: list[Clip],
-                 facts: dict[str, Any], device: str) -> None:
+def export_model(config: PretrainConfig, base: XttsFiles, gpt_state: dict[str, Tensor], facts: dict[str, Any],
+                 device: str) -> None:
     """Write the coqui layout, the combined pickle and the Georgian config into the output folder.
 
     gpt_state: the trained GPT's parameters, without prefix. facts: what `xtts_v2_ka_config.json` says of the training.
@@ -38,7 +38,8 @@ def export_model(config: PretrainConfig, base: XttsFiles, gpt_state: dict[str, T
             shutil.copyfile(base.folder / name, temporary)
     # The latents depend on the GPT's conditioning encoder, which has been trained since the embeddings stage.
     encoder = VoiceEncoder(xtts_config, state, device)
-    speakers = recompute_cond_latents(load_torch(out / "speakers_base.pth"), clips, encoder)
+    speakers = recompute_cond_latents(read_speakers(out / "speakers_base.pth"), read_split(config.data_dir, "train"), encoder,
+                                      suspect_ids(config.data_dir))
     save_torch(out / "speakers_xtts.pth", speakers)
     language = read_pickle(out / "language_model_results.pkl")
     georgian = {"language": config.language, "character_limit": language["character_limit"], "archaic": config.text.archaic,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import starter_kit
-from artifacts import hash_listing, hash_value, read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
+from artifacts import (hash_listing, hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes,
+                       write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import UserError, heading, say, warn
-from metadata_table import Clip, has_metadata, read_split, split_csv
+from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
 from pretrain_config import PretrainConfig
 from stage_ledger import Decision, Stage, StageLedger, file_digest
 from xtts_backbone import BASE_FILES, FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
@@ -53,8 +54,9 @@ class EmbeddingsProcessor(_Stage):
         from embedding_adapter import run_embeddings_stage
 
         base = read_model(self.config.base_model_path)
+        others = [clip for name in ("val", "test") for clip in read_split(self.config.data_dir, name)]
         metrics = run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
-                                       choose_device(self.config.device))
+                                       choose_device(self.config.device), others)
         save_torch(self.out / SPEAKERS_BASE, load_torch(self.out / "speakers_xtts.pth"))
         return metrics
 
@@ -149,7 +151,7 @@ class XTTSPretrainer(_Stage):
         if main:
             facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
             say(f"exporting step {best.step} to {self.out}")
-            export_model(config, base, best.weights(), training_clips(config), facts, str(accelerator.device))
+            export_model(config, base, best.weights(), facts, str(accelerator.device))
             log.event("finish", step=steps)
             log.close()
             return write_report(config, log.file, data, best, stand_ins(config))
@@ -197,6 +199,9 @@ class PretrainPipeline:
 
     def prepare(self) -> None:
         """Make the stand-ins where starter mode is on and inputs are missing; without it, missing inputs are a UserError."""
+        for folder in (self.asked.output_model_path, self.asked.log_dir, self.asked.data_dir, Path(self.asked.base_model_path).parent,
+                       *(split_csv(self.asked.data_dir, name).parent for name in SPLITS)):
+            sweep_partials(Path(folder))
         problems = self.missing_inputs()
         if problems and not self.asked.starter.enabled:
             raise UserError("; ".join(problems))

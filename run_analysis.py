@@ -227,10 +227,10 @@ def _divergence(c: _Curves) -> Finding | None:
     window = max(15, len(c.loss) // 25 | 1)
     smoothed = rolling_median(c.loss, window)
     best, now = smoothed.min(), float(np.median(c.loss[-window // 2:]))
-    rise = now - best
-    if rise <= max(DIVERGED * abs(best), 2.5 * deviation(c.loss - c.middle)):
+    rise, noise = now - best, deviation(c.loss - c.middle)
+    if rise <= max(DIVERGED * abs(best), 2.5 * noise):
         return None
-    turn = np.flatnonzero(smoothed <= best + 0.25 * rise)[-1]
+    turn = np.flatnonzero(smoothed <= best + max(0.05 * rise, noise))[-1]
     onset, lr = int(c.step[turn]), c.lr[turn]
     rising = c.train_trend is not None and c.train_trend.direction == "rising"
     still = "is still rising" if rising else "did not come back down"
@@ -321,7 +321,7 @@ def _spikes(c: _Curves) -> Finding | None:
     elif high_lr < 0.5:
         blame = "they come while the learning rate is low, so look for damaged or mislabelled recordings"
     else:
-        blame = "the loss recovers from each; if they grow frequent, lower the learning rate or look at the data"
+        blame = "the loss recovers from each; if they grow frequent, lower the learning rate or check data"
     rate = 1000 * count / max(1.0, c.step[-1] - c.step[0])
     return Finding("spikes", "warning" if count >= 3 else "note", (
         f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import MANIFEST, TEMPORARY_SUFFIX
-from run_status import CHECKPOINT, SCHEMA, folder_bytes, list_checkpoints, superseded_folders
+from run_status import CHECKPOINT, SCHEMA, folder_bytes, list_checkpoints, size, superseded_folders
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Plan:
         """The plan as text."""
         lines = [f"keep    {name}  ({why})" for name, why in self.kept.items()]
         lines += [f"leave   {name}  ({why})" for name, why in self.left_alone.items()]
-        lines += [f"delete  {d.path.name}  {d.bytes / 1e9:.2f} GB  ({d.why})" for d in self.doomed]
+        lines += [f"delete  {d.path.name}  {size(d.bytes)}  ({d.why})" for d in self.doomed]
         if not self.doomed:
             return [*lines, "there is nothing to delete"]
         return [*lines, f"{len(self.doomed)} to delete, which frees "
-                        f"{sum(d.bytes for d in self.doomed) / 1e9:.2f} GB"]
+                        f"{size(sum(d.bytes for d in self.doomed))}"]
 
 
 def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
@@ -77,7 +77,7 @@ def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
         elif superseded:
             result.doomed.append(Doomed(path, folder_bytes(path), "a run that was replaced"))
         else:
-            result.left_alone[path.name] = (f"a run that was replaced, {folder_bytes(path) / 1e9:.2f} GB: "
+            result.left_alone[path.name] = (f"a run that was replaced, {size(folder_bytes(path))}: "
                                             "add --superseded to delete it")
     known = result.kept.keys() | result.left_alone.keys() | {d.path.name for d in result.doomed}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():

@@ -194,6 +194,7 @@ class Track:
         self._fresh = []
         step, session, values = fresh[:, :1], fresh[:, 1:2], fresh[:, 2:]
         values[~(np.abs(values) <= _LARGEST_VALUE)] = np.nan
+        values[np.abs(values) < 1 / _LARGEST_VALUE] = 0.0  # so that no ratio overflows
         loss = values[:, :1]
         self._nonfinite += step[np.isnan(loss)].astype(int).tolist()
         rows = np.hstack([step, np.ones_like(step), session, loss, step, loss, step, values])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts import atomic_path
+from run_analysis import rolling_median
 from run_history import RunHistory, Table, smooth
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
@@ -40,9 +41,10 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = No
         _parts(others[3], train)
         others[0].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         if clip_norm is not None and _reaches(train["grad_norm"], clip_norm):
-            others[1].axhline(clip_norm, color=VAL, linewidth=1, linestyle=":", label=f"ზღვარი {clip_norm:g}")
+            others[1].axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
+            others[1].annotate(f"ზღვარი {clip_norm:g}", (1.0, clip_norm), xycoords=("axes fraction", "data"),
+                               color=VAL, ha="right", va="bottom", fontsize=9)
             others[1].set_ylim(top=max(others[1].get_ylim()[1], 1.1 * clip_norm))
-            others[1].legend(loc="lower right")
         for axes in (top, *others):
             _mark_restarts(axes, history, legend=axes is top)
             axes.set_xlabel("ნაბიჯი")
@@ -65,9 +67,8 @@ def _losses(axes, train: Table, val: Table) -> None:
     axes.set_title("დანაკარგი (loss)")
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
-        smoothed = _smoothed(train, "loss")
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        axes.plot(train["step"], smoothed, color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული")
+        axes.plot(*_smoothed(train, "loss"), color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული")
     if (known := _known(val["loss"])).any():
         few = known.sum() <= 60
         axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6,
@@ -97,7 +98,7 @@ def _metric(axes, train: Table, name: str, title: str, label: str, line_only: bo
         axes.plot(train["step"][known], train[name][known], color=TRAIN, linewidth=1.8)
     else:
         axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
-        axes.plot(train["step"], _smoothed(train, name), color=TRAIN, linewidth=1.8)
+        axes.plot(*_smoothed(train, name), color=TRAIN, linewidth=1.8)
         low, high = np.percentile(train[name][known], [0, 99.5])
         margin = 0.08 * (high - low) or 0.1 * (abs(high) or 1)
         axes.set_ylim(0 if low >= 0 else low - margin, high + margin)
@@ -109,7 +110,7 @@ def _parts(axes, train: Table) -> None:
     axes.set_ylabel("ნატი ტოკენზე")
     for name, colour, label in (("loss_mel", TRAIN, "აუდიოკოდები"), ("loss_text", TEXT, "ტექსტი")):
         if _known(train[name]).any():
-            axes.plot(train["step"], _smoothed(train, name), color=colour, linewidth=1.8, label=label)
+            axes.plot(*_smoothed(train, name), color=colour, linewidth=1.8, label=label)
     if axes.lines:
         axes.legend(loc="upper right")
     else:
@@ -122,8 +123,11 @@ def _mark_restarts(axes, history: RunHistory, legend: bool) -> None:
                      label=f"გადატვირთვა ({history.restart_count})" if legend and i == 0 else None)
 
 
-def _smoothed(table: Table, name: str) -> np.ndarray:
-    return smooth(table[name], table["lines"], max(5, len(table["step"]) // 40))
+def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend it."""
+    known = _known(table[name])
+    values = rolling_median(table[name][known], 9)
+    return table["step"][known], smooth(values, table["lines"][known], max(5, len(values) // 40))
 
 
 def _known(values: np.ndarray) -> np.ndarray:

@@ -12,13 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from run_status import NOTHING, size
+
 MARKS = {"done": ("✓", "green"), "running": ("▶", "cyan"), "failed": ("✗", "red"),
          "interrupted": ("‖", "yellow"),
          "pending": ("·", "dim")}
 STATES = {"running": "cyan", "starting": "cyan", "finished": "green", "stopped": "yellow",
           "interrupted": "yellow", "failed": "red"}
 ARROWS = {"falling": "↘", "rising": "↗", "flat": "→", "unclear": "~"}
-NOTHING = "–"
 MOST_CHECKPOINTS = 6  # rows; older ones are counted
 
 
@@ -195,16 +196,6 @@ def whole(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f} %"
-
-
-def size(value: float | None) -> str:
-    """Bytes in decimal units."""
-    if value is None:
-        return NOTHING
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value / scale:.0f} {unit}"
-    return f"{value:.0f} B"
 
 
 def duration(seconds: float | None) -> str:

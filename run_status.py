@@ -30,8 +30,8 @@ CHECKPOINT = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_\d+")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 SCHEMA = 1
+NOTHING = "–"  # shown for what is not known
 NOW_LINES = 20  # training lines whose mean is "the loss now"
-GIGABYTE = 10**9
 
 
 def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = False,
@@ -348,9 +348,9 @@ def _checkpoint_warnings(config: PretrainConfig, status: dict, warnings: list[st
                             "loss or gradient was not finite")
     disk = status["disk"]
     if disk["needed_bytes"] and disk["free_bytes"] < disk["needed_bytes"]:
-        warnings.append(f"the disk is low: {disk['free_bytes'] / GIGABYTE:.1f} GB are free and the run may "
+        warnings.append(f"the disk is low: {size(disk['free_bytes'])} are free and the run may "
                         f"need "
-                        f"{disk['needed_bytes'] / GIGABYTE:.1f} GB more for checkpoints: see --cleanup")
+                        f"{size(disk['needed_bytes'])} more for checkpoints: see --cleanup")
 
 
 def _skipped(folder: Path) -> int:
@@ -364,6 +364,16 @@ def _skipped(folder: Path) -> int:
 
 
 # ── plain values ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units."""
+    if value is None:
+        return NOTHING
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value / scale:.0f} {unit}"
+    return f"{value:.0f} B"
 
 
 def _one_line(text: str, longest: int = 300) -> str:

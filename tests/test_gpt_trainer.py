@@ -93,7 +93,7 @@ def test_accumulated_small_batches_equal_one_large_batch(clean):
     sums = loop._backward(batches)
     model = loop.accelerator.unwrap_model(loop.model)
     separately = [model.eval()(batch) for batch in batches]
-    assert float(sums[0]) == pytest.approx(sum(float(text) for text, _ in separately), rel=1e-4)
+    assert sums[0].item() == pytest.approx(sum(text.item() for text, _ in separately), rel=1e-4)
     assert float(sums[3]) == sum(len(batch["audio_target"]) for batch in batches)
 
 

@@ -31,8 +31,8 @@ def write_lines(log: Path, first: int, count: int) -> None:
                 loss = 2.0 + 4.0 / (1 + i * 1e-5) + (i * 7919 % 1000) * 1e-4
                 losses = f'"loss": {loss!r}, "loss_text": {loss * 1.4!r}, "loss_mel": {loss * .99!r}'
                 when = f'"time": {1.79e9 + 3.0 * i!r}'
-                chunk.append(f'{{"step": {10 * i}, "split": "train", {losses}, "lr": 2e-05, "grad_norm": 0.8731, '
-                             f'"audio_s_per_s": 28.113, "data_wait_s": 0.0312, {when}}}\n')
+                chunk.append(f'{{"step": {10 * i}, "split": "train", {losses}, "lr": 2e-05, '
+                             f'"grad_norm": 0.8731, "audio_s_per_s": 28.1, "data_wait_s": 0.03, {when}}}\n')
                 if i % 10 == 0:
                     chunk.append(f'{{"step": {10 * i}, "split": "val", {losses}, {when}}}\n')
             out.write("".join(chunk))
