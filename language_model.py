@@ -39,13 +39,17 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SUSPECT_REASON = "surprising_transcript"
 SUSPECTS_LISTED = 200  # at most: more than a person reads
-SUSPECT_DEVIATIONS = 6.0  # robust standard deviations above the median; see `surprising_transcripts`
+SUSPECT_DEVIATIONS = 3.5  # robust standard deviations above the median (Iglewicz & Hoaglin 1993)
+MIN_SENTENCES = 3  # one each to learn from, to stop by and to measure on
+MEASURED_AT_MOST = 1000  # held-out sentences
+SEGMENTATIONS = 32  # random ones added to the network's probability of a held-out sentence
+SCORED_TOGETHER = 64  # sequences per batch
 MAX_SENTENCES = 100_000  # what the models learn from at most; the tokenizer sees every sentence
 MAX_CHARACTERS = 1000  # what a model reads of one transcript: XTTS cannot speak as much at once
 PATIENCE = 6  # passes without gain on the development sentences before training stops
-WEIGHT_DECAY = 0.1
-SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and pass, while the corpus is small
-SMALL_CORPUS = 1_000_000  # characters
+SMALL_CORPUS = 200_000  # characters: up to here a corpus is worth learning in many segmentations
+SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and pass of a small corpus
+WEIGHT_DECAY = (0.5, 0.1)  # of a small corpus, of a larger one
 UNKNOWN_BITS = 16.0  # a symbol outside a model's alphabet is one of some 2¹⁶ others
 ALPHABET = GEORGIAN_LETTERS + ARCHAIC_LETTERS + " " + PUNCTUATION  # what a normalised text consists of
 BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start and end, anything unheard of
@@ -278,18 +282,31 @@ class TokenModel:
         tokens = self.segmenter.tokens(text[:MAX_CHARACTERS], dropout, draw)
         return [self._numbers.get(token, UNKNOWN) for token in tokens]
 
-    @torch.no_grad()
-    def bits(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def bits(self, texts: Sequence[str], samples: int = 0) -> np.ndarray:
         """−log₂ p of each text with its end, (len(texts),) float64, in the tokenizer's own segmentation.
 
-        That is an upper bound: other segmentations of the same text have some probability too.
+        That is an upper bound, as other segmentations of the same text have some probability too. With `samples` the
+        probabilities of so many random ones (as far as they differ) are added, which gives a closer bound.
         """
+        sequences, owner = [], []
+        for number, text in enumerate(texts):
+            draw = random.Random(text)
+            drawn = {tuple(self.numbers(text)), *(tuple(self.numbers(text, 0.1, draw)) for _ in range(samples))}
+            sequences += sorted(drawn)
+            owner += [number] * len(drawn)
+        bits, owner = self._sequence_bits(sequences), np.array(owner, int)
+        least = np.full(len(texts), np.inf)
+        np.minimum.at(least, owner, bits)
+        return least - np.log2(np.bincount(owner, np.exp2(least[owner] - bits), minlength=len(texts)))
+
+    @torch.no_grad()
+    def _sequence_bits(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """−log₂ p of each sequence of vocabulary numbers with its end."""
         self.network.eval()
-        found = np.zeros(len(texts))
-        sequences = [self.numbers(text) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: len(sequences[i]))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start: start + batch_size]
+        found = np.zeros(len(sequences))
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        for start in range(0, len(order), SCORED_TOGETHER):
+            chosen = order[start: start + SCORED_TOGETHER]
             inputs, targets = _padded([sequences[i] for i in chosen], self.network.bias.device)
             losses = F.cross_entropy(self.network(inputs).transpose(1, 2), targets, reduction="none", ignore_index=-100)
             losses = losses.double().sum(dim=1) / math.log(2) + UNKNOWN_BITS * (targets == UNKNOWN).sum(dim=1)
@@ -297,7 +314,7 @@ class TokenModel:
         return found
 
 
-def _padded(sequences: Sequence[list[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+def _padded(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """(batch, longest + 1) inputs that start with the boundary, and targets that end with it (−100: nothing there)."""
     width = max(map(len, sequences)) + 1
     inputs = torch.full((len(sequences), width), BOUNDARY)
@@ -311,6 +328,11 @@ def _padded(sequences: Sequence[list[int]], device: torch.device | str) -> tuple
 def bits_per_character(bits: np.ndarray, texts: Sequence[str]) -> float:
     """Total bits, ends included, over total characters."""
     return float(bits.sum() / sum(min(len(text), MAX_CHARACTERS) for text in texts))
+
+
+def is_small(texts: Sequence[str]) -> bool:
+    """True for a corpus that is learnt in many segmentations, and with more restraint."""
+    return sum(map(len, texts)) <= SMALL_CORPUS
 
 
 def train_network(train: Sequence[str], development: Sequence[str], segmenter: Segmenter, tokens: Sequence[str],
@@ -329,7 +351,8 @@ def train_network(train: Sequence[str], development: Sequence[str], segmenter: S
         model = TokenModel(network, segmenter)
         matrices = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim < 2]
-        optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
+        decay = WEIGHT_DECAY[not is_small(train)]
+        optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
                                       lr=settings.learning_rate, betas=(0.9, 0.98))
         total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
@@ -360,7 +383,7 @@ def _one_pass(model: TokenModel, train: Sequence[str], settings: LanguageModelCo
     network = model.network.train()
     order = list(train)
     draw.shuffle(order)
-    levels = SEGMENTATION_DROPOUT if sum(map(len, train)) <= SMALL_CORPUS else (0.0,)
+    levels = SEGMENTATION_DROPOUT if is_small(train) else (0.0,)
     for start in range(0, len(order), settings.batch_size):
         batch = [model.numbers(text, draw.choice(levels), draw) for text in order[start: start + settings.batch_size]]
         inputs, targets = _padded(batch, network.bias.device)
@@ -370,3 +393,103 @@ def _one_pass(model: TokenModel, train: Sequence[str], settings: LanguageModelCo
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+
+
+# ── what the models are used for ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def cross_fitted_bits(texts: Sequence[str], fit: Callable[[list[str]], CharacterNgram | TokenModel], folds: int) -> dict[str, float]:
+    """−log₂ p of each distinct text under a model that `fit` made from the other folds' texts.
+
+    A model remembers what it was trained on, oddities too; only a model that has not seen a text can be surprised by it.
+    """
+    ordered = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
+    bits: dict[str, float] = {}
+    for fold in range(folds):
+        scored = ordered[fold::folds]
+        model = fit([text for i, text in enumerate(ordered) if i % folds != fold][:MAX_SENTENCES])
+        bits |= dict(zip(scored, model.bits(scored).tolist(), strict=True))
+    return bits
+
+
+def surprising_transcripts(bits: dict[str, float], clips: Sequence[Clip], top: int = SUSPECTS_LISTED) -> list[tuple[Clip, float]]:
+    """(clip, bits per character) of the transcripts that stand out, most surprising first, at most `top`.
+
+    bits: −log₂ p by text. What stands out is measured in robust standard deviations (1.4826 × the median absolute
+    deviation) of surprise above the median. As a mean over n characters scatters with 1/√n, the excess per character is
+    multiplied by √n first: otherwise every two-letter reply would be listed.
+    """
+    texts = list(bits)
+    if len(texts) < 2:
+        return []
+    length = np.array([min(len(text), MAX_CHARACTERS) + 1 for text in texts])
+    rate = np.array([bits[text] for text in texts]) / length
+    excess = (rate - np.median(rate)) * np.sqrt(length)
+    deviation = 1.4826 * np.median(np.abs(excess - np.median(excess)))
+    if deviation <= 1e-9:
+        return []
+    odd = {texts[i]: (excess[i], rate[i] * length[i] / max(1, length[i] - 1)) for i in range(len(texts))
+           if excess[i] / deviation > SUSPECT_DEVIATIONS}
+    listed = [(clip, float(odd[clip.text][1])) for clip in clips if clip.text in odd]
+    return sorted(listed, key=lambda pair: (-odd[pair[0].text][0], pair[0].file_id))[:top]
+
+
+def token_log_frequencies(sequences: Iterable[Sequence[int]], new_ids: Sequence[int]) -> dict[int, float]:
+    """New id → natural log of its share of all text tokens, half a count added to each so that none is impossible."""
+    counts = Counter(token for sequence in sequences for token in sequence)
+    total = sum(counts.values()) + 0.5 * len(new_ids)
+    return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
+
+
+def load_language_model(results: dict[str, Any], tokenizer: Tokenizer) -> TokenModel:
+    """The network of `language_model_results.pkl`, ready to score; `tokenizer` is that of the `vocab.json` beside it."""
+    saved = results["network"]
+    network = CausalLanguageModel(saved["tokens"], saved["dim"], saved["layers"], saved["heads"], saved["dropout"])
+    network.load_state_dict(tensors_from_bytes(saved["weights"]))
+    return TokenModel(network.eval(), Segmenter(tokenizer), saved["epochs"])
+
+
+# ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Write `vocab.json` and `language_model_results.pkl`, list surprising transcripts, and return the stage's metrics.
+
+    clips: what may be learnt from (train and val). Tokens are trained on distinct sentences, less those held out for
+    measuring: a sentence that a hundred people have read counts once. Token frequencies count every clip, as training
+    will. Raises UserError for a broken base vocabulary and for transcripts that are too few or hold no Georgian.
+    """
+    clips = [_normalised(clip, config.text.archaic) for clip in clips]
+    parts = held_out_split([clip.text for clip in clips if clip.text], config.language_model.heldout_fraction)
+    train, development, held_out = parts
+    if sum(map(len, parts)) < MIN_SENTENCES:
+        raise UserError(f"the transcripts in {config.data_dir} hold {sum(map(len, parts))} different sentences, and the "
+                        f"language stage needs {MIN_SENTENCES} at least: check the text column or add recordings")
+    extension = extend_vocabulary(
+        Path(config.base_model_path) / "vocab.json", count_words(train + development), new_tokens=config.text.new_tokens,
+        min_pair_count=config.text.min_pair_count, language=config.language, archaic_letters=config.text.archaic == "keep")
+    tokenizer = open_vocabulary(extension.vocabulary)
+    coverage = _coverage(tokenizer, clips, held_out, config.language)
+    sequences = encode_batch(tokenizer, [clip.text for clip in clips], config.language)
+    frequencies = token_log_frequencies(sequences, extension.new_ids)
+
+    segmenter = Segmenter(tokenizer)
+    tokens = _compact_vocabulary(extension, segmenter, train, config.language)
+    network, ngram, measured = _two_models(config, segmenter, tokens, train[:MAX_SENTENCES], development, held_out)
+    bits, scorer = _surprise(config, measured, segmenter, tokens, network, ngram, parts)
+    suspects = surprising_transcripts(bits, clips)
+    replace_suspects(config.data_dir, SUSPECT_REASON, [
+        (clip.file_id, f"{rate:.2f} bits per character, the median transcript {_median_rate(bits):.2f}", str(clip.audio_path), clip.text)
+        for clip, rate in suspects])
+
+    metrics = {"new_tokens": len(extension.new_ids), "vocabulary_size": extension.size, "limited_by": extension.facts["limited_by"],
+               "sentences": sum(map(len, parts)), **coverage, **measured, "scorer": scorer, "suspects": len(suspects)}
+    out = Path(config.output_model_path)
+    write_json(out / "vocab.json", extension.vocabulary)
+    write_pickle(out / "language_model_results.pkl", {
+        "schema": SCHEMA, "language": config.language, "new_ids": extension.new_ids, "new_tokens": extension.new_tokens,
+        "token_counts": _counts(sequences, extension.new_ids), "log_frequencies": [frequencies[i] for i in extension.new_ids],
+        "character_limit": coverage["character_limit"], "extension": extension.facts, "metrics": metrics,
+        "suspects": [(clip.file_id, rate) for clip, rate in suspects], "network": _saved(network, config.language_model)})
+    _report(metrics)
+    return metrics

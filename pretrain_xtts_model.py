@@ -147,6 +147,7 @@ class XTTSPretrainer(_Stage):
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
         loop.start(last)
         loop.fit()
+        del loop, model  # four times the model's size, which the export may need
         best = checkpoints.best() or checkpoints.last()
         if main:
             facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}

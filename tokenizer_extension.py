@@ -181,10 +181,8 @@ def _added_problem(raw: dict) -> str:
 
 
 def _loading_problem(raw: dict) -> str:
-    from tokenizers import Tokenizer
-
     try:
-        Tokenizer.from_str(json.dumps(raw))
+        open_vocabulary(raw)
     except Exception as error:
         if type(error) is not Exception:  # the library raises the bare class, so nothing narrower can be named
             raise
@@ -198,9 +196,7 @@ def _merge_pairs(merges: Sequence[str | list[str]]) -> list[Merge]:
 
 def _verify(vocabulary: dict[str, Any], tokens: Sequence[str], base_vocab: Path | str) -> None:
     """Every token must come out of encoding its own text: one that cannot fire would be a row that never learns."""
-    from tokenizers import Tokenizer
-
-    tokenizer, ids = Tokenizer.from_str(json.dumps(vocabulary)), vocabulary["model"]["vocab"]
+    tokenizer, ids = open_vocabulary(vocabulary), vocabulary["model"]["vocab"]
     for token, encoding in zip(tokens, tokenizer.encode_batch(list(tokens)), strict=True):
         if encoding.ids != [ids[token]]:
             raise UserError(f"the base vocabulary {base_vocab} takes {token!r} apart into {encoding.tokens}, so Georgian "
@@ -214,9 +210,7 @@ def _segment(vocabulary: dict[str, Any], counts: Counter[str], merges: Sequence[
     """Words as the symbols that training starts from: letters, or what the base makes of them if it knows Georgian."""
     if not any(_GEORGIAN.search(a + b) for a, b in merges):
         return counts
-    from tokenizers import Tokenizer
-
-    tokenizer, words = Tokenizer.from_str(json.dumps(vocabulary)), list(counts)
+    tokenizer, words = open_vocabulary(vocabulary), list(counts)
     return {tuple(e.tokens): counts[word] for word, e in zip(words, tokenizer.encode_batch(words), strict=True)}
 
 
@@ -255,9 +249,14 @@ def _lines(symbols: Mapping[Sequence[str], int], stand_in: dict[str, str]) -> It
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Open a `vocab.json`, base or extended; UserError if it is not an XTTS vocabulary."""
+    return open_vocabulary(_read_vocabulary(Path(path)))
+
+
+def open_vocabulary(vocabulary: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that a tokenizer JSON describes."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(json.dumps(_read_vocabulary(Path(path))))
+    return Tokenizer.from_str(json.dumps(vocabulary))
 
 
 def encode(tokenizer: Tokenizer, text: str, language: str = "ka") -> list[int]:

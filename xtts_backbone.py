@@ -7,6 +7,7 @@ this one does not.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,11 @@ def register_georgian(character_limit: int = 200, archaic: str = "respell") -> N
 def load_speech(path: Path | str, max_seconds: float | None = None) -> Tensor:
     """Read a recording as float32 (1, samples) at 22,050 Hz, mixed to mono and clipped to ±1 as coqui's loader does."""
     samples, rate = read_mono(path, max_seconds)
+    if rate // math.gcd(rate, SAMPLE_RATE) > 1000:  # torchaudio's filter bank for such a ratio would take gigabytes
+        from scipy.signal import resample_poly
+
+        samples = resample_poly(samples, SAMPLE_RATE, rate).astype("float32")
+        rate = SAMPLE_RATE
     return torchaudio.functional.resample(torch.from_numpy(samples)[None], rate, SAMPLE_RATE).clip(-1, 1)
 
 

@@ -255,6 +255,7 @@ def test_cleanup_with_json_never_asks(live, capsys):
 
 def test_cleanup_leaves_alone_and_names_what_the_pipeline_did_not_write(live, tmp_path, capsys):
     folder = live.parent / "checkpoints"
+    add_checkpoint(folder, 700, 3.6)
     (folder / ".step_00003500.77.partial").mkdir()  # being written
     (folder / "step_00000100").mkdir()  # no manifest
     (folder / "step_00000100/model.safetensors").write_bytes(b"mine")
@@ -263,15 +264,17 @@ def test_cleanup_leaves_alone_and_names_what_the_pipeline_did_not_write(live, tm
     outside = add_checkpoint(tmp_path / "elsewhere", 300, 9.0)
     (folder / "step_00000300").symlink_to(outside)
     os.symlink(outside / "state.json", folder / "step_00001000/link")
+    moved = tmp_path / "optimizer.pt"  # kept elsewhere by the user, with a link in its place
+    (folder / "step_00000700/optimizer.pt").rename(moved)
+    (folder / "step_00000700/optimizer.pt").symlink_to(moved)
     (folder / "backup").mkdir()
     (folder / "readme.txt").write_text("mine as well")
     add_checkpoint(folder, 9000, 0.5, run_id="another", time=START - 5)
     kept = {*names(live)} - {"step_00002000"}
     out = monitor(capsys, live, "--cleanup", "--yes")
     assert {*names(live)} == kept and (outside / "model.safetensors").exists()
-    for name in (".step_00003500.77.partial", "step_00000100", "step_00000500", "step_00000200",
-                 "step_00000300", "step_00001000", "backup",
-                 "readme.txt", "step_00009000"):
+    for name in (".step_00003500.77.partial", "step_00000100", "step_00000200", "step_00000300",
+                 "step_00000500", "step_00000700", "step_00001000", "step_00009000", "backup", "readme.txt"):
         assert f"leave   {name}  (" in out, name
 
 

@@ -137,6 +137,15 @@ def test_a_replaced_log_is_read_anew(tmp_path, how):
     assert steps_and_losses(history.train) == expected.get(how, [(15, 3.0), (25, 3.0)])
 
 
+def test_a_log_rewritten_in_place_after_an_equal_beginning_is_read_anew(tmp_path):
+    first = [line(step, 1.0) for step in range(10, 60, 10)]
+    path = write_log(tmp_path / "m.jsonl", [*first, line(60, 1.0)])
+    history = read(path)
+    with open(path, "r+") as out:
+        out.write("".join(json.dumps(record) + "\n" for record in [*first, line(60, 2.0)]))
+    assert history.refresh() and steps_and_losses(history.train)[-1] == (60, 2.0)
+
+
 def test_a_log_that_vanishes_and_comes_back(tmp_path):
     path = tmp_path / "m.jsonl"
     history = read(path)
@@ -237,6 +246,10 @@ def test_pauses_restarts_and_clock_jumps_do_not_move_the_time_left_but_validatio
     eta = estimate_time_left(table_of((START + np.cumsum(gaps)).tolist(), session), 5000)
     assert eta.seconds == pytest.approx(500.0, rel=0.01)
     # a validation of 20 s after every tenth line: 7 s a line
+    often = [5.0 if i % 4 else 600.0 for i in range(400)]  # a spot machine that dies after every fourth line
+    session = [i // 4 for i in range(400)]
+    eta = estimate_time_left(table_of((START + np.cumsum(often)).tolist(), session), 5000)
+    assert eta.seconds == pytest.approx(500.0, rel=0.01)
     gaps = [5.0 + 20.0 * (i % 10 == 0) for i in range(400)]
     eta = estimate_time_left(table_of((START + np.cumsum(gaps)).tolist()), 5000)
     assert eta.seconds == pytest.approx(700.0, rel=0.03)

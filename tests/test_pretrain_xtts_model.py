@@ -1,0 +1,241 @@
+"""The real pipeline on the smallest starter: one run for the whole file, then questions about what it left."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MODEL_FILES = ("g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
+               "phoneme_model_results.pkl xtts_init_results.pkl xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
+               "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth").split()
+
+
+def write_config(folder: Path, **changes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "device": "cpu", "batch_size": 4,
+        "starter": {"enabled": True, "clips": 60, "layers": 1, "model_dim": 64, "heads": 1, "max_steps": 12,
+                    "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
+        "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 2}, "language_model": {"max_epochs": 2, "dim": 32},
+        "training": {"log_interval": 2, "validation_interval": 6}, **changes}
+    path = folder / "config.json"
+    path.write_text(json.dumps(config), "utf-8")
+    return path
+
+
+def command(config: Path, *flags: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config), *flags]
+
+
+def run(config: Path, *flags: str, timeout: float = 600) -> subprocess.CompletedProcess:
+    return subprocess.run(command(config, *flags), capture_output=True, text=True, timeout=timeout)
+
+
+def statuses(config: Path) -> dict[str, str]:
+    progress = json.loads((config.parent / "models/xtts_v2_ka/pretrain_progress.json").read_text("utf-8"))
+    return {name: stage["status"] for name, stage in progress["stages"].items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A config whose pipeline has run to the end, killed on the way in two stages."""
+    config = write_config(tmp_path_factory.mktemp("pipeline"))
+    killed = []
+    for stage in ("phonemes", "full_pretrain"):
+        process = subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in process.stdout:
+            if f"── {stage}:" in line:
+                time.sleep(0.3)
+                process.send_signal(signal.SIGKILL)
+                killed.append(stage)
+                break
+        process.wait()
+        process.stdout.close()
+    assert killed == ["phonemes", "full_pretrain"]
+    assert statuses(config)["full_pretrain"] == "running"
+    result = run(config)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return config, result
+
+
+def test_killed_twice_it_carries_on_and_ends(finished):
+    config, result = finished
+    assert set(statuses(config).values()) == {"done"}
+    assert "was interrupted" in result.stdout and "embeddings     skipped" in result.stdout
+
+
+def test_every_promised_file_is_there(finished):
+    model = finished[0].parent / "models/xtts_v2_ka"
+    assert [name for name in MODEL_FILES if not (model / name).is_file()] == []
+    assert not list(finished[0].parent.rglob("*.partial"))
+
+
+def test_pickles_hold_builtins_that_plain_pickle_reads(finished):
+    model = finished[0].parent / "models/xtts_v2_ka"
+    from artifacts import read_pickle, tensors_from_bytes
+
+    for name in MODEL_FILES:
+        if name.endswith(".pkl"):
+            assert pickle.loads((model / name).read_bytes()) == read_pickle(model / name)
+    combined = read_pickle(model / "xtts_v2_ka_combined.pkl")
+    weights = torch.load(model / "model.pth", weights_only=True)["model"]
+    assert all(torch.equal(weights[name], tensor) for name, tensor in tensors_from_bytes(combined["model"]).items())
+
+
+def test_the_starter_is_named_as_what_it_is(finished):
+    config, result = finished
+    assert "STARTER" in result.stderr and "STARTER" in (config.parent / "models/xtts_v2_ka/REPORT.md").read_text("utf-8")
+    assert (config.parent / "models/base_xtts_v2/STARTER.json").is_file()
+
+
+def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
+    from TTS.tts.configs.xtts_config import XttsConfig
+    from TTS.tts.layers.xtts.xtts_manager import SpeakerManager
+    from TTS.tts.models.xtts import Xtts
+
+    from xtts_backbone import register_georgian
+
+    folder = finished[0].parent / "models/xtts_v2_ka"
+    before = (folder / "model.pth").read_bytes()
+    register_georgian()
+    config = XttsConfig()
+    config.load_json(str(folder / "config.json"))
+    model = Xtts(config)
+    model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
+    assert "ka" in config.languages
+    speakers = SpeakerManager(str(folder / "speakers_xtts.pth"))
+    voice = speakers.speakers[speakers.speaker_names[0]]
+    assert voice["speaker_embedding"].shape == (1, 512, 1) and voice["gpt_cond_latent"].shape == (1, 32, 64)
+    assert float(voice["speaker_embedding"].norm()) == pytest.approx(1, abs=1e-4)
+    torch.manual_seed(0)
+    wav = model.inference("გამარჯობა, 5 მეგობარო!", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
+    assert wav.ndim == 1 and len(wav) > 2400 and np.isfinite(wav).all() and np.abs(wav).max() > 0
+    assert (folder / "model.pth").read_bytes() == before
+
+
+def test_training_and_synthesis_tokenize_alike(finished):
+    from georgian_text import normalise
+    from tokenizer_extension import encode, load_tokenizer
+    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+
+    from xtts_backbone import register_georgian
+
+    register_georgian()
+    vocab = finished[0].parent / "models/xtts_v2_ka/vocab.json"
+    theirs, ours = VoiceBpeTokenizer(str(vocab)), load_tokenizer(vocab)
+    for text in ("2026 წლის 12 მარტს, XIX საუკუნე — 3%-ით!", "ᲡᲐᲥᲐᲠᲗᲕᲔᲚᲝ", "hello მსოფლიო", "ჭიჭყინა ბაყაყი წყალში ყიყინებს."):
+        ids = theirs.encode(text.lower(), "ka")  # Xtts.inference lower-cases first
+        assert ids == encode(ours, normalise(text)) and 1 not in ids
+
+
+def test_the_base_languages_are_untouched(finished):
+    from artifacts import read_pickle
+
+    root = finished[0].parent / "models"
+    results = read_pickle(root / "xtts_v2_ka/xtts_init_results.pkl")
+    assert results["old_weights_untouched"] and results["old_logits_max_change"] <= 1e-5
+    assert results["rows_after"] == results["rows_before"] + results["new_rows"]
+    from tokenizer_extension import load_tokenizer
+
+    before, after = (load_tokenizer(root / name / "vocab.json") for name in ("base_xtts_v2", "xtts_v2_ka"))
+    for text in ("[en]the[SPACE]old[SPACE]man", "[ru]добрый[SPACE]день"):
+        assert before.encode(text).ids == after.encode(text).ids
+
+
+def test_a_second_run_skips_everything_and_dry_run_says_so(finished):
+    config, _ = finished
+    listing = run(config, "--dry-run")
+    assert listing.returncode == 0 and listing.stdout.count("skip  up to date") == 5
+
+
+def test_a_changed_key_reruns_what_reads_it_and_says_why(finished, tmp_path):
+    config, _ = finished
+    changed = json.loads(config.read_text("utf-8"))
+    changed["text"]["new_tokens"] = 90
+    other = config.with_name("changed.json")
+    other.write_text(json.dumps(changed), "utf-8")
+    listing = run(other, "--dry-run").stdout
+    assert "text.new_tokens 100 → 90" in listing
+    assert [line.split()[1] for line in listing.splitlines()] == ["skip", "skip", "runs", "runs", "runs"]
+
+
+def test_only_runs_one_stage(finished):
+    config, _ = finished
+    result = run(config, "--only", "xtts_init")
+    assert result.returncode == 0 and "xtts_init: --only" in result.stdout
+    assert run(config, "--dry-run").stdout.count("skip  up to date") == 5  # it wrote the same bytes
+
+
+@pytest.mark.parametrize("name", ["g2p_model.pt", "vocab.json", "model.pth"])
+def test_an_altered_output_is_noticed(finished, name):
+    config, _ = finished
+    file = config.parent / "models/xtts_v2_ka" / name
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(whole[:-1])
+        assert f"output {name} was altered" in run(config, "--dry-run").stdout
+    finally:
+        file.write_bytes(whole)
+
+
+# ── bad input: one sentence, exit code 2, nothing half-written ──
+
+
+def refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("error:") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_missing_and_malformed_config(tmp_path):
+    refused(run(tmp_path / "none.json"), "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    refused(run(tmp_path / "bad.json"), "bad.json", "not valid JSON")
+    refused(run(write_config(tmp_path / "c", epoch=3, seed="x")), "epochs", "seed")
+
+
+def test_missing_base_model_with_starter_off(tmp_path):
+    config = write_config(tmp_path, starter={"enabled": False})
+    refused(run(config), "hf download coqui/XTTS-v2 --local-dir", "Coqui Public Model License", "create_metadata_files.py")
+    assert not (tmp_path / "models/base_xtts_v2").exists()
+
+
+def test_base_model_that_lacks_a_file_or_is_another_architecture(finished, tmp_path):
+    source = finished[0].parent
+    for name in ("data", "models/base_xtts_v2"):
+        shutil.copytree(source / name, tmp_path / name)
+    config = write_config(tmp_path)
+    base = tmp_path / "models/base_xtts_v2"
+    raw = json.loads((base / "config.json").read_text("utf-8"))
+    raw["model_args"]["gpt_layers"] = 2
+    (base / "config.json").write_text(json.dumps(raw))
+    refused(run(config), "another architecture", "gpt.gpt.h.1")
+    (base / "config.json").write_text(json.dumps({"model": "vits"}))
+    refused(run(config), "'vits'")
+    (base / "dvae.pth").unlink()
+    refused(run(config), "dvae.pth")
+
+
+def test_only_before_its_needs(tmp_path, finished):
+    for name in ("data", "models/base_xtts_v2"):
+        shutil.copytree(finished[0].parent / name, tmp_path / name)
+    refused(run(write_config(tmp_path), "--only", "xtts_init"), "language", "--only language")
+
+
+def test_a_second_driver_is_told_who_holds_the_lock(finished):
+    from stage_ledger import StageLedger
+
+    config, _ = finished
+    with StageLedger(config.parent / "models/xtts_v2_ka/pretrain_progress.json", []).locked():
+        refused(run(config), f"pid {os.getpid()}")
