@@ -43,7 +43,12 @@ def style(text: str, *names: str, stream=None) -> str:
 
 def say(message: str = "", *, verbose: bool = False) -> None:
     """Print one line of normal (or, with `verbose`, of detailed) output, flushed so that logs stay in order."""
-    if _verbosity >= (2 if verbose else 1):
+    if _verbosity < (2 if verbose else 1):
+        return
+    if "tqdm" in sys.modules:  # a progress bar on the screen must not run into the line
+        with sys.modules["tqdm"].tqdm.external_write_mode(sys.stdout):
+            print(message, flush=True)
+    else:
         print(message, flush=True)
 
 

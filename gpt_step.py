@@ -72,15 +72,24 @@ def _summed_loss(head: nn.Module, norm: nn.Module, hidden: Tensor, target: Tenso
 
 def voice_latents(gpt: nn.Module, mels: Tensor) -> Tensor:
     """(rows, 80, frames) mels → (rows, 32, dim) conditioning latents: coqui's `get_style_emb`, attention fused."""
-    x = gpt.conditioning_encoder.init(mels)
-    for block in gpt.conditioning_encoder.attn:
-        x = block.norm(x)  # XTTS adds the attention to the normed input, not to the input
-        rows, dim, frames = x.shape
+    encoder = gpt.conditioning_encoder
+    x = _pointwise(encoder.init, mels.transpose(1, 2))
+    for block in encoder.attn:
+        x = block.norm(x.transpose(1, 2)).transpose(1, 2)  # XTTS adds the attention to the normed input
+        rows, frames, dim = x.shape
         heads = block.num_heads
-        query, key, value = block.qkv(x).view(rows, heads, 3, dim // heads, frames).transpose(3, 4).unbind(2)
+        query, key, value = _pointwise(block.qkv, x).view(rows, frames, heads, 3, dim // heads).permute(3, 0, 2, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        x = x + block.proj_out(mixed.transpose(2, 3).reshape(rows, dim, frames))
-    return _resample(gpt.conditioning_perceiver, x.transpose(1, 2))
+        x = x + _pointwise(block.proj_out, mixed.transpose(1, 2).reshape(rows, frames, dim))
+    return _resample(gpt.conditioning_perceiver, x)
+
+
+def _pointwise(convolution: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution of width 1 as the matrix product that it is, on (rows, frames, channels).
+
+    Channels last is also what the fused attention kernels of a CPU ask for.
+    """
+    return F.linear(x, convolution.weight.squeeze(2), convolution.bias)
 
 
 def _resample(perceiver: nn.Module, context: Tensor) -> Tensor:
