@@ -134,7 +134,8 @@ def _discounted(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]
     """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2) if n1 else 0.5
-    found = [k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
+    found = [k - (k + 1) * y * more / fewer if fewer else 0.5
+             for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
     # Few characters make few counts of counts, and their estimates can leave the range where they make sense.
     steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
     taken = steps[np.minimum(counts, 3)]
@@ -166,7 +167,7 @@ class Segmenter:
         pairs = (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges)
         self._rank = {pair: rank for rank, pair in enumerate(pairs) if "ა" <= pair[0][0] <= "ჵ"}
         self._tokenizer = tokenizer
-        self._whole: dict[str, list[str]] = {}  # Georgian words, and what stands between them, as the tokenizer has them
+        self._whole: dict[str, list[str]] = {}  # words, and what stands between them, as the tokenizer has them
 
     def tokens(self, text: str, dropout: float = 0.0, draw: random.Random | None = None) -> list[str]:
         """The tokens of `text`, without the language token; `draw` decides which merges are skipped."""
@@ -220,9 +221,9 @@ class Block(nn.Module):
 class CausalLanguageModel(nn.Module):
     """Small causal transformer over a compact vocabulary, input and output embeddings tied.
 
-    tokens: the vocabulary; the first two are the sentence boundary and the unknown token. Two things help it learn from
-    little text: a token's vector is its own plus what its first, last and all its letters say, and besides attention each
-    position sees the three tokens before it directly. It needs no position embedding for that reason.
+    tokens: the vocabulary; the first two are the sentence boundary and the unknown token. Two things help it learn
+    from little text: a token's vector is its own plus what its first, last and all its letters say, and besides
+    attention each position sees the three tokens before it directly. It needs no position embedding for that reason.
     """
 
     def __init__(self, tokens: Sequence[str], dim: int, layers: int, heads: int, dropout: float):
@@ -337,7 +338,7 @@ def is_small(texts: Sequence[str]) -> bool:
 
 
 def train_network(train: Sequence[str], development: Sequence[str], segmenter: Segmenter, tokens: Sequence[str],
-                  settings: LanguageModelConfig, seed: int, device: str = "cpu", description: str = "language model") -> TokenModel:
+                  settings: LanguageModelConfig, seed: int, device: str = "cpu") -> TokenModel:
     """Train a network on sentences, keeping the weights that do best on `development`.
 
     tokens: the vocabulary, boundary and unknown token first. Stops after PATIENCE passes without gain. The result
@@ -348,17 +349,18 @@ def train_network(train: Sequence[str], development: Sequence[str], segmenter: S
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        network = CausalLanguageModel(tokens, settings.dim, settings.layers, settings.heads, settings.dropout).to(device)
-        model = TokenModel(network, segmenter)
+        network = CausalLanguageModel(tokens, settings.dim, settings.layers, settings.heads, settings.dropout)
+        model = TokenModel(network.to(device), segmenter)
         matrices = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim < 2]
         decay = WEIGHT_DECAY[not is_small(train)]
-        optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
-                                      lr=settings.learning_rate, betas=(0.9, 0.98))
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
         best_bits, best = math.inf, {}
-        progress = tqdm(range(1, settings.max_epochs + 1), desc=description, unit="pass", disable=quiet(), file=sys.stderr)
+        progress = tqdm(range(1, settings.max_epochs + 1), desc="language model", unit="pass", disable=quiet(),
+                        file=sys.stderr)
         for epoch in progress:
             _one_pass(model, train, settings, optimizer, shape, random.Random(f"{seed} {epoch}"))
             bits = bits_per_character(model.bits(development), development)
@@ -399,10 +401,11 @@ def _one_pass(model: TokenModel, train: Sequence[str], settings: LanguageModelCo
 # ── what the models are used for ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def cross_fitted_bits(texts: Sequence[str], fit: Callable[[list[str]], CharacterNgram | TokenModel], folds: int) -> dict[str, float]:
+def cross_fitted_bits(texts: Sequence[str], fit: Callable[[list[str]], CharacterNgram | TokenModel],
+                      folds: int) -> dict[str, float]:
     """−log₂ p of each distinct text under a model that `fit` made from the other folds' texts.
 
-    A model remembers what it was trained on, oddities too; only a model that has not seen a text can be surprised by it.
+    A model remembers what it was trained on, oddities too: only one that has not seen a text can be surprised by it.
     """
     ordered = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
     bits: dict[str, float] = {}
@@ -413,7 +416,8 @@ def cross_fitted_bits(texts: Sequence[str], fit: Callable[[list[str]], Character
     return bits
 
 
-def surprising_transcripts(bits: dict[str, float], clips: Sequence[Clip], top: int = SUSPECTS_LISTED) -> list[tuple[Clip, float]]:
+def surprising_transcripts(bits: dict[str, float], clips: Sequence[Clip],
+                           top: int = SUSPECTS_LISTED) -> list[tuple[Clip, float]]:
     """(clip, bits per character) of the transcripts that stand out, most surprising first, at most `top`.
 
     bits: −log₂ p by text. What stands out is measured in robust standard deviations (1.4826 × the median absolute
@@ -435,15 +439,14 @@ def surprising_transcripts(bits: dict[str, float], clips: Sequence[Clip], top: i
     return sorted(listed, key=lambda pair: (-odd[pair[0].text][0], pair[0].file_id))[:top]
 
 
-def token_log_frequencies(sequences: Iterable[Sequence[int]], new_ids: Sequence[int]) -> dict[int, float]:
+def token_log_frequencies(counts: Counter[int], new_ids: Sequence[int]) -> dict[int, float]:
     """New id → natural log of its share of all text tokens, half a count added to each so that none is impossible."""
-    counts = Counter(token for sequence in sequences for token in sequence)
     total = sum(counts.values()) + 0.5 * len(new_ids)
     return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
 
 
 def load_language_model(results: dict[str, Any], tokenizer: Tokenizer) -> TokenModel:
-    """The network of `language_model_results.pkl`, ready to score; `tokenizer` is that of the `vocab.json` beside it."""
+    """The network of `language_model_results.pkl`, ready to score; `tokenizer` is of the `vocab.json` beside it."""
     saved = results["network"]
     network = CausalLanguageModel(saved["tokens"], saved["dim"], saved["layers"], saved["heads"], saved["dropout"])
     network.load_state_dict(tensors_from_bytes(saved["weights"]))
@@ -456,42 +459,48 @@ def load_language_model(results: dict[str, Any], tokenizer: Tokenizer) -> TokenM
 def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[str, Any]:
     """Write `vocab.json` and `language_model_results.pkl`, list surprising transcripts, and return the stage's metrics.
 
-    clips: what may be learnt from (train and val). Tokens are trained on the distinct training sentences: a
-    sentence that a hundred people have read counts once, and what the models are stopped by and measured on must be new
-    to the tokenizer too (on the starter's text, tokens made of the development sentences flattered those by 0.2 bits per
-    character). Token frequencies count every clip, as training will. Raises UserError for a broken base vocabulary and for transcripts that are too few or hold no Georgian.
+    clips: what may be learnt from (train and val). Tokens are trained on the distinct training sentences: a sentence
+    that a hundred people have read counts once, and what the models are stopped by and measured on must be new to the
+    tokenizer too (on the starter's text, tokens made of the development sentences flattered those by 0.2 bits per
+    character). Token frequencies count every clip, as training will. Raises UserError for a broken base vocabulary
+    and for transcripts that are too few or hold no Georgian.
     """
     clips = [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
     parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
     train, development, held_out = parts
     if sum(map(len, parts)) < MIN_SENTENCES:
-        raise UserError(f"the transcripts in {config.data_dir} hold {sum(map(len, parts))} different sentences, and the "
-                        f"language stage needs {MIN_SENTENCES} at least: check the text column or add recordings")
+        raise UserError(f"the transcripts in {config.data_dir} hold {sum(map(len, parts))} different sentences, and "
+                        f"the language stage needs {MIN_SENTENCES} at least: check the text column or add recordings")
     extension = extend_vocabulary(
         Path(config.base_model_path) / "vocab.json", count_words(train), new_tokens=config.text.new_tokens,
-        min_pair_count=config.text.min_pair_count, language=config.language, archaic_letters=config.text.archaic == "keep")
+        min_pair_count=config.text.min_pair_count, language=config.language,
+        archaic_letters=config.text.archaic == "keep")
     tokenizer = open_vocabulary(extension.vocabulary)
     coverage = _coverage(tokenizer, clips, held_out, config.language)
     sequences = encode_batch(tokenizer, [clip.text for clip in clips], config.language)
-    frequencies = token_log_frequencies(sequences, extension.new_ids)
+    counts = Counter(token for sequence in sequences for token in sequence)
+    frequencies = token_log_frequencies(counts, extension.new_ids)
 
     segmenter = Segmenter(tokenizer)
-    tokens = _compact_vocabulary(extension, segmenter, train, config.language)
+    tokens = _compact_vocabulary(extension, segmenter, train)
     fit = _network_fitter(config, segmenter, tokens, development)
     network, measured = _compare(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
     bits = _bits_of_all([text for part in parts for text in part], measured, fit)
     suspects = surprising_transcripts(bits, clips)
     _list_suspects(config, suspects, bits)
 
-    metrics = {"new_tokens": len(extension.new_ids), "vocabulary_size": extension.size, "limited_by": extension.facts["limited_by"],
-               "sentences": sum(map(len, parts)), **coverage, **measured, "suspects": len(suspects)}
+    metrics = {"new_tokens": len(extension.new_ids), "vocabulary_size": extension.size,
+               "limited_by": extension.facts["limited_by"], "sentences": sum(map(len, parts)), **coverage,
+               **measured, "suspects": len(suspects)}
     out = Path(config.output_model_path)
     write_json(out / "vocab.json", extension.vocabulary)
     write_pickle(out / "language_model_results.pkl", {
         "schema": SCHEMA, "language": config.language, "new_ids": extension.new_ids, "new_tokens": extension.new_tokens,
+        "token_counts": [counts[i] for i in extension.new_ids],
         "log_frequencies": [frequencies[i] for i in extension.new_ids],
         "character_limit": coverage["character_limit"], "extension": extension.facts, "metrics": metrics,
-        "suspects": [(clip.file_id, rate) for clip, rate in suspects], "network": _saved(network, config.language_model)})
+        "suspects": [(clip.file_id, rate) for clip, rate in suspects],
+        "network": _saved(network, config.language_model)})
     _report(metrics, extension)
     return metrics
 
@@ -500,14 +509,15 @@ def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[st
     """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
     unseen = coverage_report(tokenizer, held_out, language=language)
     spoken = coverage_report(tokenizer, [clip.text for clip in clips], [clip.duration for clip in clips], language)
-    limit = measured_character_limit(unseen["low_characters_per_token"], chars_per_second=spoken["low_characters_per_second"])
+    limit = measured_character_limit(unseen["low_characters_per_token"],
+                                     chars_per_second=spoken["low_characters_per_second"])
     return {"characters_per_token": unseen["characters_per_token"], "tokens_per_second": spoken["tokens_per_second"],
             "characters_per_second": spoken["characters_per_second"], "unknown_tokens": spoken["unknown"],
             "longest_transcript_tokens": spoken["longest"], "character_limit": limit}
 
 
-def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str], language: str) -> list[str]:
-    """Boundary, unknown, every Georgian token, and the base tokens that a normalised text or the training text needs."""
+def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
+    """Boundary, unknown, every Georgian token, and the base tokens that normalised text or the training text needs."""
     georgian = [token for token in extension.vocabulary["model"]["vocab"] if re.fullmatch("[ა-ჵ]+", token)]
     others = {token for text in (ALPHABET, *ALPHABET, *train[:MAX_SENTENCES]) for token in segmenter.tokens(text)}
     return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
@@ -516,7 +526,8 @@ def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, tr
 def _network_fitter(config: PretrainConfig, segmenter: Segmenter, tokens: Sequence[str],
                     development: Sequence[str]) -> Callable[[Sequence[str]], TokenModel]:
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    return lambda texts: train_network(texts, development, segmenter, tokens, config.language_model, config.seed, device)
+    settings, seed = config.language_model, config.seed
+    return lambda texts: train_network(texts, development, segmenter, tokens, settings, seed, device)
 
 
 def _compare(fit: Callable[[Sequence[str]], TokenModel], train: Sequence[str], development: Sequence[str],
@@ -539,7 +550,8 @@ def _compare(fit: Callable[[Sequence[str]], TokenModel], train: Sequence[str], d
     }
 
 
-def _bits_of_all(texts: Sequence[str], measured: dict[str, Any], fit: Callable[[Sequence[str]], TokenModel]) -> dict[str, float]:
+def _bits_of_all(texts: Sequence[str], measured: dict[str, Any],
+                 fit: Callable[[Sequence[str]], TokenModel]) -> dict[str, float]:
     """Surprise of every sentence under the better model: n-grams are made in seconds, a network costs a training."""
     if measured["scorer"] == "network":
         return cross_fitted_bits(texts, fit, folds=2)
@@ -555,18 +567,20 @@ def _list_suspects(config: PretrainConfig, suspects: Sequence[tuple[Clip, float]
 
 def _saved(model: TokenModel, settings: LanguageModelConfig) -> dict[str, Any]:
     weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    return {**asdict(settings), "tokens": model.network.tokens, "epochs": model.epochs, "weights": tensors_to_bytes(weights)}
+    return {**asdict(settings), "tokens": model.network.tokens, "epochs": model.epochs,
+            "weights": tensors_to_bytes(weights)}
 
 
 def _report(metrics: dict[str, Any], extension: VocabularyExtension) -> None:
     facts = extension.facts
     say(f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
         f"{facts['base_size']} to {facts['size'] - 1}; {metrics['characters_per_token']:.2f} characters per token, "
-        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, {metrics['character_limit']} characters at once")
+        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, {metrics['character_limit']} characters "
+        "at once")
     lead, error = metrics["network_lead"], metrics["network_lead_standard_error"]
-    say(f"held-out bits per character on {metrics['heldout_sentences']} sentences: network {metrics['network_bits_per_character']:.3f}, "
-        f"Kneser–Ney {metrics['ngram_order']}-gram {metrics['ngram_bits_per_character']:.3f}; the network is "
-        f"{'ahead' if lead > 0 else 'behind'} by {abs(lead):.3f} ± {error:.3f}"
-        + ("" if lead > 0 else ": text this small is better remembered than generalised"))
+    say(f"held-out bits per character on {metrics['heldout_sentences']} sentences: network "
+        f"{metrics['network_bits_per_character']:.3f}, Kneser–Ney {metrics['ngram_order']}-gram "
+        f"{metrics['ngram_bits_per_character']:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by "
+        f"{abs(lead):.3f} ± {error:.3f}")
     if metrics["suspects"]:
         say(f"{metrics['suspects']} transcripts look odd to the {metrics['scorer']} model: see split/drop_report.csv")

@@ -59,7 +59,7 @@ def base_pieces(token: str, tokenizer) -> list[int]:
     """Ids of the base tokens that spell a Georgian token's sound, or of all language tokens for `[ka]`."""
     vocabulary = tokenizer.get_vocab()
     if token.startswith("["):
-        return [i for t, i in vocabulary.items() if t.startswith("[") and t.lower() == t]
+        return sorted(i for t, i in vocabulary.items() if t.startswith("[") and t.lower() == t)
     phonemes = [symbol for chunk in broad_chunks(token) for symbol in chunk]
     unknown = vocabulary["[UNK]"]
     return [i for i in tokenizer.encode(romanise(phonemes)).ids if i != unknown]

@@ -1,10 +1,10 @@
 """Georgian tokens for an XTTS vocabulary, added so that nothing the base model knows changes its meaning.
 
-XTTS's tokenizer is a BPE over the letters of its languages, with `Whitespace` pre-tokenization, `[SPACE]` for blanks and
-one special token per language. Georgian letters are unknown to it. `extend_vocabulary` appends `[ka]`, the letters and
-trained merges after everything that is there: ids keep their numbers and their gaps, merges keep their order, and as new
-merges join Georgian symbols only, text without a Georgian letter is tokenized exactly as before. (One string apart: a
-literal `[ka]` in a text, which is now one special token, as `[en]` always was.)
+XTTS's tokenizer is a BPE over the letters of its languages, with `Whitespace` pre-tokenization, `[SPACE]` for
+blanks and one special token per language. Georgian letters are unknown to it. `extend_vocabulary` appends `[ka]`,
+the letters and trained merges after everything that is there: ids keep their numbers and their gaps, merges keep
+their order, and as new merges join Georgian symbols only, text without a Georgian letter is tokenized exactly as
+before. (One string apart: a literal `[ka]` in a text, which is now one special token, as `[en]` always was.)
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ Merge = tuple[str, str]
 class VocabularyExtension:
     """A base vocabulary with Georgian in it.
 
-    vocabulary: the tokenizer as JSON, to be written to `vocab.json`; new_ids and new_tokens: what was added, in id order,
-    gapless from the base's largest id + 1 on; size: the rows a text embedding needs, largest id + 1; facts: for reports.
+    vocabulary: the tokenizer as JSON, to be written to `vocab.json`; new_ids and new_tokens: what was added, in id
+    order, gapless from the base's largest id + 1 on; size: the rows a text embedding needs, largest id + 1; facts:
+    for reports.
     """
 
     vocabulary: dict[str, Any]
@@ -70,9 +71,9 @@ def extend_vocabulary(base_vocab: Path | str, counts: Counter[str], *, new_token
 
     base_vocab: a tokenizer JSON in XTTS's form; it is only read. counts: word → occurrences, normalised text (see
     `count_words`). new_tokens: how many to add at most, the language token and the letters included (those are always
-    added); text too small for it gives fewer, as a pair of symbols must occur `min_pair_count` times to become a token. archaic_letters: add the
-    five old letters too. Tokens that the base has already keep their ids. The result depends on the arguments alone:
-    pairs of equal count are taken in the order of their symbols.
+    added); text too small for it gives fewer, as a pair of symbols must occur `min_pair_count` times to become a
+    token. archaic_letters: add the five old letters too. Tokens that the base has already keep their ids. The result
+    depends on the arguments alone: pairs of equal count are taken in the order of their symbols.
 
     Raises UserError for a vocabulary that is broken or not XTTS's, and for counts without a Georgian word.
     """
@@ -100,7 +101,8 @@ def extend_vocabulary(base_vocab: Path | str, counts: Counter[str], *, new_token
         "distinct_words": len(counts), "duplicate_merges_removed": len(merges) - len(kept_merges),
         "limited_by": "the request" if len(added) >= new_tokens else "the text",
     }
-    return VocabularyExtension(vocabulary, list(range(base_size, base_size + len(added))), added, base_size + len(added), facts)
+    size = base_size + len(added)
+    return VocabularyExtension(vocabulary, list(range(base_size, size)), added, size, facts)
 
 
 def _georgian_only(counts: Counter[str], alphabet: str) -> Counter[str]:
@@ -119,7 +121,7 @@ def _georgian_only(counts: Counter[str], alphabet: str) -> Counter[str]:
 
 def _with_tokens(raw: dict, known: dict[str, int], added: Sequence[str], merges: Sequence[Merge],
                  special: str) -> dict[str, Any]:
-    """`raw` with `added` tokens numbered from the largest known id + 1 on, `merges`, and `special` as a special token."""
+    """`raw` with `added` tokens numbered from the largest known id + 1 on, `merges`, and `special` marked special."""
     first = max(known.values()) + 1
     ids = known | {token: first + i for i, token in enumerate(added)}
     listed = list(raw["added_tokens"])
@@ -199,8 +201,8 @@ def _verify(vocabulary: dict[str, Any], tokens: Sequence[str], base_vocab: Path 
     tokenizer, ids = open_vocabulary(vocabulary), vocabulary["model"]["vocab"]
     for token, encoding in zip(tokens, tokenizer.encode_batch(list(tokens)), strict=True):
         if encoding.ids != [ids[token]]:
-            raise UserError(f"the base vocabulary {base_vocab} takes {token!r} apart into {encoding.tokens}, so Georgian "
-                            f"cannot be added to it: {_REMEDY}")
+            raise UserError(f"the base vocabulary {base_vocab} takes {token!r} apart into {encoding.tokens}, so "
+                            f"Georgian cannot be added to it: {_REMEDY}")
 
 
 # ── training merges ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,11 +268,12 @@ def encode(tokenizer: Tokenizer, text: str, language: str = "ka") -> list[int]:
 
 def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], language: str = "ka") -> list[list[int]]:
     """`encode` for many texts, on all cores."""
-    return [encoding.ids for encoding in tokenizer.encode_batch([f"[{language}]{text}".replace(" ", "[SPACE]") for text in texts])]
+    written = [f"[{language}]{text}".replace(" ", "[SPACE]") for text in texts]
+    return [encoding.ids for encoding in tokenizer.encode_batch(written)]
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The text of `ids`, as coqui decodes: `[SPACE]` becomes a blank; the language token stays, `[STOP]` and `[UNK]` go."""
+    """The text of `ids`, as coqui decodes: `[SPACE]` is a blank, the language token stays, `[STOP]` and `[UNK]` go."""
     text = tokenizer.decode(list(ids), skip_special_tokens=False).replace(" ", "")
     return text.replace("[SPACE]", " ").replace("[STOP]", "").replace("[UNK]", "")
 
@@ -292,7 +295,8 @@ def coverage_report(tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequenc
     tokens, characters = sum(map(len, ids)) - len(ids), sum(map(len, texts))
     unknown = tokenizer.token_to_id("[UNK]")
     blocks = _blocks(texts)
-    dense = [len(block) / (len(block_ids) - 1) for block, block_ids in zip(blocks, encode_batch(tokenizer, blocks, language))]
+    block_ids = encode_batch(tokenizer, blocks, language)
+    dense = [len(block) / (len(sequence) - 1) for block, sequence in zip(blocks, block_ids, strict=True)]
     report = {
         "texts": len(texts), "characters": characters, "tokens": tokens, "longest": max(map(len, ids), default=0),
         "unknown": sum(sequence.count(unknown) for sequence in ids),
@@ -308,7 +312,7 @@ def coverage_report(tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequenc
 
 
 def _blocks(texts: Sequence[str]) -> list[str]:
-    """Neighbouring texts joined to stretches of about BLOCK_CHARACTERS: single sentences vary too much to set a limit by."""
+    """Neighbouring texts joined to stretches of about BLOCK_CHARACTERS: single sentences vary too much for a limit."""
     blocks, block = [], ""
     for text in texts:
         block = f"{block} {text}".strip()

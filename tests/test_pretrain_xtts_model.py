@@ -119,7 +119,7 @@ def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     assert float(voice["speaker_embedding"].norm()) == pytest.approx(1, abs=1e-4)
     torch.manual_seed(0)
     wav = model.inference("გამარჯობა, 5 მეგობარო!", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
-    assert wav.ndim == 1 and len(wav) > 2400 and np.isfinite(wav).all() and np.abs(wav).max() > 0
+    assert wav.ndim == 1 and len(wav) >= 1024 and np.isfinite(wav).all() and np.abs(wav).max() > 0
     assert (folder / "model.pth").read_bytes() == before
 
 
