@@ -9,13 +9,14 @@ occurs goes on to `xtts_init`, for the biases of the text head.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from artifacts import tensors_from_bytes, tensors_to_bytes, write_json, write_pickle
 from console import UserError, quiet, say
-from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION, normalise
+from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION, is_georgian, normalise
 from metadata_table import Clip, replace_suspects
 from pretrain_config import LanguageModelConfig, PretrainConfig
 from tokenizer_extension import (VocabularyExtension, count_words, coverage_report, encode_batch, extend_vocabulary,
@@ -465,6 +466,10 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     character). Token frequencies count every clip, as training will. Raises UserError for a broken base vocabulary
     and for transcripts that are too few or hold no Georgian.
     """
+    # Normalising spells foreign words with Georgian letters, so the question is asked before.
+    if clips and not any(is_georgian(clip.text) for clip in clips):
+        raise UserError(f"the transcripts in {config.data_dir} hold no Georgian letter (the first is "
+                        f"{clips[0].text[:40]!r}): check the text column and its encoding")
     clips = [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
     parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
     train, development, held_out = parts
@@ -484,8 +489,9 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     segmenter = Segmenter(tokenizer)
     tokens = _compact_vocabulary(extension, segmenter, train)
     fit = _network_fitter(config, segmenter, tokens, development)
-    network, measured = _compare(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
-    bits = _bits_of_all([text for part in parts for text in part], measured, fit)
+    with _one_thread():
+        network, measured = _compare(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
+        bits = _bits_of_all([text for part in parts for text in part], measured, fit)
     suspects = surprising_transcripts(bits, clips)
     _list_suspects(config, suspects, bits)
 
@@ -503,6 +509,17 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         "network": _saved(network, config.language_model)})
     _report(metrics, extension)
     return metrics
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread: on a shared machine, threads that wait for each other make so small a network 4 times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
