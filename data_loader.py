@@ -239,9 +239,11 @@ class DataManager:
         self.budget = int(config.batch_size * np.median(self.train.positions))
 
     def _dataset(self, clips: list[Clip], tokenizer, cache: FeatureCache) -> XTTSDataset:
+        from georgian_text import normalise
         from tokenizer_extension import encode_batch
 
-        tokens = encode_batch(tokenizer, [clip.text for clip in clips], self.config.language)
+        texts = [normalise(clip.text, archaic=self.config.text.archaic) for clip in clips]  # as synthesis will
+        tokens = encode_batch(tokenizer, texts, self.config.language)
         rows = cache.find(np.array([clip_key(clip.file_id, clip.audio_path) for clip in clips], "<u8"))
         samples = cache.records["samples"][rows] if len(cache.records) else np.zeros(len(clips), np.int64)
         keep = []

@@ -1,0 +1,45 @@
+from artifacts import read_jsonl
+from metrics_log import MetricsLog, first_and_best
+
+TRAIN = {"loss": 2.0, "loss_text": 3.0, "loss_mel": 1.9, "lr": 1e-4, "grad_norm": 1.0, "audio_s_per_s": 9.0, "data_wait_s": 0.1}
+
+
+def val(loss):
+    return {"loss": loss, "loss_text": 3.0, "loss_mel": loss}
+
+
+def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
+    log = MetricsLog(tmp_path, fresh=True)
+    log.event("start", step=0, total_steps=10)
+    log.log(5, "train", TRAIN, 10)
+    log.log(5, "val", val(1.5), 10)
+    log.close()
+    lines = list(read_jsonl(tmp_path / "metrics.jsonl"))
+    assert lines[0]["event"] == "start" and lines[1]["step"] == 5 and lines[1]["loss"] == 2.0 and lines[2]["split"] == "val"
+    assert all("time" in line for line in lines)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert board.Scalars("train/loss")[0].value == 2.0 and board.Scalars("val/loss")[0].step == 5
+    assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
+
+
+def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
+    for expected in (["metrics.jsonl"], ["metrics.jsonl", "metrics_1.jsonl"], ["metrics.jsonl", "metrics_1.jsonl", "metrics_2.jsonl"]):
+        log = MetricsLog(tmp_path, fresh=True)
+        log.log(1, "val", val(1.0), 10)
+        log.close()
+        assert sorted(file.name for file in tmp_path.glob("*.jsonl")) == expected
+    MetricsLog(tmp_path, fresh=False).close()
+    assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 1
+
+
+def test_first_and_best(tmp_path):
+    log = MetricsLog(tmp_path, fresh=True)
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0)):
+        log.log(step, "train", {**TRAIN, "loss": loss}, 3)
+        log.log(step, "val", val(loss), 3)
+    log.close()
+    found = first_and_best(tmp_path / "metrics.jsonl")
+    assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
