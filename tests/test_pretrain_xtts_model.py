@@ -123,6 +123,20 @@ def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     assert (folder / "model.pth").read_bytes() == before
 
 
+def test_synthesize_writes_a_wav(finished, tmp_path):
+    import soundfile
+
+    config, _ = finished
+    result = subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა მშვიდობისა!",
+                             "--output", str(tmp_path / "a.wav")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    wave, rate = soundfile.read(tmp_path / "a.wav")
+    assert rate == 24000 and len(wave) >= 1024 and np.isfinite(wave).all()
+    result = subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა", "--speaker", "nobody"],
+                            capture_output=True, text=True)
+    refused(result, "nobody", "espeak_f1")
+
+
 def test_training_and_synthesis_tokenize_alike(finished):
     from georgian_text import normalise
     from tokenizer_extension import encode, load_tokenizer
