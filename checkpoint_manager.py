@@ -95,7 +95,7 @@ class CheckpointManager:
              config: dict[str, Any], val_loss: float | None) -> None:
         """Copy everything to the CPU now and write it in the background; at most one write is under way.
 
-        weights: file stem → named tensors, e.g. {"model": …, "ema": …}.
+        weights: file stem → named tensors, e.g. {"model": …}.
         """
         self.wait()
         copies = {stem: {name: _copied(t) for name, t in tensors.items()} for stem, tensors in weights.items()}

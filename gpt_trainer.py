@@ -97,7 +97,12 @@ class PretrainLoop:
             while self.progress.step < self.total:
                 with self._window.waiting():
                     batches, planned = next(steps)
-                self._train_step(batches)
+                try:
+                    self._train_step(batches)
+                except torch.OutOfMemoryError as error:
+                    self._halve(error)
+                    steps = self._steps()
+                    continue
                 self.progress.step += 1
                 self.progress.offset += planned
                 bar.update()
@@ -120,13 +125,15 @@ class PretrainLoop:
         while True:
             plan = self.data.train_batches(self.progress.epoch)[self.progress.offset :]
             groups = [plan[at : at + size] for at in range(0, len(plan), size)]
+            # Where memory ran out, batches are cut into pieces: the step's clips and loss stay the same.
+            pieces = [[piece for batch in group for piece in _cut(batch, self.progress.parts)] for group in groups]
             # A last group too small for all ranks lends its first batch to the others, who weigh it with nothing.
-            shares = [group[rank::world] or group[:1] for group in groups]
+            shares = [group[rank::world] or group[:1] for group in pieces]
             loader = self.data.loader(self.data.train, list(itertools.chain(*shares)), 2 if on_gpu else 0, on_gpu)
-            for group, share in zip(groups, shares):
+            for group, cut, share in zip(groups, pieces, shares):
                 batches = list(itertools.islice(loader, len(share)))
                 for batch in batches:
-                    batch["weight"] = float(rank < len(group))
+                    batch["weight"] = float(rank < len(cut))
                 yield batches, len(group)
             self.progress.epoch += 1
             self.progress.offset = 0
@@ -166,8 +173,22 @@ class PretrainLoop:
             sums += torch.stack([text, audio]).detach() * batch["weight"]
         return torch.stack([sums[0], mine[0], sums[1], mine[1]])
 
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        """Cut batches into twice as many pieces; the step is done again and its result stays what it would have been."""
+        longest = max(len(batch) for batch in self.data.train_batches(self.progress.epoch))
+        if self.accelerator.num_processes > 1 or self.progress.parts >= longest:
+            raise RunError(f"the GPU's memory is too small for this step: lower batch_size (now {self.config.batch_size}), "
+                           f"set training.gradient_checkpointing to true, then run the same command") from error
+        self.progress.parts *= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        warn(f"step {self.progress.step + 1}: out of GPU memory; batches are now cut into {self.progress.parts} pieces, their "
+             f"gradients added up: the same training, a little slower")
+
     def _skip(self, norm: float) -> None:
         self.progress.skipped += 1
+        if self.log:
+            self.log.event("skip", step=self.progress.step + 1, grad_norm=str(norm))
         self.progress.bad_in_a_row += 1
         warn(f"step {self.progress.step + 1}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped")
         if self.progress.bad_in_a_row >= self.config.training.max_bad_steps:
@@ -260,6 +281,11 @@ class PretrainLoop:
             self.log.event("stop", step=self.progress.step, signal=self._signal)
         say(f"\nstopped at step {self.progress.step}; its checkpoint is written")
         raise Interrupted(self._signal or signal.SIGTERM)
+
+
+def _cut(batch: list, parts: int) -> list[list]:
+    """A batch's clips in at most `parts` pieces of nearly equal size."""
+    return [batch[part::parts] for part in range(min(parts, len(batch)))]
 
 
 class _Window:

@@ -112,9 +112,7 @@ class TrainingConfig:
     keep_checkpoints: int = _opt(2, "checkpoints kept beside the best one", at_least=2)
     checkpoint_minutes: float = _opt(15.0, "minutes between checkpoints at most", above=0)
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", at_least=1)
-    compile: bool = _opt(False, "torch.compile the transformer")
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
-    ema: float = _opt(0.0, "decay of an exponential moving average of the weights; 0 is off", at_least=0, at_most=0.99999)
 
 
 @dataclass
@@ -122,7 +120,7 @@ class MonitorConfig:
     """checkpoint_monitor.py's defaults."""
 
     interval: float = _opt(10.0, "seconds between refreshes with --watch", above=0)
-    keep: int = _opt(2, "checkpoints that --cleanup keeps beside best and last", at_least=1)
+    keep: int = _opt(2, "newest checkpoints that --cleanup keeps, beside the best", at_least=1)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 import starter_kit
 from artifacts import (hash_listing, hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes,
-                       write_pickle)
+                       write_json, write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
@@ -228,6 +228,7 @@ class PretrainPipeline:
     def run(self, decisions: list[Decision], **hooks: Any) -> None:
         """Run the decided stages; call inside `with pipeline.ledger.locked()`."""
         done = self.ledger.status("full_pretrain") == "done"
+        write_json(self.ledger.path.with_name("resolved_config.json"), self.config.as_dict())
         self._anew = done and any(d.run and d.fixed and d.stage.name == "full_pretrain" for d in decisions)
         self.ledger.run(self.config, decisions, **hooks)
 

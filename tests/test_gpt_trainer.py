@@ -112,6 +112,28 @@ def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
         loop._train_step(batches)
 
 
+def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
+    training = dataclasses.replace(clean.config.training, dropout=0.0)
+    plain = run(clean, training=training, max_steps=4)
+    expected = {name: p.detach().clone() for name, p in plain.model.named_parameters()}
+    shutil.rmtree(clean.config.checkpoint_dir)
+    loop = clean.loop(training=training, max_steps=4)
+    loop.start(None)
+    forward = loop.model.forward
+
+    def too_small(batch):
+        if batch["shape"][0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    loop.model.forward = too_small
+    loop.fit()
+    assert loop.progress.parts > 1 and "out of GPU memory" in capsys.readouterr().err
+    assert loop.checkpoints.last().state()["parts"] == loop.progress.parts
+    for name, parameter in loop.model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-3, atol=1e-4)
+
+
 # ── stopping and carrying on ──
 
 

@@ -104,7 +104,7 @@ def test_an_unknown_key_offers_the_nearest(load, written, meant):
     ({"phonemes": {"lexicon_paths": "a.tsv"}}, 'phonemes.lexicon_paths must be a list, not a string ("a.tsv")'),
     ({"phonemes": {"lexicon_paths": ["a", 5]}}, "phonemes.lexicon_paths[1] must be a string, not a whole number (5)"),
     ({"training": {"conditioning_seconds": [6, 3]}}, "training.conditioning_seconds must be two numbers, shortest first"),
-    ({"training": {"ema": 1}}, "training.ema is 1: it must be at most 0.99999"),
+    ({"training": {"dropout": 1}}, "training.dropout is 1: it must be at most 0.9"),
     ({"data_dir": ""}, "data_dir is empty: it must be a path"),
     ({"data_dir": "a\0b"}, "data_dir holds a NUL"),
     ({"data_dir": "a\ud800b"}, "data_dir holds a NUL or half a character"),

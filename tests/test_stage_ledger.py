@@ -129,9 +129,9 @@ def test_a_changed_config_value_is_named_with_both_values(work):
 def test_a_section_names_the_key_that_changed_in_it(work):
     work.run()
     work.config.training.weight_decay = 0.5
-    work.config.training.compile = True
-    assert work.reasons()[2] == "training.compile false → true, training.weight_decay 0.01 → 0.5"
-    for name in ("clip_norm", "ema", "warmup_steps"):
+    work.config.training.gradient_checkpointing = True
+    assert work.reasons()[2] == "training.gradient_checkpointing false → true, training.weight_decay 0.01 → 0.5"
+    for name in ("clip_norm", "dropout", "warmup_steps"):
         setattr(work.config.training, name, 7)
     assert work.reasons()[2].endswith("and 2 more")
 

@@ -42,7 +42,7 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
         data_dir=str(work / "data"), base_model_path=str(work / f"base_{args.layers}x{args.dim}"), log_dir=str(work / "logs"),
         checkpoint_dir=str(work / "checkpoints"), output_model_path=str(work / "model"), batch_size=args.batch,
         device=args.device, learning_rate=1e-4,
-        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="same_clip", compile=args.compile))
+        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="same_clip"))
     if not has_metadata(config.data_dir):
         sentences = read_sentences(ROOT / "data/starter_sentences_ka.txt")
         speak_corpus(sentences, work / "speech", seed=1, max_clips=args.clips)
@@ -178,7 +178,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
-    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     config, model = prepare(args)
     device = torch.device("cpu" if args.device == "cpu" else "cuda")
