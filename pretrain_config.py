@@ -87,7 +87,7 @@ class LanguageModelConfig:
 class InitConfig:
     """The xtts_init stage."""
 
-    method: str = _opt("informed", "where new text rows start", choices=("informed", "mean", "random"))
+    method: str = _opt("mean", "where new text rows start (docs/experiments.md has the comparison)", choices=("informed", "mean", "random"))
     token_biases: bool = _opt(True, "set the new biases of text_head from token frequencies")
 
 

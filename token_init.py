@@ -1,7 +1,8 @@
 """Where the new text rows start: from what the base model already knows of their sound, or from its statistics.
 
 XTTS's text tokens are pieces of spelling, and its base languages spell the sounds of Georgian in Latin letters: a new
-token is transcribed, romanised, cut by the base tokenizer, and starts as the mean of those pieces' trained rows.
+token is transcribed, romanised, cut by the base tokenizer, and its embedding starts as the mean of those pieces' trained
+rows. Its head starts at the mean head (see docs/experiments.md for what that is worth).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def new_rows(method: str, tokens: list[str], state: dict[str, Tensor], tokenizer
     for name in ("text_embedding", "text_head"):
         rows = state[f"{name}.weight"].float()
         norm = rows[trained].norm(dim=1).median()
-        start = _start(method, rows, trained, pieces, generator)
+        # Only the input side is informed: heads that share one direction are raised together, and learn far sooner.
+        start = _start(method, rows, trained, pieces if name == "text_embedding" else [[] for _ in tokens], generator)
         noise = torch.randn(start.shape, generator=generator)
         noise = noise / noise.norm(dim=1, keepdim=True)
         start = start / start.norm(dim=1, keepdim=True).clamp(min=1e-12) + (NOISE * noise if method != "random" else 0)

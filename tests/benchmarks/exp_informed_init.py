@@ -176,6 +176,8 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--longest", type=float, default=3.0)
     parser.add_argument("--new_tokens", type=int, default=500)
+    parser.add_argument("--voices", type=int, default=3, help="voices that speak each Georgian sentence")
+    parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="*", default=["random", "mean", "informed"])
     parser.add_argument("--device", default="cpu")
@@ -183,7 +185,8 @@ def main() -> None:
     work, began = args.work, time.time()
     clips = base_clips(work, args)
     root = Path(__file__).parents[2]
-    georgian = speak(work / "ka_wavs", [("ka", s) for s in read_sentences(root / "data/starter_sentences_ka.txt")], args.longest)
+    sentences = read_sentences(root / "data/starter_sentences_ka.txt")
+    georgian = speak(work / f"ka_wavs_{args.voices}", [("ka", s) for s in sentences for _ in range(args.voices)], args.longest)
     files = read_model(work / "base")
     cache = FeatureCache(work / "features", "0" * 16)
     cache.fill([(clip_key(c.file_id, c.audio_path), c.audio_path) for _, c in clips + georgian], load_speech,
@@ -204,7 +207,7 @@ def main() -> None:
     else:
         everything = dataset(clips[: -len(clips) // 12], tokenizer, cache), dataset(clips[-len(clips) // 12 :], tokenizer, cache)
         curve = train(CompactGPT(gpt, 0.1), everything[0], collate, args.base_steps, 1e-3, 0, (0, args.base_steps), everything[1])
-        print("base model, validation (text, audio):", {k: tuple(round(x, 3) for x in v) for k, v in curve.items()})
+        print("base model, validation (text, audio):", {k: tuple(round(float(x), 3) for x in v) for k, v in curve.items()})
         torch.save(gpt.state_dict(), trained)
     base = XttsFiles(files.config, {f"gpt.{n}": t for n, t in gpt.state_dict().items()}, files.folder)
 
@@ -223,8 +226,8 @@ def main() -> None:
         start = new_rows(method, extension.new_tokens, base.gpt_state(), tokenizer, frequencies, seed)
         torch.manual_seed(seed)
         model = CompactGPT(load_gpt(XttsFiles(base.config, grow_text_rows(base, start.embedding, start.head, start.bias), base.folder)), 0.1)
-        results[method, seed] = train(model, train_data, collate, MARKS[-1], 5e-4, seed, MARKS, val_data)
-        print(method, seed, {k: tuple(round(x, 4) for x in v) for k, v in results[method, seed].items()}, flush=True)
+        results[method, seed] = train(model, train_data, collate, MARKS[-1], args.rate, seed, MARKS, val_data)
+        print(method, seed, {k: tuple(round(float(x), 4) for x in v) for k, v in results[method, seed].items()}, flush=True)
 
     print(f"\n| start | loss | {' | '.join(f'{mark} steps' for mark in MARKS)} |\n|---|---|{'---|' * len(MARKS)}")
     for method, (kind, name) in itertools.product(args.methods, enumerate(("text", "audio"))):
