@@ -1,6 +1,6 @@
-"""Run single steps in this process; also the entry for many GPUs.
+"""Run single steps of the pipeline in this process.
 
-    torchrun --nproc_per_node 8 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain
+    python run_xtts_pretrain.py --config xtts_pretrain_config.json --step language_model
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ STEPS = {"language_model": "language", "phoneme_model": "phonemes", "xtts_init":
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Run one training step of the pipeline, or all of them in order, in this process; for many GPUs start "
-                    "it with torchrun or accelerate launch.",
-        epilog="example: torchrun --nproc_per_node 2 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain")
+        description="Run one training step of the pipeline, or all of them in order, in this process.",
+        epilog="example: python run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain")
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
     parser.add_argument("--step", choices=STEPS, help="the step to run (default: all of them in order)")
     add_verbosity_flags(parser)
@@ -27,18 +26,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """The first process holds the lock and the stage record; the others only train beside it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.step != "full_pretrain":
-        raise UserError("several processes can only share --step full_pretrain: run the other steps first, in one process")
+    """One step as `--only` would run it, or each in order where it is due."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training in several processes is not finished yet: start it without torchrun or accelerate launch")
     config = load_config(args.config)
-    from pretrain_xtts_model import PretrainPipeline, XTTSPretrainer
+    from pretrain_xtts_model import PretrainPipeline
 
     pipeline = PretrainPipeline(config)
     steps = [args.step] if args.step else list(STEPS)
-    if int(os.environ.get("RANK", "0")) > 0:
-        pipeline.use_what_is_there()
-        XTTSPretrainer(pipeline.config).run()
-        return
     with pipeline.ledger.locked():
         pipeline.prepare()
         for step in steps:
