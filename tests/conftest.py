@@ -6,3 +6,13 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def normal_verbosity():
+    """A script that a test ran with --quiet in this process must not silence the tests behind it."""
+    import console
+
+    console._verbosity = 1
