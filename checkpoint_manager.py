@@ -21,7 +21,7 @@ from artifacts import atomic_folder, load_torch, read_json, read_manifest, save_
 from artifacts import write_json, write_manifest, tensors_to_bytes
 from console import say, warn
 
-SCHEMA = 1
+SCHEMA = 2  # 1: moments by number, not by the parameter's name
 _FOLDER = re.compile(r"step_(\d{8})")
 
 
@@ -39,6 +39,10 @@ class Checkpoint:
         from safetensors.torch import load_file
 
         return load_file(self.folder / f"{name}.safetensors")
+
+    def has(self, name: str) -> bool:
+        """Whether it holds weights of this name."""
+        return (self.folder / f"{name}.safetensors").is_file()
 
     def optimizer(self) -> dict[str, Any]:
         return load_torch(self.folder / "optimizer.pt", remedy="delete this checkpoint folder and run again")

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 _verbosity = 1  # 0 quiet: warnings and errors only; 1 normal; 2 verbose
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -101,6 +102,11 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
     except Interrupted as stop:
         print("stopped; run the same command to carry on", file=sys.stderr, flush=True)
         return 128 + stop.signum
+
+
+def abort(sentence: str) -> NoReturn:
+    """End this process at once, from any thread, where waiting for others would never end (exit code 1)."""
+    os._exit(_fail(sentence, 1))
 
 
 def _fail(sentence: str, code: int) -> int:

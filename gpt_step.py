@@ -25,6 +25,10 @@ class CompactGPT(nn.Module):
         super().__init__()
         self.gpt, self.dropout, self.gradient_checkpointing = gpt, dropout, gradient_checkpointing
 
+    def compile_blocks(self) -> None:
+        """Compile the transformer block, once for all layers and shapes."""
+        self._block = torch.compile(self._block, dynamic=True)
+
     def forward(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Summed cross-entropies (text, audio) in nats over the batch's scored positions.
 

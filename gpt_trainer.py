@@ -13,17 +13,20 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from tqdm import tqdm
 
+from artifacts import read_json, write_json
 from checkpoint_manager import Checkpoint, CheckpointManager
 from console import Interrupted, RunError, quiet, say, warn
 from data_loader import DataManager
 from gpt_step import CompactGPT
 from metrics_log import MetricsLog
+from optimization import RunningAverage, build_optimizer, learning_rate
 from pretrain_config import PretrainConfig
 
 
@@ -37,6 +40,7 @@ class Progress:
     skipped: int = 0  # steps skipped because a loss or gradient was not finite
     bad_in_a_row: int = 0
     parts: int = 1  # pieces each batch is cut into, doubled when memory runs out
+    budget: int = 0  # positions a batch, by which the epoch's batches were planned
 
 
 def build_accelerator(config: PretrainConfig):
@@ -52,26 +56,6 @@ def build_accelerator(config: PretrainConfig):
     return Accelerator(cpu=on_cpu, mixed_precision=precision)
 
 
-def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices only (not on embeddings, biases and norms)."""
-    tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in tables]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in tables]
-    groups = [{"params": matrices, "weight_decay": config.training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.96), eps=1e-8, fused=True)
-
-
-def learning_rate(step: int, total: int, config: PretrainConfig) -> float:
-    """Linear warm-up, then a cosine from the peak to `final_learning_rate` of it (Loshchilov & Hutter 2017, eq. 5)."""
-    training = config.training
-    warmup = min(training.warmup_steps, total // 10)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    share = (step - warmup) / max(1, total - warmup)
-    floor = training.final_learning_rate
-    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
-
-
 class PretrainLoop:
     """Trains `model` on `data` up to `total_steps`, checkpointing through `checkpoints`."""
 
@@ -79,9 +63,14 @@ class PretrainLoop:
                  config: PretrainConfig, accelerator, total_steps: int):
         self.data, self.checkpoints, self.log, self.config = data, checkpoints, log, config
         self.accelerator, self.total = accelerator, total_steps
-        optimizer = build_optimizer(model, config)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.progress = Progress()
+        self.sharded = config.training.sharding and accelerator.num_processes > 1
+        if config.training.compile:
+            model.compile_blocks()
+        self.bare = model
+        self.model = _sharded(model, accelerator.device) if self.sharded else accelerator.prepare(model)
+        self.optimizer = build_optimizer(model, config)
+        self.average = RunningAverage(model, config.training.ema_decay) if config.training.ema_decay else None
+        self.progress = Progress(budget=data.budget)
         self.checkpoint_every = min(config.checkpoint_interval, max(1, math.ceil(total_steps / 5)))
         self._window = _Window()
         self._signal = 0
@@ -90,7 +79,7 @@ class PretrainLoop:
 
     def fit(self) -> None:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
-        last_saved = time.monotonic()
+        training, last_saved = self.config.training, time.monotonic()
         steps = self._steps()
         with self._signals(), tqdm(total=self.total, initial=self.progress.step, desc="training", unit="step",
                                    disable=quiet() or not self.accelerator.is_main_process) as bar:
@@ -100,54 +89,67 @@ class PretrainLoop:
                 try:
                     self._train_step(batches)
                 except torch.OutOfMemoryError as error:
-                    self._halve(error)
+                    self._cut_smaller(batches, error)
                     steps = self._steps()
                     continue
                 self.progress.step += 1
                 self.progress.offset += planned
                 bar.update()
-                due = self.progress.step % self.checkpoint_every == 0 or self.progress.step == self.total
-                if self.progress.step % self.config.training.log_interval == 0:
+                step = self.progress.step
+                due = step % self.checkpoint_every == 0 or step == self.total
+                stop, overdue = self._agree(self._signal > 0, time.monotonic() - last_saved > 60 * training.checkpoint_minutes)
+                if step % training.log_interval == 0:
                     self._report()
-                val_loss = self.validate() if due or self.progress.step % self.config.training.validation_interval == 0 else None
-                if due or self._stopping() or time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
+                val_loss = self.validate() if due or step % training.validation_interval == 0 else None
+                if due or stop or overdue:
                     self.save(val_loss)
                     last_saved = time.monotonic()
-                if self._stopping():
+                if stop:
                     self._stop()
         self.checkpoints.wait()
 
     def _steps(self) -> Iterator[tuple[list[dict], int]]:
         """Endless steps from where `progress` stands: (this process's batches, batches the whole step uses up)."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        size = self.config.training.accumulation * world
         on_gpu = self.accelerator.device.type == "cuda"
         while True:
-            plan = self.data.train_batches(self.progress.epoch)[self.progress.offset :]
-            groups = [plan[at : at + size] for at in range(0, len(plan), size)]
-            # Where memory ran out, batches are cut into pieces: the step's clips and loss stay the same.
-            pieces = [[piece for batch in group for piece in _cut(batch, self.progress.parts)] for group in groups]
-            # A last group too small for all ranks lends its first batch to the others, who weigh it with nothing.
-            shares = [group[rank::world] or group[:1] for group in pieces]
-            loader = self.data.loader(self.data.train, list(itertools.chain(*shares)), 2 if on_gpu else 0, on_gpu)
-            for group, cut, share in zip(groups, pieces, shares):
-                batches = list(itertools.islice(loader, len(share)))
-                for batch in batches:
-                    batch["weight"] = float(rank < len(cut))
-                yield batches, len(group)
+            steps, ahead = itertools.tee(self._shares(self.data.train_batches(self.progress.epoch)[self.progress.offset :]))
+            draws = (batch for mine, _, _ in ahead for batch in mine)
+            loader = self.data.loader(self.data.train, draws, 2 if on_gpu else 0, on_gpu)
+            for mine, weights, planned in steps:
+                batches = list(itertools.islice(loader, len(mine)))
+                for batch, weight in zip(batches, weights, strict=True):
+                    batch["weight"] = weight
+                yield batches, planned
             self.progress.epoch += 1
             self.progress.offset = 0
 
+    def _shares(self, plan) -> Iterator[tuple[list, list[float], int]]:
+        """For each step of an epoch's plan: this process's batches, their weights, and the batches of all processes.
+
+        Where memory ran out, batches are cut into pieces: the step's clips and loss stay the same. Every process gets
+        as many pieces as the others, or their collectives would not meet: where one is missing, the step's first stands
+        in with no weight.
+        """
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        size = self.config.training.accumulation * world
+        for at in range(0, len(plan), size):
+            group = plan[at : at + size]
+            pieces = [piece for batch in group for piece in _cut(batch, self.progress.parts)]
+            mine = [(pieces[i], 1.0) if i < len(pieces) else (pieces[0], 0.0) for i in range(rank, world * -(-len(pieces) // world), world)]
+            yield [piece for piece, _ in mine], [weight for _, weight in mine], len(group)
+
     def _train_step(self, batches: list[dict]) -> None:
-        """One optimizer step over this process's batches; a step whose loss or gradient is not finite is skipped."""
+        """One optimizer step over this process's batches; a step whose gradient is not finite is skipped."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.total, self.config)
         self.model.train()
         sums = self._backward(batches)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
-        norm = float(norm)
-        if math.isfinite(norm) and bool(torch.isfinite(sums).all()):
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
+        norm = float(norm.full_tensor() if self.sharded else norm)  # of all processes: they skip together
+        if math.isfinite(norm):
             self.optimizer.step()
+            if self.average:
+                self.average.update(self.progress.step)
             self.progress.bad_in_a_row = 0
             self._window.add(sums, sum(b["seconds"] * b["weight"] for b in batches), norm)
         else:
@@ -162,7 +164,7 @@ class PretrainLoop:
         counts = self.accelerator.reduce(mine.clone(), "sum").clamp(min=1)
         world, sums = self.accelerator.num_processes, torch.zeros_like(mine)
         for number, batch in enumerate(batches):
-            batch = {k: v.to(self.accelerator.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            batch = self._to_device(batch)
             rank_of_batch = number * world + self.accelerator.process_index
             torch.manual_seed((self.config.seed * 1_000_003 + self.progress.step) * 1009 + rank_of_batch)  # dropout
             more = number + 1 < len(batches)
@@ -173,46 +175,80 @@ class PretrainLoop:
             sums += torch.stack([text, audio]).detach() * batch["weight"]
         return torch.stack([sums[0], mine[0], sums[1], mine[1]])
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
-        """Cut batches into twice as many pieces; the step is done again and its result stays what it would have been."""
-        longest = max(len(batch) for batch in self.data.train_batches(self.progress.epoch))
-        if self.accelerator.num_processes > 1 or self.progress.parts >= longest:
-            raise RunError(f"the GPU's memory is too small for this step: lower batch_size (now {self.config.batch_size}), "
+    def _to_device(self, batch: dict) -> dict:
+        return {k: v.to(self.accelerator.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Each flag as any process has it: all must save and leave at the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
+        return (self.accelerator.reduce(raised, "sum") > 0).tolist()
+
+    # ── when a step fails ──
+
+    def _cut_smaller(self, batches: list[dict], error: torch.OutOfMemoryError) -> None:
+        """Cut batches into twice as many pieces from now on: half the budget, twice the accumulation, the same training.
+
+        Several processes cannot go on together after one of them failed inside a collective; they find the number of
+        pieces on record when they start again.
+        """
+        advice = (f"lower batch_size (now {self.config.batch_size}) or set training.gradient_checkpointing to true, then run "
+                  f"the same command")
+        if max(batch["shape"][0] for batch in batches) == 1:
+            raise RunError(f"step {self.progress.step + 1}: the GPU's memory is too small for a single clip of this length: "
                            f"set training.gradient_checkpointing to true, then run the same command") from error
         self.progress.parts *= 2
+        write_json(self._record, {"parts": self.progress.parts, "budget": self.data.budget})
+        cut = f"step {self.progress.step + 1}: out of GPU memory; batches are now cut into {self.progress.parts} pieces"
+        if self.accelerator.num_processes > 1:
+            raise RunError(f"{cut}: run the same command to carry on so, or {advice}") from error
+        warn(f"{cut}, their gradients added up: the same training, a little slower; to be faster, {advice}")
+        if self.log:
+            self.log.event("oom", step=self.progress.step + 1, parts=self.progress.parts)
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        warn(f"step {self.progress.step + 1}: out of GPU memory; batches are now cut into {self.progress.parts} pieces, their "
-             f"gradients added up: the same training, a little slower")
+
+    @property
+    def _record(self):
+        """Where the number of pieces stands for this budget, until the next checkpoint holds it."""
+        return self.checkpoints.folder / "memory.json"
 
     def _skip(self, norm: float) -> None:
         self.progress.skipped += 1
+        self.progress.bad_in_a_row += 1
         if self.log:
             self.log.event("skip", step=self.progress.step + 1, grad_norm=str(norm))
-        self.progress.bad_in_a_row += 1
-        warn(f"step {self.progress.step + 1}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped")
+            warn(f"step {self.progress.step + 1}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped")
         if self.progress.bad_in_a_row >= self.config.training.max_bad_steps:
             raise RunError(f"{self.progress.bad_in_a_row} steps in a row were not finite: lower learning_rate (now "
                            f"{self.config.learning_rate}) or set training.precision to float32, then run the same command")
 
-    # ── measuring, saving, resuming ──
+    # ── measuring ──
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean weighted loss over the validation batches, each process doing its share."""
+        """Mean weighted loss over the validation batches, each process doing its share; of the averaged weights, if any."""
         self.model.eval()
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         sums = torch.zeros(4, dtype=torch.float64)
-        for batch in self.data.loader(self.data.val, self.data.val_batches()[rank::world]):
-            batch = {k: v.to(self.accelerator.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        for batch, weight in self._val_share():
+            batch = self._to_device(batch)
             with self.accelerator.autocast():
-                text, audio = self.accelerator.unwrap_model(self.model)(batch)
-            sums += torch.tensor([float(text), len(batch["text_target"]), float(audio), len(batch["audio_target"])])
+                text, audio = torch.func.functional_call(self.bare, self.average.weights if self.average else {}, (batch,))
+            sums += weight * torch.tensor([float(text), len(batch["text_target"]), float(audio), len(batch["audio_target"])])
         sums = self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32), "sum").cpu()
         values = self._losses(sums)
         if self.log:
             self.log.log(self.progress.step, "val", values, self.total)
         return values["loss"]
+
+    def _val_share(self) -> Iterator[tuple[dict, float]]:
+        """This process's validation batches, evened out like `_shares`."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        batches = self.data.val_batches()
+        places = range(rank, world * -(-len(batches) // world), world)
+        loader = self.data.loader(self.data.val, [batches[i if i < len(batches) else 0] for i in places])
+        return zip(loader, (float(i < len(batches)) for i in places))
 
     def _losses(self, sums: Tensor) -> dict[str, float]:
         text, audio = float(sums[0] / sums[1].clamp(min=1)), float(sums[2] / sums[3].clamp(min=1))
@@ -230,28 +266,42 @@ class PretrainLoop:
                 "grad_norm": window.norms / max(1, window.steps), "audio_s_per_s": float(sums[4]) / window.elapsed(),
                 "data_wait_s": window.wait}, self.total)
 
+    # ── saving and carrying on ──
+
     def save(self, val_loss: float | None = None) -> None:
-        """Checkpoint this step (the main process writes)."""
-        weights = {"model": self.accelerator.unwrap_model(self.model).gpt.state_dict()}
-        if self.accelerator.is_main_process:
-            state = {**vars(self.progress), "seed": self.config.seed, "total_steps": self.total,
-                     "learning_rate": learning_rate(self.progress.step, self.total, self.config)}
-            self.checkpoints.save(self.progress.step, weights, self.optimizer.state_dict(), state, self.config.as_dict(), val_loss)
+        """Checkpoint this step: all processes gather what is split among them, the main one writes."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=self.sharded)
+        weights, optimizer = get_state_dict(self.bare, self.optimizer, options=options)
+        if not self.accelerator.is_main_process:
+            return
+        files = {"model": _without_prefix(weights)} | ({"ema": _without_prefix(self.average.weights)} if self.average else {})
+        state = {**vars(self.progress), "seed": self.config.seed, "total_steps": self.total,
+                 "learning_rate": learning_rate(self.progress.step, self.total, self.config)}
+        self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.as_dict(), val_loss)
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin at step 0, or carry on from a checkpoint."""
         if checkpoint:
             self._resume(checkpoint)
+        if self._record.is_file():
+            record = read_json(self._record, "record of the GPU's memory", "delete it and run again")
+            if record.get("budget") == self.data.budget:
+                self.progress.parts = max(self.progress.parts, int(record["parts"]))
         if self.log:
             self.log.event("start", step=self.progress.step, total_steps=self.total, resumed=checkpoint is not None,
                            run_id=self.checkpoints.run_id)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        self.accelerator.unwrap_model(self.model).gpt.load_state_dict(checkpoint.weights())
-        self.optimizer.load_state_dict(checkpoint.optimizer())
+        set_state_dict(self.bare, self.optimizer, model_state_dict=_with_prefix(checkpoint.weights()),
+                       optim_state_dict=checkpoint.optimizer(), options=StateDictOptions(full_state_dict=True))
+        if self.average:
+            self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
         state = checkpoint.state()
         self.progress = Progress(**{name: state[name] for name in vars(Progress())})
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
+        if self.progress.budget != self.data.budget:  # batch_size changed: `offset` counts batches of another plan
+            self.progress = replace(self.progress, budget=self.data.budget, epoch=self.progress.epoch + 1, offset=0, parts=1)
+            say("batch_size has changed: training goes on with the next epoch, planned anew")
 
     # ── signals ──
 
@@ -269,18 +319,33 @@ class PretrainLoop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stopping(self) -> bool:
-        """Whether any process was told to stop (all must leave the loop at the same step)."""
-        if self.accelerator.num_processes == 1:
-            return bool(self._signal)
-        return bool(self.accelerator.reduce(torch.tensor(float(self._signal > 0), device=self.accelerator.device), "sum") > 0)
-
     def _stop(self) -> None:
         self.checkpoints.wait()
         if self.log:
             self.log.event("stop", step=self.progress.step, signal=self._signal)
         say(f"\nstopped at step {self.progress.step}; its checkpoint is written")
         raise Interrupted(self._signal or signal.SIGTERM)
+
+
+def _sharded(model: CompactGPT, device: torch.device) -> torch.nn.Module:
+    """Weights, gradients and moments split among all processes (FSDP2; Zhao et al. 2023), gathered for each step as one.
+
+    One unit, because the step reaches into the blocks without calling them as modules.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(model.to(device), mesh=init_device_mesh(device.type, (torch.distributed.get_world_size(),)))
+
+
+def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names as in coqui's GPT."""
+    return {name.removeprefix("gpt."): tensor for name, tensor in weights.items()}
+
+
+def _with_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names as in `CompactGPT`."""
+    return {f"gpt.{name}": tensor for name, tensor in weights.items()}
 
 
 def _cut(batch: list, parts: int) -> list[list]:

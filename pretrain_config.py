@@ -113,6 +113,9 @@ class TrainingConfig:
     checkpoint_minutes: float = _opt(15.0, "minutes between checkpoints at most", above=0)
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", at_least=1)
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
+    compile: bool = _opt(False, "compile the transformer blocks with torch.compile (needs a C++ compiler; Triton on CUDA)")
+    ema_decay: float = _opt(0.0, "validate and export a running average of the weights with this decay (0: off)", at_least=0, at_most=0.99999)
+    sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
 
 
 @dataclass
@@ -270,6 +273,8 @@ def _cross_checks(config: PretrainConfig) -> list[str]:
     seconds = config.training.conditioning_seconds
     if len(seconds) != 2 or seconds[0] > seconds[1]:
         problems.append("training.conditioning_seconds must be two numbers, shortest first")
+    if config.training.sharding and config.training.ema_decay:
+        problems.append("training.ema_decay does not go with training.sharding: set one of them to 0 or false")
     for key in ("output_model_path", "checkpoint_dir", "log_dir", "data_dir"):
         if Path(config.value(key)).is_relative_to(config.base_model_path):
             problems.append(f"{key} is in base_model_path, and nothing is ever written there: choose another folder")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import starter_kit
 from artifacts import (hash_listing, hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes,
@@ -17,8 +17,13 @@ from checkpoint_manager import CheckpointManager
 from console import UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
 from pretrain_config import PretrainConfig
+from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
 from xtts_backbone import BASE_FILES, FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+
+if TYPE_CHECKING:
+    from data_loader import DataManager
+    from metrics_log import MetricsLog
 
 __all__ = ["CheckpointManager", "LanguageModelProcessor", "PhonemeModelProcessor", "PretrainPipeline",
            "XTTSModelInitializer", "XTTSPretrainer"]
@@ -42,8 +47,8 @@ def training_clips(config: PretrainConfig) -> list[Clip]:
 
 
 class _Stage:
-    def __init__(self, config: PretrainConfig):
-        self.config, self.out = config, Path(config.output_model_path)
+    def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
+        self.config, self.peers, self.out = config, peers, Path(config.output_model_path)
 
 
 class EmbeddingsProcessor(_Stage):
@@ -123,40 +128,42 @@ class XTTSPretrainer(_Stage):
         from gpt_step import CompactGPT
         from gpt_trainer import PretrainLoop, build_accelerator
         from metrics_log import MetricsLog
-        from model_export import export_model, write_report
         from xtts_backbone import load_gpt
 
-        config = self.config
+        config, peers = self.config, self.peers
         accelerator = build_accelerator(config)
-        main = accelerator.is_main_process
         base = read_model(config.base_model_path)
-        with accelerator.main_process_first():  # one process fills the cache, the others find it full
-            data = open_data(config, str(accelerator.device))
-        for line in data.describe() if main else ():
-            say(line)
         checkpoints = CheckpointManager(config.checkpoint_dir, self.run_id(), config.training.keep_checkpoints)
-        if main:
-            checkpoints.tidy()
-            checkpoints.set_aside_others(everything=start_anew)
-        accelerator.wait_for_everyone()
+        with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies, the others find it done
+            data = open_data(config, str(accelerator.device))
+            if peers.is_main:
+                checkpoints.tidy()
+                checkpoints.set_aside_others(everything=start_anew)
+        for line in data.describe() if peers.is_main else ():
+            say(line)
         last = checkpoints.last()
         model = CompactGPT(load_gpt(XTTSModelInitializer(config).initial_model(base)), config.training.dropout,
                            config.training.gradient_checkpointing)
-        log = MetricsLog(config.log_dir, fresh=last is None) if main else None
-        steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // config.training.accumulation))
+        log = MetricsLog(config.log_dir, fresh=last is None) if peers.is_main else None
+        a_step = config.training.accumulation * peers.world
+        steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // a_step))
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
         loop.start(last)
         loop.fit()
         del loop, model  # four times the model's size, which the export may need
-        best = checkpoints.best() or checkpoints.last()
-        if main:
-            facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
-            say(f"exporting step {best.step} to {self.out}")
-            export_model(config, base, best.weights(), facts, str(accelerator.device))
-            log.event("finish", step=steps)
-            log.close()
-            return write_report(config, log.file, data, best, stand_ins(config))
-        return {}
+        return self._export(base, data, checkpoints, log, str(accelerator.device)) if peers.is_main else {}
+
+    def _export(self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str) -> dict[str, Any]:
+        """The best checkpoint in coqui's layout, and the report."""
+        from model_export import export_model, write_report
+
+        config, best = self.config, checkpoints.best() or checkpoints.last()
+        facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
+        say(f"exporting step {best.step} to {self.out}")
+        export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
+        log.event("finish", step=checkpoints.last().step)
+        log.close()
+        return write_report(config, log.file, data, best, stand_ins(config))
 
     def run_id(self) -> str:
         """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
@@ -178,9 +185,9 @@ def stand_ins(config: PretrainConfig) -> list[str]:
 class PretrainPipeline:
     """Prepares the inputs, then plans and runs the stages under the ledger."""
 
-    def __init__(self, config: PretrainConfig):
-        self.asked = config
-        self.config = config
+    def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
+        self.asked = self.config = config
+        self.peers = peers
         self._anew = False
         self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json", self._table())
 
@@ -252,7 +259,7 @@ class PretrainPipeline:
             Stage("full_pretrain", 1, ("training", "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
                   files("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth",
                         "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json"),
-                  lambda config: XTTSPretrainer(config).run(self._anew)),
+                  lambda config: XTTSPretrainer(config, self.peers).run(self._anew)),
         ]
 
 

@@ -1,6 +1,7 @@
-"""Run single steps of the pipeline in this process.
+"""Run single steps of the pipeline in this process, or the training in several.
 
     python run_xtts_pretrain.py --config xtts_pretrain_config.json --step language_model
+    torchrun --nproc_per_node 8 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from console import UserError, add_verbosity_flags, heading, run_cli, say
-from pretrain_config import DEFAULT_CONFIG, load_config
+from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
+
+if TYPE_CHECKING:
+    from process_group import Peers
 
 STEPS = {"language_model": "language", "phoneme_model": "phonemes", "xtts_init": "xtts_init", "full_pretrain": "full_pretrain"}
 
@@ -26,26 +31,48 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """One step as `--only` would run it, or each in order where it is due."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training in several processes is not finished yet: start it without torchrun or accelerate launch")
+    """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
+    from process_group import joined
+
+    with joined(config) as peers:
+        if peers.world > 1 and args.step != "full_pretrain":
+            raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
+                            "without torchrun or accelerate launch")
+        lead(args, config, peers) if peers.is_main else follow(config, peers)
+
+
+def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None:
+    """Hold the lock, decide what is due, and run it; the other processes are called when training begins."""
     from pretrain_xtts_model import PretrainPipeline
 
-    pipeline = PretrainPipeline(config)
-    steps = [args.step] if args.step else list(STEPS)
+    def announce(decision) -> None:
+        heading(f"{decision.stage.name}: {decision.reason}")
+        peers.tell(decision.stage.name, "due" if decision.run else "not due")
+
+    pipeline = PretrainPipeline(config, peers)
     with pipeline.ledger.locked():
         pipeline.prepare()
-        for step in steps:
+        for step in [args.step] if args.step else STEPS:
             only = STEPS[step] if args.step else None
             decisions = pipeline.plan(only=only, config_path=args.config)
-            wanted = [d for d in decisions if d.stage.name == STEPS[step]]
-            pipeline.run(wanted, before=lambda d: heading(f"{d.stage.name}: {d.reason}"))
+            pipeline.run([d for d in decisions if d.stage.name == STEPS[step]], before=announce)
     say(f"\nnext: python checkpoint_monitor.py --config {args.config}")
+
+
+def follow(config: PretrainConfig, peers: Peers) -> None:
+    """Train beside the main process, which has prepared and decided everything."""
+    if peers.hear("full_pretrain") == "due":
+        from pretrain_xtts_model import PretrainPipeline, XTTSPretrainer
+
+        pipeline = PretrainPipeline(config, peers)
+        pipeline.use_what_is_there()
+        XTTSPretrainer(pipeline.config, peers).run()
 
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    args.quiet |= os.environ.get("RANK", "0") != "0"  # one process speaks for all; errors and warnings come from each
     return run_cli(lambda: run(args), args)
 
 

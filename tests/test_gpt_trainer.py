@@ -15,8 +15,7 @@ import torch
 import tiny
 from artifacts import read_jsonl
 from console import Interrupted, RunError
-from gpt_trainer import Progress, build_optimizer, learning_rate
-from pretrain_config import PretrainConfig, TrainingConfig
+from gpt_trainer import Progress
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +45,6 @@ def run(world, **changes):
     loop.start(loop.checkpoints.last())
     loop.fit()
     return loop
-
-
-# ── schedule and optimizer ──
-
-
-def test_learning_rate_warms_up_and_falls_to_its_floor():
-    config = PretrainConfig(learning_rate=1e-3, training=TrainingConfig(warmup_steps=10, final_learning_rate=0.1))
-    rates = [learning_rate(step, 1000, config) for step in range(1001)]
-    assert rates[0] == pytest.approx(1e-4) and rates[9] == pytest.approx(1e-3)
-    assert max(rates) == pytest.approx(1e-3) and rates[1000] == pytest.approx(1e-4)
-    assert rates[505] == pytest.approx((1e-3 + 1e-4) / 2, rel=1e-3)  # half way down the cosine
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
-
-
-def test_weight_decay_is_on_matrices_only(world):
-    model = world.loop(log=False).model
-    decayed, free = build_optimizer(model, world.config).param_groups
-    names = {id(p): n for n, p in model.named_parameters()}
-    assert decayed["weight_decay"] > 0 and free["weight_decay"] == 0
-    assert all(p.ndim >= 2 and "embedding" not in names[id(p)] for p in decayed["params"])
-    assert {"gpt.text_embedding.weight", "gpt.mel_head.bias", "gpt.final_norm.weight"} <= {names[id(p)] for p in free["params"]}
-    assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 
 # ── training ──
