@@ -88,9 +88,9 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
     watch.start()
     try:
         yield peers
-        watch.leave()
+        _part(peers, watch)
     except Interrupted:  # agreed among all: each leaves by itself
-        watch.leave()
+        _part(peers, watch)
         raise
     except (UserError, RunError) as error:
         watch.end_all(str(error))
@@ -106,6 +106,15 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
     finally:
         if dist.is_initialized() and watch.left:
             dist.destroy_process_group()
+
+
+def _part(peers: Peers, watch: _Watch) -> None:
+    """Leave; the main process last, since it may be the one that keeps the store."""
+    if peers.is_main:
+        for other in range(1, peers.world):
+            peers.hear(f"left/{other}")
+    watch.leave()
+    peers.tell(f"left/{peers.rank}", "left")
 
 
 class _Watch(threading.Thread):
