@@ -33,12 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
-    from process_group import joined
+    from process_group import joined, world_size
 
+    if world_size() > 1 and args.step != "full_pretrain":
+        raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
+                        "without torchrun or accelerate launch")
     with joined(config) as peers:
-        if peers.world > 1 and args.step != "full_pretrain":
-            raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
-                            "without torchrun or accelerate launch")
         lead(args, config, peers) if peers.is_main else follow(config, peers)
 
 

@@ -1,5 +1,7 @@
 """Our step against coqui's own GPTTrainer: same weights, same batch, same losses, same gradients."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,23 @@ def test_gradient_checkpointing_changes_nothing(world, trainer):
         (text + audio).backward()
         gradients.append(gpt.mel_head.weight.grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_change_nothing(world, trainer):
+    base, speech = world
+    texts = [[10, 11, 12], [30, 31]]
+    compact = our_batch(base, coqui_batch(trainer, speech[:2], texts), texts)
+    results = []
+    for compiled in (False, True):
+        gpt = load_gpt(base)
+        model = CompactGPT(gpt).train()
+        if compiled:
+            model.compile_blocks()
+        text, audio = model(compact)
+        (text + audio).backward()
+        results.append((text.detach(), audio.detach(), gpt.gpt.h[0].mlp.c_fc.weight.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only(world, trainer):

@@ -7,13 +7,14 @@ import random
 import shutil
 import signal
 import time
+from copy import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny
-from artifacts import read_jsonl
+from artifacts import read_jsonl, write_json
 from console import Interrupted, RunError
 from gpt_trainer import Progress
 
@@ -109,6 +110,43 @@ def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
     assert loop.checkpoints.last().state()["parts"] == loop.progress.parts
     for name, parameter in loop.model.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_running_average_is_validated_saved_and_carried_on(clean):
+    training = dataclasses.replace(clean.config.training, ema_decay=0.9)
+    whole = run(clean, training=training, max_steps=8, checkpoint_interval=4)
+    checkpoint = whole.checkpoints.last()
+    averaged, live = checkpoint.weights("ema"), checkpoint.weights()
+    assert any(not torch.equal(averaged[name], live[name]) for name in live)
+    loop = clean.loop(training=dataclasses.replace(training, ema_decay=0.0), log=False)
+    loop.bare.gpt.load_state_dict(averaged)
+    assert loop.validate() == pytest.approx(checkpoint.val_loss, rel=1e-5)
+
+    shutil.rmtree(clean.config.checkpoint_dir)
+    run(clean, training=training, max_steps=8, checkpoint_interval=4)  # the same run, stopped after half
+    shutil.rmtree(Path(clean.config.checkpoint_dir) / "step_00000008")
+    again = run(clean, training=training, max_steps=8, checkpoint_interval=4)
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in again.checkpoints.last().weights("ema").items())
+
+
+def test_another_batch_size_goes_on_with_the_next_epoch(clean, capsys):
+    run(clean, max_steps=3)
+    data = copy(clean.data)
+    data.budget *= 2
+    loop = dataclasses.replace(clean, data=data).loop(max_steps=5)
+    loop.start(loop.checkpoints.last())
+    assert (loop.progress.step, loop.progress.epoch, loop.progress.offset) == (3, 1, 0)
+    assert "planned anew" in capsys.readouterr().out
+    loop.fit()
+
+
+def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):
+    record = Path(clean.config.checkpoint_dir) / "memory.json"
+    for budget, parts in ((clean.data.budget, 4), (clean.data.budget + 1, 1)):
+        write_json(record, {"parts": 4, "budget": budget})
+        loop = clean.loop(log=False)
+        loop.start(None)
+        assert loop.progress.parts == parts
 
 
 # ── stopping and carrying on ──

@@ -11,9 +11,10 @@ def run(*flags, **environment):
                           env={**os.environ, **environment})
 
 
-def test_several_processes_are_refused_in_one_sentence():
-    result = run("--step", "full_pretrain", WORLD_SIZE="2", RANK="0")
-    assert result.returncode == 2 and "not finished yet" in result.stderr and "Traceback" not in result.stderr
+def test_only_the_training_is_shared_by_several_processes(tmp_path):
+    (tmp_path / "c.json").write_text("{}")
+    result = run("--config", str(tmp_path / "c.json"), "--step", "language_model", WORLD_SIZE="2", RANK="0")
+    assert result.returncode == 2 and "--step full_pretrain" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_step_before_its_needs_names_them(tmp_path):
