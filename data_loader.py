@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from console import UserError, add_verbosity_flags, run_cli, say, style
-from feature_cache import FeatureCache, clip_key, codes_of
+from feature_cache import FeatureCache, clip_key, codes_of, frames_of
 from metadata_table import Clip, read_split
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 
@@ -78,6 +78,7 @@ class XTTSDataset:
         self.text_ends = np.cumsum([len(row) for row in tokens])
         self.rows, self.cache, self.seed = rows, cache, seed
         self.samples = cache.records["samples"][rows].astype(np.int64)
+        self.frames = frames_of(self.samples)
         self.seconds = self.samples / 22050
         speakers = {name: number for number, name in enumerate(dict.fromkeys(clip.speaker_id for clip in clips))}
         self.speakers = np.array([speakers[clip.speaker_id] for clip in clips], np.int64)
@@ -127,14 +128,19 @@ class XTTSDataset:
 
 
 def _own_voice(mel: np.ndarray, frames: int, random: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
-    """A crop of the clip itself (half of a clip too short, repeated to length) and the code span it covers.
+    """A crop of the clip itself and the code span it covers: every code (1024 samples) that a frame (256) of it touches.
 
-    A code spans 1024 samples, a frame 256: the span is every code that the crop touches.
+    Only a speaker's one clip among longer references can be too short for the batch: half of it, repeated to length.
     """
     crop = min(frames, max(1, len(mel) // 2)) if len(mel) < frames else frames
     start = int(random.integers(0, len(mel) - crop + 1))
     voice = np.resize(mel[start : start + crop], (frames, mel.shape[1]))
     return voice, (start // 4, -(-(start + crop) // 4))
+
+
+def _voice_frames(asked: int, shortest: int) -> int:
+    """Frames of a batch's voice samples cut from its own clips: coqui's rule, for the batch's shortest clip."""
+    return asked if shortest >= asked else max(1, shortest // 2)
 
 
 def _number(name: str) -> int:
@@ -262,13 +268,18 @@ class DataManager:
         shortest, longest = (round(s * MEL_FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         random = np.random.default_rng([self.config.seed, epoch, 1])
         frames = random.integers(shortest, longest + 1, len(batches))
-        return [[Draw(int(clip), epoch, int(count)) for clip in batch] for batch, count in zip(batches, frames)]
+        return [self._draws(self.train, batch, epoch, int(asked)) for batch, asked in zip(batches, frames)]
 
     def val_batches(self) -> list[list[Draw]]:
         """Always the same: fixed order, fixed voice samples of middling length."""
         frames = round(float(np.mean(self.config.training.conditioning_seconds)) * MEL_FRAMES_PER_SECOND)
         batches = plan_batches(self.val.positions, self.budget, self.config.seed, 0)
-        return [[Draw(int(clip), 0, frames) for clip in batch] for batch in batches[: self.config.training.validation_batches]]
+        return [self._draws(self.val, batch, 0, frames) for batch in batches[: self.config.training.validation_batches]]
+
+    @staticmethod
+    def _draws(data: XTTSDataset, batch: np.ndarray, epoch: int, asked: int) -> list[Draw]:
+        frames = _voice_frames(asked, int(data.frames[batch].min())) if data.same_clip else asked
+        return [Draw(int(clip), epoch, frames) for clip in batch]
 
     def loader(self, dataset: XTTSDataset, batches: list[list[Draw]], workers: int = 0, pin: bool = False) -> Iterator[dict]:
         """Collated batches in the given order."""

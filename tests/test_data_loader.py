@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, Draw, ModelLimits, Sample, XTTSDataset, _own_voice,
-                         padding_share, plan_batches)
+from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, ModelLimits, Sample, XTTSDataset,
+                         _own_voice, padding_share, plan_batches)
 from feature_cache import codes_of, frames_of
 from metadata_table import Clip
+from pretrain_config import PretrainConfig, TrainingConfig
 
 LIMITS = ModelLimits(start_text=261, stop_text=0, start_audio=1024, stop_audio=1025, max_text=401, max_codes=604)
 
@@ -89,6 +90,36 @@ def test_the_masked_span_covers_exactly_the_codes_that_were_heard(length, frames
     assert voice.shape == (frames, 80)
     heard = {int(frame) * 256 // 1024 for frame in voice[:, 0]}
     assert heard == set(range(first, last))
+
+
+def manager(data, seconds=(1.0, 2.0)):
+    """A DataManager over one ready dataset."""
+    made = DataManager.__new__(DataManager)
+    made.config = PretrainConfig(seed=3, training=TrainingConfig(conditioning_seconds=list(seconds)))
+    made.train = made.val = data
+    made.budget = int(4 * np.median(data.positions))
+    return made
+
+
+@pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker"])
+def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(conditioning):
+    lengths = np.random.default_rng(1).integers(3000, 90000, 60)
+    data = dataset(lengths, ["a"] * 60, conditioning)
+    asked = set()
+    for batch in manager(data).train_batches(2) + manager(data).val_batches():
+        frames, shortest = batch[0].cond_frames, min(frames_of(int(lengths[draw.clip])) for draw in batch)
+        assert {draw.cond_frames for draw in batch} == {frames}
+        if conditioning == "same_clip" and frames < 86:
+            assert frames == shortest // 2 and shortest < 172
+            asked.add("half")
+        else:
+            assert 86 <= frames <= 172 and (conditioning == "same_speaker" or frames <= shortest)
+            asked.add("whole")
+        for draw in batch if conditioning == "same_clip" else ():
+            heard = data[draw].cond_mel[:, 0]
+            assert (np.diff(heard) == 1).all(), "a voice sample is one stretch of its clip"
+    assert asked == ({"half", "whole"} if conditioning == "same_clip" else {"whole"})
+    assert manager(data).train_batches(2) == manager(data).train_batches(2)
 
 
 def test_voice_samples_are_functions_of_seed_epoch_and_clip():
