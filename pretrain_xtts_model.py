@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import recordings
 import starter_kit
-from artifacts import (hash_listing, hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes,
-                       write_json, write_pickle)
+from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
+                       write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
@@ -131,7 +132,7 @@ class XTTSPretrainer(_Stage):
         main = accelerator.is_main_process
         base = read_model(config.base_model_path)
         with accelerator.main_process_first():  # one process fills the cache, the others find it full
-            data = open_data(config, str(accelerator.device))
+            data = open_data(config, str(accelerator.device), look=main)
         for line in data.describe() if main else ():
             say(line)
         checkpoints = CheckpointManager(config.checkpoint_dir, self.run_id(), config.training.keep_checkpoints)
@@ -182,7 +183,8 @@ class PretrainPipeline:
         self.asked = config
         self.config = config
         self._anew = False
-        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json", self._table())
+        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json",
+                                  [_looking_again(stage) for stage in self._table()])
 
     # ── inputs ──
 
@@ -223,6 +225,7 @@ class PretrainPipeline:
 
     def plan(self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json") -> list[Decision]:
         """What would run, and why."""
+        recordings.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
     def run(self, decisions: list[Decision], **hooks: Any) -> None:
@@ -256,6 +259,16 @@ class PretrainPipeline:
         ]
 
 
+def _looking_again(stage: Stage) -> Stage:
+    """`stage`, behind which recordings are looked at again: they may be edited while it works."""
+    def run(config: PretrainConfig) -> dict[str, Any]:
+        metrics = stage.run(config)
+        recordings.look_again()
+        return metrics
+
+    return dataclasses.replace(stage, run=run)
+
+
 # What each stage reads beside the config and the stages before it, as name → digest.
 
 
@@ -268,18 +281,12 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    files = [clip.audio_path for clip in training_clips(config)]
-    missing = next((file for file in files if not file.is_file()), None)
-    if missing:
-        raise UserError(f"recording {missing} is in the metadata but not on the disk: restore it, or make the metadata anew "
-                        f"with create_metadata_files.py")
-    return {"recordings": hash_listing(files, Path(config.data_dir))}
+    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in ("train", "val")])}
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
-    folder = Path(config.data_dir) / "embeddings" / "embeddings"
-    given = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
-    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": hash_listing(given, folder)}
+    given = recordings.folder_digest(Path(config.data_dir) / "embeddings" / "embeddings")
+    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": given}
 
 
 def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
