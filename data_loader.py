@@ -8,44 +8,30 @@ similar length, and every row's voice sample is cut to the same number of frames
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from console import UserError, add_verbosity_flags, run_cli, say, style
-from feature_cache import FeatureCache, clip_key, codes_of, frames_of
-from metadata_table import Clip, read_split
+import feature_cache
+import recordings
+from artifacts import hash_value, sweep_partials
+from batch_plan import BatchPlan
+from console import RunError, UserError, add_verbosity_flags, run_cli, say, style
+from feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
+from metadata_table import Row, read_rows, split_csv
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
+from run_lock import RunLock
+from stage_ledger import file_digest
+from training_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, ModelLimits, TrainingIndex, build_index,
+                            open_index)
 
-COND_POSITIONS = 32  # latents that the perceiver makes of any voice sample
-AUDIO_STOPS = 4  # coqui scores this many stop tokens behind the codes
-MEL_FRAMES_PER_SECOND = 22050 / 256
+FRAMES_PER_SECOND = SAMPLE_RATE / 256
 
 # ── what a clip is to the trainer ────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class ModelLimits:
-    """What the data must know of the model: its special tokens and longest inputs (in tokens and codes)."""
-
-    start_text: int
-    stop_text: int
-    start_audio: int
-    stop_audio: int
-    max_text: int
-    max_codes: int
-
-    @classmethod
-    def of(cls, args) -> ModelLimits:
-        """Read them from coqui's XttsArgs; the stop tokens must fit in as well."""
-        return cls(args.gpt_start_text_token, args.gpt_stop_text_token, args.gpt_start_audio_token,
-                   args.gpt_stop_audio_token, args.gpt_max_text_tokens - 1, args.gpt_max_audio_tokens - 1)
 
 
 class Draw(NamedTuple):
@@ -66,50 +52,36 @@ class Sample(NamedTuple):
 
 
 class XTTSDataset:
-    """Clips of one split as arrays (tokens, lengths, speakers, cache rows); items are drawn with a `Draw`.
+    """Clips of one split; items are drawn with a `Draw`. Everything stays on the disk until it is drawn."""
 
-    Holds about 100 bytes a clip; codes and mels stay on the disk until they are drawn.
-    """
-
-    def __init__(self, clips: Sequence[Clip], tokens: list[list[int]], cache: FeatureCache, rows: np.ndarray,
-                 conditioning: str, seed: int):
-        self.file_ids = [clip.file_id for clip in clips]
-        self.texts = np.fromiter((t for row in tokens for t in row), np.int32)
-        self.text_ends = np.cumsum([len(row) for row in tokens])
-        self.rows, self.cache, self.seed = rows, cache, seed
-        self.samples = cache.records["samples"][rows].astype(np.int64)
-        self.frames = frames_of(self.samples)
-        self.seconds = self.samples / 22050
-        speakers = {name: number for number, name in enumerate(dict.fromkeys(clip.speaker_id for clip in clips))}
-        self.speakers = np.array([speakers[clip.speaker_id] for clip in clips], np.int64)
-        self._by_speaker = np.argsort(self.speakers, kind="stable")
-        self._speaker_starts = np.searchsorted(self.speakers[self._by_speaker], np.arange(len(speakers) + 1))
+    def __init__(self, index: TrainingIndex, cache: FeatureCache, conditioning: str, seed: int):
+        self.index, self.cache, self.seed = index, cache, seed
         self.same_clip = conditioning == "same_clip"
-        self.positions = COND_POSITIONS + np.diff(self.text_ends, prepend=0) + 1 + codes_of(self.samples) + AUDIO_STOPS
 
     def __len__(self) -> int:
-        return len(self.rows)
-
-    def text(self, clip: int) -> np.ndarray:
-        """Token ids of a clip, without start and stop."""
-        return self.texts[self.text_ends[clip - 1] if clip else 0 : self.text_ends[clip]]
+        return len(self.index)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        codes, mel = self.cache.read(self.rows[draw.clip])
-        random = np.random.default_rng([self.seed, draw.epoch, _number(self.file_ids[draw.clip])])
-        others = self._other_clips(draw.clip, random)
+        codes, mel = self._features(draw.clip)
+        random = np.random.default_rng([self.seed, draw.epoch, int(self.index.id_numbers[draw.clip])])
+        text, others = self.index.text(draw.clip), self._other_clips(draw.clip, random)
         if len(others):
-            return Sample(self.text(draw.clip), codes, self._voice(others, draw.cond_frames, random), (0, 0))
-        cond_mel, masked = _own_voice(mel, draw.cond_frames, random)
-        return Sample(self.text(draw.clip), codes, cond_mel, masked)
+            return Sample(text, codes, self._voice(others, draw.cond_frames, random), (0, 0))
+        return Sample(text, codes, *_own_voice(mel, draw.cond_frames, random))
+
+    def _features(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.cache.read(self.index.records[clip], self.index.file_id(clip))
+
+    def frames(self, clips: np.ndarray) -> np.ndarray:
+        """Mel frames of these clips."""
+        return frames_of(self.index.records["samples"][clips].astype(np.int64))
 
     def _other_clips(self, clip: int, random: np.random.Generator) -> np.ndarray:
         """Up to 16 other clips of the same speaker in random order; none when conditioning is on the same clip."""
         if self.same_clip:
             return np.empty(0, np.int64)
-        first, last = self._speaker_starts[self.speakers[clip] : self.speakers[clip] + 2]
-        picks = first + random.permutation(last - first)[:17] if last - first < 1000 else random.integers(first, last, 17)
-        others = self._by_speaker[picks]
+        clips = self.index.clips_of(self.index.speakers[clip])
+        others = clips[random.permutation(len(clips))[:17] if len(clips) < 1000 else random.integers(0, len(clips), 17)]
         return others[others != clip][:16]
 
     def _voice(self, clips: np.ndarray, frames: int, random: np.random.Generator) -> np.ndarray:
@@ -118,7 +90,7 @@ class XTTSDataset:
         parts, have = [], 0
         while have < frames:
             for clip in clips:
-                mel = self.cache.read(self.rows[clip])[1]
+                mel = self._features(clip)[1]
                 start = random.integers(0, max(1, len(mel) - (frames - have) + 1))
                 parts.append(mel[start : start + frames - have])
                 have += len(parts[-1])
@@ -141,10 +113,6 @@ def _own_voice(mel: np.ndarray, frames: int, random: np.random.Generator) -> tup
 def _voice_frames(asked: int, shortest: int) -> int:
     """Frames of a batch's voice samples cut from its own clips: coqui's rule, for the batch's shortest clip."""
     return asked if shortest >= asked else max(1, shortest // 2)
-
-
-def _number(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -196,136 +164,157 @@ class CollateFunction:
                 "audio_target": target[scored], "audio_scored": audio_at[scored]}
 
 
-def plan_batches(positions: np.ndarray, budget: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Every clip once, in batches of similar length whose rows × longest stay within `budget` positions.
+class EpochBatches(Sequence[list[Draw]]):
+    """An epoch's batches, each made when it is asked for; a slice of them is another of these."""
 
-    Clips are shuffled, sorted by length within windows of some fifty batches, packed, and the batches shuffled: the
-    order is random, the padding small. A clip longer than the budget is a batch of its own.
-    """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(positions))
-    window = max(1, 50 * budget // max(1, int(np.median(positions)))) if len(positions) else 1
-    batches = []
-    for begin in range(0, len(order), window):
-        part = order[begin : begin + window]
-        part = part[np.argsort(positions[part], kind="stable")]
-        start, longest = 0, 0
-        for end, clip in enumerate(part):
-            longest = max(longest, positions[clip])
-            if end > start and longest * (end - start + 1) > budget:
-                batches.append(part[start:end])
-                start, longest = end, positions[clip]
-        batches.append(part[start:])
-    return [batches[i] for i in random.permutation(len(batches))]
+    def __init__(self, data: XTTSDataset, plan: BatchPlan, epoch: int, asked: tuple[int, int], seed: int, which: range | None = None):
+        """asked: fewest and most mel frames of a batch's voice samples."""
+        self._about = data, plan, epoch, asked, seed
+        self._which = range(len(plan)) if which is None else which
 
+    def __len__(self) -> int:
+        return len(self._which)
 
-def padding_share(positions: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Share of grid positions that hold nothing."""
-    grid = sum(int(positions[batch].max()) * len(batch) for batch in batches)
-    return 1 - float(positions.sum()) / grid if grid else 0.0
+    def __getitem__(self, at: int | slice) -> list[Draw] | EpochBatches:
+        if isinstance(at, slice):
+            return EpochBatches(*self._about, self._which[at])
+        number = self._which[at]
+        data, plan, epoch, (fewest, most), seed = self._about
+        clips = plan[number]
+        frames = int(np.random.default_rng([seed, epoch, 2, number]).integers(fewest, most + 1))
+        if data.same_clip:
+            frames = _voice_frames(frames, int(data.frames(clips).min()))
+        return [Draw(clip, epoch, frames) for clip in clips.tolist()]
 
 
 # ── the manager ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class DataManager:
-    """Opens the splits, tokenizes, and plans batches for training and validation.
+    """Plans batches for training and validation, and loads them. limits: of the model to train."""
 
-    tokenizer: a `tokenizers.Tokenizer`; cache: already filled for these clips; limits: of the model to train.
-    """
-
-    def __init__(self, config: PretrainConfig, splits: dict[str, list[Clip]], tokenizer, cache: FeatureCache,
-                 limits: ModelLimits):
+    def __init__(self, config: PretrainConfig, train: TrainingIndex, val: TrainingIndex, cache: FeatureCache, limits: ModelLimits):
         self.config, self.limits = config, limits
-        self.left_out: Counter[str] = Counter()
-        self.train, self.val = (self._dataset(splits[name], tokenizer, cache) for name in ("train", "val"))
-        if not len(self.train) or not len(self.val):
-            raise UserError(f"the data in {config.data_dir} leaves {len(self.train)} training and {len(self.val)} validation "
-                            f"clips that fit the model ({dict(self.left_out)} left out): add recordings")
-        self.budget = int(config.batch_size * np.median(self.train.positions))
+        self.left_out = Counter(train.facts["left_out"]) + Counter(val.facts["left_out"])
+        if not len(train) or not len(val):
+            raise UserError(f"the data in {config.data_dir} leaves {len(train)} training and {len(val)} validation clips that "
+                            f"fit the model ({dict(self.left_out)} left out): add recordings")
+        self.train, self.val = (XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val))
+        self.budget = int(config.batch_size * train.facts["median_positions"])
+        self._plans: dict[str, tuple[tuple[int, ...], BatchPlan]] = {}  # the last of each split: they are asked for again and again
 
-    def _dataset(self, clips: list[Clip], tokenizer, cache: FeatureCache) -> XTTSDataset:
-        from georgian_text import normalise
-        from tokenizer_extension import encode_batch
+    def _plan(self, split: str, epoch: int, budget: int) -> BatchPlan:
+        arguments = (budget, self.config.seed, epoch)
+        if self._plans.get(split, ((), None))[0] != arguments:
+            self._plans[split] = arguments, BatchPlan(getattr(self, split).index.positions, *arguments)
+        return self._plans[split][1]
 
-        texts = [normalise(clip.text, archaic=self.config.text.archaic) for clip in clips]  # as synthesis will
-        tokens = encode_batch(tokenizer, texts, self.config.language)
-        rows = cache.find(np.array([clip_key(clip.file_id, clip.audio_path) for clip in clips], "<u8"))
-        samples = cache.records["samples"][rows] if len(cache.records) else np.zeros(len(clips), np.int64)
-        keep = []
-        for number, (ids, row, count) in enumerate(zip(tokens, rows, samples)):
-            reason = ("audio not in the cache" if row < 0 else "text too long" if len(ids) > self.limits.max_text
-                      else "audio too long" if codes_of(int(count)) > self.limits.max_codes else "")
-            self.left_out[reason] += bool(reason)
-            keep += [] if reason else [number]
-        self.left_out = +self.left_out
-        return XTTSDataset([clips[i] for i in keep], [tokens[i] for i in keep], cache, rows[keep],
-                           self.config.training.conditioning, self.config.seed)
-
-    def train_batches(self, epoch: int, budget: int | None = None) -> list[list[Draw]]:
+    def train_batches(self, epoch: int, budget: int | None = None) -> EpochBatches:
         """The epoch's batches in order; `budget` overrides the one that `batch_size` stands for."""
-        batches = plan_batches(self.train.positions, budget or self.budget, self.config.seed, epoch)
-        shortest, longest = (round(s * MEL_FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
-        random = np.random.default_rng([self.config.seed, epoch, 1])
-        frames = random.integers(shortest, longest + 1, len(batches))
-        return [self._draws(self.train, batch, epoch, int(asked)) for batch, asked in zip(batches, frames)]
+        shortest, longest = (round(s * FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
+        plan = self._plan("train", epoch, budget or self.budget)
+        return EpochBatches(self.train, plan, epoch, (shortest, longest), self.config.seed)
 
-    def val_batches(self) -> list[list[Draw]]:
+    def val_batches(self) -> EpochBatches:
         """Always the same: fixed order, fixed voice samples of middling length."""
-        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * MEL_FRAMES_PER_SECOND)
-        batches = plan_batches(self.val.positions, self.budget, self.config.seed, 0)
-        return [self._draws(self.val, batch, 0, frames) for batch in batches[: self.config.training.validation_batches]]
+        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * FRAMES_PER_SECOND)
+        batches = EpochBatches(self.val, self._plan("val", 0, self.budget), 0, (frames, frames), self.config.seed)
+        return batches[: self.config.training.validation_batches]
 
-    @staticmethod
-    def _draws(data: XTTSDataset, batch: np.ndarray, epoch: int, asked: int) -> list[Draw]:
-        frames = _voice_frames(asked, int(data.frames[batch].min())) if data.same_clip else asked
-        return [Draw(int(clip), epoch, frames) for clip in batch]
-
-    def loader(self, dataset: XTTSDataset, batches: list[list[Draw]], workers: int = 0, pin: bool = False) -> Iterator[dict]:
+    def loader(self, dataset: XTTSDataset, batches: Iterable[list[Draw]], workers: int = 0, pin: bool = False) -> Iterator[dict]:
         """Collated batches in the given order."""
         from torch.utils.data import DataLoader
 
-        return iter(DataLoader(dataset, batch_sampler=batches, collate_fn=CollateFunction(self.limits),
-                               num_workers=workers, pin_memory=pin))
+        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=CollateFunction(self.limits), num_workers=workers,
+                            pin_memory=pin)
+        try:
+            yield from loader
+        except RunError as error:  # from a worker process it comes with that one's traceback for a message
+            raise RunError(str(error).rpartition("RunError: ")[2].strip()) from error
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
-        batches = plan_batches(self.train.positions, self.budget, self.config.seed, 0)
+        plan = self._plan("train", 0, self.budget)
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         return [
-            *(f"{name:<12}{len(data):>8,} clips  {data.seconds.sum() / 3600:8.3f} h  {data.speakers.max() + 1:>5} speakers  "
-              f"{data.seconds.min():.1f}–{data.seconds.max():.1f} s" for name, data in (("train", self.train), ("val", self.val))),
+            *("{:<12}{clips:>8,} clips  {hours:8.3f} h  {speakers:>5} speakers  {shortest:.1f}–{longest:.1f} s".format(
+                name, hours=facts["seconds"] / 3600, **facts) for name, facts in (("train", self.train.index.facts), ("val", self.val.index.facts))),
             f"left out    {left}",
-            f"batches     {len(batches)} an epoch of at most {self.budget:,} positions, "
-            f"{100 * padding_share(self.train.positions, batches):.1f} % padding",
+            f"batches     {len(plan)} an epoch of at most {self.budget:,} positions, {100 * plan.padding:.1f} % padding",
         ]
 
 
-def feature_key(config: PretrainConfig) -> str:
-    """Digest of everything but the recordings that the cached features depend on."""
-    from artifacts import hash_file, hash_value
-    from feature_cache import VERSION
+def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:
+    """Open the training indexes, computing first what they or the feature cache lack. Needs the language stage's vocabulary.
 
-    weights = {name: hash_file(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
-    return hash_value({"version": VERSION, "sample_rate": 22050, **weights})
+    look=False: the recordings are taken to be as they were when the indexes were made, as another process has just seen.
+    """
+    from xtts_backbone import read_config
+
+    _vocabulary(config)
+    limits = ModelLimits.of(read_config(config.base_model_path).model_args)
+    cache = FeatureCache(Path(config.data_dir) / FEATURES, _feature_key(config))
+    indexes = _open_indexes(config, cache, limits, look)
+    if not all(indexes):
+        with RunLock(cache.folder / "cache.lock").hold():
+            indexes = _make_indexes(config, cache, limits, device)
+    recordings.look_again()
+    return DataManager(config, *indexes, cache, limits)
 
 
-def open_data(config: PretrainConfig, device: str = "cpu") -> DataManager:
-    """Read the splits, compute what the feature cache lacks, and return the manager. Needs the language stage's vocabulary."""
-    from tokenizer_extension import load_tokenizer
+def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> list[TrainingIndex | None]:
+    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in ("train", "val")]
+
+
+def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
+    """Compute what the cache lacks, then the indexes."""
+    from georgian_text import normalise
+    from tokenizer_extension import encode_batch, load_tokenizer
     from xtts_backbone import FeatureExtractor, load_speech, read_config
 
-    vocabulary = Path(config.output_model_path) / "vocab.json"
-    if not vocabulary.is_file():
-        raise UserError(f"{vocabulary} does not exist: run python run_pretrain.py first (the language stage writes it)")
-    splits = {name: read_split(config.data_dir, name) for name in ("train", "val")}
-    clips = [(clip_key(clip.file_id, clip.audio_path), clip.audio_path) for split in splits.values() for clip in split]
-    xtts_config = read_config(config.base_model_path)
-    cache = FeatureCache(Path(config.data_dir) / "features", feature_key(config))
-    if (cache.find(np.array([key for key, _ in clips], "<u8")) < 0).any():
-        extractor = FeatureExtractor(Path(config.base_model_path), xtts_config, device)
-        cache.fill(clips, load_speech, extractor, 600.0 if device.startswith("cuda") else 60.0)
-    return DataManager(config, splits, load_tokenizer(vocabulary), cache, ModelLimits.of(xtts_config.model_args))
+    sweep_partials(cache.folder)
+    missing = cache.missing((key, row.audio_path) for split in ("train", "val") for row, key in _keyed_rows(config, split))
+    if missing:
+        extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
+        cache.fill(missing, load_speech, extractor, 600.0 if device.startswith("cuda") else 60.0)
+    tokenizer, find = load_tokenizer(_vocabulary(config)), cache.finder()
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return encode_batch(tokenizer, [normalise(text, archaic=config.text.archaic) for text in texts], config.language)
+
+    keys = {split: _index_key(config, split, cache, limits) for split in ("train", "val")}
+    return [open_index(cache.folder, split, key) or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
+            for split, key in keys.items()]
+
+
+def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
+    """The rows of a table, each with its key in the feature cache."""
+    seen = recordings.listing(config.data_dir, split)
+    for row, size, changed in zip(read_rows(config.data_dir, split), seen.sizes.tolist(), seen.changed.tolist()):
+        yield row, clip_key(row.file_id, size, changed)
+
+
+def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True) -> dict[str, Any]:
+    """Everything that an index depends on."""
+    reading = [Path(__file__).with_name("tokenizer_extension.py"), *sorted(Path(__file__).parent.glob("georgian_*.py"))]
+    return {"version": VERSION, "table": file_digest(split_csv(config.data_dir, split)),
+            "recordings": recordings.listing(config.data_dir, split).digest if look else None,
+            "vocabulary": file_digest(_vocabulary(config)), "reading": hash_value([file_digest(file) for file in reading]),
+            "archaic": config.text.archaic, "language": config.language, "limits": [limits.max_text, limits.max_codes],
+            "cache": cache.state()}
+
+
+def _vocabulary(config: PretrainConfig) -> Path:
+    file = Path(config.output_model_path) / "vocab.json"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: run python run_pretrain.py first (the language stage writes it)")
+    return file
+
+
+def _feature_key(config: PretrainConfig) -> str:
+    """Digest of everything but the recordings that the cached features depend on."""
+    weights = {name: file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
+    return hash_value({"version": feature_cache.VERSION, "sample_rate": SAMPLE_RATE, **weights})
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────

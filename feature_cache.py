@@ -7,7 +7,8 @@ Three files in a folder named after everything that changes their content:
     index.bin   one fixed record per clip: key, samples, where its codes and mels begin, checksums
 
 Writers append data, flush it to the disk, and only then append the records that point at it: a kill costs at most the
-clips of the last batch, and whatever data no record points at is cut off at the next start. Training never opens audio.
+clips of the last batch, and whatever data no record points at is cut off at the next start. Training never opens audio,
+and holds no records: it has its own copy of those it needs (`training_index`).
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import write_bytes
+from artifacts import hash_file, hash_value, write_bytes
 from console import RunError, quiet
 
 VERSION = 1  # raise when the content of the files changes for the same key
 MELS = 80
-_RECORD = np.dtype([("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")])
+SAMPLE_RATE = 22050
+RECORD = np.dtype([("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")])
+
+Clip = tuple[int, Path | str]  # its key, and its audio
 
 
 def frames_of(samples: np.ndarray | int):
@@ -40,10 +46,9 @@ def codes_of(samples: np.ndarray | int):
     return (samples + 1023) // 1024  # not -(-n // 1024): lengths are stored unsigned
 
 
-def clip_key(file_id: str, audio: Path) -> int:
-    """64 bits that change when the recording does (its id, size or modification time)."""
-    status = audio.stat()
-    name = f"{file_id}\0{status.st_size}\0{status.st_mtime_ns}".encode()
+def clip_key(file_id: str, size: int, changed_ns: int) -> int:
+    """64 bits that change when the recording does (its id, size in bytes, or modification time)."""
+    name = f"{file_id}\0{size}\0{changed_ns}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
@@ -53,70 +58,96 @@ class FeatureCache:
     def __init__(self, folder: Path, key: str):
         self.folder = folder / key[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._map()
+
+    def _map(self) -> None:
         self._codes, self._mels, self._index = (self.folder / f"{name}.bin" for name in ("codes", "mels", "index"))
-        self._open()
+        self._codes_map, self._mels_map = (
+            np.asarray(np.memmap(file, np.uint8, "r")) if _size(file) else np.empty(0, np.uint8)
+            for file in (self._codes, self._mels))
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder}  # a worker process maps the files itself
+
+    def __setstate__(self, state: dict) -> None:
+        self.folder = state["folder"]
+        self._map()
 
     # ── reading ──
 
-    def _open(self) -> None:
-        """Map the files, leaving out records that are torn or point outside the data."""
-        size = {file: file.stat().st_size if file.exists() else 0 for file in (self._codes, self._mels, self._index)}
-        count = size[self._index] // _RECORD.itemsize
-        records = np.fromfile(self._index, _RECORD, count) if count else np.empty(0, _RECORD)
-        ends = (records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
-                records["mel_at"] + 2 * MELS * frames_of(records["samples"]).astype("<u8"))
-        sound = (records["check"] == _check(records)) & (ends[0] <= size[self._codes]) & (ends[1] <= size[self._mels])
-        self._whole = bool(sound.all()) and count * _RECORD.itemsize == size[self._index]
-        records, self._ends = records[sound], [int(end[sound].max(initial=0)) for end in ends]
-        order = np.argsort(records["key"], kind="stable")
-        self.records = records[order]
-        empty = np.empty(0, np.uint8)
-        self.codes_map = np.memmap(self._codes, np.uint8, "r") if size[self._codes] else empty
-        self.mels_map = np.memmap(self._mels, np.uint8, "r") if size[self._mels] else empty
+    def state(self) -> str:
+        """A digest that changes whenever records or the place of their data may have."""
+        sizes = [_size(file) for file in (self._codes, self._mels, self._index)]
+        return hash_value([hash_file(self._index) if sizes[2] else "", *sizes])
 
-    def find(self, keys: np.ndarray) -> np.ndarray:
-        """Rows of `records` for 64-bit `keys`, -1 where the cache has none."""
-        at = np.searchsorted(self.records["key"], keys)
-        at[at == len(self.records)] = 0
-        return np.where(self.records["key"][at] == keys, at, -1) if len(self.records) else np.full(len(keys), -1)
+    def finder(self) -> Callable[[Sequence[int]], np.ndarray]:
+        """A function from 64-bit keys to their records; one that the cache has not got is all zeros (`samples` 0)."""
+        records = self._records()[0]
+        records = records[np.argsort(records["key"], kind="stable")]
 
-    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a row, checked against its checksum.
+        def find(keys: Sequence[int]) -> np.ndarray:
+            keys = np.asarray(keys, "<u8")
+            found = np.zeros(len(keys), RECORD)
+            if len(records):
+                at = np.searchsorted(records["key"], keys)
+                at[at == len(records)] = 0
+                known = records["key"][at] == keys
+                found[known] = records[at[known]]
+            return found
 
-        Damaged data is a RunError; the record is forgotten, so the next run computes it again.
+        return find
+
+    def read(self, record: np.void, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a record, checked against its checksum.
+
+        Damaged data is a RunError about clip `name`; its record is forgotten, so the next run computes it again.
         """
-        record = self.records[row]
         samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
-        codes = self.codes_map[codes_at : codes_at + 2 * codes_of(samples)]
-        mel = self.mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)]
+        codes = self._codes_map[codes_at : codes_at + 2 * codes_of(samples)]
+        mel = self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)]
         if zlib.crc32(mel, zlib.crc32(codes)) != record["crc"]:
-            self._rewrite_index(np.delete(self.records, row))
-            raise RunError(f"the feature cache {self.folder} was damaged at one clip; the clip is forgotten, and the "
+            records = self._records()[0]
+            write_bytes(self._index, records[records["key"] != record["key"]].tobytes())
+            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; the clip is forgotten, and the "
                            f"same command computes it again and carries on")
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MELS)
 
+    def _records(self) -> tuple[np.ndarray, list[int], bool]:
+        """The sound records, where the data they point to ends in either file, and whether every record is sound.
+
+        Records that are torn or point outside the data are left out.
+        """
+        count, rest = divmod(_size(self._index), RECORD.itemsize)
+        records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
+        ends = (records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
+                records["mel_at"] + 2 * MELS * frames_of(records["samples"]).astype("<u8"))
+        sound = (records["check"] == _check(records)) & (ends[0] <= _size(self._codes)) & (ends[1] <= _size(self._mels))
+        return records[sound], [int(end[sound].max(initial=0)) for end in ends], bool(sound.all()) and not rest
+
     # ── writing ──
 
-    def fill(self, clips: Sequence[tuple[int, Path]], load: Callable, extract: Callable, batch_seconds: float = 60.0) -> int:
-        """Compute what is missing of `clips` ((key, audio path) pairs) and return how many clips that was.
+    def missing(self, clips: Iterable[Clip]) -> list[Clip]:
+        """Those of the clips that the cache has not got."""
+        find, clips, lacking = self.finder(), iter(clips), []
+        while chunk := list(islice(clips, 10_000)):
+            lacking += compress(chunk, find([key for key, _ in chunk])["samples"] == 0)
+        return lacking
+
+    def fill(self, clips: Sequence[Clip], load: Callable, extract: Callable, batch_seconds: float = 60.0) -> None:
+        """Compute `missing` clips.
 
         load(path) gives a (1, samples) tensor; extract(list of those) gives a (codes, mel (80, frames)) pair for each.
         """
-        missing = [clip for clip, row in zip(clips, self.find(np.array([k for k, _ in clips], "<u8"))) if row < 0]
-        if not missing:
-            return 0
         self._cut_loose_ends()
         with (open(self._codes, "ab") as codes, open(self._mels, "ab") as mels, open(self._index, "ab") as index,
-              tqdm(total=len(missing), desc="codes and mels", unit="clip", disable=quiet()) as bar):
-            for keys, speech in _batches(missing, load, batch_seconds):
-                features = extract(speech)
-                self._append(codes, mels, index, keys, speech, features)
+              tqdm(total=len(clips), desc="codes and mels", unit="clip", disable=quiet()) as bar):
+            for keys, speech in _batches(clips, load, batch_seconds):
+                self._append(codes, mels, index, keys, speech, extract(speech))
                 bar.update(len(keys))
-        self._open()
-        return len(missing)
+        self._map()
 
     def _append(self, codes, mels, index, keys, speech, features) -> None:
-        records = np.zeros(len(keys), _RECORD)
+        records = np.zeros(len(keys), RECORD)
         for record, key, clip, (code_row, mel) in zip(records, keys, speech, features):
             code_bytes = code_row.numpy().astype("<u2").tobytes()
             mel_bytes = np.ascontiguousarray(mel.numpy().T.astype("<f2")).tobytes()
@@ -133,14 +164,16 @@ class FeatureCache:
 
     def _cut_loose_ends(self) -> None:
         """Cut off data that no sound record points at, and records that are not sound: what a kill left behind."""
-        if not self._whole:
-            self._rewrite_index(self.records)
-        for file, end in zip((self._codes, self._mels), self._ends):
-            if file.exists() and file.stat().st_size > end:
+        records, ends, whole = self._records()
+        if not whole:
+            write_bytes(self._index, records.tobytes())
+        for file, end in zip((self._codes, self._mels), ends):
+            if _size(file) > end:
                 os.truncate(file, end)
 
-    def _rewrite_index(self, records: np.ndarray) -> None:
-        write_bytes(self._index, records.tobytes())
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _check(records: np.ndarray) -> np.ndarray:
@@ -153,25 +186,28 @@ def _check(records: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _batches(clips: Iterable[tuple[int, Path]], load: Callable, seconds: float) -> Iterator[tuple[list[int], list]]:
+def _batches(clips: Iterable[Clip], load: Callable, seconds: float) -> Iterator[tuple[list[int], list]]:
     """Load clips a little ahead in a thread and group them into batches of about `seconds` of audio."""
     keys, speech, samples = [], [], 0
     with ThreadPoolExecutor(1) as reader:
-        for key, clip in zip((k for k, _ in clips), _ahead(reader, load, [path for _, path in clips])):
+        for key, clip in _ahead(reader, load, clips):
             keys.append(key)
             speech.append(clip)
             samples += clip.shape[1]
-            if samples > seconds * 22050:
+            if samples > seconds * SAMPLE_RATE:
                 yield keys, speech
                 keys, speech, samples = [], [], 0
     if keys:
         yield keys, speech
 
 
-def _ahead(reader: ThreadPoolExecutor, load: Callable, paths: list[Path], depth: int = 64) -> Iterator:
-    """`map(load, paths)` with at most `depth` results waiting."""
-    waiting = [reader.submit(load, path) for path in paths[:depth]]
-    for position in range(len(paths)):
-        yield waiting[position % depth].result()
-        if position + depth < len(paths):
-            waiting[position % depth] = reader.submit(load, paths[position + depth])
+def _ahead(reader: ThreadPoolExecutor, load: Callable, clips: Iterable[Clip], depth: int = 64) -> Iterator:
+    """(key, loaded clip) of each (key, path), at most `depth` of them waiting."""
+    waiting = deque()
+    for key, path in clips:
+        waiting.append((key, reader.submit(load, path)))
+        if len(waiting) == depth:
+            key, clip = waiting.popleft()
+            yield key, clip.result()
+    for key, clip in waiting:
+        yield key, clip.result()

@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import recordings
 import starter_kit
-from artifacts import (hash_listing, hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes,
-                       write_json, write_pickle)
+from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
+                       write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
@@ -135,7 +136,7 @@ class XTTSPretrainer(_Stage):
         base = read_model(config.base_model_path)
         checkpoints = CheckpointManager(config.checkpoint_dir, self.run_id(), config.training.keep_checkpoints)
         with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies, the others find it done
-            data = open_data(config, str(accelerator.device))
+            data = open_data(config, str(accelerator.device), look=peers.is_main)
             if peers.is_main:
                 checkpoints.tidy()
                 checkpoints.set_aside_others(everything=start_anew)
@@ -189,7 +190,8 @@ class PretrainPipeline:
         self.asked = self.config = config
         self.peers = peers
         self._anew = False
-        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json", self._table())
+        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json",
+                                  [_looking_again(stage) for stage in self._table()])
 
     # ── inputs ──
 
@@ -230,6 +232,7 @@ class PretrainPipeline:
 
     def plan(self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json") -> list[Decision]:
         """What would run, and why."""
+        recordings.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
     def run(self, decisions: list[Decision], **hooks: Any) -> None:
@@ -263,6 +266,16 @@ class PretrainPipeline:
         ]
 
 
+def _looking_again(stage: Stage) -> Stage:
+    """`stage`, behind which recordings are looked at again: they may be edited while it works."""
+    def run(config: PretrainConfig) -> dict[str, Any]:
+        metrics = stage.run(config)
+        recordings.look_again()
+        return metrics
+
+    return dataclasses.replace(stage, run=run)
+
+
 # What each stage reads beside the config and the stages before it, as name → digest.
 
 
@@ -275,18 +288,12 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    files = [clip.audio_path for clip in training_clips(config)]
-    missing = next((file for file in files if not file.is_file()), None)
-    if missing:
-        raise UserError(f"recording {missing} is in the metadata but not on the disk: restore it, or make the metadata anew "
-                        f"with create_metadata_files.py")
-    return {"recordings": hash_listing(files, Path(config.data_dir))}
+    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in ("train", "val")])}
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
-    folder = Path(config.data_dir) / "embeddings" / "embeddings"
-    given = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
-    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": hash_listing(given, folder)}
+    given = recordings.folder_digest(Path(config.data_dir) / "embeddings" / "embeddings")
+    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": given}
 
 
 def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:

@@ -1,67 +1,43 @@
+import pickle
+from collections import Counter
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, ModelLimits, Sample, XTTSDataset,
-                         _own_voice, padding_share, plan_batches)
+import tiny
+from batch_plan import BatchPlan
+from console import RunError, UserError
+from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, EpochBatches, Sample, XTTSDataset,
+                         _own_voice, open_data)
 from feature_cache import codes_of, frames_of
-from metadata_table import Clip
-from pretrain_config import PretrainConfig, TrainingConfig
-
-LIMITS = ModelLimits(start_text=261, stop_text=0, start_audio=1024, stop_audio=1025, max_text=401, max_codes=604)
+from pretrain_config import PretrainConfig
+from small_index import LIMITS, make_index
 
 
 class MemoryCache:
     """A feature cache in memory: clip i's codes are all i, its mel frames count up."""
 
-    def __init__(self, samples):
-        self.records = np.array([(n,) for n in samples], [("samples", "<u4")])
-
-    def read(self, row):
-        samples = int(self.records["samples"][row])
+    def read(self, record, name):
+        samples, row = int(record["samples"]), int(record["key"])
         mel = np.arange(frames_of(samples))[:, None].repeat(80, 1) + 1000 * row
         return np.full(codes_of(samples), row, np.uint16), mel.astype(np.float32)
 
 
-def dataset(samples, speakers, conditioning="same_speaker"):
-    clips = [Clip(f"clip{i}", "ტექსტი", speaker, n / 22050, None, None) for i, (n, speaker) in enumerate(zip(samples, speakers))]
-    tokens = [[10 + i] * (3 + i) for i in range(len(samples))]
-    return XTTSDataset(clips, tokens, MemoryCache(samples), np.arange(len(samples)), conditioning, seed=5)
+@pytest.fixture
+def dataset(tmp_path):
+    def make(samples, speakers, conditioning="same_speaker"):
+        return XTTSDataset(make_index(tmp_path, samples, speakers), MemoryCache(), conditioning, seed=5)
 
-
-# ── batches ──
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.integers(38, 1000), min_size=1, max_size=400), st.integers(100, 5000), st.integers(0, 9), st.integers(0, 9))
-def test_every_clip_once_and_within_the_budget(lengths, budget, seed, epoch):
-    positions = np.array(lengths)
-    batches = plan_batches(positions, budget, seed, epoch)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or positions[batch].max() * len(batch) <= budget
-
-
-def test_order_depends_on_seed_and_epoch_only():
-    positions = np.random.default_rng(0).integers(60, 400, 500)
-    def order(seed, epoch):
-        return np.concatenate(plan_batches(positions, 2000, seed, epoch)).tolist()
-
-    assert order(1, 0) == order(1, 0)
-    assert order(1, 0) != order(1, 1) and order(1, 0) != order(2, 0)
-
-
-def test_padding_stays_under_ten_percent_on_natural_lengths():
-    seconds = np.clip(np.random.default_rng(0).lognormal(1.4, 0.5, 5000), 1, 11.6)  # Common Voice is near this
-    positions = (COND_POSITIONS + 15 * seconds + 21.5 * seconds + 5).astype(int)
-    assert padding_share(positions, plan_batches(positions, 8 * 180, 0, 0)) < 0.10
+    return make
 
 
 # ── voice samples ──
 
 
-def test_conditioning_comes_from_another_clip_of_the_same_speaker():
+def test_conditioning_comes_from_another_clip_of_the_same_speaker(dataset):
     data = dataset([90000, 80000, 70000, 60000], ["a", "b", "a", "b"])
     for clip, other in ((0, 2), (2, 0), (1, 3), (3, 1)):
         sample = data[Draw(clip, 0, 200)]
@@ -70,13 +46,13 @@ def test_conditioning_comes_from_another_clip_of_the_same_speaker():
         assert sample.masked == (0, 0) and (sample.codes == clip).all()
 
 
-def test_short_reference_clips_are_joined():
+def test_short_reference_clips_are_joined(dataset):
     data = dataset([90000, 5000, 6000, 7000], ["a"] * 4)
     sources = set((data[Draw(0, 0, 60)].cond_mel[:, 0] // 1000).tolist())
     assert len(sources) > 1 and 0 not in sources
 
 
-def test_a_lonely_clip_is_conditioned_on_itself_and_the_loss_there_masked():
+def test_a_lonely_clip_is_conditioned_on_itself_and_the_loss_there_masked(dataset):
     data = dataset([90000, 80000], ["a", "b"])
     sample = data[Draw(0, 0, 100)]
     first = int(sample.cond_mel[0, 0])
@@ -92,41 +68,48 @@ def test_the_masked_span_covers_exactly_the_codes_that_were_heard(length, frames
     assert heard == set(range(first, last))
 
 
-def manager(data, seconds=(1.0, 2.0)):
-    """A DataManager over one ready dataset."""
-    made = DataManager.__new__(DataManager)
-    made.config = PretrainConfig(seed=3, training=TrainingConfig(conditioning_seconds=list(seconds)))
-    made.train = made.val = data
-    made.budget = int(4 * np.median(data.positions))
-    return made
-
-
 @pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker"])
-def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(conditioning):
+def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(dataset, conditioning):
     lengths = np.random.default_rng(1).integers(3000, 90000, 60)
-    data = dataset(lengths, ["a"] * 60, conditioning)
-    asked = set()
-    for batch in manager(data).train_batches(2) + manager(data).val_batches():
+    data, kinds = dataset(lengths, ["a"], conditioning), Counter()
+    for batch in EpochBatches(data, BatchPlan(data.index.positions, 600, 3, 2), 2, (86, 172), seed=3):
         frames, shortest = batch[0].cond_frames, min(frames_of(int(lengths[draw.clip])) for draw in batch)
         assert {draw.cond_frames for draw in batch} == {frames}
-        if conditioning == "same_clip" and frames < 86:
-            assert frames == shortest // 2 and shortest < 172
-            asked.add("half")
-        else:
+        if conditioning == "same_speaker" or frames >= 86:
             assert 86 <= frames <= 172 and (conditioning == "same_speaker" or frames <= shortest)
-            asked.add("whole")
+            kinds["whole"] += 1
+        else:
+            assert frames == shortest // 2 and shortest < 172
+            kinds["half"] += 1
         for draw in batch if conditioning == "same_clip" else ():
-            heard = data[draw].cond_mel[:, 0]
-            assert (np.diff(heard) == 1).all(), "a voice sample is one stretch of its clip"
-    assert asked == ({"half", "whole"} if conditioning == "same_clip" else {"whole"})
-    assert manager(data).train_batches(2) == manager(data).train_batches(2)
+            assert (np.diff(data[draw].cond_mel[:, 0]) == 1).all(), "a voice sample is one stretch of its clip"
+    assert kinds["whole"] and bool(kinds["half"]) == (conditioning == "same_clip")
 
 
-def test_voice_samples_are_functions_of_seed_epoch_and_clip():
+def test_voice_samples_are_functions_of_seed_epoch_and_clip(dataset):
     data = dataset([90000, 80000, 70000], ["a"] * 3)
     same = [data[Draw(0, 3, 150)].cond_mel for _ in range(2)]
     assert (same[0] == same[1]).all()
     assert any((data[Draw(0, epoch, 150)].cond_mel != same[0]).any() for epoch in range(4))
+
+
+# ── an epoch's batches ──
+
+
+def test_an_epoch_is_made_as_it_is_asked_for_and_resumes_anywhere(dataset):
+    data = dataset(np.random.default_rng(1).integers(20000, 200000, 200), ["a", "b", "c"])
+    def epoch(number, seed=3):
+        return EpochBatches(data, BatchPlan(data.index.positions, 900, seed, number), number, (86, 172), seed)
+
+    whole = list(epoch(1))
+    assert len(whole) == len(epoch(1)) and sorted(draw.clip for batch in whole for draw in batch) == list(range(200))
+    assert list(epoch(1)) == whole and list(epoch(2)) != whole and list(epoch(1, seed=4)) != whole
+    rest = epoch(1)[7:]
+    assert rest[0] == whole[7] and list(rest) == whole[7:] and list(rest[2::3]) == whole[9::3] and len(rest[2:5]) == 3
+    assert epoch(1)[-1] == whole[-1] and not list(epoch(1)[len(whole):])
+    with pytest.raises(IndexError):
+        rest[len(rest)]
+    assert len({batch[0].cond_frames for batch in whole}) > 5
 
 
 # ── collating ──
@@ -163,3 +146,72 @@ def test_rows_have_no_holes(sizes):
                 for at in range(COND_POSITIONS + text + 1 + codes + AUDIO_STOPS)]
     assert used == expected
     assert len(batch["audio_target"]) == sum(codes + AUDIO_STOPS for _, codes in sizes)
+
+
+# ── opening the data ──
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tiny.build_world(tmp_path_factory.mktemp("loader"))
+
+
+def draws_of(data):
+    return list(data.train_batches(0)), list(data.val_batches())
+
+
+def test_a_second_start_reads_the_index_alone(world, monkeypatch):
+    def fail(*_):
+        raise AssertionError("the table was read again")
+
+    import data_loader
+
+    monkeypatch.setattr(data_loader, "read_rows", fail)
+    again = open_data(world.config)
+    assert draws_of(again) == draws_of(world.data) and again.describe() == world.data.describe()
+    assert again.train.index.folder == world.data.train.index.folder
+
+
+def test_tokens_are_what_synthesis_will_read_and_codes_those_of_the_clip(world):
+    from georgian_text import normalise
+    from tokenizer_extension import encode, load_tokenizer
+    from xtts_backbone import FeatureExtractor, load_speech
+
+    tokenizer, folder = load_tokenizer(f"{world.config.output_model_path}/vocab.json"), world.model.folder
+    extractor = FeatureExtractor(folder, world.model.config)
+    for clip in range(len(world.data.train)):
+        sample = world.data.train[Draw(clip, 0, 40)]
+        assert sample.text.tolist() == encode(tokenizer, normalise(tiny.SENTENCES[clip]))
+        path = folder.parent / "wavs" / f"{world.data.train.index.file_id(clip)}.wav"
+        assert torch.equal(torch.from_numpy(sample.codes.astype(np.int64)), extractor([load_speech(path)])[0][0])
+
+
+def test_worker_processes_load_the_same_batches(world):
+    plan, data = world.data.train_batches(0), world.data
+    here, there = (list(data.loader(data.train, plan, workers)) for workers in (0, 2))
+    assert len(here) == len(there) == len(plan)
+    for mine, theirs in zip(here, there):
+        assert mine.keys() == theirs.keys() and mine["shape"] == theirs["shape"]
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine if isinstance(mine[name], torch.Tensor))
+    assert len(pickle.dumps(data.train)) < 2000
+
+
+def test_damage_found_in_a_worker_process_is_one_sentence(world, tmp_path):
+    config, data = world.config, world.data
+    mels = data.train.cache.folder / "mels.bin"
+    whole = mels.read_bytes(), (data.train.cache.folder / "index.bin").read_bytes()
+    try:
+        mels.write_bytes(bytes(len(whole[0])))
+        with pytest.raises(RunError) as caught:
+            list(open_data(config).loader(data.train, data.train_batches(0), workers=1))
+        assert str(caught.value).startswith("the feature cache") and "clip clip" in str(caught.value)
+        assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+    finally:
+        mels.write_bytes(whole[0])
+        (data.train.cache.folder / "index.bin").write_bytes(whole[1])
+
+
+def test_no_clip_that_fits_is_an_error(tmp_path):
+    index = make_index(tmp_path, [10**6, 2 * 10**6])
+    with pytest.raises(UserError, match="'audio too long': 4"):
+        DataManager(PretrainConfig(), index, index, MemoryCache(), LIMITS)

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -23,41 +25,49 @@ def clips(tmp_path):
     for number, samples in enumerate((5000, 70000, 1024, 22050, 33333)):
         path = tmp_path / f"{number}.txt"
         path.write_text(str(samples))
-        made.append((clip_key(path.stem, path), path))
+        made.append((key_of(path), path))
     return made
 
 
-def keys_of(clips):
-    return np.array([key for key, _ in clips], "<u8")
+def key_of(path):
+    return clip_key(path.stem, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def fill(cache, clips, load=fake_load, batch_seconds=60.0):
+    """Compute what is missing; returns how many clips that was."""
+    missing = cache.missing(clips)
+    if missing:
+        cache.fill(missing, load, fake_extract, batch_seconds)
+    return len(missing)
 
 
 def check(cache, clips):
-    for row, (_, path) in zip(cache.find(keys_of(clips)), clips):
+    for record, (_, path) in zip(cache.finder()([key for key, _ in clips]), clips):
         samples = int(path.read_text())
-        codes, mel = cache.read(row)
+        codes, mel = cache.read(record, path.stem)
         assert codes.shape == (codes_of(samples),) and (codes == samples % 1000).all()
         assert mel.shape == (frames_of(samples), 80) and np.allclose(mel, samples / 1e5, rtol=1e-3)
 
 
 def test_fills_reads_back_and_computes_nothing_twice(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert cache.fill(clips, fake_load, fake_extract, batch_seconds=2) == 5
+    assert fill(cache, clips, batch_seconds=2) == 5
     check(cache, clips)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert again.fill(clips, lambda path: pytest.fail("opened audio"), fake_extract) == 0
+    assert fill(again, clips, lambda path: pytest.fail("opened audio")) == 0
     check(again, clips)
 
 
 def test_another_key_is_another_cache(tmp_path, clips):
-    FeatureCache(tmp_path / "cache", "a" * 64).fill(clips, fake_load, fake_extract)
-    assert (FeatureCache(tmp_path / "cache", "b" * 64).find(keys_of(clips)) == -1).all()
+    fill(FeatureCache(tmp_path / "cache", "a" * 64), clips)
+    assert FeatureCache(tmp_path / "cache", "b" * 64).missing(clips) == clips
 
 
 def test_new_clips_are_appended(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    cache.fill(clips[:3], fake_load, fake_extract)
+    fill(cache, clips[:3])
     before = (cache.folder / "codes.bin").read_bytes()
-    assert cache.fill(clips, fake_load, fake_extract) == 2
+    assert fill(cache, clips) == 2
     assert (cache.folder / "codes.bin").read_bytes().startswith(before)
     check(cache, clips)
 
@@ -65,44 +75,73 @@ def test_new_clips_are_appended(tmp_path, clips):
 def test_an_edited_recording_has_another_key(tmp_path, clips):
     key, path = clips[0]
     path.write_text("123456")
-    assert clip_key(path.stem, path) != key
+    assert key_of(path) != key
 
 
 @pytest.mark.parametrize("cut", [1, 17, 40, 60])
 @pytest.mark.parametrize("file", ["index.bin", "codes.bin", "mels.bin"])
 def test_a_torn_write_costs_clips_but_never_gives_wrong_ones(tmp_path, clips, file, cut):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    cache.fill(clips, fake_load, fake_extract, batch_seconds=0.1)
+    fill(cache, clips, batch_seconds=0.1)
     path = cache.folder / file
     path.write_bytes(path.read_bytes()[:-cut])
     again = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert again.fill(clips, fake_load, fake_extract) >= 1
+    assert fill(again, clips) >= 1
     check(again, clips)
-    assert FeatureCache(tmp_path / "cache", "k" * 64).fill(clips, fake_load, fake_extract) == 0
+    assert fill(FeatureCache(tmp_path / "cache", "k" * 64), clips) == 0
 
 
 def test_a_flipped_bit_in_the_index_drops_its_record(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    cache.fill(clips, fake_load, fake_extract)
+    fill(cache, clips)
     path = cache.folder / "index.bin"
     data = bytearray(path.read_bytes())
     data[50] ^= 4
     path.write_bytes(data)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert again.fill(clips, fake_load, fake_extract) == 1
+    assert fill(again, clips) == 1
     check(again, clips)
 
 
 def test_damaged_data_is_named_forgotten_and_computed_again(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    cache.fill(clips, fake_load, fake_extract)
+    fill(cache, clips)
     path = cache.folder / "mels.bin"
     data = bytearray(path.read_bytes())
     data[0] ^= 1
     path.write_bytes(data)
     broken = FeatureCache(tmp_path / "cache", "k" * 64)
-    with pytest.raises(RunError, match=str(broken.folder)):
+    with pytest.raises(RunError, match=f"{broken.folder} is damaged at clip 0"):
         check(broken, clips)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert again.fill(clips, fake_load, fake_extract) == 1
+    assert fill(again, clips) == 1
     check(again, clips)
+
+
+def test_its_state_changes_with_its_content_alone(tmp_path, clips):
+    cache = FeatureCache(tmp_path / "cache", "k" * 64)
+    states = [cache.state()]
+    for part in (clips[:3], clips):
+        fill(cache, part)
+        states.append(cache.state())
+    assert FeatureCache(tmp_path / "cache", "k" * 64).state() == cache.state()
+    (cache.folder / "mels.bin").write_bytes((cache.folder / "mels.bin").read_bytes()[:-1])
+    assert len({*states, cache.state()}) == 4
+
+
+def test_a_worker_process_gets_the_place_and_not_the_data(tmp_path, clips):
+    cache = FeatureCache(tmp_path / "cache", "k" * 64)
+    fill(cache, clips)
+    sent = pickle.dumps(cache)
+    assert len(sent) < 1000
+    check(pickle.loads(sent), clips)
+
+
+def test_of_a_long_list_only_what_is_missing_is_loaded(tmp_path, clips):
+    cache = FeatureCache(tmp_path / "cache", "k" * 64)
+    fill(cache, clips[1:])
+    many = [clips[0]] + clips[1:] * 6000
+    assert cache.missing(iter(many)) == clips[:1]
+    loaded = []
+    assert fill(cache, many, lambda path: loaded.append(path) or fake_load(path)) == 1
+    assert loaded == [clips[0][1]]
