@@ -23,7 +23,7 @@ import numpy as np
 
 from artifacts import load_torch, read_json
 from console import UserError, quiet, warn
-from metadata_table import Clip
+from metadata_table import Clip, source_roots
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # names in a dictionary may have them
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")
@@ -71,9 +71,11 @@ def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> li
     """All embedding files below `data_dir/embeddings/embeddings` and those that clips name, sorted.
 
     UserError for one that a clip names and that is missing or of another kind, and for any that lies, also by
-    a link, outside the data folder.
+    a link, outside the data folder and the folders that the tables may point into.
     """
-    root = Path(data_dir) / FOLDER
+    root, homes = Path(data_dir) / FOLDER, tuple(f"{home}{os.sep}" for home in source_roots(data_dir))
+    if root.exists() and not os.path.realpath(root).startswith(homes):
+        raise UserError(f"{root} is a link that leads out of {data_dir}: put the folder itself there")
     found, passed_over = set(), 0
     for folder, _, names in os.walk(root):
         for name in names:
@@ -84,14 +86,13 @@ def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> li
     if passed_over and not found:
         warn(f"{root} holds {passed_over} files, none of them an embedding ({' '.join(SUFFIXES)})")
     found.update(_placed(clip.embedding_path) for clip in clips if clip.embedding_path)
-    homes = [os.path.realpath(folder) + os.sep for folder in (data_dir, root)]
     for path in found:
         if not path.is_file():
             raise UserError(f"embedding file {path} does not exist or is no file: restore it, or clear the "
                             "embedding_path of its recordings in the split tables")
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} is none of {' '.join(SUFFIXES)}: correct embedding_path in the tables")
-        if not os.path.realpath(path).startswith(tuple(homes)):
+        if not os.path.realpath(path).startswith(homes):
             raise UserError(f"embedding file {path} lies outside {data_dir}: copy it into {root}")
     return sorted(found)
 
