@@ -8,6 +8,7 @@ similar length, and every row's voice sample is cut to the same number of frames
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import sys
 from collections import Counter
@@ -322,10 +323,13 @@ def open_data(config: PretrainConfig, device: str = "cpu") -> DataManager:
     clips = [(clip_key(clip.file_id, clip.audio_path), clip.audio_path) for split in splits.values() for clip in split]
     xtts_config = read_config(config.base_model_path)
     cache = FeatureCache(Path(config.data_dir) / "features", feature_key(config))
+    limits = ModelLimits.of(xtts_config.model_args)
     if (cache.find(np.array([key for key, _ in clips], "<u8")) < 0).any():
         extractor = FeatureExtractor(Path(config.base_model_path), xtts_config, device)
-        cache.fill(clips, load_speech, extractor, 600.0 if device.startswith("cuda") else 60.0)
-    return DataManager(config, splits, load_tokenizer(vocabulary), cache, ModelLimits.of(xtts_config.model_args))
+        # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
+        heard = functools.partial(load_speech, max_seconds=(limits.max_codes + 2) * 1024 / 22050)
+        cache.fill(clips, heard, extractor, 600.0 if device.startswith("cuda") else 60.0)
+    return DataManager(config, splits, load_tokenizer(vocabulary), cache, limits)
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
