@@ -16,6 +16,7 @@ import pickletools
 import re
 import shutil
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -231,7 +232,8 @@ def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] =
                remedy: str = "restore it from its source") -> Any:
     """Load a `.pt`/`.pth` with `weights_only=True` on the CPU; one that holds code or is damaged is a UserError.
 
-    So is one with compressed members: torch never writes them, and a few kilobytes could inflate without bound.
+    So is one with compressed members, or with a tensor that repeats a few numbers under a large shape: torch does not write
+    the former, and of either a few kilobytes could inflate without bound.
 
     `allowed` names the few plain data classes that this one file may hold, as `torch.serialization.safe_globals` takes
     them.
@@ -243,12 +245,34 @@ def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] =
             with zipfile.ZipFile(path) as members:
                 if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
                     raise ValueError("its members are compressed")
-        with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on odd files in many lines; what is wrong is said in one
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        _refuse_hollow_tensors(value)
+        return value
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {remedy}") from None
     except _DAMAGE as error:
         raise UserError(f"{path} is not a safe, whole torch file ({_torch_reason(error)}): {remedy}") from None
+
+
+def _refuse_hollow_tensors(value: Any) -> None:
+    """Refuse a structure in which a tensor has more numbers than its storage; an object met twice is looked at once."""
+    import torch
+
+    waiting, seen = [value], set()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+        elif isinstance(item, torch.Tensor) and item.layout == torch.strided and item.device.type == "cpu":
+            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(item.shape)} claims more numbers than the file holds")
 
 
 def _torch_reason(error: BaseException) -> str:
@@ -293,16 +317,13 @@ def hash_value(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def hash_tree(folder: Path) -> str:
-    """SHA-256 over the relative names, sizes and modification times of all files below `folder`, which may be missing."""
+def hash_listing(files: Iterable[Path], root: Path) -> str:
+    """SHA-256 over the relative names, sizes and modification times of `files`: cheap enough for a million clips."""
     digest = hashlib.sha256()
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            with contextlib.suppress(FileNotFoundError):  # a link to nothing
-                status = os.stat(f"{place}/{file}")
-                facts = f"{place[len(str(folder)):]}/{file}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                digest.update(facts.encode("utf-8", "surrogateescape"))
+    for file in sorted(files):
+        status = file.stat()
+        facts = f"{os.path.relpath(file, root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

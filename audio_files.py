@@ -114,9 +114,11 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         raise AudioError(path, "missing_audio", "the file does not exist or cannot be reached") from None
+    if stat.S_ISLNK(status.st_mode):  # it may lead anywhere; who trusts it resolves it before
+        raise AudioError(path, "unreadable_audio", "a symbolic link; put the recording itself there")
     # A pipe would block, and .raw has no header to read.
     if not stat.S_ISREG(status.st_mode) or Path(path).suffix.lower() == ".raw":
         raise AudioError(path, "unreadable_audio", "not an audio file")

@@ -146,7 +146,8 @@ def create_metadata(
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     output_dir = Path(output_dir)
     corpora = tuple(find_corpus(folder, format) for folder in sources)
-    _check_output(sources, output_dir)
+    read_only = [corpus.folder for corpus in corpora] + ([Path(embeddings_dir)] if embeddings_dir else [])
+    _check_folders([*sources, *read_only], output_dir)
     embeddings = _find_embeddings(embeddings_dir, output_dir)
     for corpus in corpora:
         say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
@@ -163,7 +164,7 @@ def create_metadata(
     _check_splits(splits, options)
     if options.copy:
         splits = {split: _copied(splits[split], split_csv(output_dir, split).parent) for split in SPLITS}
-    write_splits(output_dir, splits)
+    write_splits(output_dir, splits, read_only[len(corpora):] if options.copy else read_only)
     return MetadataReport(
         corpora, rows, dropped,
         {split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
@@ -174,12 +175,14 @@ def create_metadata(
 # ── what is checked before and after ────────────────────────────────────────────────────────────────────────
 
 
-def _check_output(sources: Sequence[Path | str], output_dir: Path) -> None:
+def _check_folders(sources: Sequence[Path | str], output_dir: Path) -> None:
     real = os.path.realpath(output_dir)
     for source in map(os.path.realpath, sources):
         if os.path.commonpath([source, real]) == source:
             raise UserError(f"the output folder {output_dir} lies in the source {source}, which is read only: "
                             "choose another --output_dir")
+        if _UNWRITABLE.search(source):
+            raise UserError(f"the name of the folder {source!r} holds characters that no table can hold: rename it")
     if os.path.exists(real) and not os.path.isdir(real):
         raise UserError(f"the output folder {output_dir} is a file: choose another --output_dir")
 

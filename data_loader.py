@@ -8,6 +8,7 @@ similar length, and every row's voice sample is cut to the same number of frames
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -276,7 +277,9 @@ def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimi
     missing = cache.missing((key, row.audio_path) for split in ("train", "val") for row, key in _keyed_rows(config, split))
     if missing:
         extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
-        cache.fill(missing, load_speech, extractor, 600.0 if device.startswith("cuda") else 60.0)
+        # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
+        heard = functools.partial(load_speech, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
+        cache.fill(missing, heard, extractor, 600.0 if device.startswith("cuda") else 60.0)
     tokenizer, find = load_tokenizer(_vocabulary(config)), cache.finder()
 
     def encode(texts: list[str]) -> list[list[int]]:

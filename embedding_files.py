@@ -6,6 +6,7 @@ allocate is bounded before anything is read.
 
 from __future__ import annotations
 
+import functools
 import lzma
 import math
 import os
@@ -14,7 +15,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ import numpy as np
 
 from artifacts import load_torch, read_json
 from console import UserError, quiet, warn
-from metadata_table import Clip
+from metadata_table import Clip, source_roots
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # names in a dictionary may have them
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")
@@ -71,34 +72,32 @@ def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> li
     """All embedding files below `data_dir/embeddings/embeddings` and those that clips name, sorted.
 
     UserError for one that a clip names and that is missing or of another kind, and for any that lies, also by
-    a link, outside the data folder.
+    a link, outside the data folder and the folders that the tables may point into.
     """
-    root = Path(data_dir) / FOLDER
-    found, passed_over = set(), 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.add(_placed(Path(folder) / name))
-            else:
-                passed_over += not name.startswith(".")
-    if passed_over and not found:
-        warn(f"{root} holds {passed_over} files, none of them an embedding ({' '.join(SUFFIXES)})")
-    found.update(_placed(clip.embedding_path) for clip in clips if clip.embedding_path)
-    homes = [os.path.realpath(folder) + os.sep for folder in (data_dir, root)]
+    root, homes = Path(data_dir) / FOLDER, tuple(f"{home}{os.sep}" for home in source_roots(data_dir))
+    if root.exists() and not os.path.realpath(root).startswith(homes):
+        raise UserError(f"{root} is a link that leads out of {data_dir}: put the folder itself there")
+    real = functools.cache(os.path.realpath)  # many files stand in few folders
+    found = {_placed(file, real) for file in _visible_files(root) if file.name.lower().endswith(SUFFIXES)}
+    found.update(_placed(clip.embedding_path, real) for clip in clips if clip.embedding_path)
     for path in found:
         if not path.is_file():
             raise UserError(f"embedding file {path} does not exist or is no file: restore it, or clear the "
                             "embedding_path of its recordings in the split tables")
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} is none of {' '.join(SUFFIXES)}: correct embedding_path in the tables")
-        if not os.path.realpath(path).startswith(tuple(homes)):
+        if not (os.path.realpath(path) if path.is_symlink() else str(path)).startswith(homes):
             raise UserError(f"embedding file {path} lies outside {data_dir}: copy it into {root}")
     return sorted(found)
 
 
-def _placed(path: Path) -> Path:
+def _visible_files(root: Path) -> list[Path]:
+    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names if not name.startswith(".")]
+
+
+def _placed(path: Path, real: Callable[[Path], str] = os.path.realpath) -> Path:
     """The path through its folder's real place, so that one file has one name."""
-    return Path(os.path.realpath(path.parent)) / path.name
+    return Path(real(path.parent)) / path.name
 
 
 def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Clip] = ()) -> GivenVectors:
@@ -115,6 +114,8 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
 
     known = [*clips, *others]
     files = find_embedding_files(data_dir, known)
+    if not files and (strangers := _visible_files(Path(data_dir) / FOLDER)):
+        warn(f"{Path(data_dir) / FOLDER} holds {len(strangers)} files, none of them an embedding ({' '.join(SUFFIXES)})")
     named_by: dict[Path, list[Owner]] = {}
     for clip in known:
         if clip.embedding_path:

@@ -172,6 +172,9 @@ class GraphemeToPhoneme(nn.Module):
         try:
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}")
+            blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+            if weights["output.weight"].shape != (len(facts["chunks"]), facts["dim"]) or len(blocks) != facts["layers"]:
+                raise ValueError("other sizes")  # said before anything of a size that a stranger chose is built
             model = cls(facts["letters"], facts["chunks"], facts["allowed"], facts["before_silence"],
                         facts["only_before_silence"], dim=facts["dim"], layers=facts["layers"])
             model.load_state_dict(weights)

@@ -1,7 +1,7 @@
 """The split tables `data/split/{train,val,test}/{split}_metadata.csv`: every row checked, every write whole.
 
-Beside them stands the drop report, which lists for people the rows that were left out and those that look
-wrong.
+Beside them stand the drop report, which lists for people the rows that were left out and those that look
+wrong, and `sources.json`, which names the folders outside the data folder that the tables may point into.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
+import json
 import math
 import os
 import re
@@ -19,11 +20,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts import atomic_path
+from artifacts import atomic_path, read_json
 from console import UserError
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("file_id", "text", "speaker_id", "duration", "audio_path", "embedding_path")
+SOURCES = "split/sources.json"
 DROP_REPORT = "split/drop_report.csv"
 DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")
 
@@ -153,21 +155,51 @@ def _seconds(value: str, table: Path, line: int) -> float:
     return seconds
 
 
+def source_roots(data_dir: Path | str) -> tuple[str, ...]:
+    """The folders that tables may point into, links resolved: `data_dir` and those that sources.json names.
+
+    UserError where one of them holds the data folder: it could be `/`, and create_metadata_files.py refuses it too.
+    """
+    home, record = os.path.realpath(data_dir), Path(data_dir) / SOURCES
+    if not record.exists():
+        return (home,)
+    remedy = _REMEDY.format(data_dir)
+    content = read_json(record, "the list of source folders", remedy)
+    try:
+        roots = [os.path.realpath(record.parent / name) for name in content["sources"]]
+        above = next((root for root in roots if os.path.commonpath([root, home]) == root), None)
+    except (TypeError, KeyError, ValueError):  # ValueError: a NUL or half a character
+        raise UserError(f"{record} is no list of source folders: {remedy}") from None
+    if above:
+        raise UserError(f"{record} names {above}, which holds the data folder itself: {remedy}")
+    return (home, *roots)
+
+
 class Places:
-    """Resolves a table's relative paths, each folder once: it halves the time of reading many rows."""
+    """Resolves a table's relative paths, each folder once: it halves the time of reading many rows.
+
+    Tables come from strangers too, so a path may lead into `source_roots`, links followed, and nowhere else. Whether
+    the file itself is a link is found when it is opened.
+    """
 
     def __init__(self, table: Path):
         self._table = table
         self._home = os.path.realpath(table.parent)
+        self._data_dir = table.parents[2]
+        self._inside = tuple(f"{root}/" for root in source_roots(self._data_dir))
         self._folders: dict[str, str] = {}
 
     def __call__(self, value: str, line: int, column: str) -> str:
-        """The absolute path of `value`. UserError where it is absolute already, or no file's name."""
+        """The absolute path of `value`. UserError: it is absolute already, no file's name, or leads elsewhere."""
         folder, _, name = value.rpartition("/")
         if value[:1] in ("/", "\\") or value[1:2] == ":" or "\n" in value or name.strip() in ("", ".", ".."):
             raise _bad(self._table, line, column, value, "give a path relative to the table's folder")
         if folder not in self._folders:
-            self._folders[folder] = os.path.normpath(f"{self._home}/{folder}")
+            real = os.path.realpath(f"{self._home}/{folder}")
+            if not f"{real}/".startswith(self._inside):
+                raise _bad(self._table, line, column, value, f"it leads out of {self._data_dir} and of the folders in "
+                           f"{SOURCES}; {_REMEDY.format(self._data_dir)}")
+            self._folders[folder] = real
         return f"{self._folders[folder]}/{name}"
 
 
@@ -215,10 +247,11 @@ def _lines(table: Path) -> Iterator[str]:
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]]) -> None:
+def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]],
+                 sources: Iterable[Path | str] = ()) -> None:
     """Write the tables of all three splits, with paths relative to each.
 
-    All are written in full before any takes its place, train last; while they do, `has_metadata` is false, so
+    sources: folders outside `data_dir` that hold files of these clips. All files are written in full before any takes its place, train last; while they do, `has_metadata` is false, so
     that no interruption can leave a mixture of two runs that looks whole.
     """
     with contextlib.ExitStack() as replaced:  # leaves its contexts last to first, each renaming its table
@@ -227,6 +260,10 @@ def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]]) -> 
             temporary = replaced.enter_context(atomic_path(table))
             folder = os.path.realpath(table.parent)
             _write_rows(temporary, COLUMNS, (_cells(clip, folder) for clip in splits[split]))
+        record = Path(data_dir) / SOURCES
+        folder = os.path.realpath(record.parent)
+        names = sorted({_relative(Path(os.path.realpath(source)), folder) for source in sources})
+        replaced.enter_context(atomic_path(record)).write_text(json.dumps({"sources": names}) + "\n")
         split_csv(data_dir, SPLITS[0]).unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ import starter_kit
 from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
                        write_pickle)
 from checkpoint_manager import CheckpointManager
-from console import UserError, heading, say, warn
+from console import RunError, UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
-from pretrain_config import PretrainConfig
+from pretrain_config import PretrainConfig, TrainingConfig
 from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
 from xtts_backbone import BASE_FILES, FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
@@ -30,6 +31,13 @@ __all__ = ["CheckpointManager", "LanguageModelProcessor", "PhonemeModelProcessor
            "XTTSModelInitializer", "XTTSPretrainer"]
 
 SPEAKERS_BASE = "speakers_base.pth"  # the embeddings stage's table; speakers_xtts.pth is remade with the trained GPT
+
+# Settings that say how a training is watched, saved and fitted into memory, and not what comes out of it.
+_WATCHING = ("log_interval", "validation_interval", "keep_checkpoints", "checkpoint_minutes", "max_bad_steps",
+             "gradient_checkpointing", "compile", "sharding")
+_TRAINING = tuple(f"training.{spec.name}" for spec in dataclasses.fields(TrainingConfig) if spec.name not in _WATCHING)
+# A finished training carries on when only these changed: its length, and the stages that nothing but the export reads.
+_CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
 
 
 def choose_device(name: str) -> str:
@@ -60,7 +68,8 @@ class EmbeddingsProcessor(_Stage):
         from embedding_adapter import run_embeddings_stage
 
         base = read_model(self.config.base_model_path)
-        others = [clip for name in ("val", "test") for clip in read_split(self.config.data_dir, name)]
+        others = [clip for name in SPLITS[1:] if split_csv(self.config.data_dir, name).is_file()
+                  for clip in read_split(self.config.data_dir, name)]
         metrics = run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
                                        choose_device(self.config.device), others)
         save_torch(self.out / SPEAKERS_BASE, load_torch(self.out / "speakers_xtts.pth"))
@@ -109,8 +118,8 @@ class XTTSModelInitializer(_Stage):
         untouched = all(state[n] is t or state[n][: len(t)].equal(t) for n, t in base.state.items())
         metrics = {"method": settings.method, "rows_before": base.text_rows, "rows_after": base.text_rows + len(rows.bias),
                    "new_rows": len(rows.bias), "anchored": rows.anchored, "old_weights_untouched": untouched, **proof}
-        if not untouched or proof["old_logits_max_change"] > 1e-4:
-            raise UserError(f"the extension changed what the base model says ({proof}): this must not happen; please report it")
+        if not (untouched and proof["old_logits_max_change"] <= 1e-4):  # NaN is no proof either
+            raise RunError(f"the extension changed what the base model says ({proof}): this must not happen; please report it")
         tensors = {"embedding": rows.embedding, "head": rows.head, "bias": rows.bias}
         write_pickle(self.out / "xtts_init_results.pkl", {"schema": 1, **metrics, "rows": tensors_to_bytes(tensors)})
         return metrics
@@ -124,7 +133,7 @@ class XTTSModelInitializer(_Stage):
 class XTTSPretrainer(_Stage):
     """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
 
-    def run(self, start_anew: bool = False) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         from data_loader import open_data
         from gpt_step import CompactGPT
         from gpt_trainer import PretrainLoop, build_accelerator
@@ -134,12 +143,12 @@ class XTTSPretrainer(_Stage):
         config, peers = self.config, self.peers
         accelerator = build_accelerator(config)
         base = read_model(config.base_model_path)
-        checkpoints = CheckpointManager(config.checkpoint_dir, self.run_id(), config.training.keep_checkpoints)
+        checkpoints = self.checkpoints()
         with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies, the others find it done
             data = open_data(config, str(accelerator.device), look=peers.is_main)
             if peers.is_main:
                 checkpoints.tidy()
-                checkpoints.set_aside_others(everything=start_anew)
+                checkpoints.set_aside_others()
         for line in data.describe() if peers.is_main else ():
             say(line)
         last = checkpoints.last()
@@ -149,6 +158,8 @@ class XTTSPretrainer(_Stage):
         a_step = config.training.accumulation * peers.world
         steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // a_step))
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
+        if last and last.step >= steps:
+            say(f"nothing left to train: step {last.step} of {steps} is reached")
         loop.start(last)
         loop.fit()
         del loop, model  # four times the model's size, which the export may need
@@ -166,11 +177,19 @@ class XTTSPretrainer(_Stage):
         log.close()
         return write_report(config, log.file, data, best, stand_ins(config))
 
+    def checkpoints(self) -> CheckpointManager:
+        return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
+
     def run_id(self) -> str:
         """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         files = [self.out / "xtts_init_results.pkl", self.out / "vocab.json", Path(self.config.base_model_path) / "model.pth",
                  *(split_csv(self.config.data_dir, name) for name in ("train", "val"))]
         return hash_value([file_digest(file) for file in files])[:16]
+
+    def has_finished(self) -> bool:
+        """Whether the newest checkpoint is the last of its training: what failed or was interrupted came after it."""
+        last = self.checkpoints().last()
+        return last is not None and last.step >= last.state()["total_steps"]
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +208,6 @@ class PretrainPipeline:
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
         self.asked = self.config = config
         self.peers = peers
-        self._anew = False
         self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json",
                                   [_looking_again(stage) for stage in self._table()])
 
@@ -235,12 +253,29 @@ class PretrainPipeline:
         recordings.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
-    def run(self, decisions: list[Decision], **hooks: Any) -> None:
-        """Run the decided stages; call inside `with pipeline.ledger.locked()`."""
-        done = self.ledger.status("full_pretrain") == "done"
+    def run(self, decisions: list[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any) -> None:
+        """Run the decided stages; call inside `with pipeline.ledger.locked()`. `before` and `after` as `StageLedger.run` has them."""
         write_json(self.ledger.path.with_name("resolved_config.json"), self.config.as_dict())
-        self._anew = done and any(d.run and d.fixed and d.stage.name == "full_pretrain" for d in decisions)
-        self.ledger.run(self.config, decisions, **hooks)
+
+        def announce(decision: Decision) -> None:
+            before(decision)
+            if decision.run and decision.stage.name == "full_pretrain" and self._trains_anew(decision):
+                # Now, while the record still names the old settings: killed here, the next run comes to the same conclusion.
+                XTTSPretrainer(self.config).checkpoints().set_aside_others(everything=True)
+
+        self.ledger.run(self.config, decisions, before=announce, **hooks)
+
+    def _trains_anew(self, decision: Decision) -> bool:
+        """Whether training begins at step 0 though there are checkpoints.
+
+        An interrupted training carries on with other settings or recordings: a lower learning rate is the usual remedy. A
+        finished one has no step left for them.
+        """
+        done = self.ledger.status(decision.stage.name) == "done"
+        if decision.fixed:
+            return done
+        changed = self.ledger.changes(decision.stage, self.config) - _CARRIES_ON
+        return bool(changed) and (done or XTTSPretrainer(self.config).has_finished())
 
     def _table(self) -> list[Stage]:
         out = Path(self.asked.output_model_path)
@@ -257,12 +292,12 @@ class PretrainPipeline:
             Stage("language", 1, ("text", "language_model", "language", "seed"), _language_inputs,
                   files("vocab.json", "language_model_results.pkl"),
                   lambda config: LanguageModelProcessor(config).run(), after=()),
-            Stage("xtts_init", 1, ("xtts_init", "seed"), _base_inputs, files("xtts_init_results.pkl"),
+            Stage("xtts_init", 1, ("xtts_init", "seed"), _init_inputs, files("xtts_init_results.pkl"),
                   lambda config: XTTSModelInitializer(config).run(), after=("language",)),
-            Stage("full_pretrain", 1, ("training", "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
+            Stage("full_pretrain", 1, (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
                   files("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth",
                         "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json"),
-                  lambda config: XTTSPretrainer(config, self.peers).run(self._anew)),
+                  lambda config: XTTSPretrainer(config, self.peers).run()),
         ]
 
 
@@ -279,8 +314,8 @@ def _looking_again(stage: Stage) -> Stage:
 # What each stage reads beside the config and the stages before it, as name → digest.
 
 
-def _base_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in ("config.json", "model.pth", "vocab.json")}
+def _base_inputs(config: PretrainConfig, *names: str) -> dict[str, str]:
+    return {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in names}
 
 
 def _split_inputs(config: PretrainConfig) -> dict[str, str]:
@@ -292,8 +327,8 @@ def _recordings(config: PretrainConfig) -> dict[str, str]:
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
-    given = recordings.folder_digest(Path(config.data_dir) / "embeddings" / "embeddings")
-    return {**_base_inputs(config), **_split_inputs(config), **_recordings(config), "embeddings": given}
+    return {**_base_inputs(config, "config.json", "model.pth"), **_split_inputs(config), **_recordings(config),
+            "embeddings": recordings.embeddings_digest(config.data_dir)}
 
 
 def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
@@ -302,9 +337,12 @@ def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _language_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {"base model vocab.json": file_digest(Path(config.base_model_path) / "vocab.json"), **_split_inputs(config)}
+    return {**_base_inputs(config, "vocab.json"), **_split_inputs(config)}
+
+
+def _init_inputs(config: PretrainConfig) -> dict[str, str]:
+    return _base_inputs(config, "config.json", "model.pth", "vocab.json")
 
 
 def _pretrain_inputs(config: PretrainConfig) -> dict[str, str]:
-    codec = {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
-    return {**_base_inputs(config), **codec, **_split_inputs(config), **_recordings(config)}
+    return {**_base_inputs(config, *BASE_FILES), **_split_inputs(config), **_recordings(config)}

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from artifacts import hash_tree, hash_value
+from artifacts import hash_listing, hash_value
 from console import UserError
-from metadata_table import Places, read_rows, split_csv
+from embedding_files import find_embedding_files
+from metadata_table import Places, Row, read_rows, split_csv
 from stage_ledger import file_digest
 from training_index import recorded_names
 
@@ -31,20 +32,35 @@ class Listing(NamedTuple):
 
 
 _listings: dict[Path, Listing] = {}
-_folders: dict[Path, str] = {}
+_embeddings: dict[Path, str] = {}
 
 
 def look_again() -> None:
     """Forget what was seen of any file."""
     _listings.clear()
-    _folders.clear()
+    _embeddings.clear()
 
 
-def folder_digest(folder: Path) -> str:
-    """`artifacts.hash_tree` of a folder of the user's."""
-    if folder not in _folders:
-        _folders[folder] = hash_tree(folder)
-    return _folders[folder]
+def embeddings_digest(data_dir: Path | str) -> str:
+    """Over names, sizes and times of the voice embeddings that the clips of train and val can use."""
+    data_dir = Path(data_dir)
+    if data_dir not in _embeddings:
+        named = [row for split in ("train", "val") for row in _naming_embeddings(data_dir, split)]
+        _embeddings[data_dir] = hash_listing(find_embedding_files(data_dir, named), data_dir)
+    return _embeddings[data_dir]
+
+
+def _naming_embeddings(data_dir: Path, split: str) -> Iterator[Row]:
+    """Rows that name an embedding of their own, with a Path in it. In most tables none does: then the last cell of every
+    line is empty, which the bytes of a million rows tell in a blink."""
+    table = split_csv(data_dir, split)
+    if not table.is_file():
+        return
+    content = table.read_bytes()
+    header, _, rows = content.partition(b"\n")
+    if header.rstrip().endswith(b",embedding_path") and rows.endswith(b",\n") and rows.count(b",\n") == rows.count(b"\n"):
+        return
+    yield from (row._replace(embedding_path=Path(row.embedding_path)) for row in read_rows(data_dir, split) if row.embedding_path)
 
 
 def listing(data_dir: Path | str, split: str) -> Listing:

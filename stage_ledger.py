@@ -298,6 +298,19 @@ class StageLedger:
         records, _, _ = self._read()
         return records[name]["status"] if name in records else "pending"
 
+    def changes(self, stage: Stage, config: PretrainConfig) -> set[str]:
+        """The config keys and inputs (`stage NAME` for one it needs) whose values are not what `stage` last started with.
+
+        Empty where no such start is on record: it never ran, or the record is lost.
+        """
+        records, _, _ = self._read()
+        mark = records[stage.name]["fingerprint"] if stage.name in records else {}
+        if not mark.get("version"):
+            return set()
+        old = _leaves(mark["config"]) | mark["inputs"] | {"version": mark["version"]}
+        new = _leaves(_config_values(stage, config)) | self._inputs(stage, config, records) | {"version": stage.version}
+        return {name for name in old.keys() | new.keys() if json.dumps(old.get(name)) != json.dumps(new.get(name))}
+
     def _read(self) -> tuple[Records, list[str], bytes]:
         """Return (records, what is damaged in words, the file's bytes).
 

@@ -13,17 +13,20 @@ from pretrain_config import DEFAULT_CONFIG, load_config
 
 def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int) -> float:
     """Write `output` (24 kHz wav) and return its length in seconds."""
-    georgian = read_json(model_dir / "xtts_v2_ka_config.json", "model folder's", "finish the full_pretrain stage first")
+    georgian = _read_facts(model_dir / "xtts_v2_ka_config.json")
     import numpy as np
     import soundfile
     import torch
 
+    from embedding_adapter import read_speakers
     from georgian_text import normalise, split_sentences
+    from tokenizer_extension import load_tokenizer
     from xtts_backbone import load_xtts, register_georgian
 
     register_georgian(georgian["character_limit"], georgian["archaic"])
+    load_tokenizer(model_dir / "vocab.json")  # coqui opens it without a look
+    voices = read_speakers(model_dir / "speakers_xtts.pth")
     model = load_xtts(model_dir, device)
-    voices = model.speaker_manager.speakers
     speaker = speaker or next(iter(voices))
     if speaker not in voices:
         raise UserError(f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {', '.join(voices)}")
@@ -37,6 +40,14 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     with atomic_path(output) as temporary:
         soundfile.write(temporary, wave, model.config.model_args.output_sample_rate, format="WAV")
     return len(wave) / model.config.model_args.output_sample_rate
+
+
+def _read_facts(path: Path) -> dict:
+    remedy = "finish the full_pretrain stage first"
+    facts = read_json(path, "the model's Georgian config", remedy)
+    if not isinstance(facts, dict) or type(facts.get("character_limit")) is not int or facts.get("archaic") not in ("keep", "respell"):
+        raise UserError(f"{path} does not say how the model reads Georgian: {remedy}")
+    return facts
 
 
 def main(argv: list[str] | None = None) -> int:

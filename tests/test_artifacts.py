@@ -434,23 +434,17 @@ def test_hashes_are_sha256(tmp_path):
     assert artifacts.hash_value(os.fsdecode(b"\xff"))  # an odd file name has a hash too
 
 
-def test_the_hash_of_a_tree_changes_with_names_sizes_and_dates_only(tmp_path):
-    def made(folder, files):
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-            os.utime(folder / name, ns=(0, 5))
-        return artifacts.hash_tree(folder)
-
-    first = made(tmp_path / "a", {"x": "1", "deep/y": "2", "z": "3"})
-    assert made(tmp_path / "b", {"z": "4", "x": "5", "deep/y": "6"}) == first
-    (tmp_path / "b" / "link").symlink_to("nothing")
-    assert artifacts.hash_tree(tmp_path / "b") == first
-    os.utime(tmp_path / "a" / "deep" / "y", ns=(0, 6))
-    others = [artifacts.hash_tree(tmp_path / "a"), made(tmp_path / "c", {"x": "1", "deep/yy": "2", "z": "3"}),
-              made(tmp_path / "d", {"x": "12", "deep/y": "2", "z": "3"}), made(tmp_path / "e", {"x": "1", "y": "2", "z": "3"}),
-              artifacts.hash_tree(tmp_path / "missing")]
-    assert len({first, *others}) == 6
+def test_a_listing_changes_with_names_sizes_and_dates(tmp_path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    files = [tmp_path / "b", tmp_path / "a"]
+    first = artifacts.hash_listing(files, tmp_path)
+    assert artifacts.hash_listing(reversed(files), tmp_path) == first
+    os.utime(tmp_path / "a", ns=(0, 1))
+    second = artifacts.hash_listing(files, tmp_path)
+    (tmp_path / "b").rename(tmp_path / "c")
+    third = artifacts.hash_listing([tmp_path / "a", tmp_path / "c"], tmp_path)
+    assert len({first, second, third}) == 3
 
 
 @pytest.fixture

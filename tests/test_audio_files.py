@@ -85,10 +85,12 @@ def test_missing_and_unreadable(tmp_path):
     (tmp_path / "samples.raw").write_bytes(b"\x01\x02" * 100)
     (tmp_path / "empty.wav").touch()
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
+    soundfile.write(tmp_path / "good.wav", tone(8_000, 1), 8_000)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "good.wav")
     for call in (probe, read_mono, lambda path: measure(path, 5)):
         assert reason_of(call, tmp_path / "nothing.wav") == "missing_audio"
         assert reason_of(call, tmp_path / "noise.wav" / "inside") == "missing_audio"
-        for name in ("noise.wav", "text.mp3", "samples.raw", "pipe.wav", "."):
+        for name in ("noise.wav", "text.mp3", "samples.raw", "pipe.wav", "link.wav", "."):
             assert reason_of(call, tmp_path / name) == "unreadable_audio", name
         assert reason_of(call, tmp_path / "empty.wav") == "empty_audio"
     assert reason_of(probe, "a\0b.wav") == "missing_audio"

@@ -114,6 +114,24 @@ def test_recordings_outside_the_source_are_not_touched(tmp_path, name):
     assert one_drop(tmp_path)[2] == "outside_source"
 
 
+@pytest.mark.parametrize("name", ["corpus\nka", "corpus\x1b[2Jka"])
+def test_a_source_whose_name_no_table_can_hold(tmp_path, name):
+    coqui(tmp_path / name)
+    with pytest.raises(UserError, match="rename it"):
+        create_metadata(tmp_path / name, tmp_path / "data", options=ALL)
+    assert not (tmp_path / "data").exists()
+
+
+def test_pipes_and_devices_in_a_source_are_not_opened(tmp_path):
+    source = coqui(tmp_path / "src")
+    os.mkfifo(source / "wavs/pipe.wav")
+    os.mkfifo(source / "other.csv")
+    (source / "wavs/zero.wav").symlink_to("/dev/zero")
+    add_row(source, f"wavs/pipe.wav|{SENTENCES[30]}|nino")
+    add_row(source, f"wavs/zero.wav|{SENTENCES[31]}|nino")
+    assert create_metadata(source, tmp_path / "data", options=ALL).dropped == {"unreadable_audio": 1, "outside_source": 1}
+
+
 def test_absolute_paths_and_links_inside_the_source_are_fine(tmp_path):
     source = coqui(tmp_path / "src")
     speak(source / "takes/a.wav", 70)

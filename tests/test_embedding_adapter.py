@@ -334,6 +334,20 @@ def test_links_that_leave_the_data_folder_are_refused(recordings, given_folder, 
         read_given(*recordings)
 
 
+def test_vectors_in_a_folder_that_the_tables_may_point_into(tmp_path):
+    data, own = tmp_path / "data", tmp_path / "vectors"
+    write(own / "x.npy", VECTOR)
+    clip = Clip("c1", "ა", "s0", 1.0, data / "c1.wav", own / "x.npy")
+    (data / "embeddings").mkdir(parents=True)
+    with pytest.raises(UserError, match="x.npy lies outside"):
+        read_given(data, [clip])
+    metadata_table.write_splits(data, {"train": [clip], "val": [], "test": []}, [own])
+    assert read_given(data, [clip]).utterances.keys() == {"c1"}
+    (data / FOLDER).symlink_to(tmp_path)
+    with pytest.raises(UserError, match="leads out of"):
+        read_given(data, [clip])
+
+
 def test_vectors_without_direction_are_named(recordings, given_folder):
     for name, value in (("u00", np.nan), ("u01", np.inf), ("u02", 0.0), ("u03", 1e200), ("u04", 1.0)):
         np.save(given_folder / f"{name}.npy", np.full(4, value))

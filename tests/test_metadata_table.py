@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from console import UserError
-from metadata_table import (COLUMNS, DROP_REPORT, SPLITS, Clip, has_metadata, is_safe_id, missing_audio,
+from metadata_table import (COLUMNS, DROP_REPORT, SOURCES, SPLITS, Clip, has_metadata, is_safe_id, missing_audio,
                             read_drop_report, read_split, replace_suspects, split_csv, write_drop_report,
                             write_splits)
 
@@ -28,6 +29,11 @@ def put(data_dir: Path, content: str | bytes, split: str = "train") -> Path:
     return table
 
 
+def allow(data_dir: Path, *sources: object) -> None:
+    """What create_metadata_files.py writes for the folders it was given, relative to split/."""
+    (data_dir / SOURCES).write_text(json.dumps({"sources": sources}))
+
+
 def refusal(data_dir: Path, content: str | bytes) -> str:
     table = put(data_dir, content)
     with pytest.raises(UserError) as caught:
@@ -38,10 +44,10 @@ def refusal(data_dir: Path, content: str | bytes) -> str:
 
 
 def test_a_table_is_read_in_order(tmp_path):
-    row = 'c2,"დიახ, მოვალ.",გია,2,../../../rec/c2.flac,../../emb/c2.npy'
+    row = 'c2,"დიახ, მოვალ.",გია,2,../../rec/c2.flac,../../emb/c2.npy'
     table = put(tmp_path, f"{HEADER}\n{row}\n\n{GOOD}\n")
     assert read_split(tmp_path, "train") == [
-        Clip("c2", "დიახ, მოვალ.", "გია", 2.0, tmp_path.parent / "rec/c2.flac", tmp_path / "emb/c2.npy"),
+        Clip("c2", "დიახ, მოვალ.", "გია", 2.0, tmp_path / "rec/c2.flac", tmp_path / "emb/c2.npy"),
         Clip("c1", "გამარჯობა.", "nino", 1.5, table.parent / "audio/c1.wav", None),
     ]
     assert read_split(str(tmp_path), "train")[0].audio_path.is_absolute()
@@ -57,6 +63,7 @@ def test_bom_crlf_quotes_extra_and_reordered_columns(tmp_path):
 
 def test_a_linked_data_folder_reads_the_same(tmp_path):
     put(tmp_path / "data", f"{HEADER}\nc1,ა,s,1,../../../rec/c1.wav,\n")
+    allow(tmp_path / "data", "../../rec")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "link").symlink_to(tmp_path / "data")
     assert read_split(tmp_path / "elsewhere" / "link", "train")[0].audio_path == tmp_path / "rec" / "c1.wav"
@@ -87,6 +94,45 @@ def test_a_linked_data_folder_reads_the_same(tmp_path):
 def test_a_bad_cell_is_named_by_line_and_column(tmp_path, row, column, word):
     sentence = refusal(tmp_path, f"{HEADER}\nc0,ა,s,1,a.wav,\n{row}\n")
     assert "line 3" in sentence and f"column {column}" in sentence and word in sentence
+
+
+@pytest.mark.parametrize("column", ["audio_path", "embedding_path"])
+@pytest.mark.parametrize("path", ["../../../outside/x.wav", "../../../../../../../../etc/x.wav", "link/x.wav", "link/../x.wav",
+                                  "../../../rec/../outside/x.wav", "../../../recordings/x.wav"])
+def test_a_path_out_of_the_known_folders_is_refused(tmp_path, path, column):
+    data = tmp_path / "data"
+    put(data, GOOD, "train")
+    allow(data, "../../rec")
+    (data / "split/train/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").mkdir()
+    cells = f"{path}," if column == "audio_path" else f"a.wav,{path}"
+    sentence = refusal(data, f"{HEADER}\n{GOOD}\nc2,ა,s,1,{cells}\n")
+    assert f"line 3, column {column}" in sentence and "leads out of" in sentence and SOURCES in sentence
+    assert "create_metadata_files.py --source FOLDER" in sentence
+
+
+def test_links_to_folders_inside_are_followed(tmp_path):
+    put(tmp_path / "data", f"{HEADER}\nc1,ა,s,1,a/1.wav,\nc2,ა,s,1,../../../rec/deep/2.wav,b/2.npy\n")
+    allow(tmp_path / "data", "../../rec")
+    for name, target in (("a", "data/audio"), ("b", "rec")):
+        (tmp_path / target).mkdir()
+        (tmp_path / "data/split/train" / name).symlink_to(tmp_path / target)
+    one, two = read_split(tmp_path / "data", "train")
+    assert (one.audio_path, two.audio_path) == (tmp_path / "data/audio/1.wav", tmp_path / "rec/deep/2.wav")
+    assert two.embedding_path == tmp_path / "rec/2.npy"
+
+
+@pytest.mark.parametrize("content, word", [
+    ({"sources": ["/"]}, "holds the data folder"), ({"sources": [".."]}, "holds the data folder"),
+    ({"sources": ["../../rec", "../.."]}, "holds the data folder"), ({"sources": [1]}, "no list"), ({"sources": 3}, "no list"),
+    ([], "no list"), ({}, "no list"), (None, "no list"), ({"sources": ["a\0b"]}, "no list"), ({"sources": ["\ud800"]}, "no list"),
+])
+def test_a_list_of_sources_that_is_none_or_allows_everything_is_refused(tmp_path, content, word):
+    table = put(tmp_path, f"{HEADER}\n{GOOD}\n")
+    (tmp_path / SOURCES).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="sources.json.*create_metadata_files.py") as caught:
+        read_split(tmp_path, "train")
+    assert word in str(caught.value) and table.is_file()
 
 
 @pytest.mark.parametrize("content, word", [
@@ -172,7 +218,7 @@ def test_what_is_written_is_read_back(tmp_path):
     splits = {"train": some_clips(tmp_path / "rec", "a", "b"), "val": [val], "test": []}
     data_dir = tmp_path / "data"
     assert not has_metadata(data_dir)
-    write_splits(data_dir, splits)
+    write_splits(data_dir, splits, [tmp_path / "rec"])
     assert has_metadata(data_dir)
     assert {split: read_split(data_dir, split) for split in splits} == splits
     first = split_csv(data_dir, "val").read_text(encoding="utf-8").splitlines()
@@ -188,9 +234,9 @@ def test_an_interrupted_write_leaves_the_old_tables(tmp_path):
     assert not [file for file in tmp_path.rglob("*") if "partial" in file.name]
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2])
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
 def test_at_no_moment_do_old_and_new_tables_look_whole_together(tmp_path, monkeypatch, renames):
-    """Stop before each of the three renames: the tables are then all old, all new, or not all there."""
+    """Stop before each of the four renames: the tables are then all old, all new, or not all there."""
     write_splits(tmp_path, {split: some_clips(tmp_path, f"old_{split}") for split in SPLITS})
     done = []
 

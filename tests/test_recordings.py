@@ -1,5 +1,6 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 import recordings
 from console import UserError
 from metadata_table import Clip, read_rows, split_csv, write_splits
-from recordings import folder_digest, listing, look_again
+from recordings import embeddings_digest, listing, look_again
 from small_index import LIMITS
 from stage_ledger import file_digest
 from training_index import RECORD, build_index
@@ -28,7 +29,7 @@ def data(tmp_path):
         path.write_bytes(bytes(100 + number))
         os.utime(path, ns=(0, 10**18 + number))
         clips.append(Clip(f"c{number}", "ტექსტი", "nino", 1.0, path, None))
-    write_splits(tmp_path / "data", {"train": clips[:2], "val": clips[2:], "test": []})
+    write_splits(tmp_path / "data", {"train": clips[:2], "val": clips[2:], "test": []}, [tmp_path / "wavs"])
     return tmp_path / "data"
 
 
@@ -114,11 +115,20 @@ def test_a_missing_table_is_named(tmp_path):
         listing(tmp_path, "train")
 
 
-def test_the_digest_of_a_folder_stands_too(tmp_path):
-    folder = tmp_path / "embeddings"
-    nothing = folder_digest(folder)
-    folder.mkdir()
+def test_the_digest_of_the_embeddings_stands_until_the_next_look_and_covers_those_that_rows_name(tmp_path):
+    folder = tmp_path / "embeddings/embeddings"
+    folder.mkdir(parents=True)
+    (tmp_path / "own.npy").write_bytes(b"1")
+    clip = Clip("a", "ტექსტი", "s", 1.0, tmp_path / "a.wav", None)
+    write_splits(tmp_path, {"train": [clip], "val": [clip], "test": []})
+    nothing = embeddings_digest(tmp_path)
     (folder / "a.npy").write_bytes(b"1")
-    assert folder_digest(folder) == nothing
+    assert embeddings_digest(tmp_path) == nothing
     look_again()
-    assert folder_digest(folder) != nothing
+    given = embeddings_digest(tmp_path)
+    write_splits(tmp_path, {"train": [replace(clip, embedding_path=tmp_path / "own.npy")], "val": [clip], "test": []})
+    look_again()
+    named = embeddings_digest(tmp_path)
+    (tmp_path / "own.npy").write_bytes(b"12")
+    look_again()
+    assert len({nothing, given, named, embeddings_digest(tmp_path)}) == 4

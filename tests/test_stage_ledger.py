@@ -136,6 +136,21 @@ def test_a_section_names_the_key_that_changed_in_it(work):
     assert work.reasons()[2].endswith("and 2 more")
 
 
+def test_what_differs_from_a_stages_last_start_is_listed_by_name(work):
+    letters, words, model = work.table
+    assert work.ledger.changes(model, work.config) == set()  # it never ran: nothing to compare with
+    work.run()
+    assert [work.ledger.changes(stage, work.config) for stage in work.table] == [set()] * 3
+    work.config.training.dropout, work.config.text.new_tokens = 0.5, 3000
+    (work.folder / "source.txt").write_text("Other text")
+    assert work.ledger.changes(letters, work.config) == {"source"}
+    assert work.ledger.changes(words, work.config) == {"text.new_tokens"}
+    work.table[2] = model = replace(model, version=2)
+    assert work.ledger.changes(model, work.config) == {"training.dropout", "version"}
+    work.run(only="letters")
+    assert work.ledger.changes(words, work.config) == {"text.new_tokens", "stage letters"}
+
+
 def test_a_key_nobody_reads_changes_nothing(work):
     work.run()
     work.config.seed = 99

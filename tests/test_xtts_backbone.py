@@ -82,9 +82,39 @@ def test_each_fault_of_a_base_folder_is_one_sentence(copied, tmp_path):
         with pytest.raises(UserError, match=words):
             read_model(copied)
     (copied / "config.json").write_text(json.dumps(raw))
-    (copied / "vocab.json").write_text("{}")
-    with pytest.raises(UserError, match="vocab.json"):
-        read_model(copied)
+    vocabulary = json.loads((copied / "vocab.json").read_text("utf-8"))
+    for content in ("{}", "[]", "null", '{"model": 3}', '{"model": {"vocab": {"[START]": "1", "[STOP]": 0}}}',
+                    json.dumps({"model": {"vocab": vocabulary["model"]["vocab"] | {"ა": 2**31}}})):
+        (copied / "vocab.json").write_text(content)
+        with pytest.raises(UserError, match="vocab.json"):
+            read_model(copied)
+
+
+def test_numbers_that_would_fill_the_memory_are_refused_before_anything_is_built(copied):
+    raw = json.loads((copied / "config.json").read_text())
+    for name, value in (("gpt_layers", 10**9), ("gpt_layers", 513), ("gpt_layers", 0), ("gpt_n_heads", 0), ("gpt_n_heads", 3),
+                        ("gpt_max_text_tokens", -1), ("gpt_max_audio_tokens", 10**12), ("gpt_num_audio_tokens", 1.5),
+                        ("gpt_n_model_channels", "64"), ("d_vector_dim", True), ("d_vector_dim", [1]),
+                        ("decoder_input_dim", 131072), ("gpt_code_stride_len", 10**30)):
+        (copied / "config.json").write_text(json.dumps(raw | {"model_args": raw["model_args"] | {name: value}}))
+        with pytest.raises(UserError, match="config.json" if value else "config.json|model.pth"):
+            read_model(copied)
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(folder, copied):
+    model = read_model(folder[0])
+    for hostile in (torch.zeros(1).expand(10**9, 64), torch.zeros(410, 64).to_sparse(), torch.zeros(410, 64, device="meta")):
+        torch.save({"model": {**model.state, "gpt.text_embedding.weight": hostile}}, copied / "model.pth")
+        with pytest.raises(UserError, match="model.pth"):
+            read_model(copied)
+
+
+def test_a_decoder_of_another_shape_is_one_sentence(folder):
+    model = read_model(folder[0])
+    for name in ("hifigan_decoder.waveform_decoder.conv_pre.bias", "hifigan_decoder.speaker_encoder.fc.weight"):
+        for state in ({**model.state, name: torch.zeros(3)}, {k: v for k, v in model.state.items() if k != name}):
+            with pytest.raises(UserError, match="not whole.*conv_pre|not whole.*fc.weight"):
+                VoiceEncoder(model.config, state)
 
 
 def test_growing_touches_only_the_text_table_and_its_head(folder, tmp_path):
@@ -96,8 +126,11 @@ def test_growing_touches_only_the_text_table_and_its_head(folder, tmp_path):
         assert torch.equal(state[name][:-3], model.state[name]) and (state[name][-3:] == value).all()
     config = extended_config(model.config, "ka", 413)
     assert config.languages[-1] == "ka" and "ka" not in model.config.languages
-    for name in ("vocab.json", "dvae.pth", "mel_stats.pth"):
+    for name in ("dvae.pth", "mel_stats.pth"):
         shutil.copy(folder[0] / name, tmp_path)
+    vocabulary = json.loads((folder[0] / "vocab.json").read_text("utf-8"))
+    vocabulary["model"]["vocab"] |= {"ა": 410, "ბ": 411, "გ": 412}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     write_model(tmp_path, config, state)
     again = read_model(tmp_path)
     assert again.text_rows == 413 and all(torch.equal(again.state[name], state[name]) for name in state)

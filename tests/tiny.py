@@ -45,7 +45,7 @@ def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
     """Split tables over the recordings: the last two validate."""
     clips = [Clip(file.stem, SENTENCES[i], f"speaker{i % 2}", float(soundfile.info(file).duration), file, None)
              for i, file in enumerate(recordings)]
-    write_splits(data_dir, {"train": clips[:-2], "val": clips[-2:], "test": []})
+    write_splits(data_dir, {"train": clips[:-2], "val": clips[-2:], "test": []}, {file.parent for file in recordings})
     return clips
 
 
