@@ -20,10 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from artifacts import write_bytes
-from console import RunError, quiet
+from console import RunError, progress
 
 VERSION = 1  # raise when the content of the files changes for the same key
 MELS = 80
@@ -107,7 +106,7 @@ class FeatureCache:
             return 0
         self._cut_loose_ends()
         with (open(self._codes, "ab") as codes, open(self._mels, "ab") as mels, open(self._index, "ab") as index,
-              tqdm(total=len(missing), desc="codes and mels", unit="clip", disable=quiet()) as bar):
+              progress(total=len(missing), what="codes and mels", unit="clip") as bar):
             for keys, speech in _batches(missing, load, batch_seconds):
                 features = extract(speech)
                 self._append(codes, mels, index, keys, speech, features)
