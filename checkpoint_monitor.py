@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console import UserError, add_verbosity_flags, quiet, run_cli, say, style, warn
+from console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, warn
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 
 if TYPE_CHECKING:
@@ -103,13 +103,11 @@ def _show(status: dict[str, Any]) -> None:
 
 def _refresh(history: RunHistory) -> None:
     """Read what is new, with a progress bar where that is a lot."""
-    size = history.path.stat().st_size if history.path.is_file() else 0
-    if size < BIG_LOG or quiet():
+    total = history.path.stat().st_size if history.path.is_file() else 0
+    if total < BIG_LOG:
         history.refresh()
         return
-    from tqdm import tqdm
-
-    with tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {history.path.name}", leave=False) as bar:
+    with progress(total=total, what=f"reading {history.path.name}", unit="B", unit_scale=True, leave=False) as bar:
         history.refresh(bar.update)
 
 
@@ -197,22 +195,12 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
     target = Path(args.export)
     if target.resolve() == history.path.resolve():
         raise UserError(f"--export {target} is the log itself: choose another file")
-    bar: Any = None
-    if history.path.is_file() and history.path.stat().st_size >= BIG_LOG and not quiet():
-        from tqdm import tqdm
-
-        bar = tqdm(unit="row", unit_scale=True, desc="exporting", leave=False)
-
-    def on_rows(done: int, total: int) -> None:
-        if bar is not None:
+    with progress(what="exporting", unit="row", unit_scale=True, leave=False) as bar:
+        def on_rows(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-    try:
         rows = export_csv(history.path, target, on_rows)
-    finally:
-        if bar is not None:
-            bar.close()
     if not args.json:
         say(f"wrote {rows} rows to {target}")
     return {"file": str(target), "rows": rows}
@@ -224,7 +212,6 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Say what would be deleted and how much that frees, ask, delete. --json never asks: --yes or nothing."""
     from run_cleanup import delete, plan
-    from run_status import size
 
     folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
     planned = plan(folder, keep, superseded=args.superseded)

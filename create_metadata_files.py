@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artifacts import TEMPORARY_SUFFIX, atomic_path, sweep_partials
-from console import UserError, add_verbosity_flags, heading, quiet, run_cli, say, style
+from console import UserError, add_verbosity_flags, heading, progress, run_cli, say, style
 from corpus_formats import FORMATS, Corpus, Row, find_corpus
 from georgian_text import georgian_fraction, normalise, words
 from metadata_table import MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, split_csv, write_drop_report, write_splits
@@ -220,14 +220,11 @@ def _examine(
     """Return (clips kept, drop report rows, rows in all) in the tables' order, whatever the threads do."""
     from concurrent.futures import ThreadPoolExecutor  # libsndfile and SHA-256 leave the interpreter free
 
-    from tqdm import tqdm
-
     rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
     clips: list[Clip] = []
     drops: list[tuple[str, ...]] = []
     screen, first_with = _Screen(options), {}
-    progress = tqdm(total=len(rows), desc="checking audio", unit="clip", disable=quiet(), file=sys.stderr)
-    with progress, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    with progress(total=len(rows), what="checking audio", unit="clip") as bar, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
         for batch in _batches(rows, 256):  # small, so that Ctrl-C has little to wait for
             candidates = [screen(corpus, row) for corpus, row in batch]
             checked = pool.map(lambda candidate: _listen(candidate, options), candidates)
@@ -243,7 +240,7 @@ def _examine(
                     drops.append((file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
                 else:
                     clips.append(Clip(*candidate[:3], seconds, candidate.audio, None))
-            progress.update(len(batch))
+            bar.update(len(batch))
     return clips, drops, len(rows)
 
 
@@ -403,10 +400,8 @@ def _with_embeddings(clips: Sequence[Clip], embeddings: dict[str, Path]) -> list
 
 def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
     """Copy the recordings into audio/ beside their table, each whole or not at all; return clips of them."""
-    from tqdm import tqdm
-
     copies = []
-    for clip in tqdm(clips, desc=f"copying {folder.name}", unit="clip", disable=quiet(), file=sys.stderr):
+    for clip in progress(clips, what=f"copying {folder.name}", unit="clip"):
         copy = Path(os.path.realpath(folder), "audio", f"{clip.file_id}{clip.audio_path.suffix.lower()}")
         if _stamp(copy) != _stamp(clip.audio_path):
             with atomic_path(copy) as temporary:

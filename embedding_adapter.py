@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifacts import load_torch, save_torch
-from console import UserError, add_verbosity_flags, heading, quiet, run_cli, say, warn
+from console import UserError, add_verbosity_flags, heading, progress, run_cli, say, warn
 from embedding_files import FOLDER, GivenVectors, read_given
 from metadata_table import (
     DROP_REPORT,
@@ -235,10 +235,8 @@ class EmbeddingAdapter:
 
     def _encode(self, clips: Iterable[Clip], what: str) -> None:
         """Encode those of `clips` that were not encoded yet."""
-        from tqdm import tqdm
-
         new = [clip for clip in clips if clip.file_id not in self.encoded]
-        for clip in tqdm(new, desc=what, unit="clip", disable=quiet() or not new):
+        for clip in progress(new, what=what, unit="clip", leave=bool(new)):
             vector = self.encoder.speaker_embedding(_speech(clip)).double().numpy().reshape(-1)
             if not np.isfinite(vector).all() or not vector.any():
                 raise UserError(f"{clip.audio_path} has no voice that XTTS can encode: delete it and its row")
@@ -297,13 +295,11 @@ def speaker_table(clips: Sequence[Clip], encoder: VoiceEncoder, voices: Mapping[
     UserError for a speaker without recordings, and for recordings that give no finite latent.
     """
     import torch
-    from tqdm import tqdm
-
     by_speaker: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_speaker[clip.speaker_id].append(clip)
     table = {}
-    for name in tqdm(sorted(voices), desc="conditioning latents", unit="speaker", disable=quiet()):
+    for name in progress(sorted(voices), what="conditioning latents", unit="speaker"):
         if name not in by_speaker:
             raise UserError(f"speaker {name} has no recording in the split tables: {_ANEW}")
         latent = cond_latent(reference_clips(by_speaker[name], suspects), encoder)

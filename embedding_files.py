@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from artifacts import load_torch, read_json
-from console import UserError, quiet, warn
+from console import UserError, progress, warn
 from metadata_table import Clip, source_roots
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # names in a dictionary may have them
@@ -110,8 +110,6 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     speaker_id, or that of one recording's audio file. UserError for files that are damaged, hostile or of
     different widths.
     """
-    from tqdm import tqdm
-
     known = [*clips, *others]
     files = find_embedding_files(data_dir, known)
     if not files and (strangers := _visible_files(Path(data_dir) / FOLDER)):
@@ -124,7 +122,7 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
     given, origin = GivenVectors(files=len(files)), {}
     first = ""  # the file that set the width
-    for path in tqdm(files, desc="reading embeddings", unit="file", disable=quiet() or len(files) < 500):
+    for path in progress(files, what="reading embeddings", unit="file", leave=len(files) >= 500):
         entries = 0
         for name, alone, vector in _vectors(path):
             entries += 1

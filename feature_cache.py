@@ -23,10 +23,9 @@ from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from artifacts import hash_file, hash_value, write_bytes
-from console import RunError, quiet
+from console import RunError, progress
 
 VERSION = 1  # raise when the content of the files changes for the same key
 MELS = 80
@@ -140,7 +139,7 @@ class FeatureCache:
         """
         self._cut_loose_ends()
         with (open(self._codes, "ab") as codes, open(self._mels, "ab") as mels, open(self._index, "ab") as index,
-              tqdm(total=len(clips), desc="codes and mels", unit="clip", disable=quiet()) as bar):
+              progress(total=len(clips), what="codes and mels", unit="clip") as bar):
             for keys, speech in _batches(clips, load, batch_seconds):
                 self._append(codes, mels, index, keys, speech, extract(speech))
                 bar.update(len(keys))

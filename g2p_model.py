@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import console
-from console import UserError
+from console import UserError, progress
 from g2p_alignment import Chunk, ContextTable, align, error_rates, share
 from pretrain_config import PhonemesConfig
 
@@ -290,8 +289,6 @@ def _targets(model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[st
 def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], dev: Sequence[str], config: PhonemesConfig,
          seed: int) -> int:
     """Train `model` in place and leave it with its best averaged weights; returns the epochs run."""
-    from tqdm import tqdm
-
     in_dev = set(dev)
     words = [word for word in aligned if word not in in_dev] or list(aligned)
     ids = model.letter_ids(words)
@@ -303,8 +300,7 @@ def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], dev: 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
     average = copy.deepcopy(model).eval()
     best, best_score, waited, step = None, (float("inf"), float("inf")), 0, 0
-    with tqdm(total=config.max_epochs, desc="G2P epochs", unit="epoch", leave=False, mininterval=1,
-              disable=console.quiet()) as bar:
+    with progress(total=config.max_epochs, what="G2P epochs", unit="epoch", leave=False, mininterval=1) as bar:
         for epoch in range(1, config.max_epochs + 1):
             model.train()
             for batch in _batches(lengths, config.batch_size, order):

@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from tqdm import tqdm
 
 from artifacts import read_json, write_json
 from checkpoint_manager import Checkpoint, CheckpointManager
-from console import Interrupted, RunError, quiet, say, warn
+from console import Interrupted, RunError, progress, say, warn
 from data_loader import DataManager
 from gpt_step import CompactGPT
 from metrics_log import MetricsLog
@@ -81,8 +80,7 @@ class PretrainLoop:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
         training, last_saved = self.config.training, time.monotonic()
         steps = self._steps()
-        with self._signals(), tqdm(total=self.total, initial=self.progress.step, desc="training", unit="step",
-                                   disable=quiet() or not self.accelerator.is_main_process) as bar:
+        with self._signals(), progress(total=self.total, initial=self.progress.step, what="training", unit="step") as bar:
             while self.progress.step < self.total:
                 with self._window.waiting():
                     batches, planned = next(steps)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from artifacts import tensors_from_bytes, tensors_to_bytes, write_json, write_pickle
 from character_ngram import ALPHABET, BOUNDARY, MAX_CHARACTERS, UNKNOWN, UNKNOWN_BITS, CharacterNgram
-from console import UserError, quiet, say
+from console import UserError, progress, say
 from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, is_georgian, normalise
 from metadata_table import Clip, replace_suspects
 from pretrain_config import LanguageModelConfig, PretrainConfig
@@ -264,8 +264,6 @@ def train_network(train: Sequence[str], development: Sequence[str], segmenter: S
     tokens: the vocabulary, boundary and unknown token first. Stops after PATIENCE passes without gain. The result
     depends on the arguments alone (on a CPU): weights, order, dropout and segmentations are all drawn from `seed`.
     """
-    from tqdm import tqdm
-
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
@@ -279,18 +277,17 @@ def train_network(train: Sequence[str], development: Sequence[str], segmenter: S
         total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
         best_bits, best = math.inf, {}
-        progress = tqdm(range(1, settings.max_epochs + 1), desc="language model", unit="pass", disable=quiet(),
-                        file=sys.stderr)
-        for epoch in progress:
+        bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="pass")
+        for epoch in bar:
             _one_pass(model, train, settings, optimizer, shape, random.Random(f"{seed} {epoch}"))
             bits = bits_per_character(model.bits(development), development)
-            progress.set_postfix(bits_per_character=f"{bits:.3f}")
+            bar.set_postfix(bits_per_character=f"{bits:.3f}")
             if bits < best_bits:
                 best_bits, best = bits, {name: tensor.clone() for name, tensor in network.state_dict().items()}
                 model.epochs = epoch
             elif epoch - model.epochs >= PATIENCE:
                 break
-        progress.close()
+        bar.close()
         network.load_state_dict(best)
     return model
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -10,34 +13,81 @@ from artifacts import append_jsonl, read_jsonl
 from console import say
 
 METRICS = "metrics.jsonl"
+BOARD = "tensorboard"
 
 
 class MetricsLog:
-    """Appends to `folder/metrics.jsonl` and to TensorBoard event files beside it."""
+    """Appends to `folder/metrics.jsonl` and to TensorBoard event files in `folder/tensorboard`.
+
+    fresh: a run that continues no other; what an earlier one logged is kept as `metrics_N.jsonl` and `tensorboard_N`.
+    """
 
     def __init__(self, folder: Path | str, *, fresh: bool):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.file = Path(folder) / METRICS
+        self.file, board = Path(folder) / METRICS, Path(folder) / BOARD
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self.file.exists():
-            numbers = [int(f.stem.split("_")[1]) for f in self.file.parent.glob("metrics_*.jsonl") if f.stem.split("_")[1].isdigit()]
-            self.file.rename(self.file.with_name(f"metrics_{max(numbers, default=0) + 1}.jsonl"))
-        self.board = SummaryWriter(str(self.file.parent / "tensorboard"))
+            asides = [re.fullmatch(rf"metrics_(\d+)\.jsonl|{BOARD}_(\d+)", name) for name in os.listdir(folder)]
+            number = 1 + max((int(found[1] or found[2]) for found in asides if found), default=0)
+            if board.is_dir():
+                board.rename(board.with_name(f"{BOARD}_{number}"))
+            self.file.rename(self.file.with_name(f"metrics_{number}.jsonl"))
+        self.board = EventFile(board)
 
     def event(self, name: str, **facts: Any) -> None:
-        """Note a start, stop or finish."""
+        """Note a start, stop, finish, skipped step or lack of memory."""
         append_jsonl(self.file, {"event": name, **facts, "time": time.time()})
+        if name == "start" and facts.get("resumed"):
+            self.board.restart(facts["step"])
 
     def log(self, step: int, split: str, values: dict[str, float], total: int) -> None:
         """Write one metric line everywhere. `split` is train or val."""
         append_jsonl(self.file, {"step": step, "split": split, **values, "time": time.time()})
-        for name, value in values.items():
-            self.board.add_scalar(f"{split}/{name}", value, step)
+        self.board.scalars({f"{split}/{name}": value for name, value in values.items()}, step)
         say(_line(step, total, split, values))
 
     def close(self) -> None:
         self.board.close()
+
+
+class EventFile:
+    """One TensorBoard event file, each record on the disk when its call returns.
+
+    torch's SummaryWriter writes in a thread, up to two minutes later: a kill loses that, and a full disk is a traceback.
+    """
+
+    def __init__(self, folder: Path):
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = open(folder / name, "xb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._write(step=step, summary=Summary(value=points))
+
+    def restart(self, step: int) -> None:
+        """Tell TensorBoard to forget what earlier files hold of the steps after `step`: they come again."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, **record: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        try:
+            self._records.write(Event(wall_time=time.time(), **record).SerializeToString())
+            self._records.flush()
+        except OSError as error:
+            error.filename = self._file.name
+            raise
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:

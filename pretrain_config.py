@@ -20,6 +20,7 @@ from artifacts import read_json
 from console import UserError
 
 DEFAULT_CONFIG = "xtts_pretrain_config.json"
+STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 
 
 def _opt(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None,

@@ -74,16 +74,16 @@ class Analysis:
 
 
 def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dict] = (),
-            nonfinite: list[int] = (),
-            ) -> Analysis:
+            nonfinite: list[int] = (), skipped: list[int] = ()) -> Analysis:
     """Judge a run.
 
     train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step,
-    val_loss, valid, best, last (as `run_status` lists them). nonfinite: steps whose loss was not a number.
+    val_loss, valid, best, last (as `run_status` lists them). nonfinite: steps whose logged loss was not a
+    number. skipped: steps that training skipped because their loss or gradient was not.
     """
     train_trend, val_trend = trend(train), trend(val, share=0.5)
     curves = _Curves(train, val, clip_norm, train_trend, val_trend)
-    findings = [_nonfinite(nonfinite, curves)]
+    findings = [_nonfinite(nonfinite, curves), _skipped(skipped, curves)]
     if len(train["step"]) >= ENOUGH_LINES:
         diverging = _divergence(curves)
         findings += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
@@ -221,6 +221,22 @@ def _nonfinite(steps: list[int], curves: _Curves) -> Finding | None:
     return Finding("non-finite", "warning", (
         f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve "
         "the learning rate or look for damaged recordings."), steps[0])
+
+
+def _skipped(steps: list[int], curves: _Curves) -> Finding | None:
+    if not steps:
+        return None
+    last_line = curves.step[-1] if len(curves.step) else -1
+    in_a_row = sum(step > last_line for step in steps)
+    if in_a_row >= 3:  # and nothing finite since: the trainer stops the run soon
+        return Finding("divergence", "bad", (
+            f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. "
+            "Halve the learning rate and carry on from an earlier checkpoint."), steps[-in_a_row])
+    many = f"{len(steps)} steps were" if len(steps) > 1 else "One step was"
+    return Finding("non-finite", "warning", (
+        f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but "
+        "the run recovered. If it happens more often, halve the learning rate or look for damaged recordings."),
+        steps[0])
 
 
 def _divergence(c: _Curves) -> Finding | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import MANIFEST, TEMPORARY_SUFFIX
-from run_status import CHECKPOINT, SCHEMA, folder_bytes, list_checkpoints, size, superseded_folders
+from console import size
+from run_status import CHECKPOINT, SCHEMA, folder_bytes, list_checkpoints, superseded_folders
 
 
 @dataclass(frozen=True)

@@ -1,86 +1,165 @@
 """Adapt XTTS-v2 to Georgian: embeddings → phonemes → language → xtts_init → full_pretrain.
 
-The same command after a crash carries on. Heavy imports happen inside a stage.
+The same command after a crash carries on. At the top next to nothing is imported, so that Ctrl-C is answered in a sentence
+from the first moment on.
 """
 
 from __future__ import annotations
 
-import argparse
+import signal
 import sys
+import time
 
-from console import add_verbosity_flags, heading, run_cli, say, style
-from pretrain_config import DEFAULT_CONFIG, load_config
+from console import (NOTHING, Interrupted, UserError, add_verbosity_flags, command, duration, heading, obey_verbosity, run_cli,
+                     say, style)
 
-STAGE_NAMES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
-KEY_FIGURES = {"embeddings": "speakers", "phonemes": "heldout_per", "language": "new_tokens", "xtts_init": "new_rows",
-               "full_pretrain": "best_val_loss"}
+# stage → (the metric that sums it up, how the summary says it)
+KEY_FIGURES = {"embeddings": ("speakers", "{:d} speakers"),
+               "phonemes": ("heldout_per", "{:.2%} phoneme errors"),
+               "language": ("new_tokens", "{:d} new tokens"),
+               "xtts_init": ("new_rows", "{:d} new text rows"),
+               "full_pretrain": ("best_val_loss", "validation loss {:.4g}")}
+COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted": "yellow"}
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
 
 
 def build_parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from pretrain_config import DEFAULT_CONFIG, STAGES
+
     parser = argparse.ArgumentParser(
-        description="Adapt XTTS-v2 to Georgian, stage by stage: " + " → ".join(STAGE_NAMES) + ". Run it again after a crash: it carries on.",
+        description=f"Adapt XTTS-v2 to Georgian, stage by stage: {' → '.join(STAGES)}. Run it again after a crash: it carries on.",
         epilog="example: python run_pretrain.py --config xtts_pretrain_config.json --dry-run")
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="run every stage again")
-    parser.add_argument("--only", choices=STAGE_NAMES, help="run this one stage again; those it needs must be done")
+    parser.add_argument("--only", choices=STAGES, help="run this one stage again; those it needs must be done")
     parser.add_argument("--dry-run", action="store_true", help="print per stage whether it would run, and why; change nothing")
     add_verbosity_flags(parser)
     return parser
 
 
-def run(args: argparse.Namespace) -> int:
+def main(argv: list[str] | None = None) -> int:
+    return run_cli(lambda: run(argv))
+
+
+def run(argv: list[str] | None) -> None:
     """Validate the config first, then import what is heavy."""
+    args = build_parser().parse_args(argv)
+    obey_verbosity(args)
+    from pretrain_config import load_config
+
     config = load_config(args.config)
     from pretrain_xtts_model import PretrainPipeline
-    from stage_ledger import describe
 
     pipeline = PretrainPipeline(config)
     missing = pipeline.missing_inputs()
-    if args.dry_run and missing and config.starter.enabled:
+    if missing and not config.starter.enabled:
+        raise UserError("; ".join(missing))
+    if args.dry_run:
+        dry_run(pipeline, args, missing)
+    else:
+        run_stages(pipeline, args)
+
+
+def dry_run(pipeline, args: argparse.Namespace, missing: list[str]) -> None:
+    """Say per stage whether it would run, and why."""
+    from pretrain_config import STAGES
+    from stage_ledger import describe
+
+    if missing:
         for sentence in missing:
-            say(f"starter would first make a stand-in: {sentence.split(':')[0]}")
-        for name in STAGE_NAMES:
-            say(f"{name:<14} runs  never run on these inputs")
-        return 0
-    if args.dry_run and not missing:
+            say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
+        lines = [f"{name:<13}  runs  its inputs are made anew" for name in STAGES]
+    else:
         pipeline.use_what_is_there()
-        for line in describe(pipeline.plan(only=args.only, force=args.force, config_path=args.config)):
-            say(line)
-        return 0
-    with pipeline.ledger.locked():
-        pipeline.prepare()
-        rows = _run_stages(pipeline, args)
-    _summary(rows, config.output_model_path, args.config)
-    return 0
+        lines = describe(pipeline.plan(only=args.only, force=args.force, config_path=args.config))
+    for line in lines:
+        say(line)
+    due = sum(line.split()[1] == "runs" for line in lines)
+    say(f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}" if due else
+        "\nno stage would run: everything is up to date")
 
 
-def _run_stages(pipeline, args: argparse.Namespace) -> list[tuple[str, ...]]:
-    rows = []
+def run_stages(pipeline, args: argparse.Namespace) -> None:
+    """Run what is due; whatever the end, say what has become of each stage and which command comes next."""
+    summary = Summary(pipeline)
+    try:
+        with pipeline.ledger.locked():
+            pipeline.prepare()
+            decisions = pipeline.plan(only=args.only, force=args.force, config_path=args.config)
+            pipeline.run(decisions, before=summary.before, after=summary.after)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        summary.show("interrupted")
+        number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"what is finished is kept; carry on with: {_again(args, summary.stage)}") from None
+    except Exception:
+        summary.show("failed")
+        if summary.stage:
+            say(f"\nonce the cause is out of the way, carry on with: {_again(args, summary.stage)}")
+        raise
+    summary.show()
+    say(f"\nthe model stands in {pipeline.config.output_model_path}")
+    trained = pipeline.ledger.status("full_pretrain") == "done"
+    say("next: " + (command("synthesize.py", "--config", args.config, "--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
+                    if trained else command("run_pretrain.py", "--config", args.config)))
 
-    def before(decision) -> None:
-        heading(f"{decision.stage.name}: {decision.reason}")
 
-    def after(decision, entry) -> None:
-        key = KEY_FIGURES[decision.stage.name]
-        value = entry["metrics"].get(key)
-        figure = f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        rows.append((decision.stage.name, "done" if decision.run else "skipped", f"{entry['seconds']:.0f} s", figure))
-        say(style(f"{decision.stage.name} {rows[-1][1]}", "green") + f"  {figure}")
-
-    pipeline.run(pipeline.plan(only=args.only, force=args.force, config_path=args.config), before=before, after=after)
-    return rows
+def _again(args: argparse.Namespace, reached: str | None = None) -> str:
+    """The command that carries on. Training that --force began is resumed without it: with it, it would begin anew."""
+    only = ("--only", args.only) if args.only else ()
+    force = ("--force",) if args.force and reached != "full_pretrain" else ()
+    return command("run_pretrain.py", "--config", args.config, *only, *force)
 
 
-def _summary(rows: list[tuple[str, ...]], model: str, config_path: str) -> None:
-    heading("summary")
-    for row in (("stage", "status", "time", "key figure"), *rows):
-        say(f"{row[0]:<14} {row[1]:<8} {row[2]:>7}  {row[3]}")
-    say(f"\nthe model stands in {model}\nnext: python checkpoint_monitor.py --config {config_path} --plot")
+class Summary:
+    """What has become of each stage so far: told as it happens, and as a table at the end."""
 
+    def __init__(self, pipeline):
+        self.files = {stage.name: [file.name for file in stage.outputs(pipeline.config)] for stage in pipeline.ledger.stages}
+        self.rows: dict[str, tuple[str, float | None, str, bool]] = {}  # status, seconds, key figure, are its files there
+        self.stage: str | None = None  # the one under way
+        self._started = 0.0
 
-def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    return run_cli(lambda: run(args), args)
+    def before(self, decision) -> None:
+        self.stage, self._started = decision.stage.name, time.monotonic()
+        if decision.run:
+            heading(f"{self.stage}: {decision.reason}")
+
+    def after(self, decision, entry: dict[str, Any]) -> None:
+        status = "done" if decision.run else "left alone" if decision.fixed else "up to date"
+        name, form = KEY_FIGURES[self.stage]
+        value = entry["metrics"].get(name)
+        figure = NOTHING if value is None else form.format(value)
+        self.rows[self.stage] = (status, entry["seconds"] or None, figure, entry["status"] == "done")
+        told = decision.reason if status == "up to date" else status
+        say(style(f"{self.stage} {told}", COLOURS.get(status, "dim")) + f"  {figure}")
+        self.stage = None
+
+    def show(self, end: str = "") -> None:
+        """Print the table. end: what became of the stage that was under way."""
+        if self.stage:
+            self.rows[self.stage] = (end, time.monotonic() - self._started, NOTHING, False)
+        if not self.rows:
+            return
+        import shutil
+        import textwrap
+
+        heading("summary")
+        columns = shutil.get_terminal_size((120, 0)).columns
+        indent, lead = (71, "") if columns >= 100 else (4, "\n" + 4 * " ")  # the files beside the rest, or below it
+        say(style(f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}".rstrip(), "bold"))
+        for stage, files in self.files.items():
+            status, seconds, figure, there = self.rows.get(stage, ("not run", None, NOTHING, False))
+            marked = style(f"{status:<11}", COLOURS.get(status, "dim"))
+            listed = textwrap.wrap(", ".join(files), max(20, columns - indent)) if there else [NOTHING]
+            rest = ("\n" + indent * " ").join(listed)
+            say(f"{stage:<13}  {marked}  {duration(seconds):>11}  {figure:<28}  {lead}{rest}")
 
 
 if __name__ == "__main__":

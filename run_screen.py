@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from run_status import NOTHING, size
+from console import NOTHING, duration, size
 
 MARKS = {"done": ("✓", "green"), "running": ("▶", "cyan"), "failed": ("✗", "red"),
          "interrupted": ("‖", "yellow"),
@@ -105,6 +105,8 @@ def _stages(stages: list[dict[str, Any]]) -> RenderableType:
 
 def _training(t: dict[str, Any]) -> list[RenderableType]:
     head = Text.assemble(("Training  ", "bold"), (t["state"], STATES[t["state"]]))
+    if t["seconds"]:
+        head.append(f"  for {duration(t['seconds'])}", "dim")
     if t["restarts"]:
         head.append(f"  restarted {t['restarts']}×", "dim")
     if t["last_line_age_seconds"] is not None:
@@ -196,19 +198,3 @@ def whole(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f} %"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the two largest units that matter."""
-    if seconds is None:
-        return NOTHING
-    seconds = round(seconds)
-    if seconds >= 100 * 86400:
-        return f"{seconds // 86400} d"
-    if seconds < 60:
-        return f"{seconds} s"
-    for large, small, unit, part in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
-        if seconds >= large:
-            rest = seconds % large // small
-            return f"{seconds // large} {unit} {rest} {part}"
-    raise AssertionError(seconds)

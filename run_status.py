@@ -20,18 +20,17 @@ from typing import Any
 import numpy as np
 
 from artifacts import MANIFEST, TEMPORARY_SUFFIX, read_manifest
-from pretrain_config import PretrainConfig
+from console import size
+from pretrain_config import STAGES, PretrainConfig
 from run_analysis import Analysis, analyse, data_wait_share, trend
-from run_history import RunHistory, Table, estimate_time_left, number, smooth
+from run_history import RunHistory, Table, estimate_time_left, number, smooth, training_seconds
 from run_lock import WATCH_SECONDS, RunLock
 
-STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 CHECKPOINT = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_\d+")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 SCHEMA = 1
-NOTHING = "–"  # shown for what is not known
-NOW_LINES = 20  # training lines whose mean is "the loss now"
+NOW_LINES = 20  # training lines at most whose mean is "the loss now"
 
 
 def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = False,
@@ -53,10 +52,10 @@ def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = F
         "stages": stages,
         "training": training, "checkpoints": checkpoints,
         "unfinished_checkpoints": _unfinished(config.checkpoint_dir),
-        "disk": _disk(config, history, training, checkpoints, now), "warnings": warnings,
+        "disk": _disk(config, training, checkpoints), "warnings": warnings,
     }
     _training_warnings(history, training, warnings)
-    _checkpoint_warnings(config, status, warnings)
+    _checkpoint_warnings(status, warnings)
     status["warnings"] = [_one_line(warning) for warning in warnings]
     return _builtins(status)
 
@@ -65,7 +64,7 @@ def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[dict]) 
     """`run_analysis.analyse` on this run."""
     bad = sorted(history.train.nonfinite + history.val.nonfinite)
     return analyse(history.train.table(), history.val.table(), clip_norm=config.training.clip_norm,
-                   checkpoints=checkpoints, nonfinite=bad)
+                   checkpoints=checkpoints, nonfinite=bad, skipped=history.skipped)
 
 
 # ── stages and the process that runs them ───────────────────────────────────────────────────────────────────
@@ -145,18 +144,23 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     state = _state(history, stages, fresh)
     eta = estimate_time_left(train, total) if state != "finished" else None
     newest = {name: _newest(train, name) for name in ("lr", "grad_norm")}
-    ends = now + eta.seconds if eta and state == "running" else math.nan
+    left = math.nan
+    if eta:  # counts down between two lines, and stands still when they stay away
+        left = max(0.0, eta.seconds - (min(max(0.0, now - _newest(train, "time")), gap) if gap > 0 else 0.0))
     return {
         "state": state, "step": step, "total_steps": total,
         "fraction": min(1.0, step / total) if total else None,
-        "run_id": history.run_id, "restarts": history.restart_count, "last_line_time": history.last_time,
+        "run_id": history.run_id, "restarts": history.restart_count, "seconds": training_seconds(train),
+        "last_line_time": history.last_time,
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time), "line_gap_seconds": gap,
         "loss": {"train": _train_losses(train), "val": _val_losses(val)}, **newest,
         "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
         "seconds_per_step": eta.seconds_per_step if eta else None,
-        "data_wait_share": data_wait_share(train), "eta_seconds": eta.seconds if eta else None,
-        "eta_plus_minus_seconds": eta.plus_minus if eta else None, "ends": ends,
-        "damaged_lines": history.damaged,
+        "data_wait_share": data_wait_share(train), "eta_seconds": left,
+        "eta_plus_minus_seconds": eta.plus_minus if eta else None,
+        "ends": now + left if state == "running" else None,
+        "damaged_lines": history.damaged, "skipped_steps": history.skipped[-20:],
+        "memory_splits": [{"step": step, "parts": parts} for step, parts in history.splits],
         "nonfinite_steps": sorted(set(history.train.nonfinite + history.val.nonfinite))[-20:],
     }
 
@@ -191,13 +195,14 @@ def _newest(table: Table, column: str, lines: int = 1) -> float:
 
 
 def _train_losses(train: Table) -> dict[str, Any]:
-    """Means over the newest lines, and the lowest such mean: a single batch says little."""
-    smoothed = smooth(train["loss"], train["lines"], NOW_LINES)
+    """Means over the newest fifth of the lines or NOW_LINES, and the lowest such mean: a single batch says little."""
+    window = min(NOW_LINES, max(3, len(train["loss"]) // 5))
+    smoothed = smooth(train["loss"], train["lines"], window)
     known = len(smoothed) > 0 and not np.all(np.isnan(smoothed))
     at = int(np.nanargmin(smoothed)) if known else None
-    now = {name: _mean(train[name][-NOW_LINES:]) for name in ("loss", "loss_text", "loss_mel")}
+    now = {name: _mean(train[name][-window:]) for name in ("loss", "loss_text", "loss_mel")}
     return {"now": now["loss"], "now_text": now["loss_text"], "now_mel": now["loss_mel"],
-            "best": smoothed[at] if known else None, "best_step": train["step"][at] if known else None,
+            "best": smoothed[at] if known else None, "best_step": int(train["step"][at]) if known else None,
             "trend": _trend(train)}
 
 
@@ -207,7 +212,7 @@ def _val_losses(val: Table) -> dict[str, Any]:
     return {"now": _newest(val, "loss"), "now_text": _newest(val, "loss_text"),
             "now_mel": _newest(val, "loss_mel"),
             "best": val["low"][known][at] if at is not None else None,
-            "best_step": val["low_step"][known][at] if at is not None else None, "trend": _trend(val, 0.5)}
+            "best_step": int(val["low_step"][known][at]) if at is not None else None, "trend": _trend(val, 0.5)}
 
 
 def _trend(table: Table, share: float = 1 / 3) -> dict[str, Any] | None:
@@ -290,22 +295,19 @@ def _unfinished(folder: str) -> list[str]:
     return sorted(path.name for path, _ in _subfolders(Path(folder), UNFINISHED))
 
 
-def _disk(config: PretrainConfig, history: RunHistory, training: dict | None, checkpoints: list[dict],
-          now: float) -> dict:
+def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]) -> dict:
     """Free space, how fast the run has filled it on the whole, and what it can still need.
 
-    Checkpoints come and go, so growth is what stands on the disk now over the time since the first logged
-    line. The need is bounded: `keep_checkpoints`, the best one, and one being written.
+    Checkpoints come and go, so growth is what stands on the disk now over the time spent in training. The
+    need is bounded: `keep_checkpoints`, the best one, and one being written.
     """
     place = next(p for p in (Path(config.checkpoint_dir), *Path(config.checkpoint_dir).parents) if p.exists())
     usage = shutil.disk_usage(place)
     mine = [c for c in checkpoints if c["of_this_run"]]
-    times = history.train.table()["time"]
-    first = float(times[0]) if len(times) else math.nan
     running = training is not None and training["state"] == "running"
-    hours = (now - first) / 3600
+    hours = training["seconds"] / 3600 if running else 0.0
     written = sum(c["bytes"] for c in mine) + folder_bytes(Path(config.log_dir))
-    growth = written / hours if running and hours > 1 / 60 else math.nan
+    growth = written / hours if hours > 1 / 60 else math.nan
     largest = max((c["bytes"] for c in mine[-2:]), default=0)
     finished = training is not None and training["state"] == "finished"
     more = max(1, config.training.keep_checkpoints + 2 - len(mine))
@@ -332,20 +334,24 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
     if bad := training["nonfinite_steps"]:
         warnings.append(f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last "
                         f"at step {bad[-1]}")
+    if skipped := history.skipped:
+        steps = "1 step was" if len(skipped) == 1 else f"{len(skipped)} steps were"
+        warnings.append(f"{steps} skipped because the loss or gradient was not finite, the last at step "
+                        f"{skipped[-1]}: if more come, lower learning_rate")
+    if history.splits:
+        step, parts = history.splits[-1]
+        warnings.append(f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, "
+                        f"the same training but slower; a smaller batch_size avoids that")
     if history.damaged:
         lines = "line was" if history.damaged == 1 else "lines were"
         warnings.append(f"{history.damaged} damaged {lines} passed over in {history.path.name}")
 
 
-def _checkpoint_warnings(config: PretrainConfig, status: dict, warnings: list[str]) -> None:
+def _checkpoint_warnings(status: dict, warnings: list[str]) -> None:
     for checkpoint in status["checkpoints"]:
         if not checkpoint["valid"]:
             warnings.append(f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): "
                             f"training will not use it")
-        if checkpoint["last"] and (skipped := _skipped(Path(config.checkpoint_dir) / checkpoint["name"])):
-            warnings.append(f"{skipped} step{'s were' if skipped > 1 else ' was'} skipped up to step "
-                            f"{checkpoint['step']} because the "
-                            "loss or gradient was not finite")
     disk = status["disk"]
     if disk["needed_bytes"] and disk["free_bytes"] < disk["needed_bytes"]:
         warnings.append(f"the disk is low: {size(disk['free_bytes'])} are free and the run may "
@@ -353,27 +359,7 @@ def _checkpoint_warnings(config: PretrainConfig, status: dict, warnings: list[st
                         f"{size(disk['needed_bytes'])} more for checkpoints: see --cleanup")
 
 
-def _skipped(folder: Path) -> int:
-    """Steps that training skipped up to this checkpoint, as its state says."""
-    try:
-        state = json.loads((folder / "state.json").read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return 0
-    count = number(state.get("skipped")) if isinstance(state, dict) else math.nan
-    return int(count) if count > 0 else 0
-
-
 # ── plain values ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def size(value: float | None) -> str:
-    """Bytes in decimal units."""
-    if value is None:
-        return NOTHING
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value / scale:.0f} {unit}"
-    return f"{value:.0f} B"
 
 
 def _one_line(text: str, longest: int = 300) -> str:

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 import artifacts
-import console
-from console import RunError, UserError
+from console import RunError, UserError, progress
 
 SAMPLE_RATE = 22_050  # Hz: what espeak-ng speaks at, and what XTTS listens at
 MARKER = "STARTER.json"  # a folder that holds it is synthetic starter speech
@@ -205,8 +204,6 @@ def speak_corpus(
     spoken by a second voice, and the voices take turns. All bytes are a function of the arguments. A folder
     that already holds something, and a sentence that the format cannot hold, are UserErrors.
     """
-    from tqdm import tqdm
-
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists: starter speech is written to a new folder only")
@@ -215,7 +212,7 @@ def speak_corpus(
     with artifacts.atomic_folder(directory) as folder:
         (folder / "wavs").mkdir()
         seconds = 0.0
-        for clip in tqdm(clips, desc="starter speech", unit="clip", disable=console.quiet(), file=sys.stderr):
+        for clip in progress(clips, what="starter speech", unit="clip"):
             seconds += _speak_clip(clip, folder / "wavs" / f"{clip.clip_id}.wav", seed)
         with open(folder / "metadata.csv", "w", encoding="utf-8", newline="") as table:
             rows = csv.writer(table, delimiter="|", lineterminator="\n")

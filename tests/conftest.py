@@ -2,18 +2,12 @@
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-# Tests kill forked children. tqdm's usual lock is shared with them, and one killed while it holds it locks out everybody.
-tqdm.set_lock(threading.RLock())
-tqdm.monitor_interval = 0
 
 
 @pytest.fixture(autouse=True)

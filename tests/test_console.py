@@ -45,7 +45,7 @@ def raising(error: BaseException):
     (MemoryError(), 1, "error: out of memory: close other programs or make batch_size smaller, "
      "then run the same command"),
     (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),
-    (Interrupted(signal.SIGINT), 130, "stopped; run the same command to carry on"),
+    (Interrupted(signal.SIGINT, "go on with: x"), 130, "interrupted; go on with: x"),
 ])
 def test_each_failure_is_one_line_and_a_code(capsys, error, code, line):
     assert run_cli(raising(error)) == code
@@ -55,7 +55,7 @@ def test_each_failure_is_one_line_and_a_code(capsys, error, code, line):
 
 def test_ctrl_c_is_130_and_says_how_to_go_on(capsys):
     assert run_cli(raising(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "\ninterrupted; run the same command to carry on\n"
+    assert capsys.readouterr().err == "interrupted; run the same command to carry on\n"
 
 
 def test_a_fault_of_ours_is_not_hidden():

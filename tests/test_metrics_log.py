@@ -1,3 +1,5 @@
+"""What was logged stands in the file, on TensorBoard's screen and on ours, whatever stopped the run."""
+
 from artifacts import read_jsonl
 from metrics_log import MetricsLog, first_and_best
 
@@ -6,6 +8,15 @@ TRAIN = {"loss": 2.0, "loss_text": 3.0, "loss_mel": 1.9, "lr": 1e-4, "grad_norm"
 
 def val(loss):
     return {"loss": loss, "loss_text": 3.0, "loss_mel": loss}
+
+
+def board(folder, tag):
+    """What TensorBoard shows: (step, value) pairs."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(scalar.step, scalar.value) for scalar in events.Scalars(tag)]
 
 
 def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
@@ -17,11 +28,7 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     lines = list(read_jsonl(tmp_path / "metrics.jsonl"))
     assert lines[0]["event"] == "start" and lines[1]["step"] == 5 and lines[1]["loss"] == 2.0 and lines[2]["split"] == "val"
     assert all("time" in line for line in lines)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    assert board.Scalars("train/loss")[0].value == 2.0 and board.Scalars("val/loss")[0].step == 5
+    assert board(tmp_path, "train/loss") == [(5, 2.0)] and board(tmp_path, "val/loss") == [(5, 1.5)]
     assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
 
 
@@ -31,8 +38,25 @@ def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
         log.log(1, "val", val(1.0), 10)
         log.close()
         assert sorted(file.name for file in tmp_path.glob("*.jsonl")) == expected
+        assert len(list(tmp_path.glob("tensorboard*"))) == len(expected) and board(tmp_path, "val/loss") == [(1, 1.0)]
     MetricsLog(tmp_path, fresh=False).close()
     assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 1
+
+
+def test_the_board_survives_a_kill_and_forgets_what_the_restart_does_again(tmp_path):
+    killed = MetricsLog(tmp_path, fresh=True)
+    killed.event("start", step=0, resumed=False)
+    for step in (10, 20, 30):
+        killed.log(step, "val", val(step), 40)
+    assert board(tmp_path, "val/loss") == [(10, 10.0), (20, 20.0), (30, 30.0)]  # on the disk, though nothing was closed
+    torn = next((tmp_path / "tensorboard").iterdir())
+    torn.write_bytes(torn.read_bytes()[:-3])
+    log = MetricsLog(tmp_path, fresh=False)
+    log.event("start", step=10, resumed=True)
+    for step in (20, 30, 40):
+        log.log(step, "val", val(step + 0.5), 40)
+    log.close()
+    assert board(tmp_path, "val/loss") == [(10, 10.0), (20, 20.5), (30, 30.5), (40, 40.5)]
 
 
 def test_first_and_best(tmp_path):

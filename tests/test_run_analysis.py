@@ -92,6 +92,14 @@ def test_a_loss_that_is_no_number_any_more_is_divergence_and_one_that_recovered_
     assert judged(tmp_path, records).verdict == "non-finite"
 
 
+def test_skipped_steps_are_a_warning_and_several_at_the_end_are_divergence(tmp_path):
+    records = curve("healthy", 100, 400)
+    one = judged(tmp_path, records, skipped=[1002])
+    assert one.verdict == "non-finite" and "One step was skipped (the last at step 1002)" in one.sentence
+    ended = judged(tmp_path, records, skipped=[400, 1001, 1002, 1003])
+    assert ended.verdict == "divergence" and ended.findings[0].step == 1001
+
+
 def test_too_few_lines_say_nothing(tmp_path):
     assert judged(tmp_path, []).verdict == "too-early"
     assert judged(tmp_path, curve("healthy", 12, 400)).verdict == "too-early"

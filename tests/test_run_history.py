@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from console import UserError
 from run_folder import START, curve, started, write_log
-from run_history import RunHistory, Track, estimate_time_left, export_csv, number, smooth
+from run_history import RunHistory, Track, estimate_time_left, export_csv, number, smooth, training_seconds
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
@@ -255,6 +255,28 @@ def test_pauses_restarts_and_clock_jumps_do_not_move_the_time_left_but_validatio
     assert eta.seconds == pytest.approx(700.0, rel=0.03)
 
 
+def test_a_pause_among_few_lines_does_not_move_the_time_left():
+    gaps = [5.0, 5.0, 3600.0, 5.0, 5.0, 5.0, 5.0]
+    eta = estimate_time_left(table_of((START + np.cumsum(gaps)).tolist()), 170)
+    assert eta.seconds == pytest.approx(50.0)  # 100 steps, a line of 10 each 5 s
+
+
+def test_the_newest_session_sets_the_pace_once_it_has_lines_enough():
+    def left(new_lines: int) -> float:
+        gaps = [5.0] * 200 + [2.0] * new_lines
+        table = table_of((START + np.cumsum(gaps)).tolist(), [0] * 200 + [1] * new_lines)
+        return estimate_time_left(table, int(table["step"][-1]) + 1000).seconds
+
+    assert left(10) == pytest.approx(500.0) and left(60) == pytest.approx(200.0)
+
+
+def test_training_seconds_leave_pauses_and_the_way_back_out():
+    gaps = np.array([0.0, 5, 5, 5, 7200, 5, 900, 5, 20])
+    table = table_of((START + np.cumsum(gaps)).tolist(), [0, 0, 0, 0, 0, 0, 1, 1, 1]) | {"lines": np.ones(9)}
+    assert training_seconds(table) == 15 + 5 + 5 + 20
+    assert training_seconds({name: column[:1] for name, column in table.items()}) == 0.0
+
+
 def test_the_uncertainty_grows_with_the_spread_of_the_pace():
     draw = np.random.default_rng(3)
     paces = [np.repeat(draw.normal(5.0, spread, 40), 50) for spread in (0.1, 1.0)]
@@ -317,9 +339,9 @@ metric = st.fixed_dictionaries({"step": st.one_of(st.integers(0, 60), numbers),
                                 "split": st.sampled_from(["train", "val", "test", 3])},
                                optional={"loss": numbers, "lr": numbers, "time": numbers,
                                          "grad_norm": numbers})
-event = st.fixed_dictionaries({"event": st.sampled_from(["start", "stop", "finish", "x", None])},
+event = st.fixed_dictionaries({"event": st.sampled_from(["start", "stop", "finish", "skip", "oom", "x", None])},
                               optional={"step": numbers, "total_steps": numbers, "resumed": numbers,
-                                        "run_id": numbers, "time": numbers})
+                                        "run_id": numbers, "time": numbers, "parts": numbers})
 record_line = st.one_of(metric, event).map(lambda record: json.dumps(record).encode())
 torn_line = st.tuples(record_line, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]])
 any_line = st.one_of(record_line, record_line, torn_line, st.binary(max_size=30))
@@ -327,7 +349,8 @@ any_line = st.one_of(record_line, record_line, torn_line, st.binary(max_size=30)
 
 def shape(history: RunHistory) -> tuple:
     tables = [{k: v.tolist() for k, v in track.table().items()} for track in (history.train, history.val)]
-    return repr(tables), history.damaged, history.restart_count, history.total_steps, history.last_event
+    return (repr(tables), history.damaged, history.restart_count, history.total_steps, history.last_event,
+            history.skipped, history.splits)
 
 
 @fuzz(2000)

@@ -176,16 +176,48 @@ def test_growth_and_need_of_the_disk(tmp_path, monkeypatch):
     assert any("the disk is low" in w for w in status["warnings"])
 
 
-def test_skipped_steps_are_told(tmp_path):
+def test_skipped_steps_and_a_lack_of_memory_are_told_until_a_restart_undoes_them(tmp_path):
     config = running(tmp_path)
-    target = add_checkpoint(tmp_path / "checkpoints", 1000, 3.4)
-    state = target / "state.json"
-    state.write_text(json.dumps({"step": 1000, "skipped": 3}))
-    manifest = json.loads((target / "manifest.json").read_text())
-    manifest["files"]["state.json"]["bytes"] = state.stat().st_size
-    manifest.pop("checksum", None)
-    (target / "manifest.json").write_text(json.dumps(manifest))
-    assert any("3 steps were skipped" in w for w in status_of(config, now=START + 905)["warnings"])
+    log = tmp_path / "logs/metrics.jsonl"
+    events = [{"event": "oom", "step": 2900, "parts": 2}, {"event": "skip", "step": 2950, "grad_norm": "nan"},
+              {"event": "oom", "step": 2990, "parts": 4}, {"event": "skip", "step": 3001}, {"event": "oom"}]
+    log.write_text(log.read_text() + "".join(json.dumps(event) + "\n" for event in events))
+    status = status_of(config, now=START + 905)
+    skipped, memory = status["warnings"]
+    assert skipped.startswith("2 steps were skipped") and "the last at step 3001" in skipped
+    assert "memory ran out at step 2990" in memory and "cut into 4 pieces" in memory
+    assert status["training"]["skipped_steps"] == [2950, 3001]
+    assert status["training"]["memory_splits"] == [{"step": 2900, "parts": 2}, {"step": 2990, "parts": 4}]
+    log.write_text(log.read_text() + json.dumps(started(2960, resumed=True, time=START + 905)) + "\n")
+    skipped, memory = status_of(config, now=START + 906)["warnings"]
+    assert skipped.startswith("1 step was skipped") and "cut into 2 pieces" in memory
+
+
+def test_a_long_pause_between_two_sessions_counts_in_no_figure(tmp_path):
+    """Stopped on a Friday, resumed on the Monday on a slower machine."""
+    config, weekend = running(tmp_path, 200), 3 * 86400.0
+    again = [dict(r, time=START + weekend + 1.5 * (r["time"] - START)) for r in curve("healthy", 300, 400) if r["step"] > 1900]
+    write_log(tmp_path / "logs/metrics.jsonl", [
+        started(), *curve("healthy", 200, 400), started(1900, resumed=True, time=again[0]["time"] - 9), *again])
+    training = status_of(config, now=again[-1]["time"] + 1)["training"]
+    assert (training["restarts"], training["step"]) == (1, 3000)
+    assert training["eta_seconds"] == pytest.approx(100 * 4.5, rel=0.02)  # 4.5 s a line now, 3 s before
+    assert training["eta_plus_minus_seconds"] < 10
+    assert training["seconds"] == pytest.approx(190 * 3 + 110 * 4.5, rel=0.02)
+
+
+def test_the_time_left_counts_down_between_lines_and_stands_still_when_none_comes(tmp_path):
+    config = running(tmp_path)
+    left = [status_of(config, now=START + 900 + late)["training"]["eta_seconds"] for late in (0, 2, 30, 50)]
+    assert left[0] - left[1] == pytest.approx(2, abs=0.2) and left[2] == left[3] == pytest.approx(left[0] - 3, abs=0.2)
+
+
+def test_the_loss_now_is_that_of_the_newest_fifth(tmp_path):
+    config = make_run(tmp_path)
+    lines = [{"step": s, "split": "train", "loss": 9.0 - s, "time": START + s} for s in range(1, 11)]
+    write_log(tmp_path / "logs/metrics.jsonl", [started(), *lines])
+    train = status_of(config, now=START + 11)["training"]["loss"]["train"]
+    assert train["now"] == 0.0 and train["best"] == -0.5 and train["best_step"] == 10
 
 
 # ── fuzz ──
