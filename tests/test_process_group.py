@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 import process_group
 import tiny
@@ -61,6 +62,7 @@ def launch(body, processes: int = 2, log: Path | None = None) -> list:
             sys.stderr = open(log.with_suffix(f".{rank}"), "w", buffering=1)
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1",
                           MASTER_PORT=str(port))
+        AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have made it, for one process
         os._exit(run_cli(lambda: body(rank)))
 
     children = [FORK.Process(target=child, args=(rank,)) for rank in range(processes)]
@@ -81,8 +83,9 @@ def finish(children, within: float = 120) -> list[int]:
     return [process.exitcode for process in children]
 
 
-def wait_for_lines(world, count: int) -> None:
+def wait_for_lines(world, count: int, children: list) -> None:
     while len(curve(world)) < count:
+        assert all(process.is_alive() for process in children)
         time.sleep(0.01)
 
 
@@ -103,7 +106,7 @@ def test_two_processes_reach_the_curve_of_one(world, alone, sharding):
 def test_killed_they_resume_and_so_does_another_number_of_them(world, alone, sharding):
     for lines in (4, 9):
         children = launch(lambda rank: train(world, 2, sharding=sharding))
-        wait_for_lines(world, lines)
+        wait_for_lines(world, lines, children)
         for process in children:
             os.kill(process.pid, signal.SIGKILL)
         finish(children)
@@ -113,7 +116,7 @@ def test_killed_they_resume_and_so_does_another_number_of_them(world, alone, sha
 
 def test_when_one_is_killed_the_other_ends_with_a_sentence(world, tmp_path):
     children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
-    wait_for_lines(world, 3)
+    wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGKILL)
     assert finish(children, within=60) == [1, -signal.SIGKILL]
     message = (tmp_path / "errors.0").read_text()
@@ -124,7 +127,7 @@ def test_a_silent_process_ends_the_job_though_no_connection_breaks(world, tmp_pa
     monkeypatch.setattr(process_group, "SIGN_SECONDS", 0.2)
     monkeypatch.setattr(process_group, "SILENCE_SECONDS", 2.0)
     children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
-    wait_for_lines(world, 3)
+    wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGSTOP)
     children[0].join(60)
     os.kill(children[1].pid, signal.SIGKILL)
@@ -148,7 +151,7 @@ def test_the_error_of_one_is_told_to_all(world, tmp_path, monkeypatch):
 
 def test_sigterm_to_one_stops_all_at_the_same_step(world):
     children = launch(lambda rank: train(world, 2, steps=1000))
-    wait_for_lines(world, 3)
+    wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGTERM)
     assert finish(children) == [143, 143]
     last = max(step for _, step in curve(world))
