@@ -12,6 +12,7 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +73,11 @@ class XTTSDataset:
 
     def _features(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
         return self.cache.read(self.index.records[clip], self.index.file_id(clip))
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Length of every clip."""
+        return self.index.records["samples"] / SAMPLE_RATE
 
     def frames(self, clips: np.ndarray) -> np.ndarray:
         """Mel frames of these clips."""
@@ -188,6 +194,11 @@ class EpochBatches(Sequence[list[Draw]]):
         return [Draw(clip, epoch, frames) for clip in clips.tolist()]
 
 
+@lru_cache(2)  # of train and val: they are asked for again and again
+def _plan(index: TrainingIndex, budget: int, seed: int, epoch: int) -> BatchPlan:
+    return BatchPlan(index.positions, budget, seed, epoch)
+
+
 # ── the manager ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -202,25 +213,18 @@ class DataManager:
                             f"fit the model ({dict(self.left_out)} left out): add recordings")
         self.train, self.val = (XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val))
         self.budget = int(config.batch_size * train.facts["median_positions"])
-        self._plans: dict[str, tuple[tuple[int, ...], BatchPlan]] = {}  # the last of each split: they are asked for again and again
-
-    def _plan(self, split: str, epoch: int, budget: int) -> BatchPlan:
-        arguments = (budget, self.config.seed, epoch)
-        if self._plans.get(split, ((), None))[0] != arguments:
-            self._plans[split] = arguments, BatchPlan(getattr(self, split).index.positions, *arguments)
-        return self._plans[split][1]
 
     def train_batches(self, epoch: int, budget: int | None = None) -> EpochBatches:
         """The epoch's batches in order; `budget` overrides the one that `batch_size` stands for."""
         shortest, longest = (round(s * FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
-        plan = self._plan("train", epoch, budget or self.budget)
+        plan = _plan(self.train.index, budget or self.budget, self.config.seed, epoch)
         return EpochBatches(self.train, plan, epoch, (shortest, longest), self.config.seed)
 
     def val_batches(self) -> EpochBatches:
         """Always the same: fixed order, fixed voice samples of middling length."""
         frames = round(float(np.mean(self.config.training.conditioning_seconds)) * FRAMES_PER_SECOND)
-        batches = EpochBatches(self.val, self._plan("val", 0, self.budget), 0, (frames, frames), self.config.seed)
-        return batches[: self.config.training.validation_batches]
+        plan = _plan(self.val.index, self.budget, self.config.seed, 0)
+        return EpochBatches(self.val, plan, 0, (frames, frames), self.config.seed)[: self.config.training.validation_batches]
 
     def loader(self, dataset: XTTSDataset, batches: Iterable[list[Draw]], workers: int = 0, pin: bool = False) -> Iterator[dict]:
         """Collated batches in the given order."""
@@ -235,7 +239,7 @@ class DataManager:
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
-        plan = self._plan("train", 0, self.budget)
+        plan = _plan(self.train.index, self.budget, self.config.seed, 0)
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         return [
             *("{:<12}{clips:>8,} clips  {hours:8.3f} h  {speakers:>5} speakers  {shortest:.1f}–{longest:.1f} s".format(

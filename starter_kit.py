@@ -109,8 +109,7 @@ def _mel_scale(speech: list[Tensor]) -> Tensor:
 def _fit_codebook(folder: Path, config, speech: list[Tensor], rounds: int = 8) -> None:
     """Replace the DVAE's random codebook by k-means centres (Lloyd) of its encoder's output on `speech`."""
     extractor = FeatureExtractor(folder, config)
-    with torch.inference_mode():
-        points = torch.cat([extractor.dvae.encoder(extractor.dvae_mel(clip))[0].T for clip in speech])
+    points = torch.cat([extractor.vectors([clip])[0] for clip in speech])
     codes = extractor.dvae.num_tokens
     centres = points[torch.randperm(len(points))[:codes]].clone()
     if len(centres) < codes:  # little speech: the rest are spread around what there is

@@ -35,6 +35,7 @@ BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.p
 SAMPLE_RATE = 22050  # Hz, of everything the GPT hears
 CODE_STRIDE = 1024  # samples per audio code
 MEL_HOP = 256  # samples per conditioning mel frame
+REFLECTED = 1024  # samples by which a clip is reflected at its ends for its first and last mel frames; it must be longer
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 _AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
@@ -360,8 +361,9 @@ def build_dvae(codes: int) -> DiscreteVAE:
 class FeatureExtractor:
     """DVAE codes and conditioning mels of recordings, batched, each clip exactly as if it were alone.
 
-    In a padded batch a convolution would see its neighbour's padding at a clip's end, and its codes there would depend
-    on the company. Zeroing everything behind each clip's end before every convolution gives what a batch of one gives.
+    In a padded batch a clip's end would depend on the company: its last mel frames would hear the padding where alone
+    they hear the clip's own reflection, and a convolution would see its neighbour's. So each clip is reflected at its own
+    ends before the batch is filled up, and all behind its end is zeroed before every convolution.
     """
 
     def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu"):
@@ -376,25 +378,38 @@ class FeatureExtractor:
         self.dvae.load_state_dict(weights, strict=False)
         self.dvae.eval().to(device)
         rate = {"mel_norm_file": str(folder / "mel_stats.pth"), "sampling_rate": SAMPLE_RATE}
-        self.dvae_mel = TorchMelSpectrogram(**rate).to(device)
-        self.style_mel = TorchMelSpectrogram(filter_length=2048, hop_length=MEL_HOP, win_length=1024, normalize=False,
-                                             mel_fmin=0, mel_fmax=8000, n_mel_channels=80, **rate).to(device)
+        self._dvae_mel = TorchMelSpectrogram(**rate).to(device)
+        self._style_mel = TorchMelSpectrogram(filter_length=2 * REFLECTED, hop_length=MEL_HOP, win_length=1024, normalize=False,
+                                              mel_fmin=0, mel_fmax=8000, n_mel_channels=80, **rate).to(device)
+        for mel in (self._dvae_mel, self._style_mel):
+            mel.mel_stft.spectrogram.center = False  # clips come reflected
         self.device = device
 
     @torch.inference_mode()
     def __call__(self, clips: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """For each (1, samples) clip at 22,050 Hz: its codes (int64, (code_count,)) and mel (float32, (80, frames))."""
-        clips = [clip.to(self.device) for clip in clips]
-        spectra = [self.dvae_mel(clip)[0] for clip in clips]
-        codes = self._codes(spectra)
-        return [(row[: code_count(clip.shape[1])].cpu(), self.style_mel(clip)[0].cpu()) for row, clip in zip(codes, clips)]
+        """For each clip at 22,050 Hz, (1, samples) with samples > REFLECTED: its codes (int64, (code_count,)) and mel
+        (float32, (80, frames))."""
+        waves = self._reflected(clips)
+        mels = self._style_mel(waves).cpu()
+        codes = self.dvae.codebook(self._encoded(waves, clips))[1].cpu()
+        return [(row[: code_count(clip.shape[1])], mel[:, : clip.shape[1] // MEL_HOP + 1])
+                for row, mel, clip in zip(codes, mels, clips)]
 
-    def _codes(self, spectra: list[Tensor]) -> Tensor:
-        """(80, frames) each → (batch, codes), padding behind each clip's end."""
-        lengths = torch.tensor([spectrum.shape[1] for spectrum in spectra], device=self.device)
-        x = nn.utils.rnn.pad_sequence([spectrum.T for spectrum in spectra], batch_first=True).transpose(1, 2)
-        x, lengths = _convolve(self.dvae.encoder, x, lengths)
-        return self.dvae.codebook(x.transpose(1, 2))[1]
+    @torch.inference_mode()
+    def vectors(self, clips: list[Tensor]) -> list[Tensor]:
+        """What becomes each clip's codes, before it is quantised: (codes, 512)."""
+        return [row[: code_count(clip.shape[1])].cpu() for row, clip in zip(self._encoded(self._reflected(clips), clips), clips)]
+
+    def _reflected(self, clips: list[Tensor]) -> Tensor:
+        waves = [nn.functional.pad(clip, (REFLECTED, REFLECTED), mode="reflect")[0] for clip in clips]
+        return nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
+
+    def _encoded(self, waves: Tensor, clips: list[Tensor]) -> Tensor:
+        """(batch, codes, 512) of reflected waves, what stands behind a clip's end unheard."""
+        frames = torch.tensor([clip.shape[1] // MEL_HOP + 1 for clip in clips], device=self.device)
+        shorter = REFLECTED - self._dvae_mel.filter_length // 2  # the DVAE's windows reach less far
+        mels = self._dvae_mel(waves[:, shorter:])[:, :, : int(frames.max())]
+        return _convolve(self.dvae.encoder, mels, frames)[0].transpose(1, 2)
 
 
 def _convolve(layer: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
