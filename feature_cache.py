@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import write_bytes
+from artifacts import sweep_partials, write_bytes
 from console import RunError, quiet
 
 VERSION = 1  # raise when the content of the files changes for the same key
@@ -133,6 +133,7 @@ class FeatureCache:
 
     def _cut_loose_ends(self) -> None:
         """Cut off data that no sound record points at, and records that are not sound: what a kill left behind."""
+        sweep_partials(self.folder)
         if not self._whole:
             self._rewrite_index(self.records)
         for file, end in zip((self._codes, self._mels), self._ends):

@@ -53,6 +53,15 @@ def test_another_key_is_another_cache(tmp_path, clips):
     assert (FeatureCache(tmp_path / "cache", "b" * 64).find(keys_of(clips)) == -1).all()
 
 
+def test_what_a_killed_writer_left_is_swept(tmp_path, clips):
+    cache = FeatureCache(tmp_path / "cache", "k" * 64)
+    left, foreign = cache.folder / ".index.bin.123.partial", cache.folder / "notes.partial"
+    for file in (left, foreign):
+        file.write_bytes(b"half")
+    cache.fill(clips, fake_load, fake_extract)
+    assert not left.exists() and foreign.exists()
+
+
 def test_new_clips_are_appended(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
     cache.fill(clips[:3], fake_load, fake_extract)
