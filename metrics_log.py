@@ -34,6 +34,7 @@ class MetricsLog:
         append_jsonl(self.file, {"step": step, "split": split, **values, "time": time.time()})
         for name, value in values.items():
             self.board.add_scalar(f"{split}/{name}", value, step)
+        self.board.flush()  # it would keep up to two minutes' curves in memory, which a kill would cut out of them for good
         say(_line(step, total, split, values))
 
     def close(self) -> None:
@@ -48,11 +49,21 @@ def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
     return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(parts)
 
 
+def logged_run(folder: Path | str) -> str | None:
+    """The id of the run that started last in a folder's log; None where there is no log."""
+    file = Path(folder) / METRICS
+    starts = [line for line in read_jsonl(file) if line.get("event") == "start"] if file.exists() else []
+    return starts[-1].get("run_id") if starts else None
+
+
 def first_and_best(file: Path) -> dict[str, dict[str, float] | None]:
-    """The first train, first val and best val lines of a metrics file, for the final report."""
-    found: dict[str, dict[str, float] | None] = {"first_train": None, "last_train": None, "first_val": None, "best_val": None}
+    """The first train, first val and best val lines since the run last began at step 0, for the final report."""
+    nothing: dict[str, dict[str, float] | None] = {"first_train": None, "last_train": None, "first_val": None, "best_val": None}
+    found = dict(nothing)
     for line in read_jsonl(file) if file.exists() else ():
-        if line.get("split") == "train":
+        if line.get("event") == "start" and not line.get("resumed"):
+            found = dict(nothing)
+        elif line.get("split") == "train":
             found["first_train"] = found["first_train"] or line
             found["last_train"] = line
         elif line.get("split") == "val":

@@ -171,6 +171,19 @@ def test_a_signal_saves_says_so_and_is_reported(clean, number, capsys):
     assert metrics(clean)[-1]["event"] == "stop"
 
 
+def test_a_checkpoint_between_two_metric_lines_changes_neither(clean):
+    """Lines every three steps, a checkpoint at step 4: carrying on from it must log step 6 as it was logged."""
+    training = dataclasses.replace(clean.config.training, log_interval=3, keep_checkpoints=9)
+    settings = {"training": training, "max_steps": 9, "checkpoint_interval": 2}
+    loop = run(clean, **settings)
+    for checkpoint in loop.checkpoints.checkpoints():
+        if checkpoint.step != 4:
+            shutil.rmtree(checkpoint.folder)
+    assert run(clean, **settings).progress.step == 9
+    lines = [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(clean) if line.get("split") == "train"]
+    assert [step for step, *_ in lines] == [3, 6, 9, 6, 9] and lines[3:] == lines[1:3]
+
+
 def test_progress_survives_a_checkpoint(clean):
     loop = run(clean, max_steps=4, checkpoint_interval=2)
     state = loop.checkpoints.last().state()

@@ -1,5 +1,5 @@
 from artifacts import read_jsonl
-from metrics_log import MetricsLog, first_and_best
+from metrics_log import MetricsLog, first_and_best, logged_run
 
 TRAIN = {"loss": 2.0, "loss_text": 3.0, "loss_mel": 1.9, "lr": 1e-4, "grad_norm": 1.0, "audio_s_per_s": 9.0, "data_wait_s": 0.1}
 
@@ -25,6 +25,18 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
 
 
+def test_a_kill_cuts_nothing_out_of_the_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = MetricsLog(tmp_path, fresh=True)
+    for step in range(1, 4):
+        log.log(step, "val", val(1.0), 10)
+        board = EventAccumulator(str(tmp_path / "tensorboard"))  # as it stands now, the log still open
+        board.Reload()
+        assert [event.step for event in board.Scalars("val/loss")] == list(range(1, step + 1))
+    log.close()
+
+
 def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
     for expected in (["metrics.jsonl"], ["metrics.jsonl", "metrics_1.jsonl"], ["metrics.jsonl", "metrics_1.jsonl", "metrics_2.jsonl"]):
         log = MetricsLog(tmp_path, fresh=True)
@@ -43,3 +55,16 @@ def test_first_and_best(tmp_path):
     log.close()
     found = first_and_best(tmp_path / "metrics.jsonl")
     assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
+
+
+def test_a_run_that_began_again_is_reported_from_its_beginning(tmp_path):
+    log = MetricsLog(tmp_path, fresh=True)
+    assert logged_run(tmp_path) is None
+    for resumed, steps in ((False, (1, 2)), (False, (1, 2, 3)), (True, (3, 4))):
+        log.event("start", step=steps[0] - 1, resumed=resumed, run_id="abc")
+        for step in steps:
+            log.log(step, "val", val(5.0 - step - resumed), 10)
+    log.close()
+    found = first_and_best(tmp_path / "metrics.jsonl")
+    assert (found["first_val"]["step"], found["best_val"]["step"], found["best_val"]["loss"]) == (1, 4, 0.0)
+    assert logged_run(tmp_path) == "abc"
