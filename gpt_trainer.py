@@ -299,6 +299,8 @@ class PretrainLoop:
     def _resume(self, checkpoint: Checkpoint) -> None:
         set_state_dict(self.bare, self.optimizer, model_state_dict=_with_prefix(checkpoint.weights()),
                        optim_state_dict=checkpoint.optimizer(), options=StateDictOptions(full_state_dict=True))
+        for group in self.optimizer.param_groups:
+            group["betas"] = tuple(group["betas"])  # torch has made a list of it, and the next checkpoint's bytes would tell
         if self.average:
             self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
         state = checkpoint.state()

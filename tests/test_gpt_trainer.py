@@ -36,8 +36,10 @@ def metrics(world):
     return list(read_jsonl(Path(world.config.log_dir) / "metrics.jsonl"))
 
 
-def weights(world):
-    return {file.parent.name: file.read_bytes() for file in Path(world.config.checkpoint_dir).glob("step_*/model.safetensors")}
+def saved(world, step):
+    """What a checkpoint holds, file by file; its manifest holds the time."""
+    folder = Path(world.config.checkpoint_dir) / f"step_{step:08d}"
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json"}
 
 
 def run(world, **changes):
@@ -116,17 +118,17 @@ def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
 
 @pytest.fixture(scope="module")
 def undisturbed(world):
-    """Final weights of a run that was never stopped, dropout on, steps of two accumulated batches."""
+    """The last checkpoint of a run that was never stopped, dropout on, steps of two accumulated batches."""
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
     world.config = dataclasses.replace(world.config, max_steps=10, checkpoint_interval=2,
                                        training=dataclasses.replace(world.config.training, accumulation=2))
     run(world)
-    return weights(world)["step_00000010"]
+    return saved(world, 10)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(world, undisturbed, seed):
+def test_killed_anywhere_it_ends_with_the_same_checkpoint_bit_for_bit(world, undisturbed, seed):
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
     dice = random.Random(seed)
@@ -146,7 +148,7 @@ def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(world, undist
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert weights(world)["step_00000010"] == undisturbed
+    assert saved(world, 10) == undisturbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
