@@ -142,9 +142,10 @@ class CheckpointManager:
                 shutil.rmtree(doomed)
 
     def tidy(self) -> None:
-        """Remove what a killed writer left behind. Only for the process that holds the pipeline's lock."""
+        """Finish what a killed writer left half done. Only for the process that holds the pipeline's lock."""
         if self.folder.is_dir():
             sweep_partials(self.folder)
+            self._prune()
 
 
 def _copied(tensor: Tensor) -> Tensor:

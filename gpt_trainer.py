@@ -12,7 +12,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -256,13 +256,17 @@ class PretrainLoop:
     def _report(self) -> None:
         """Log the window's means over all processes."""
         window, self._window = self._window, _Window()
-        sums = self.accelerator.reduce(torch.cat([window.sums, torch.tensor([window.audio_seconds])]).to(
-            self.accelerator.device, torch.float32), "sum").cpu()
+        sums = self._over_all(window)
         if self.log and sums[1] > 0:
             self.log.log(self.progress.step, "train", {
                 **self._losses(sums), "lr": learning_rate(self.progress.step - 1, self.total, self.config),
                 "grad_norm": window.norms / max(1, window.steps), "audio_s_per_s": float(sums[4]) / window.elapsed(),
                 "data_wait_s": window.wait}, self.total)
+
+    def _over_all(self, window: _Window) -> Tensor:
+        """A window's sums and seconds of audio over all processes, on the CPU."""
+        mine = torch.cat([window.sums, torch.tensor([window.audio_seconds])])
+        return self.accelerator.reduce(mine.to(self.accelerator.device, torch.float32), "sum").cpu()
 
     # ── saving and carrying on ──
 
@@ -270,10 +274,11 @@ class PretrainLoop:
         """Checkpoint this step: all processes gather what is split among them, the main one writes."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=self.sharded)
         weights, optimizer = get_state_dict(self.bare, self.optimizer, options=options)
+        window = {"sums": self._over_all(self._window)[:4].tolist(), "norms": self._window.norms, "steps": self._window.steps}
         if not self.accelerator.is_main_process:
             return
         files = {"model": _without_prefix(weights)} | ({"ema": _without_prefix(self.average.weights)} if self.average else {})
-        state = {**vars(self.progress), "seed": self.config.seed, "total_steps": self.total,
+        state = {**vars(self.progress), "window": window, "seed": self.config.seed, "total_steps": self.total,
                  "learning_rate": learning_rate(self.progress.step, self.total, self.config)}
         self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.as_dict(), val_loss)
 
@@ -292,10 +297,14 @@ class PretrainLoop:
     def _resume(self, checkpoint: Checkpoint) -> None:
         set_state_dict(self.bare, self.optimizer, model_state_dict=_with_prefix(checkpoint.weights()),
                        optim_state_dict=checkpoint.optimizer(), options=StateDictOptions(full_state_dict=True))
+        for group in self.optimizer.param_groups:
+            group["betas"] = tuple(group["betas"])  # torch has made a list of it, and the next checkpoint's bytes would tell
         if self.average:
             self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
         state = checkpoint.state()
         self.progress = Progress(**{name: state[name] for name in vars(Progress())})
+        if self.accelerator.is_main_process:  # it holds what all had
+            self._window = _Window(**state["window"])
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
         if self.progress.budget != self.data.budget:  # batch_size changed: `offset` counts batches of another plan
             self.progress = replace(self.progress, budget=self.data.budget, epoch=self.progress.epoch + 1, offset=0, parts=1)
@@ -352,11 +361,11 @@ def _cut(batch: list, parts: int) -> list[list]:
 
 
 class _Window:
-    """Sums since the last metric line."""
+    """Sums since the last metric line. A checkpoint between two lines holds the losses; the pace is measured anew."""
 
-    def __init__(self):
-        self.sums, self.audio_seconds, self.norms, self.steps, self.wait = torch.zeros(4), 0.0, 0.0, 0, 0.0
-        self._start = time.monotonic()
+    def __init__(self, sums: Sequence[float] = (0, 0, 0, 0), norms: float = 0.0, steps: int = 0):
+        self.sums, self.norms, self.steps = torch.tensor(sums, dtype=torch.float32), norms, steps
+        self.audio_seconds, self.wait, self._start = 0.0, 0.0, time.monotonic()
 
     def add(self, sums: Tensor, audio_seconds: float, norm: float) -> None:
         self.sums += sums.float().cpu()

@@ -98,11 +98,23 @@ def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
     return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(parts)
 
 
-def first_and_best(file: Path) -> dict[str, dict[str, float] | None]:
-    """The first train, first val and best val lines of a metrics file, for the final report."""
-    found: dict[str, dict[str, float] | None] = {"first_train": None, "last_train": None, "first_val": None, "best_val": None}
+def unfinished_run(folder: Path | str) -> str | None:
+    """The id of the run that a folder's log is of; None where there is no log, or one of a run that came to its end."""
+    file, run = Path(folder) / METRICS, None
     for line in read_jsonl(file) if file.exists() else ():
-        if line.get("split") == "train":
+        if line.get("event") in ("start", "finish"):
+            run = line.get("run_id") if line["event"] == "start" else None
+    return run
+
+
+def first_and_best(file: Path) -> dict[str, dict[str, float] | None]:
+    """The first train, first val and best val lines since the run last began at step 0, for the final report."""
+    nothing: dict[str, dict[str, float] | None] = {"first_train": None, "last_train": None, "first_val": None, "best_val": None}
+    found = dict(nothing)
+    for line in read_jsonl(file) if file.exists() else ():
+        if line.get("event") == "start" and not line.get("resumed"):
+            found = dict(nothing)
+        elif line.get("split") == "train":
             found["first_train"] = found["first_train"] or line
             found["last_train"] = line
         elif line.get("split") == "val":

@@ -87,7 +87,8 @@ class PhonemeModelProcessor(_Stage):
         if not counts:
             raise UserError(f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column")
         metrics = run_phonemes_stage(self.config, counts)
-        write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **metrics})
+        results = {name: value for name, value in metrics.items() if name != "seconds"}  # a rerun gives the same bytes
+        write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **results})
         return metrics
 
 
@@ -137,7 +138,7 @@ class XTTSPretrainer(_Stage):
         from data_loader import open_data
         from gpt_step import CompactGPT
         from gpt_trainer import PretrainLoop, build_accelerator
-        from metrics_log import MetricsLog
+        from metrics_log import MetricsLog, unfinished_run
         from xtts_backbone import load_gpt
 
         config, peers = self.config, self.peers
@@ -154,7 +155,9 @@ class XTTSPretrainer(_Stage):
         last = checkpoints.last()
         model = CompactGPT(load_gpt(XTTSModelInitializer(config).initial_model(base)), config.training.dropout,
                            config.training.gradient_checkpointing)
-        log = MetricsLog(config.log_dir, fresh=last is None) if peers.is_main else None
+        # A run killed before its first checkpoint begins again in its own log.
+        fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
+        log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
         a_step = config.training.accumulation * peers.world
         steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // a_step))
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)

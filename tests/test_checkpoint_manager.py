@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -42,6 +43,17 @@ def test_best_and_newest_are_kept(tmp_path):
         save(manager, step, loss)
     assert steps(tmp_path) == [2, 4, 5]
     assert manager.best().step == 2 and manager.last().step == 5
+
+
+def test_what_a_kill_kept_from_being_pruned_is_pruned_at_the_next_start(tmp_path):
+    manager = CheckpointManager(tmp_path / "run", "run", keep=2)
+    save(manager, 1)
+    shutil.copytree(manager.last().folder, tmp_path / "aside")
+    save(manager, 2)
+    save(manager, 3)
+    (tmp_path / "aside").rename(tmp_path / "run/step_00000001")  # as if killed right before
+    CheckpointManager(tmp_path / "run", "run", keep=2).tidy()
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_00000002", "step_00000003"]
 
 
 def damage_truncate(folder):

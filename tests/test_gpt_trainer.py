@@ -37,8 +37,10 @@ def metrics(world):
     return list(read_jsonl(Path(world.config.log_dir) / "metrics.jsonl"))
 
 
-def weights(world):
-    return {file.parent.name: file.read_bytes() for file in Path(world.config.checkpoint_dir).glob("step_*/model.safetensors")}
+def saved(world, step):
+    """What a checkpoint holds, file by file; its manifest holds the time."""
+    folder = Path(world.config.checkpoint_dir) / f"step_{step:08d}"
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json"}
 
 
 def run(world, **changes):
@@ -154,17 +156,17 @@ def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):
 
 @pytest.fixture(scope="module")
 def undisturbed(world):
-    """Final weights of a run that was never stopped, dropout on, steps of two accumulated batches."""
+    """The last checkpoint of a run that was never stopped, dropout on, steps of two accumulated batches."""
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
     world.config = dataclasses.replace(world.config, max_steps=10, checkpoint_interval=2,
                                        training=dataclasses.replace(world.config.training, accumulation=2))
     run(world)
-    return weights(world)["step_00000010"]
+    return saved(world, 10)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(world, undisturbed, seed):
+def test_killed_anywhere_it_ends_with_the_same_checkpoint_bit_for_bit(world, undisturbed, seed):
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
     dice = random.Random(seed)
@@ -184,7 +186,7 @@ def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(world, undist
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert weights(world)["step_00000010"] == undisturbed
+    assert saved(world, 10) == undisturbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -207,6 +209,19 @@ def test_a_signal_saves_says_so_and_is_reported(clean, number, capsys):
     assert loop.checkpoints.last().state()["step"] == 3
     assert "stopped at step 3" in capsys.readouterr().out
     assert metrics(clean)[-1]["event"] == "stop"
+
+
+def test_a_checkpoint_between_two_metric_lines_changes_neither(clean):
+    """Lines every three steps, a checkpoint at step 4: carrying on from it must log step 6 as it was logged."""
+    training = dataclasses.replace(clean.config.training, log_interval=3, keep_checkpoints=9)
+    settings = {"training": training, "max_steps": 9, "checkpoint_interval": 2}
+    loop = run(clean, **settings)
+    for checkpoint in loop.checkpoints.checkpoints():
+        if checkpoint.step != 4:
+            shutil.rmtree(checkpoint.folder)
+    assert run(clean, **settings).progress.step == 9
+    lines = [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(clean) if line.get("split") == "train"]
+    assert [step for step, *_ in lines] == [3, 6, 9, 6, 9] and lines[3:] == lines[1:3]
 
 
 def test_progress_survives_a_checkpoint(clean):

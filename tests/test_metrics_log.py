@@ -1,7 +1,7 @@
 """What was logged stands in the file, on TensorBoard's screen and on ours, whatever stopped the run."""
 
 from artifacts import read_jsonl
-from metrics_log import MetricsLog, first_and_best
+from metrics_log import MetricsLog, first_and_best, unfinished_run
 
 TRAIN = {"loss": 2.0, "loss_text": 3.0, "loss_mel": 1.9, "lr": 1e-4, "grad_norm": 1.0, "audio_s_per_s": 9.0, "data_wait_s": 0.1}
 
@@ -30,6 +30,18 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     assert all("time" in line for line in lines)
     assert board(tmp_path, "train/loss") == [(5, 2.0)] and board(tmp_path, "val/loss") == [(5, 1.5)]
     assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
+
+
+def test_a_kill_cuts_nothing_out_of_the_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = MetricsLog(tmp_path, fresh=True)
+    for step in range(1, 4):
+        log.log(step, "val", val(1.0), 10)
+        board = EventAccumulator(str(tmp_path / "tensorboard"))  # as it stands now, the log still open
+        board.Reload()
+        assert [event.step for event in board.Scalars("val/loss")] == list(range(1, step + 1))
+    log.close()
 
 
 def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
@@ -67,3 +79,18 @@ def test_first_and_best(tmp_path):
     log.close()
     found = first_and_best(tmp_path / "metrics.jsonl")
     assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
+
+
+def test_a_run_that_began_again_is_reported_from_its_beginning(tmp_path):
+    log = MetricsLog(tmp_path, fresh=True)
+    assert unfinished_run(tmp_path) is None
+    for resumed, steps in ((False, (1, 2)), (False, (1, 2, 3)), (True, (3, 4))):
+        log.event("start", step=steps[0] - 1, resumed=resumed, run_id="abc")
+        for step in steps:
+            log.log(step, "val", val(5.0 - step - resumed), 10)
+    found = first_and_best(tmp_path / "metrics.jsonl")
+    assert (found["first_val"]["step"], found["best_val"]["step"], found["best_val"]["loss"]) == (1, 4, 0.0)
+    assert unfinished_run(tmp_path) == "abc"
+    log.event("finish", step=4)
+    log.close()
+    assert unfinished_run(tmp_path) is None

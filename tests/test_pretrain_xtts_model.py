@@ -51,11 +51,11 @@ def finished(tmp_path_factory):
     """A config whose pipeline has run to the end, killed on the way in two stages."""
     config = write_config(tmp_path_factory.mktemp("pipeline"))
     killed = []
-    for stage in ("phonemes", "full_pretrain"):
+    for stage, moment in (("phonemes", "── phonemes:"), ("full_pretrain", "step      2/12")):
         process = subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
-            if f"── {stage}:" in line:
-                time.sleep(0.3)
+            if line.startswith(moment):
+                time.sleep(0.3 if stage == "phonemes" else 0)  # in the middle of it; after its first metric line
                 process.send_signal(signal.SIGKILL)
                 killed.append(stage)
                 break
@@ -78,6 +78,21 @@ def test_every_promised_file_is_there(finished):
     model = finished[0].parent / "models/xtts_v2_ka"
     assert [name for name in MODEL_FILES if not (model / name).is_file()] == []
     assert not list(finished[0].parent.rglob("*.partial"))
+
+
+def test_killed_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(finished):
+    logs = finished[0].parent / "logs"
+    assert [file.name for file in logs.glob("*.jsonl")] == ["metrics.jsonl"]
+
+
+def test_the_phonemes_stage_writes_the_same_bytes_again(finished):
+    from pretrain_config import load_config
+    from pretrain_xtts_model import PhonemeModelProcessor
+
+    config = load_config(finished[0])
+    before = {file.name: file.read_bytes() for file in Path(config.output_model_path).glob("*phoneme*")}
+    PhonemeModelProcessor(config).run()
+    assert before and all((Path(config.output_model_path) / name).read_bytes() == content for name, content in before.items())
 
 
 def test_pickles_hold_builtins_that_plain_pickle_reads(finished):
