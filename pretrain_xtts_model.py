@@ -84,7 +84,8 @@ class PhonemeModelProcessor(_Stage):
         if not counts:
             raise UserError(f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column")
         metrics = run_phonemes_stage(self.config, counts)
-        write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **metrics})
+        results = {name: value for name, value in metrics.items() if name != "seconds"}  # a rerun gives the same bytes
+        write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **results})
         return metrics
 
 
