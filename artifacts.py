@@ -7,6 +7,7 @@ old file or the new one and never half of one. Every read that could execute cod
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import mmap
@@ -18,7 +19,9 @@ import shutil
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ MANIFEST = "manifest.json"
 # What the readers of pickles and torch files raise on damaged or hostile bytes.
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError, RuntimeError,
            ImportError, ArithmeticError, AssertionError, MemoryError, struct.error, zipfile.BadZipFile)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a file system says that takes no more
+_SEAL_BYTES = len(b', "crc": "01234567"}')
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -41,15 +46,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-        _fsync_folder(path.parent)
-    except OSError as error:
-        if error.filename in (None, str(temporary)):
-            error.filename, error.filename2 = str(path), None  # a full disk is reported without a name, or with ours
-        raise
+        with _errors_name(path, temporary):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+            _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,20 +66,35 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
-            elif file.is_dir():
-                _fsync_folder(file)
-        _fsync_folder(temporary)
-        os.replace(temporary, folder)  # fails, and rightly so, where a non-empty folder stands
-        _fsync_folder(folder.parent)
+        with _errors_name(folder, temporary):
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with open(file, "rb") as written:
+                        os.fsync(written.fileno())
+                elif file.is_dir():
+                    _fsync_folder(file)
+            _fsync_folder(temporary)
+            os.replace(temporary, folder)  # fails, and rightly so, where a non-empty folder stands
+            _fsync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _errors_name(path: Path, temporary: Path) -> Iterator[None]:
+    """An OSError about `temporary`, about a file in it or about nothing at all (a full disk) names `path` instead."""
+    try:
+        yield
+    except OSError as error:
+        copy = error.filename2 if error.errno in _FULL else None  # shutil names the source of a copy first
+        name = str(copy or error.filename or temporary)
+        inside = name.removeprefix(str(temporary))
+        if error.errno is None or inside == name or inside[:1] not in ("", os.sep):
+            raise
+        raise OSError(error.errno, error.strerror, f"{path}{inside}") from error
 
 
 def sweep_partials(folder: Path) -> None:
@@ -126,24 +143,42 @@ def _json_bytes(value: Any, indent: int | None = None) -> bytes:
 def append_jsonl(path: Path | str, record: dict) -> None:
     """Append one JSON object as one line, in a single write, so that a kill leaves at most one torn last line.
 
-    A full disk raises OSError and leaves the log as it was.
+    A full disk raises OSError and leaves the log as it was. `crc`, the line's last key, tells a damaged line.
     """
+    line = _json_bytes(record)
+    if record:
+        line = line[:-2] + _seal(line[:-2]) + b"\n"
+    append_bytes(path, line if _ends_whole(path) else b"\n" + line)  # a torn line from a kill must not swallow it
+
+
+def _ends_whole(path: Path | str) -> bool:
+    """Whether `path` is missing, empty, or ends with a line break."""
+    try:
+        with open(path, "rb") as file:
+            return file.seek(0, os.SEEK_END) == 0 or os.pread(file.fileno(), 1, file.tell() - 1) == b"\n"
+    except FileNotFoundError:
+        return True
+
+
+def append_bytes(path: Path | str, data: bytes, *, sync: bool = False) -> None:
+    """Append all of `data`, flushed to the disk with `sync`; a full disk raises OSError and leaves the file as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = _json_bytes(record)
-    with open(path, "ab+", buffering=0) as log:
-        end = log.seek(0, os.SEEK_END)
-        if end:
-            log.seek(end - 1)
-            if log.read(1) != b"\n":
-                line = b"\n" + line  # a torn line from a kill must not swallow this one
-        try:
-            while line:
-                line = line[log.write(line):]  # a nearly full disk takes a part and refuses the rest
-        except OSError as error:
-            log.truncate(end)
-            error.filename = str(path)
-            raise
+    with open(path, "ab", buffering=0) as file:
+        append_to(file, data, sync=sync)
+
+
+def append_to(file: FileIO, data: bytes, *, sync: bool = False) -> None:
+    """`append_bytes` for a file that is open, without a buffer."""
+    end, rest = file.seek(0, os.SEEK_END), memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest):]  # a nearly full disk takes a part and refuses the rest
+        if sync:
+            os.fsync(file.fileno())
+    except OSError as error:
+        file.truncate(end)
+        raise OSError(error.errno, error.strerror, os.fspath(file.name)) from error
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,12 +200,30 @@ def read_jsonl(path: Path | str) -> Iterator[dict]:
     """Yield the objects of a JSONL file, passing over torn or foreign lines (a kill may leave one)."""
     with open(path, "rb") as log:
         for line in log:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
+            if (record := parse_jsonl(line)) is not None:
                 yield record
+
+
+def parse_jsonl(line: bytes) -> dict | None:
+    """The object that a line of a JSONL file holds, or None for a damaged or foreign one."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return unsealed(line, record) if isinstance(record, dict) else None
+
+
+def unsealed(line: bytes, record: dict) -> dict | None:
+    """`record`, read from `line`, without its checksum; None where that does not match. A line without one is believed."""
+    if record.pop("crc", None) is None:
+        return record
+    line = line.rstrip()
+    return record if line.endswith(_seal(line[:-_SEAL_BYTES])) else None
+
+
+def _seal(line: bytes) -> bytes:
+    """The end of a JSONL line whose beginning is `line`: a checksum of that as the last key of the object."""
+    return b', "crc": "%08x"}' % zlib.crc32(line)
 
 
 class _BuiltinsOnly(pickle.Unpickler):
@@ -225,7 +278,12 @@ def save_torch(path: Path | str, value: Any) -> None:
     import torch
 
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(value, file)  # through Python's file, a full disk is an OSError; torch's own writer hides it
+        try:
+            torch.save(value, file)  # through Python's file, a full disk is an OSError; torch's own writer hides it
+        except RuntimeError as error:  # from closing the archive that could not be written
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] = (),
@@ -233,7 +291,8 @@ def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] =
     """Load a `.pt`/`.pth` with `weights_only=True` on the CPU; one that holds code or is damaged is a UserError.
 
     So is one with compressed members, or with a tensor that repeats a few numbers under a large shape: torch does not write
-    the former, and of either a few kilobytes could inflate without bound.
+    the former, and of either a few kilobytes could inflate without bound. The checksums in a zip are compared here, since
+    torch does not.
 
     `allowed` names the few plain data classes that this one file may hold, as `torch.serialization.safe_globals` takes
     them.
@@ -243,8 +302,7 @@ def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] =
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as members:
-                if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
-                    raise ValueError("its members are compressed")
+                _check_members(members)
         with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on odd files in many lines; what is wrong is said in one
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -254,6 +312,17 @@ def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] =
         raise UserError(f"{path} does not exist: {remedy}") from None
     except _DAMAGE as error:
         raise UserError(f"{path} is not a safe, whole torch file ({_torch_reason(error)}): {remedy}") from None
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """ValueError for members that are compressed, cut off, or not as their checksums say."""
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its members are compressed")
+        if member.header_offset < 0:  # a place before the file's first byte
+            raise ValueError("its beginning is missing")
+    if damaged := archive.testzip():
+        raise ValueError(f"its member {damaged} does not match its checksum")
 
 
 def _refuse_hollow_tensors(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Recordings on disk: read as mono samples, in blocks, with memory that no header can inflate.
+"""Recordings on disk: read as mono samples, in blocks, with memory that no header can inflate; and written whole.
 
 libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3 at any rate and channel count. A header is only a
 claim: every limit here is checked against the samples that really come out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from artifacts import write_bytes
 from console import UserError
 
 RATES = (4_000, 384_000)  # Hz; a header that says anything else is damaged
@@ -106,6 +108,16 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
             raise AudioError(path, "too_long", f"longer than {max_seconds:g} s{claim}")
     share = clipped / (length * channels)
     return AudioContent(rate, channels, length / rate, peak, share, digest.hexdigest())
+
+
+def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
+    """Write mono samples in [-1, 1] as a 16-bit wav, whole or not at all.
+
+    libsndfile writes into memory only: of a full disk it says nothing but "System error", or nothing.
+    """
+    wav = io.BytesIO()
+    soundfile.write(wav, samples, rate, subtype="PCM_16", format="WAV")
+    write_bytes(path, wav.getvalue())
 
 
 # ── libsndfile, with every way to fail named ────────────────────────────────────────────────────────────────

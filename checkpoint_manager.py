@@ -93,7 +93,7 @@ class CheckpointManager:
         target.mkdir()
         for folder in others:
             folder.rename(target / folder.name)
-        say(f"{len(others)} checkpoint(s) of a run that this one cannot continue now stand in {target}")
+        say(f"{len(others)} checkpoint(s) that this run cannot carry on from now stand in {target}")
 
     def save(self, step: int, weights: dict[str, dict[str, Tensor]], optimizer: dict[str, Any], state: dict[str, Any],
              config: dict[str, Any], val_loss: float | None) -> None:

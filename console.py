@@ -286,6 +286,9 @@ def _fail(sentence: str, code: int) -> int:
 def _os_error_sentence(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (f"the disk is full while writing{where}: free some space and run the same command; "
+        return (f"the disk is full while writing{where or ' to the output'}: free some space and run the same command; "
                 "nothing finished is lost")
+    if error.errno == errno.EFBIG:
+        return (f"the system allows no file as large as{where or ' the output'} would be: raise the limit (ulimit -f) or use "
+                "another disk, and run the same command; nothing finished is lost")
     return f"{error.strerror or error}:{where}" if where else str(error.strerror or error)

@@ -350,9 +350,9 @@ def read_speakers(path: Path | str) -> Table:
 
 def run_embeddings_stage(
     config: PretrainConfig, clips: list[Clip], base: XttsFiles, device: str = "cpu",
-    others: Sequence[Clip] = (),
+    others: Sequence[Clip] = (), file: str = SPEAKERS_FILE,
 ) -> dict[str, Any]:
-    """Write `output_model_path/speakers_xtts.pth` and the drop report's suspect rows; return the metrics.
+    """Write `file` into `output_model_path` and the drop report's suspect rows; return the metrics.
 
     others: recordings of splits that are not to be heard; embedding files that bear their names are in order.
     """
@@ -363,7 +363,7 @@ def run_embeddings_stage(
     by_id = {clip.file_id: clip for clip in clips}
     rows = [(by_id[suspect.file_id], suspect.detail) for suspect in adapter.suspects]
     replace_suspects(config.data_dir, SUSPECT, [(c.file_id, d, str(c.audio_path), c.text) for c, d in rows])
-    save_torch(Path(config.output_model_path) / SPEAKERS_FILE, table)
+    save_torch(Path(config.output_model_path) / file, table)
     return adapter.metrics()
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import hash_file, hash_value, write_bytes
-from console import RunError, progress
+from artifacts import append_bytes, hash_file, hash_value, write_bytes
+from console import RunError, progress, warn
 
 VERSION = 1  # raise when the content of the files changes for the same key
 MELS = 80
@@ -99,17 +99,26 @@ class FeatureCache:
     def read(self, record: np.void, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a record, checked against its checksum.
 
-        Damaged data is a RunError about clip `name`; its record is forgotten, so the next run computes it again.
+        Damaged data is a RunError about clip `name`; whatever is damaged is forgotten, so the next run computes it again.
         """
-        samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
-        codes = self._codes_map[codes_at : codes_at + 2 * codes_of(samples)]
-        mel = self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)]
-        if zlib.crc32(mel, zlib.crc32(codes)) != record["crc"]:
+        if not self._holds(record):
+            self._map()  # what others have appended since is not damaged
             records = self._records()[0]
-            write_bytes(self._index, records[records["key"] != record["key"]].tobytes())
-            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; the clip is forgotten, and the "
+            write_bytes(self._index, records[[self._holds(record) for record in records]].tobytes())
+            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and the "
                            f"same command computes it again and carries on")
+        codes, mel = self._data(record)
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MELS)
+
+    def _data(self, record: np.void) -> tuple[np.ndarray, np.ndarray]:
+        samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
+        return (self._codes_map[codes_at : codes_at + 2 * codes_of(samples)],
+                self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)])
+
+    def _holds(self, record: np.void) -> bool:
+        """Whether the data that a record points at matches its checksum."""
+        codes, mel = self._data(record)
+        return zlib.crc32(mel, zlib.crc32(codes)) == record["crc"]
 
     def _records(self) -> tuple[np.ndarray, list[int], bool]:
         """The sound records, where the data they point to ends in either file, and whether every record is sound.
@@ -138,33 +147,32 @@ class FeatureCache:
         load(path) gives a (1, samples) tensor; extract(list of those) gives a (codes, mel (80, frames)) pair for each.
         """
         self._cut_loose_ends()
-        with (open(self._codes, "ab") as codes, open(self._mels, "ab") as mels, open(self._index, "ab") as index,
-              progress(total=len(clips), what="codes and mels", unit="clip") as bar):
+        with progress(total=len(clips), what="codes and mels", unit="clip") as bar:
             for keys, speech in _batches(clips, load, batch_seconds):
-                self._append(codes, mels, index, keys, speech, extract(speech))
+                self._append(keys, speech, extract(speech))
                 bar.update(len(keys))
         self._map()
 
-    def _append(self, codes, mels, index, keys, speech, features) -> None:
+    def _append(self, keys, speech, features) -> None:
         records = np.zeros(len(keys), RECORD)
+        codes, mels, codes_end, mels_end = bytearray(), bytearray(), _size(self._codes), _size(self._mels)
         for record, key, clip, (code_row, mel) in zip(records, keys, speech, features):
             code_bytes = code_row.numpy().astype("<u2").tobytes()
             mel_bytes = np.ascontiguousarray(mel.numpy().T.astype("<f2")).tobytes()
             record["key"], record["samples"] = key, clip.shape[1]
-            record["codes_at"], record["mel_at"] = codes.tell(), mels.tell()
+            record["codes_at"], record["mel_at"] = codes_end + len(codes), mels_end + len(mels)
             record["crc"] = zlib.crc32(mel_bytes, zlib.crc32(code_bytes))
-            codes.write(code_bytes)
-            mels.write(mel_bytes)
+            codes += code_bytes
+            mels += mel_bytes
         records["check"] = _check(records)
-        for file, tail in ((codes, b""), (mels, b""), (index, records.tobytes())):
-            file.write(tail)
-            file.flush()
-            os.fsync(file.fileno())
+        for file, data in ((self._codes, codes), (self._mels, mels), (self._index, records.tobytes())):
+            append_bytes(file, data, sync=True)
 
     def _cut_loose_ends(self) -> None:
         """Cut off data that no sound record points at, and records that are not sound: what a kill left behind."""
         records, ends, whole = self._records()
         if not whole:
+            warn(f"{self._index} holds damaged or unfinished records: they are left out, and their clips computed again")
             write_bytes(self._index, records.tobytes())
         for file, end in zip((self._codes, self._mels), ends):
             if _size(file) > end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import socket
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from artifacts import append_jsonl, read_jsonl
+from artifacts import append_jsonl, append_to, read_jsonl
 from console import say
 
 METRICS = "metrics.jsonl"
@@ -56,12 +57,9 @@ class EventFile:
     """
 
     def __init__(self, folder: Path):
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(folder / name, "xb")
-        self._records = RecordWriter(self._file)
+        self._file = open(folder / name, "xb", buffering=0)
         self._write(file_version="brain.Event:2")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
@@ -78,13 +76,11 @@ class EventFile:
 
     def _write(self, **record: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        try:
-            self._records.write(Event(wall_time=time.time(), **record).SerializeToString())
-            self._records.flush()
-        except OSError as error:
-            error.filename = self._file.name
-            raise
+        framed = io.BytesIO()
+        RecordWriter(framed).write(Event(wall_time=time.time(), **record).SerializeToString())
+        append_to(self._file, framed.getvalue())
 
     def close(self) -> None:
         self._file.close()
@@ -114,6 +110,8 @@ def first_and_best(file: Path) -> dict[str, dict[str, float] | None]:
     for line in read_jsonl(file) if file.exists() else ():
         if line.get("event") == "start" and not line.get("resumed"):
             found = dict(nothing)
+        elif not isinstance(line.get("loss"), int | float):
+            continue
         elif line.get("split") == "train":
             found["first_train"] = found["first_train"] or line
             found["last_train"] = line

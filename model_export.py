@@ -20,8 +20,6 @@ from pretrain_config import PretrainConfig
 from xtts_backbone import VoiceEncoder, XttsFiles, extended_config, write_model
 
 COMBINED_SCHEMA = 1
-EXPORTED = ("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth", "xtts_v2_ka_combined.pkl",
-            "xtts_v2_ka_config.json")
 
 
 def export_model(config: PretrainConfig, base: XttsFiles, gpt_state: dict[str, Tensor], facts: dict[str, Any],

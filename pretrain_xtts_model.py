@@ -64,16 +64,13 @@ class EmbeddingsProcessor(_Stage):
     """Voice embeddings → XTTS's speaker table."""
 
     def run(self) -> dict[str, Any]:
-        from artifacts import load_torch, save_torch
         from embedding_adapter import run_embeddings_stage
 
         base = read_model(self.config.base_model_path)
         others = [clip for name in SPLITS[1:] if split_csv(self.config.data_dir, name).is_file()
                   for clip in read_split(self.config.data_dir, name)]
-        metrics = run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
-                                       choose_device(self.config.device), others)
-        save_torch(self.out / SPEAKERS_BASE, load_torch(self.out / "speakers_xtts.pth"))
-        return metrics
+        return run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
+                                    choose_device(self.config.device), others, SPEAKERS_BASE)
 
 
 class PhonemeModelProcessor(_Stage):
@@ -290,7 +287,8 @@ class PretrainPipeline:
             Stage("embeddings", 1, ("language",), _embeddings_inputs, files(SPEAKERS_BASE),
                   lambda config: EmbeddingsProcessor(config).run(), after=()),
             Stage("phonemes", 1, ("phonemes", "text.archaic", "seed"), _phonemes_inputs,
-                  files("g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl", "phoneme_model_results.pkl"),
+                  files("g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl", "g2p_mistakes.tsv",
+                        "phoneme_model_results.pkl"),
                   lambda config: PhonemeModelProcessor(config).run(), after=()),
             Stage("language", 1, ("text", "language_model", "language", "seed"), _language_inputs,
                   files("vocab.json", "language_model_results.pkl"),
@@ -299,7 +297,7 @@ class PretrainPipeline:
                   lambda config: XTTSModelInitializer(config).run(), after=("language",)),
             Stage("full_pretrain", 1, (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
                   files("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth",
-                        "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json"),
+                        "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md"),
                   lambda config: XTTSPretrainer(config, self.peers).run()),
         ]
 

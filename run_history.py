@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from artifacts import atomic_path
+from artifacts import atomic_path, parse_jsonl, unsealed
 from console import UserError
 
 TRAIN_METRICS = ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
@@ -94,7 +94,7 @@ class JsonlTail:
                 self.offset += len(rest)
                 rest, self._skipping = b"", True
             yield records, offsets, read
-        if (last := _object(rest)) is not None:  # whole, though its newline is missing
+        if (last := parse_jsonl(rest)) is not None:  # whole, though its newline is missing
             self.offset += len(rest)
             yield [last], [self.offset - len(rest)], 0
         self._remember(file)
@@ -110,22 +110,14 @@ class JsonlTail:
         except (ValueError, RecursionError):
             records = []
         if len(records) != len(lines):
-            records = [_object(line) for line in lines]
-        return [record if isinstance(record, dict) else None for record in records], offsets
+            return [parse_jsonl(line) for line in lines], offsets
+        return [unsealed(line, record) if isinstance(record, dict) else None for line, record in zip(lines, records)], offsets
 
     def _remember(self, file: BinaryIO) -> None:
         file.seek(0)
         self._head = file.read(min(self._SEAM, self.offset))
         file.seek(max(0, self.offset - self._SEAM))
         self._seam = file.read(min(self._SEAM, self.offset))
-
-
-def _object(line: bytes) -> dict | None:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 # ── one split's lines ───────────────────────────────────────────────────────────────────────────────────────
@@ -503,7 +495,7 @@ def _cells(file: BinaryIO, track: _OffsetTrack) -> Iterator[tuple[int, list]]:
     columns = track.columns()
     for step, offset in zip(track.steps, track.offsets):
         file.seek(offset)
-        record = _object(file.readline()) or {}
+        record = parse_jsonl(file.readline()) or {}
         yield step, [_cell(record.get(name, "")) for name in columns]
     while True:
         yield -1, []

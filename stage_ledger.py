@@ -311,6 +311,17 @@ class StageLedger:
         new = _leaves(_config_values(stage, config)) | self._inputs(stage, config, records) | {"version": stage.version}
         return {name for name in old.keys() | new.keys() if json.dumps(old.get(name)) != json.dumps(new.get(name))}
 
+    def altered(self, *names: str) -> str | None:
+        """Which of these files is not as a finished stage left it, in words; None where all are, or are not on record."""
+        records, _, _ = self._read()
+        written = {name: digest for entry in records.values() if entry["status"] == "done"
+                   for name, digest in entry["fingerprint"]["outputs"].items()}
+        for name in names:
+            file = self.path.parent / name
+            if name in written and not (file.is_file() and file_digest(file) == written[name]):
+                return f"{file} is not as its stage wrote it" if file.is_file() else f"{file} is missing"
+        return None
+
     def _read(self) -> tuple[Records, list[str], bytes]:
         """Return (records, what is damaged in words, the file's bytes).
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 import artifacts
+from audio_files import write_wav
 from console import RunError, UserError, progress
 
 SAMPLE_RATE = 22_050  # Hz: what espeak-ng speaks at, and what XTTS listens at
@@ -263,11 +264,9 @@ def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) ->
 
 def _speak_clip(clip: _Clip, path: Path, seed: int) -> float:
     """Write one clip, a little faster or slower and higher or lower than its voice; return its seconds."""
-    import soundfile
-
     voice = _jittered(clip.voice, seed, clip.clip_id)
     audio = trim_silence(synthesise(clip.sentence, voice.voice, voice.rate, voice.pitch))
-    soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    write_wav(path, audio, SAMPLE_RATE)
     return len(audio) / SAMPLE_RATE
 
 

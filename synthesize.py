@@ -6,18 +6,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from artifacts import atomic_path, read_json
+from artifacts import read_json
 from console import UserError, add_verbosity_flags, run_cli, say
 from pretrain_config import DEFAULT_CONFIG, load_config
+from stage_ledger import StageLedger
+
+MODEL_FILES = ("xtts_v2_ka_config.json", "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # what speaking reads
 
 
 def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int) -> float:
-    """Write `output` (24 kHz wav) and return its length in seconds."""
+    """Write `output` (24 kHz wav) and return its length in seconds. A damaged model is a UserError, not noise."""
+    if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*MODEL_FILES):
+        raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     georgian = _read_facts(model_dir / "xtts_v2_ka_config.json")
     import numpy as np
-    import soundfile
     import torch
 
+    from audio_files import write_wav
     from embedding_adapter import read_speakers
     from georgian_text import normalise, split_sentences
     from tokenizer_extension import load_tokenizer
@@ -37,9 +42,9 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     voice = voices[speaker]
     waves = [model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"] for piece in pieces]
     wave = np.concatenate([np.atleast_1d(w) for w in waves])
-    with atomic_path(output) as temporary:
-        soundfile.write(temporary, wave, model.config.model_args.output_sample_rate, format="WAV")
-    return len(wave) / model.config.model_args.output_sample_rate
+    rate = model.config.model_args.output_sample_rate
+    write_wav(output, wave, rate)
+    return len(wave) / rate
 
 
 def _read_facts(path: Path) -> dict:

@@ -16,3 +16,14 @@ def normal_verbosity():
     import console
 
     console._verbosity = 1
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A config whose pipeline has run to the end, killed on the way in two stages, and what the last run printed.
+
+    A test that alters the run's files puts them back, or works on a copy.
+    """
+    from finished_run import finish
+
+    return finish(tmp_path_factory.mktemp("pipeline"))

@@ -42,6 +42,12 @@ def raising(error: BaseException):
     (OSError(errno.ENOSPC, "No space left on device", "/m/model.pth"), 1,
      "error: the disk is full while writing /m/model.pth: free some space and run the same command; "
      "nothing finished is lost"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1,
+     "error: the disk is full while writing to the output: free some space and run the same command; "
+     "nothing finished is lost"),
+    (OSError(errno.EFBIG, "File too large", "/m/model.pth"), 1,
+     "error: the system allows no file as large as /m/model.pth would be: raise the limit (ulimit -f) or use another disk, "
+     "and run the same command; nothing finished is lost"),
     (MemoryError(), 1, "error: out of memory: close other programs or make batch_size smaller, "
      "then run the same command"),
     (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),

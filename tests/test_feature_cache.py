@@ -1,8 +1,11 @@
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from console import RunError
 from feature_cache import FeatureCache, clip_key, codes_of, frames_of
@@ -41,8 +44,10 @@ def fill(cache, clips, load=fake_load, batch_seconds=60.0):
     return len(missing)
 
 
-def check(cache, clips):
+def check(cache, clips, may_lack=False):
     for record, (_, path) in zip(cache.finder()([key for key, _ in clips]), clips):
+        if may_lack and record["samples"] == 0:
+            continue
         samples = int(path.read_text())
         codes, mel = cache.read(record, path.stem)
         assert codes.shape == (codes_of(samples),) and (codes == samples % 1000).all()
@@ -91,7 +96,7 @@ def test_a_torn_write_costs_clips_but_never_gives_wrong_ones(tmp_path, clips, fi
     assert fill(FeatureCache(tmp_path / "cache", "k" * 64), clips) == 0
 
 
-def test_a_flipped_bit_in_the_index_drops_its_record(tmp_path, clips):
+def test_a_flipped_bit_in_the_index_drops_its_record(tmp_path, clips, capsys):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
     fill(cache, clips)
     path = cache.folder / "index.bin"
@@ -100,6 +105,49 @@ def test_a_flipped_bit_in_the_index_drops_its_record(tmp_path, clips):
     path.write_bytes(data)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
     assert fill(again, clips) == 1
+    assert f"{path} holds damaged" in capsys.readouterr().err
+    check(again, clips)
+
+
+@pytest.mark.parametrize("file", ["codes.bin", "mels.bin"])
+def test_all_that_is_damaged_is_forgotten_at_once(tmp_path, clips, file):
+    """A file that is damaged throughout costs one more run, not one for each of its clips."""
+    cache = FeatureCache(tmp_path / "cache", "k" * 64)
+    fill(cache, clips)
+    path = cache.folder / file
+    path.write_bytes(b"\x55" * path.stat().st_size)
+    broken = FeatureCache(tmp_path / "cache", "k" * 64)
+    with pytest.raises(RunError, match="damaged at clip"):
+        check(broken, clips)
+    again = FeatureCache(tmp_path / "cache", "k" * 64)
+    assert fill(again, clips) == 5
+    check(again, clips)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(file=st.sampled_from(["codes.bin", "mels.bin", "index.bin"]), where=st.floats(0, 1, exclude_max=True),
+       damage=st.sampled_from(["flip", "zero a page", "zero the rest", "cut", "remove"]), bit=st.integers(0, 7))
+def test_no_damage_is_used(tmp_path, clips, file, where, damage, bit):
+    """Whatever happens to the files: a clip is right, missing or refused, and after one refusal all are computed again."""
+    whole = FeatureCache(tmp_path / "whole", "k" * 64)
+    fill(whole, clips)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cache")
+    path = tmp_path / "cache" / whole.folder.name / file
+    data = bytearray(path.read_bytes())
+    at = int(where * len(data))
+    if damage == "flip":
+        data[at] ^= 1 << bit
+    elif damage != "remove":
+        end = min(at + 64, len(data)) if damage == "zero a page" else len(data)
+        data[at:end] = b"" if damage == "cut" else bytes(end - at)
+    path.unlink() if damage == "remove" else path.write_bytes(data)
+    try:
+        check(FeatureCache(tmp_path / "cache", "k" * 64), clips, may_lack=True)
+    except RunError as refusal:
+        assert str(path.parent) in str(refusal)
+    again = FeatureCache(tmp_path / "cache", "k" * 64)
+    fill(again, clips)
     check(again, clips)
 
 

@@ -77,6 +77,8 @@ def test_first_and_best(tmp_path):
         log.log(step, "train", {**TRAIN, "loss": loss}, 3)
         log.log(step, "val", val(loss), 3)
     log.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "split": "val"}\n{"step": 5, "split": "val", "loss": "0.1"}\n')  # of no use, and no fault
     found = first_and_best(tmp_path / "metrics.jsonl")
     assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from artifacts import append_jsonl
 from console import UserError
 from run_folder import START, curve, started, write_log
 from run_history import RunHistory, Track, estimate_time_left, export_csv, number, smooth, training_seconds
@@ -50,6 +51,17 @@ def test_a_restart_replaces_what_it_undid(tmp_path):
     assert (history.restart_count, history.restarts[0].step, history.total_steps,
             history.run_id) == (1, 20, 4000, "run-a")
     assert history.train.table()["session"].tolist() == [0, 0, 1]
+
+
+def test_a_digit_that_became_another_is_damage_and_not_a_loss(tmp_path):
+    log = tmp_path / "m.jsonl"
+    for step, loss in ((10, 5.0), (20, 3.25), (30, 3.0)):
+        append_jsonl(log, line(step, loss))
+    log.write_bytes(log.read_bytes().replace(b"3.25", b"1.25"))
+    history = read(log)
+    assert steps_and_losses(history.train) == [(10, 5.0), (30, 3.0)] and history.damaged == 1
+    assert export_csv(log, tmp_path / "m.csv") == 2
+    assert (tmp_path / "m.csv").read_text().splitlines()[0] == "step,loss"  # the checksum is no metric
 
 
 def test_a_restart_whose_start_line_is_lost_is_seen_in_two_lines_that_step_back(tmp_path):

@@ -1,0 +1,202 @@
+"""A disk that is always a little too small: the starter pipeline, given the same command again and again while its disk
+grows, must end exactly where a run with room enough ends.
+
+    python tests/chaos_disk_full.py --work /tmp/full        as root, on Linux: it mounts a tmpfs; some 20 minutes on 2 cores
+
+A run in an ordinary folder comes first. Then a tmpfs stands in its place (one place, because artifacts hold absolute
+paths), too small for a single file. Each start must fail with exit code 1 and one sentence that names the file which found
+no room; nothing half-written may be left, and what finished stages wrote must be as they wrote it. Then the disk grows by
+what that file takes, which leaves too little for the next one, and the same command is given again, until it succeeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from artifacts import TEMPORARY_SUFFIX  # noqa: E402
+from console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style  # noqa: E402
+from stage_ledger import StageLedger  # noqa: E402
+
+CONFIG = {
+    "device": "cpu", "batch_size": 4,
+    "starter": {"enabled": True, "clips": 60, "layers": 1, "model_dim": 64, "heads": 1, "max_steps": 12,
+                "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
+    "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 2}, "language_model": {"max_epochs": 2, "dim": 32},
+    "training": {"log_interval": 2, "validation_interval": 6},
+}
+MODEL = "models/xtts_v2_ka"
+FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; nothing finished is lost")
+PAGE = 4096
+MOST_STARTS = 200
+
+
+def pipeline(folder: Path) -> subprocess.CompletedProcess:
+    """The command of the README, in `folder`."""
+    return subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", "config.json"], cwd=folder,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
+
+
+class SmallDisk:
+    """A tmpfs at `place`."""
+
+    def __init__(self, place: Path, size: int):
+        self.place, self.size = place, size
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+    def _mount(self, *arguments: str) -> None:
+        done = subprocess.run(["mount", *arguments, str(self.place)], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"a tmpfs cannot be mounted at {self.place} ({done.stderr.strip()}): run this as root, outside of a "
+                            f"container or in one that may mount")
+
+    def grow(self, size: int) -> None:
+        self.size += -(-size // PAGE) * PAGE
+        self._mount("-o", f"remount,size={self.size}")
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.place)], check=True)
+
+
+# ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
+    """The file that the failed run names. RunError for anything but one sentence, and for anything half-written."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    named = FULL.fullmatch(errors[0]) if len(errors) == 1 else None
+    if done.returncode != 1 or not named or "Traceback" in done.stderr:
+        raise RunError(f"exit code {done.returncode}, and no single sentence that names a file: {done.stderr[-3000:]}")
+    file = Path(named[1])
+    if not file.is_relative_to(place):
+        raise RunError(f"{file} is named, which is not on the full disk")
+    if left := [str(path) for path in place.rglob(f"*{TEMPORARY_SUFFIX}")]:
+        raise RunError(f"left half-written: {', '.join(left)}")
+    record = place / MODEL / "pretrain_progress.json"
+    outputs = [name for name in os.listdir(record.parent)] if record.exists() else []
+    if change := StageLedger(record, []).altered(*outputs):
+        raise RunError(f"a finished stage's work was lost: {change}")
+    return file
+
+
+def content(run: Path) -> dict[str, str]:
+    """Relative name → digest of every file of a run. Logs have an event for every start, and the times in JSON are left out."""
+    found = {}
+    for file in sorted(path for path in run.rglob("*") if path.is_file()):
+        name = file.relative_to(run).as_posix()
+        if name.startswith("logs/tensorboard/"):
+            continue  # a file for every start of training
+        if file.name in ("pretrain_progress.json", "manifest.json", "metrics.jsonl"):
+            data = json.dumps(_facts(file)).encode()
+        elif name.startswith("data/features/") and file.name == "index.bin":
+            data = b"its keys follow the recordings' times"
+        else:
+            data = file.read_bytes()
+        found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def _facts(file: Path) -> Any:
+    if file.name == "metrics.jsonl":
+        from run_history import RunHistory
+
+        history = RunHistory(file)
+        history.refresh()
+        return [track.table()[name].tolist() for track in (history.train, history.val) for name in ("step", "loss")]
+    return _without_times(json.loads(file.read_text("utf-8")))
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):  # `recordings` digests the recordings' times
+        return {key: _without_times(item) for key, item in value.items()
+                if key not in ("started", "finished", "seconds", "time", "checksum", "recordings")}
+    return value
+
+
+# ── the growing disk ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def grow(args: argparse.Namespace) -> int:
+    """All of it; 0 when every failure was in order and the end is that of the undisturbed run."""
+    work = args.work.resolve()
+    if work.exists() and any(work.iterdir()):
+        raise UserError(f"{work} is not empty: give --work a new folder")
+    place, whole = work / "run", work / "undisturbed"
+    place.mkdir(parents=True)
+    heading("undisturbed")
+    write_config(place)
+    if (done := pipeline(place)).returncode:
+        raise RunError(f"the undisturbed run failed: {done.stderr[-2000:]}")
+    expected = content(place)
+    place.rename(whole)
+    place.mkdir()
+    disk = SmallDisk(place, 2 * PAGE)
+    try:
+        write_config(place)
+        starts, named = fill(disk, whole)
+        found = content(place)
+    finally:
+        disk.unmount()
+    heading("result")
+    different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    say(f"{starts} starts, {len(named)} failures at {len(set(named))} files; {disk.size / 2**20:.0f} MiB at the end")
+    say(f"{len(expected)} files compared, {len(different)} different, missing or left over")
+    for name in sorted(different):
+        say(f"  {name}")
+    if different:
+        return 1
+    say(style("it ended exactly where the undisturbed run ended", "green"))
+    shutil.rmtree(work)
+    return 0
+
+
+def write_config(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG), "utf-8")
+
+
+def fill(disk: SmallDisk, whole: Path) -> tuple[int, list[str]]:
+    """Start the pipeline until it succeeds, growing the disk after each failure; returns the starts and the files named."""
+    heading("a disk that grows")
+    began, named, room = time.monotonic(), [], PAGE
+    for start in range(1, MOST_STARTS):
+        done = pipeline(disk.place)
+        if done.returncode == 0:
+            say(f"{start:>3}  {time.monotonic() - began:6.0f} s  {disk.size / 2**20:8.2f} MiB  done")
+            return start, named
+        file = check_failure(done, disk.place)
+        name = file.relative_to(disk.place).as_posix()
+        say(f"{start:>3}  {time.monotonic() - began:6.0f} s  {disk.size / 2**20:8.2f} MiB  full at {name}")
+        again = named[-1:] == [name]
+        named.append(name)
+        room = size_of(whole / name.partition("/wavs/")[0]) or (4 * room if again else 2 * PAGE)
+        disk.grow(room)
+    raise RunError(f"{MOST_STARTS} starts, and it is not done: the last file named is {named[-1]}")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or folder of the undisturbed run; 0 for one that it has not kept."""
+    return sum(file.stat().st_size + PAGE for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="a new folder for the runs; removed when all is well")
+    add_verbosity_flags(parser)
+    args = parser.parse_args(argv)
+    return run_cli(lambda: grow(args), args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

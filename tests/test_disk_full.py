@@ -1,0 +1,284 @@
+"""Every kind of write on a disk that fills up: the file is named, what stood before is whole, nothing half-written is left,
+and the same call ends well once there is room.
+
+The disk is full in two ways. Any user may limit the size of files (EFBIG, at an exact byte); and where a small file system
+may be mounted, the last test runs this file again on one (ENOSPC, at a page).
+"""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import artifacts
+from audio_files import write_wav
+from checkpoint_manager import CheckpointManager
+from console import run_cli
+from create_metadata_files import MetadataOptions, create_metadata
+from feature_cache import FeatureCache, clip_key
+from metadata_table import replace_suspects
+from metrics_log import MetricsLog
+from pretrain_config import PretrainConfig
+from run_folder import curve, started, write_log
+from run_history import RunHistory, export_csv
+from run_plots import draw_plot
+from small_corpora import coqui
+from stage_ledger import Stage, StageLedger
+from starter_speech import speak_corpus
+from test_feature_cache import fake_extract, fake_load
+
+ROOT = Path(__file__).parents[1]
+SMALL_DISK = os.environ.get("SMALL_DISK")  # a mounted file system of a few megabytes, made by the last test
+PAGE = 4096
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """An empty folder on the disk that is going to be full."""
+    folder = Path(SMALL_DISK, "work") if SMALL_DISK else tmp_path / "disk"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Leave room for `size` bytes in any one file; on the small disk, for a page less (a file's last page may have room)."""
+    if SMALL_DISK:
+        filler = Path(SMALL_DISK, "filler")
+        free = os.statvfs(SMALL_DISK)
+        with open(filler, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - max(0, size // PAGE - 1) * PAGE)
+        try:
+            yield
+        finally:
+            filler.unlink()
+    else:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# ── the kinds of write: each makes what it needs `beside` the disk, and returns how version 1, then 2, is written ──
+
+
+def file(name: str, write: Callable[[Path, int], object]) -> Callable:
+    return lambda beside: lambda folder, version: write(folder / name, version)
+
+
+def copy(beside: Path) -> Callable:
+    for version in (1, 2):
+        (beside / f"{version}").write_bytes(bytes([version]) * 20_000)
+
+    def write(folder: Path, version: int) -> None:
+        with artifacts.atomic_path(folder / "copy" / "a.dat") as temporary:
+            shutil.copyfile(beside / f"{version}", temporary)
+
+    return write
+
+
+def log(beside: Path) -> Callable:
+    def write(folder: Path, version: int) -> None:
+        path = folder / "a.jsonl"
+        for number in range(path.read_bytes().count(b"\n") if path.exists() else 0, 60 * version):
+            artifacts.append_jsonl(path, {"number": number, "text": "ტექსტი" * 9})
+
+    return write
+
+
+def a_folder(beside: Path) -> Callable:
+    def write(folder: Path, version: int) -> None:
+        with artifacts.atomic_folder(folder / f"made_{version}") as temporary:
+            (temporary / "inner").mkdir()
+            (temporary / "inner/large").write_bytes(b"x" * 30_000)
+            artifacts.write_json(temporary / "small.json", {"version": version})
+
+    return write
+
+
+def checkpoint(beside: Path) -> Callable:
+    def write(folder: Path, version: int) -> None:
+        manager = CheckpointManager(folder, "run")
+        weights = {"model": {"w": torch.full((5_000,), float(version))}}
+        optimizer = {"state": {0: {"exp_avg": torch.ones(20_000) * version}}}
+        manager.save(version, weights, optimizer, {"step": version}, {"seed": 1}, 1.0 / version)
+        manager.wait()
+
+    return write
+
+
+def features(beside: Path) -> Callable:
+    clips = []
+    for number, samples in enumerate((70_000, 1024, 22_050, 33_333)):
+        path = beside / f"clip{number}"
+        path.write_text(str(samples))
+        clips.append((clip_key(path.name, path), path))
+    return lambda folder, version: FeatureCache(folder, "k" * 64).fill(clips[: 2 * version], fake_load, fake_extract, 0.1)
+
+
+def metrics(beside: Path) -> Callable:
+    def write(folder: Path, version: int) -> None:
+        log = MetricsLog(folder, fresh=False)
+        done = len(list(artifacts.read_jsonl(log.file))) if log.file.exists() else 0
+        for step in range(done, 60 * version):
+            log.log(step, "val", {"loss": 1.0, "loss_text": 2.0, "loss_mel": 3.0}, 120)
+
+    return write
+
+
+def tables(beside: Path) -> Callable:
+    for version in (1, 2):
+        coqui(beside / f"corpus{version}", 20 + version)
+    options = MetadataOptions(copy=True, val_fraction=0.3)
+    return lambda folder, version: create_metadata(beside / f"corpus{version}", folder, options=options)
+
+
+def drop_report(beside: Path) -> Callable:
+    return lambda folder, version: replace_suspects(
+        folder, "voice", [(f"clip{number}", "x" * 200, "a.wav", "ტექსტი") for number in range(60 * version)])
+
+
+def speech(beside: Path) -> Callable:
+    sentences = ["დილა მშვიდობისა.", "მზე ანათებს."]
+    return lambda folder, version: speak_corpus(sentences, folder / f"speech{version}", seed=version, max_clips=3)
+
+
+def exported_metrics(beside: Path) -> Callable:
+    logs = [write_log(beside / f"{version}.jsonl", [started(), *curve("healthy", 100 * version)]) for version in (1, 2)]
+    return lambda folder, version: export_csv(logs[version - 1], folder / "metrics.csv")
+
+
+WRITES = {
+    "text": file("a.txt", lambda path, version: artifacts.write_text(path, f"{version} ტექსტი" * 2_000)),
+    "json": file("a.json", lambda path, version: artifacts.write_json(path, [version] * 5_000)),
+    "pickle": file("a.pkl", lambda path, version: artifacts.write_pickle(path, {"rows": b"%d" % version * 50_000})),
+    "torch": file("a.pth", lambda path, version: artifacts.save_torch(
+        path, {"w": torch.full((50_000,), float(version)), "b": torch.ones(3)})),
+    "safetensors": file("a.safetensors", lambda path, version: artifacts.write_bytes(
+        path, artifacts.tensors_to_bytes({"w": torch.full((50_000,), float(version))}))),
+    "wav": file("a.wav", lambda path, version: write_wav(path, np.full(50_000, version / 4, np.float32), 24_000)),
+    **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, metrics, tables, drop_report, speech,
+                                           exported_metrics)},
+}
+
+
+def grows(name: str) -> bool:
+    """Whether a file is appended to, so that a longer one of whole records may stay."""
+    return name.endswith((".jsonl", ".bin")) or "tfevents" in name
+
+
+@pytest.mark.parametrize("share", [0, 0.7, 0.999], ids=["no room", "some room", "almost enough room"])
+@pytest.mark.parametrize("kind", WRITES)
+def test_each_write(disk, tmp_path, capsys, monkeypatch, kind, share):
+    monkeypatch.setattr(time, "time", lambda: 1_790_000_000.0)  # so that two runs write the same bytes
+    (tmp_path / "beside").mkdir()
+    write = WRITES[kind](tmp_path / "beside")
+    write(disk, 1)
+    old = content(disk)
+    write(disk, 2)
+    new = content(disk)
+    empty(disk)
+    write(disk, 1)
+    assert content(disk) == old
+
+    largest = max(len(data) - len(old.get(name, b"")) * bool(SMALL_DISK and grows(name)) for name, data in new.items())
+    with room_for(int(largest * share)):
+        assert run_cli(lambda: write(disk, 2) and None) == 1
+    assert named(capsys) in {disk / part for name in new for part in (name, Path(name).parts[0])}
+    left = content(disk)
+    for name, data in left.items():
+        before, after = old.get(name, b""), new.get(name, b"")
+        assert data in (before, after) or grows(name) and data.startswith(before) and after.startswith(data), name
+        assert not name.endswith(".jsonl") or data.endswith(b"\n")
+    assert old.keys() - left.keys() == set()
+
+    write(disk, 2)
+    assert {name: data for name, data in content(disk).items() if "tfevents" not in name} == {
+        name: data for name, data in new.items() if "tfevents" not in name}
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def named(capsys) -> Path:
+    """The file that the last message says could not be written."""
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    found = re.match(r"error: the (?:disk is full while writing|system allows no file as large as) (\S+?):? ", message)
+    assert found and message.endswith("same command; nothing finished is lost"), message
+    return Path(found[1])
+
+
+def test_the_plot(disk, tmp_path, capsys):
+    history = RunHistory(write_log(tmp_path / "m.jsonl", [started(), *curve("healthy", 50)]))
+    history.refresh()
+    (disk / "plot.png").write_bytes(b"old")
+    with room_for(20_000):
+        assert run_cli(lambda: draw_plot(history, disk / "plot.png", total_steps=4000)) == 1
+    assert named(capsys) == disk / "plot.png"
+    assert content(disk) == {"plot.png": b"old"}
+
+
+# ── the record of the stages, and the lock beside it ──
+
+
+def test_the_record(disk, capsys):
+    """Wherever room runs out, the record is whole, says no stage done that is not, and the next run needs no help."""
+    def write(config) -> dict:
+        artifacts.write_text(disk / "out.txt", "o" * 20_000)
+        return {"note": "n" * 30_000}  # the last record is the largest
+
+    stage = Stage("words", 1, (), lambda config: {}, lambda config: [disk / "out.txt"], write)
+    errors = set()
+    for room in range(0, 60_000, 2048):
+        ledger = StageLedger(disk / "pretrain_progress.json", [stage])
+
+        def run() -> None:
+            with ledger.locked():
+                ledger.run(PretrainConfig(), ledger.plan(PretrainConfig()))
+
+        with room_for(room):
+            code = run_cli(run)
+        if code:
+            errors.add(named(capsys).name)
+            assert ledger.plan(PretrainConfig())[0].run and content(disk).keys() <= {
+                "pretrain.lock", "pretrain_progress.json", "out.txt"}
+        assert run_cli(run) == 0 and not ledger.plan(PretrainConfig())[0].run
+        assert content(disk).keys() == {"pretrain_progress.json", "out.txt"}
+        empty(disk)
+    assert errors == {"pretrain.lock", "pretrain_progress.json", "out.txt"}
+
+
+# ── the same on a real small file system ──
+
+
+def test_all_of_it_on_a_small_real_disk(tmp_path):
+    if SMALL_DISK:
+        pytest.skip("this is that run")
+    (tmp_path / "disk").mkdir()
+    mount = f"mount -t tmpfs -o size=4m tmpfs {tmp_path}/disk"
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f"{mount} && exec {sys.executable} -m pytest {__file__} -p no:cacheprovider"],
+        env=os.environ | {"SMALL_DISK": f"{tmp_path}/disk", "TMPDIR": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True,
+        timeout=300)
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
