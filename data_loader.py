@@ -24,6 +24,7 @@ from artifacts import hash_value, sweep_partials
 from batch_plan import BatchPlan
 from console import RunError, UserError, add_verbosity_flags, run_cli, say, style
 from feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
+from memory_estimate import StepShape
 from metadata_table import Row, read_rows, split_csv
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 from run_lock import RunLock
@@ -45,12 +46,12 @@ class Draw(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """text: token ids; codes: uint16; cond_mel: float16 (cond_frames, 80); masked: code span heard as voice sample."""
+    """text: token ids; codes: uint16; cond_mel: float16 (cond_frames, 80); heard: span of the clip's own frames in it."""
 
     text: np.ndarray
     codes: np.ndarray
     cond_mel: np.ndarray
-    masked: tuple[int, int]
+    heard: tuple[int, int]
 
 
 class XTTSDataset:
@@ -107,14 +108,14 @@ class XTTSDataset:
 
 
 def _own_voice(mel: np.ndarray, frames: int, random: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
-    """A crop of the clip itself and the code span it covers: every code (1024 samples) that a frame (256) of it touches.
+    """A crop of the clip itself and the span of frames it covers.
 
     Only a speaker's one clip among longer references can be too short for the batch: half of it, repeated to length.
     """
     crop = min(frames, max(1, len(mel) // 2)) if len(mel) < frames else frames
     start = int(random.integers(0, len(mel) - crop + 1))
     voice = np.resize(mel[start : start + crop], (frames, mel.shape[1]))
-    return voice, (start // 4, -(-(start + crop) // 4))
+    return voice, (start, start + crop)
 
 
 def _voice_frames(asked: int, shortest: int) -> int:
@@ -131,10 +132,12 @@ class CollateFunction:
     A row of the (rows, length) grid is laid out without holes; `*_at` are flat positions in that grid. Keys:
     cond_mels (rows, 80, frames) · cond_at · text, text_position, text_at · audio, audio_position, audio_at ·
     text_scored, text_target · audio_scored, audio_target · shape (rows, length) · seconds.
+
+    like_coqui: leave unscored what coqui's GPTTrainer does, for comparing losses with it.
     """
 
-    def __init__(self, limits: ModelLimits, mask_voice: bool = True):
-        self.limits, self.mask_voice = limits, mask_voice
+    def __init__(self, limits: ModelLimits, like_coqui: bool = False):
+        self.limits, self.like_coqui = limits, like_coqui
 
     def __call__(self, samples: list[Sample]) -> dict:
         import torch
@@ -143,8 +146,8 @@ class CollateFunction:
         columns: dict[str, list[np.ndarray]] = {name: [] for name in (
             "cond_at", "text", "text_position", "text_at", "audio", "audio_position", "audio_at",
             "text_target", "text_scored", "audio_target", "audio_scored")}
-        for row, sample in enumerate(samples):
-            for name, values in self._row(sample, row * length).items():
+        for row, (sample, heard) in enumerate(zip(samples, self._heard_codes(samples))):
+            for name, values in self._row(sample, row * length, heard).items():
                 columns[name].append(values)
         batch = {name: torch.from_numpy(np.concatenate(parts).astype(np.int64)) for name, parts in columns.items()}
         batch["cond_mels"] = torch.from_numpy(np.stack([s.cond_mel for s in samples])).float().transpose(1, 2).contiguous()
@@ -152,8 +155,15 @@ class CollateFunction:
         batch["seconds"] = sum(len(s.codes) for s in samples) * 1024 / 22050
         return batch
 
-    def _row(self, sample: Sample, at: int) -> dict[str, np.ndarray]:
-        """One row's flat lists; `at` is where the row begins in the grid."""
+    def _heard_codes(self, samples: list[Sample]) -> list[tuple[int, int]]:
+        """The span of each row's audio targets that its voice sample gives away: every code (1024 samples) that a frame
+        (256) of it touches. coqui leaves out the last row's alone, and takes frames for codes."""
+        if self.like_coqui:
+            return [(0, 0)] * (len(samples) - 1) + [samples[-1].heard]
+        return [(s.heard[0] // 4, min(-(-s.heard[1] // 4), len(s.codes))) for s in samples]
+
+    def _row(self, sample: Sample, at: int, heard: tuple[int, int]) -> dict[str, np.ndarray]:
+        """One row's flat lists; `at` is where the row begins in the grid, `heard` the audio targets that are not scored."""
         limits = self.limits
         text = np.concatenate([[limits.start_text], sample.text])
         stops = [limits.stop_audio] * AUDIO_STOPS
@@ -162,8 +172,7 @@ class CollateFunction:
         audio_at = text_at[-1] + 1 + np.arange(len(audio))
         target = np.concatenate([sample.codes, stops]).astype(np.int64)
         scored = np.ones(len(target), bool)
-        if self.mask_voice:
-            scored[sample.masked[0] : min(sample.masked[1], len(sample.codes))] = False
+        scored[slice(*heard)] = False
         return {"cond_at": at + np.arange(COND_POSITIONS),
                 "text": text, "text_position": np.arange(len(text)), "text_at": text_at,
                 "audio": audio, "audio_position": np.arange(len(audio)), "audio_at": audio_at,
@@ -236,6 +245,13 @@ class DataManager:
             yield from loader
         except RunError as error:  # from a worker process it comes with that one's traceback for a message
             raise RunError(str(error).rpartition("RunError: ")[2].strip()) from error
+
+    def typical_batch(self) -> StepShape:
+        """A full batch of clips of average length, its voice samples as long as they get."""
+        index, clips = self.train.index, len(self.train)
+        text, all_of_it = 1 + len(index.tokens) / clips, float(np.mean(index.positions))
+        return StepShape(max(1.0, self.budget / all_of_it), text, all_of_it - COND_POSITIONS - text,
+                         max(self.config.training.conditioning_seconds) * FRAMES_PER_SECOND)
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""

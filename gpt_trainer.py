@@ -24,6 +24,7 @@ from checkpoint_manager import Checkpoint, CheckpointManager
 from console import Interrupted, RunError, progress, say, warn
 from data_loader import DataManager
 from gpt_step import CompactGPT
+from memory_estimate import estimate_memory
 from metrics_log import MetricsLog
 from optimization import RunningAverage, build_optimizer, learning_rate
 from pretrain_config import PretrainConfig
@@ -291,6 +292,10 @@ class PretrainLoop:
             if record.get("budget") == self.data.budget:
                 self.progress.parts = max(self.progress.parts, int(record["parts"]))
         if self.log:
+            shape, bf16 = self.data.typical_batch(), self.accelerator.mixed_precision == "bf16"
+            shards = self.accelerator.num_processes if self.sharded else 1
+            memory = estimate_memory(self.bare, shape, bf16=bf16, average=bool(self.average), shards=shards)
+            say(f"memory      {memory}")
             self.log.event("start", step=self.progress.step, total_steps=self.total, resumed=checkpoint is not None,
                            run_id=self.checkpoints.run_id)
 

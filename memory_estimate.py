@@ -8,8 +8,10 @@ autograd saves per position, layer and channel, counted once with `torch.autogra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpt_step import CompactGPT
+if TYPE_CHECKING:
+    from gpt_step import CompactGPT
 
 # Bytes saved per position and channel, (float32, bf16 autocast).
 _BLOCK = (72, 40)  # of one transformer block
@@ -21,7 +23,7 @@ _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradi
 class StepShape:
     """A batch as the step sees it: text tokens and audio codes a row, mel frames of the voice sample."""
 
-    rows: int
+    rows: float
     text: float
     codes: float
     frames: float

@@ -29,8 +29,8 @@ def trainer(world):
     return coqui_trainer.build(base, str(base.vocab_file), dropout=False)
 
 
-def coqui_batch(trainer, speech, texts):
-    """A batch as coqui's loader and `format_batch_on_device` make it, without its prompt masking."""
+def coqui_batch(trainer, speech, texts, heard=None):
+    """A batch as coqui's loader and `format_batch_on_device` make it; heard: (first, last) sample of each voice sample."""
     wav = torch.zeros(len(speech), 1, max(s.shape[1] for s in speech))
     text = torch.zeros(len(speech), max(map(len, texts)), dtype=torch.int32)
     for row, (clip, ids) in enumerate(zip(speech, texts)):
@@ -39,26 +39,30 @@ def coqui_batch(trainer, speech, texts):
     prompt = torch.stack([clip.repeat(1, 8)[:, : (FRAMES - 1) * 256] for clip in speech])[:, None]
     return trainer.format_batch_on_device({
         "wav": wav, "padded_text": text, "text_lengths": torch.tensor([len(ids) for ids in texts]),
-        "wav_lengths": torch.tensor([s.shape[1] for s in speech]), "conditioning": prompt, "cond_idxs": None,
+        "wav_lengths": torch.tensor([s.shape[1] for s in speech]), "conditioning": prompt,
+        "cond_idxs": None if heard is None else torch.tensor(heard),
         "cond_lens": torch.tensor([prompt.shape[-1]] * len(speech)), "filenames": []})
 
 
-def our_batch(base, batch, texts):
-    """The same batch in our layout, from coqui's own codes and mels."""
+def our_batch(base, batch, texts, heard=None):
+    """The same batch in our layout, from coqui's own codes and mels; with `heard`, leaving unscored what coqui does."""
     samples = []
     for row, ids in enumerate(texts):
         codes = batch["audio_codes"][row, : -(-int(batch["wav_lengths"][row]) // 1024)].numpy().astype(np.uint16)
-        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(), (0, 0)))
-    return CollateFunction(ModelLimits.of(base.config.model_args))(samples)
+        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(),
+                              (heard[row][0] // 256, heard[row][1] // 256) if heard else (0, 0)))
+    return CollateFunction(ModelLimits.of(base.config.model_args), like_coqui=heard is not None)(samples)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("rows", [(0,), (1, 2, 3), (7, 0, 11, 4, 9)])
-def test_losses_and_gradients_equal_coqui_gpt_trainer(world, trainer, rows):
+def test_losses_and_gradients_equal_coqui_gpt_trainer(world, trainer, rows, masked):
     base, speech = world
     random = np.random.default_rng(len(rows))
     texts = [random.integers(3, 250, 5 + 3 * row).tolist() for row in rows]
-    batch = coqui_batch(trainer, [speech[row] for row in rows], texts)
-    compact = our_batch(base, batch, texts)
+    heard = [(1024 + 300 * row, 9000 + 700 * row) for row in rows] if masked else None
+    batch = coqui_batch(trainer, [speech[row] for row in rows], texts, heard)
+    compact = our_batch(base, batch, texts, heard)
 
     trainer.zero_grad()
     _, theirs = trainer.train_step(batch, None)

@@ -32,8 +32,10 @@ def test_the_estimate_is_near_what_autograd_keeps(layers, dim, checkpointing, bf
     sample = Sample(np.arange(1, text + 1), np.zeros(codes, np.uint16), np.zeros((frames, 80), np.float16), (0, 0))
     batch = CollateFunction(ModelLimits.of(config.model_args))([sample] * rows)
     estimate = estimate_memory(model, StepShape(rows, text + 1, codes + AUDIO_STOPS, frames), bf16=bf16)
-    tolerance = 0.4 if checkpointing else 0.25  # autocast keeps its copies of the weights where autograd need not
-    assert estimate.step == pytest.approx(saved_bytes(model, batch, bf16), rel=tolerance)
+    kept = saved_bytes(model, batch, bf16)
+    if bf16 and checkpointing:  # autograd recomputes from autocast's copies of the weights, which stay all the same
+        kept += 2 * sum(p.numel() for p in model.parameters())
+    assert estimate.step == pytest.approx(kept, rel=0.25)
     assert estimate.states == 16 * sum(p.numel() for p in model.parameters())
 
 

@@ -1,0 +1,107 @@
+"""What checkpoints cost the training loop, and how long carrying on takes.
+
+    python tests/benchmarks/bench_checkpoints.py --work /tmp/bench --layers 4 --dim 256
+
+Steps with and without a checkpoint being written are timed in turn, in one run, so that both see the same machine. The
+cost is what a save adds (the copy that blocks the loop, and the steps slowed while the writer works) over the time of
+the default `checkpoint_interval`. Then: loading it into a fresh loop, and the first step after that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/benchmarks")]
+
+import torch
+
+from bench_training import prepare, synchronise
+from checkpoint_manager import CheckpointManager
+from console import say
+from data_loader import open_data
+from gpt_step import CompactGPT
+from gpt_trainer import PretrainLoop, build_accelerator
+from pretrain_config import PretrainConfig
+from xtts_backbone import load_gpt
+
+
+def timed_step(loop: PretrainLoop, steps) -> float:
+    """Seconds of one training step, its data included."""
+    began = synchronise(loop.accelerator.device)
+    batches, used = next(steps)
+    loop._train_step(batches)
+    loop.progress.step += 1
+    loop.progress.offset += used
+    return synchronise(loop.accelerator.device) - began
+
+
+def cost_of_a_save(loop: PretrainLoop, steps, plain: float) -> tuple[float, float, float]:
+    """(seconds that the copy blocks, seconds by which steps are slower until the file is whole, seconds of writing)."""
+    began = synchronise(loop.accelerator.device)
+    loop.save(1.0)
+    blocked = synchronise(loop.accelerator.device) - began
+    slowed = 0.0
+    while not loop.checkpoints._pending.done():
+        slowed += timed_step(loop, steps) - plain
+    loop.checkpoints.wait()
+    return blocked, slowed, time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--clips", type=int, default=360)
+    parser.add_argument("--saves", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
+    args = parser.parse_args()
+    config, model = prepare(args)
+    accelerator = build_accelerator(config)
+    data = open_data(config, str(accelerator.device))
+    torch.set_num_threads(args.threads)
+    folder = args.work / "checkpoints"
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def fresh() -> PretrainLoop:
+        compact = CompactGPT(load_gpt(model), config.training.dropout)
+        return PretrainLoop(compact, data, CheckpointManager(folder, "bench"), None, config, accelerator, 10**6)
+
+    loop = fresh()
+    steps = loop._steps()
+    for _ in range(3):
+        timed_step(loop, steps)
+    plain, costs = [], []
+    for _ in range(args.saves):
+        plain += [timed_step(loop, steps) for _ in range(8)]
+        costs.append(cost_of_a_save(loop, steps, statistics.mean(plain)))
+    step, interval = statistics.mean(plain), PretrainConfig().checkpoint_interval
+    blocked, slowed, written = (statistics.mean(column) for column in zip(*costs))
+    size = sum(file.stat().st_size for file in loop.checkpoints.last().folder.iterdir())
+    say(f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB blocks the loop for {blocked:.3f} s, slows the steps beside it by "
+        f"{slowed:.3f} s, and is written in {written:.2f} s")
+    say(f"cost at the default interval of {interval} steps: {100 * (blocked + slowed) / (interval * step):.2f} % of the loop's time")
+
+    began = time.perf_counter()
+    again = fresh()
+    built = time.perf_counter()
+    last = again.checkpoints.last()
+    checked = time.perf_counter()
+    again.start(last)
+    loaded = time.perf_counter()
+    timed_step(again, again._steps())
+    say(f"resuming: model {built - began:.2f} s, checksums {checked - built:.2f} s, weights and moments {loaded - checked:.2f} s, "
+        f"first step {time.perf_counter() - loaded:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
