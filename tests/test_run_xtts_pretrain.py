@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +23,16 @@ def test_a_step_before_its_needs_names_them(tmp_path):
     result = run("--config", str(tmp_path / "c.json"), "--step", "xtts_init")
     assert result.returncode == 2 and "hf download" in result.stderr and "Traceback" not in result.stderr
     assert sorted(f.name for f in tmp_path.rglob("*") if f.is_file()) == ["c.json"]
+
+
+def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finished, tmp_path):
+    project = shutil.copytree(finished[0].parent, tmp_path / "project")
+    result = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                             str(ROOT / "run_xtts_pretrain.py"), "--config", str(project / "config.json"), "--step", "full_pretrain"],
+                            capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("── full_pretrain: --only") == 1  # one process speaks for both
+    assert "step     12/12  train" in result.stdout and "Exported: step" in result.stdout
+    listing = subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],
+                             capture_output=True, text=True)
+    assert listing.stdout.count("skip  up to date") == 5, listing.stdout
