@@ -1,0 +1,68 @@
+"""Real runs of the pipeline on the smallest starter, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+MODEL_FILES = ("g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
+               "phoneme_model_results.pkl xtts_init_results.pkl xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
+               "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth").split()
+
+
+def write_config(folder: Path, **changes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "device": "cpu", "batch_size": 4,
+        "starter": {"enabled": True, "clips": 60, "layers": 1, "model_dim": 64, "heads": 1, "max_steps": 12,
+                    "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
+        "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 2}, "language_model": {"max_epochs": 2, "dim": 32},
+        "training": {"log_interval": 2, "validation_interval": 6}, **changes}
+    path = folder / "config.json"
+    path.write_text(json.dumps(config), "utf-8")
+    return path
+
+
+def command(config: Path, *flags: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config), *flags]
+
+
+def run(config: Path, *flags: str, timeout: float = 600) -> subprocess.CompletedProcess:
+    return subprocess.run(command(config, *flags), capture_output=True, text=True, timeout=timeout, cwd=config.parent)
+
+
+def statuses(config: Path) -> dict[str, str]:
+    record = config.parent / "models/xtts_v2_ka/pretrain_progress.json"
+    stages = json.loads(record.read_text("utf-8"))["stages"] if record.exists() else {}
+    return {name: stage["status"] for name, stage in stages.items()}
+
+
+class Stop(NamedTuple):
+    """A run that a signal ended: its exit code, all it said, what the record held then, and whether a lock was left."""
+
+    at: str
+    code: int
+    said: str
+    statuses: dict[str, str]
+    locked: bool
+
+
+def stop(config: Path, at: str, number: signal.Signals) -> Stop:
+    """Run until a line that holds `at`, and send the signal a moment later."""
+    process = subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent)
+    said = ""
+    for line in process.stdout:
+        said += line
+        if at in line:
+            time.sleep(0.3)
+            process.send_signal(number)
+            break
+    said += process.stdout.read()
+    process.stdout.close()
+    return Stop(at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock").exists())
