@@ -142,8 +142,7 @@ def _trend(trend: dict[str, Any] | None) -> Text:
         return Text("too few lines", "dim")
     colour = {"falling": "green", "rising": "red", "flat": "yellow", "unclear": "dim"}[trend["direction"]]
     return Text.assemble((f"{ARROWS[trend['direction']]} {trend['direction']} ", colour),
-                         f"{trend['slope']:+.2g} ",
-                         (f"({trend['low']:+.2g} to {trend['high']:+.2g})", "dim"))
+                         f"{trend['slope']:+.3g} ", (f"({trend['low']:+.3g} to {trend['high']:+.3g})", "dim"))
 
 
 def _eta(t: dict[str, Any]) -> str:
