@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, warn
+from console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, verbose, warn
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--watch goes with --plot and --json only")
     if not args.cleanup and (args.yes or args.superseded or args.keep is not None):
         parser.error("--keep, --superseded and --yes go with --cleanup")
+    if args.cleanup and args.quiet and not args.yes:
+        parser.error("--cleanup --quiet needs --yes: it would ask about what it has not shown")
     return run_cli(lambda: run(args), args)
 
 
@@ -98,7 +100,7 @@ def _show(status: dict[str, Any]) -> None:
         return
     from run_screen import console, screen
 
-    console().print(screen(status))
+    console().print(screen(status, details=verbose()))
 
 
 def _refresh(history: RunHistory) -> None:
@@ -122,14 +124,20 @@ def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory)
         _refresh(history)
         with _live(terminal) if in_place else contextlib.nullcontext() as live:
             drawn: int | None = None
+            warned: list[str] = []
             while True:
                 started = time.monotonic()
                 history.refresh()
                 status = _status(args, config, history)
                 if live:
-                    live.update(screen(status, watching=interval), refresh=True)
+                    live.update(screen(status, interval, verbose()), refresh=True)
                 elif args.json:
                     print(json.dumps(status, ensure_ascii=False, allow_nan=False), flush=True)
+                elif quiet():
+                    for warning in status["warnings"]:
+                        if warning not in warned:
+                            warn(warning)
+                    warned = status["warnings"]
                 else:
                     say(one_line(status))
                 if args.plot is not None and history.version != drawn:

@@ -125,8 +125,13 @@ def duration(seconds: float | None) -> str:
 
 
 def quiet() -> bool:
-    """True when chatter should stay off."""
+    """True when only warnings and errors are wanted."""
     return _verbosity == 0
+
+
+def verbose() -> bool:
+    """True when details are wanted."""
+    return _verbosity == 2
 
 
 def progress(items: Collection | None = None, *, what: str, unit: str, total: int | None = None, initial: int = 0, **more: Any):
@@ -229,29 +234,41 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
 def _interruptible() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt and SIGTERM Interrupted, so that locks are let go and the state is told.
 
-    While an extension module is being loaded they wait: C++ aborts on an exception in its initialisation.
+    They come again a moment later where they would do harm or be lost: an extension module that is being loaded aborts
+    on an exception, and a callback from C or a `__del__` swallows it.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    owner = os.getpid()
+    owner, ignored = os.getpid(), sys.unraisablehook
+
+    def again(number: int) -> None:
+        timer = threading.Timer(0.05, os.kill, (owner, number))
+        timer.daemon = True
+        timer.start()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a forked worker takes it as it would without us
             signal.signal(number, usual[number])
             os.kill(os.getpid(), number)
         elif _loading_extension(frame):
-            again = threading.Timer(0.05, os.kill, (owner, number))
-            again.daemon = True
-            again.start()
+            again(number)
         else:
             raise KeyboardInterrupt if number == signal.SIGINT else Interrupted(number)
+
+    def swallowed(what: sys.UnraisableHookArgs) -> None:
+        if issubclass(what.exc_type, (KeyboardInterrupt, Interrupted)):
+            again(signal.SIGINT if what.exc_type is KeyboardInterrupt else what.exc_value.signum)
+        else:
+            ignored(what)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
     ours = [number for number in usual if in_main_thread and signal.getsignal(number) is usual[number]]
     for number in ours:
         signal.signal(number, interrupt)
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
+        sys.unraisablehook = ignored
         for number in ours:
             signal.signal(number, usual[number])
 

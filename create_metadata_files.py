@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+import json
 import math
 import os
 import re
@@ -28,10 +29,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artifacts import TEMPORARY_SUFFIX, atomic_path, sweep_partials
-from console import UserError, add_verbosity_flags, heading, progress, run_cli, say, style
+from console import UserError, add_verbosity_flags, command, heading, progress, run_cli, say, style
 from corpus_formats import FORMATS, Corpus, Row, find_corpus
 from georgian_text import georgian_fraction, normalise, words
-from metadata_table import MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, split_csv, write_drop_report, write_splits
+from metadata_table import (MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, read_drop_report, split_csv, write_drop_report,
+                            write_splits)
+from pretrain_config import DEFAULT_CONFIG
 
 SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
 MAX_TEXT = 2_000  # characters; nobody says more in a clip
@@ -224,7 +227,8 @@ def _examine(
     clips: list[Clip] = []
     drops: list[tuple[str, ...]] = []
     screen, first_with = _Screen(options), {}
-    with progress(total=len(rows), what="checking audio", unit="clip") as bar, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    with (progress(total=len(rows), what="checking audio", unit="clip") as bar,
+          ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool):
         for batch in _batches(rows, 256):  # small, so that Ctrl-C has little to wait for
             candidates = [screen(corpus, row) for corpus, row in batch]
             checked = pool.map(lambda candidate: _listen(candidate, options), candidates)
@@ -434,6 +438,14 @@ def print_report(report: MetadataReport) -> None:
         say("dropped none")
 
 
+def _print_details(output_dir: Path, report: MetadataReport) -> None:
+    """With --verbose: the tables written, and every row of the drop report."""
+    for split in report.splits:
+        say(f"  wrote {split_csv(output_dir, split)}", verbose=True)
+    for _, action, reason, detail, *_ in read_drop_report(output_dir):
+        say(f"  {action} {detail} ({reason})", verbose=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Turn recordings with transcripts into checked train, val and test tables.",
@@ -462,10 +474,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         options = MetadataOptions(**{spec.name: getattr(args, spec.name) for spec in fields(MetadataOptions)})
-        print_report(create_metadata(args.source, args.output_dir, format=args.format,
-                                     embeddings_dir=args.embeddings_dir, options=options))
-        say("\nnext: python run_pretrain.py --config xtts_pretrain_config.json   "
-            f"(with \"data_dir\": \"{args.output_dir}\" in it)")
+        report = create_metadata(args.source, args.output_dir, format=args.format,
+                                 embeddings_dir=args.embeddings_dir, options=options)
+        print_report(report)
+        _print_details(Path(args.output_dir), report)
+        say(f"\nset \"data_dir\": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}"
+            f"\nnext: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}")
 
     return run_cli(body, args)
 

@@ -373,6 +373,9 @@ def _describe(path: Path) -> None:
     width = next(iter(table.values()))["gpt_cond_latent"].shape[2]
     say(f"{path} holds {len(table)} speaker{'s' * (len(table) > 1)} ({_some(sorted(table))}), conditioning "
         f"latents of width {width}")
+    for name, voice in sorted(table.items()):
+        norms = [f"{kind} {tuple(tensor.shape)}, norm {float(tensor.norm()):.3f}" for kind, tensor in voice.items()]
+        say(f"  {name}: {'; '.join(norms)}", verbose=True)
 
 
 def _adapt_alone(config_path: str, force: bool) -> None:

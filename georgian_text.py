@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from console import UserError, run_cli
+from console import UserError, add_verbosity_flags, note, run_cli
 from georgian_foreign import CYRILLIC, LATIN, read_addresses, transliterate
 from georgian_numbers import DROP, KEEP, agree, agreement, cardinal, case_before, decline, ordinal, stem_of
 from georgian_quantities import read_quantities
@@ -381,10 +381,14 @@ def _print_readings(file: Path | None, archaic: str) -> None:
         except OSError as error:
             raise UserError(f"cannot read {file}: {error.strerror}; give a UTF-8 text file") from None
     sys.stdout.reconfigure(encoding="utf-8")
+    lines = changed = silent = 0
     with stream:
         for line in _lines(stream, name):
-            sys.stdout.write(normalise(line, archaic=archaic) + "\n")
+            reading = normalise(line, archaic=archaic)
+            sys.stdout.write(reading + "\n")
+            lines, changed, silent = lines + 1, changed + (reading != line), silent + bool(line.strip() and not reading)
     sys.stdout.flush()
+    note(f"{name}: lines: {lines}, read otherwise than written: {changed}, without any reading: {silent}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -400,8 +404,9 @@ def main(argv: list[str] | None = None) -> int:
         default="respell",
         help="letters ჱ ჲ ჳ ჴ ჵ: as they are, or in modern spelling (default)",
     )
+    add_verbosity_flags(parser, quiet="print the readings, warnings and errors only")
     args = parser.parse_args(argv)
-    return run_cli(lambda: _print_readings(args.file, args.archaic))
+    return run_cli(lambda: _print_readings(args.file, args.archaic), args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import artifacts
 import georgian_phonology as phonology
 import georgian_text
-from console import UserError, add_verbosity_flags, run_cli, say, warn
+from console import UserError, add_verbosity_flags, note, run_cli, say, warn
 from pretrain_config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
 
 if TYPE_CHECKING:
@@ -355,6 +355,8 @@ def _report(metrics: dict[str, Any], folder: Path) -> None:
     say(f"held out {metrics['heldout']} words: word error rate {percent(metrics['heldout_wer'])}, phoneme error rate "
         f"{percent(metrics['heldout_per'])}; a table of ±3 letters: {percent(metrics['table_wer'])}")
     say(f"{metrics['epochs']} epochs, {metrics['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
+    for name, value in metrics.items():
+        say(f"  {name}: {value}", verbose=True)
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -404,6 +406,7 @@ def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model:
                     silent.append((number, text))
                 print(f"{text}\t{f' {PhonemeVocab.BOUNDARY} '.join(said)}" if text else "")
     sys.stdout.flush()
+    note(f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {'the trained model' if model else 'rule'}")
     if total == len(silent):
         raise UserError(f"{name} has no word with a Georgian reading: give one Georgian word a line, as UTF-8")
     if silent:
@@ -423,7 +426,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--narrow", action="store_true", help="with --words: narrow transcription, with allophones")
     parser.add_argument("--model", action="store_true",
                         help="with --words: what the trained model says instead of the rules")
-    add_verbosity_flags(parser)
+    add_verbosity_flags(parser, quiet="print warnings and errors only (with --words: the phones too)")
     args = parser.parse_args(argv)
     if (args.narrow or args.model) and not args.words:
         parser.error("--narrow and --model go with --words FILE; the stage's level is phonemes.level in the config")

@@ -1,8 +1,9 @@
 """The lock that keeps a second driver out, and that nobody ever has to clear by hand.
 
 The lock is the kernel's (`lockf`): it ends with the process, however that dies, and is not inherited by
-worker processes that outlive it. The file's JSON (pid, host, boot_id, process_start, since) says who holds
-it, and decides where the kernel's lock cannot reach.
+worker processes that outlive it. The file's JSON (pid, host, boot_id, process_start, inode, since) says who
+holds it, and decides where the kernel's lock cannot reach. A copy of the file, in a copied folder, is held by
+nobody: its inode is another.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class RunLock:
     def living_holder(self) -> int | None:
         """The pid in the lock file if that very process lives in this boot; not to be asked by the holder."""
         holder = _read_holder(self.path)
-        return holder["pid"] if _lives(holder) else None
+        return holder["pid"] if _lives(holder, self.path) else None
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -58,7 +59,7 @@ class RunLock:
         """
         key = self.path.resolve()
         if key in _held:
-            raise UserError(_held_by(self.path, _whoami()))
+            raise UserError(_held_by(self.path, _whoami(0)))
         handle = _acquire(self.path)
         _held.add(key)
         owner, stop = os.getpid(), threading.Event()
@@ -90,7 +91,7 @@ def _acquire(path: Path) -> int:
                 _question_last_holder(handle, path)
             if _is_same_file(handle, path):  # else its holder has just let go and removed it: once more
                 os.ftruncate(handle, 0)
-                os.pwrite(handle, (json.dumps(_whoami()) + "\n").encode("utf-8"), 0)
+                os.pwrite(handle, (json.dumps(_whoami(os.fstat(handle).st_ino)) + "\n").encode("utf-8"), 0)
                 return handle
         except BaseException as error:
             os.close(handle)
@@ -110,9 +111,9 @@ def _question_last_holder(handle: int, path: Path) -> None:
     last = _parse_holder(os.pread(handle, 4096, 0))
     if not last:
         return
-    if _lives(last):
+    if _lives(last, path):
         raise UserError(_held_by(path, last))
-    why = "which is dead"
+    why = "which holds the folder that this one was copied from" if _is_copy(last, path) else "which is dead"
     if last.get("boot_id") != _boot_id():
         why = "which ended with that boot"
         if last.get("host") != socket.gethostname():
@@ -155,9 +156,9 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _whoami() -> dict[str, Any]:
+def _whoami(inode: int) -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(),
-            "process_start": _process_start(os.getpid()), "since": utc_now()}
+            "process_start": _process_start(os.getpid()), "inode": inode, "since": utc_now()}
 
 
 def _held_by(path: Path, holder: dict[str, Any]) -> str:
@@ -166,11 +167,19 @@ def _held_by(path: Path, holder: dict[str, Any]) -> str:
     return f"another run holds {path} ({who}): wait for it or stop it; there is no lock to clear by hand"
 
 
-def _lives(holder: dict[str, Any]) -> bool:
-    """True when the very process that wrote `holder` lives in this boot (a reused pid started later)."""
+def _lives(holder: dict[str, Any], path: Path) -> bool:
+    """True when the very process that wrote `holder` to `path` lives in this boot (a reused pid started later)."""
     pid, start = holder.get("pid"), holder.get("process_start")
     return (isinstance(pid, int) and bool(start) and holder.get("boot_id") == _boot_id()
-            and _process_start(pid) == start)
+            and not _is_copy(holder, path) and _process_start(pid) == start)
+
+
+def _is_copy(holder: dict[str, Any], path: Path) -> bool:
+    """True when `holder` was written to another file, of which the one at `path` is a copy."""
+    try:
+        return "inode" in holder and holder["inode"] != os.stat(path).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _process_start(pid: int) -> str:
@@ -204,7 +213,7 @@ def _wait_for_holder(path: Path) -> dict[str, Any]:
     """
     for _ in range(20):
         holder = _read_holder(path)
-        if _lives(holder):
+        if _lives(holder, path):
             break
         time.sleep(0.05)
     return holder

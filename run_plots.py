@@ -18,6 +18,7 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False
          "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 11, "axes.titleweight": "bold",
          "axes.titlelocation": "left",
          "legend.frameon": False, "legend.fontsize": 9}
+BESIDE_THE_TITLE = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}  # no curve runs there
 
 
 def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = None,
@@ -52,7 +53,7 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = No
         if len(steps := np.concatenate([train["step"], val["step"]])):
             top.set_xlim(0, max(1.0, steps.max() * 1.02))
         if top.get_legend_handles_labels()[0]:
-            top.legend(loc="upper right", ncols=2)
+            top.legend(**BESIDE_THE_TITLE, ncols=5)
         done = max(history.train.last, history.val.last, 0)
         of_all = f" / {total_steps:,}".replace(",", "\u202f") if total_steps else ""
         figure.suptitle(f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი "
@@ -68,12 +69,10 @@ def _losses(axes, train: Table, val: Table) -> None:
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        axes.plot(*_smoothed(train, "loss"), color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული")
+        axes.plot(*_smoothed(train, "loss"), color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული", **_dots(train["loss"], 12))
     if (known := _known(val["loss"])).any():
-        few = known.sum() <= 60
-        axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6,
-                  marker="o" if few else None, markersize=3.5,
-                  label="შემოწმება (validation)")
+        axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6, label="შემოწმება (validation)",
+                  **_dots(val["loss"], 60))
         at = np.flatnonzero(known)[np.argmin(val["low"][known])]
         step, loss = val["low_step"][at], val["low"][at]
         axes.plot([step], [loss], marker="*", markersize=15, color=BEST, markeredgecolor="white",
@@ -95,13 +94,14 @@ def _metric(axes, train: Table, name: str, title: str, label: str, line_only: bo
     if not known.any():
         axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
     elif line_only:
-        axes.plot(train["step"][known], train[name][known], color=TRAIN, linewidth=1.8)
+        axes.plot(train["step"][known], train[name][known], color=TRAIN, linewidth=1.8, **_dots(train[name], 12))
     else:
         axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
-        axes.plot(*_smoothed(train, name), color=TRAIN, linewidth=1.8)
+        axes.plot(*_smoothed(train, name), color=TRAIN, linewidth=1.8, **_dots(train[name], 12))
         low, high = np.percentile(train[name][known], [0, 99.5])
-        margin = 0.08 * (high - low) or 0.1 * (abs(high) or 1)
-        axes.set_ylim(0 if low >= 0 else low - margin, high + margin)
+        low = min(0.0, low)
+        margin = 0.08 * (high - low) or 0.1
+        axes.set_ylim(low - margin if low < 0 else 0, high + margin)
 
 
 def _parts(axes, train: Table) -> None:
@@ -110,9 +110,9 @@ def _parts(axes, train: Table) -> None:
     axes.set_ylabel("ნატი ტოკენზე")
     for name, colour, label in (("loss_mel", TRAIN, "აუდიოკოდები"), ("loss_text", TEXT, "ტექსტი")):
         if _known(train[name]).any():
-            axes.plot(*_smoothed(train, name), color=colour, linewidth=1.8, label=label)
+            axes.plot(*_smoothed(train, name), color=colour, linewidth=1.8, label=label, **_dots(train[name], 12))
     if axes.lines:
-        axes.legend(loc="upper right")
+        axes.legend(**BESIDE_THE_TITLE, ncols=2)
     else:
         axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
 
@@ -124,10 +124,19 @@ def _mark_restarts(axes, history: RunHistory, legend: bool) -> None:
 
 
 def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend it."""
+    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend it.
+
+    Ten points are hardly smoothed at all: over windows as wide as the curve nothing would be left of it.
+    """
     known = _known(table[name])
-    values = rolling_median(table[name][known], 9)
-    return table["step"][known], smooth(values, table["lines"][known], max(5, len(values) // 40))
+    few = 2 * (known.sum() // 10) + 1
+    values = rolling_median(table[name][known], int(min(9, few)))
+    return table["step"][known], smooth(values, table["lines"][known], int(max(min(5, few), len(values) // 40)))
+
+
+def _dots(values: np.ndarray, most: int) -> dict:
+    """A mark at each of a few points, which would otherwise look like a curve."""
+    return {"marker": "o", "markersize": 3.5} if _known(values).sum() <= most else {}
 
 
 def _known(values: np.ndarray) -> np.ndarray:

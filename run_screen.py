@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from console import NOTHING, duration, size
+from console import NOTHING, command, duration, size
+from pretrain_config import DEFAULT_CONFIG
 
 MARKS = {"done": ("✓", "green"), "running": ("▶", "cyan"), "failed": ("✗", "red"),
          "interrupted": ("‖", "yellow"),
@@ -30,16 +31,16 @@ def console() -> Console:
                    width=None if sys.stdout.isatty() else 100)
 
 
-def screen(status: dict[str, Any], watching: float | None = None) -> RenderableType:
-    """The whole screen. watching: seconds between refreshes, named in the title."""
+def screen(status: dict[str, Any], watching: float | None = None, details: bool = False) -> RenderableType:
+    """The whole screen. watching: seconds between refreshes, named in the title. details: every checkpoint and figure."""
     parts: list[RenderableType] = [_title(status, watching)]
     parts += [Text.assemble(("! ", "bold yellow"), (warning, "yellow")) for warning in status["warnings"]]
-    parts += [_stages(status["stages"])]
+    parts += [_stages(status["stages"], details)]
     if status["training"]:
         parts += [*_training(status["training"])]
     else:
         parts += [Text("Training has logged nothing yet.", "dim")]
-    parts += [_checkpoints(status), _disk(status["disk"])]
+    parts += [_checkpoints(status, details), _disk(status["disk"])]
     return Group(*parts)
 
 
@@ -72,8 +73,8 @@ def _title(status: dict[str, Any], watching: float | None) -> Text:
     if driver["running"]:
         text.append(f"running (pid {driver['pid']} on {driver['host']})", "cyan")
     elif not begun and not status["training"]:
-        text.append(f"nothing has been started yet: python run_pretrain.py --config "
-                    f"{status.get('config', '…')}", "yellow")
+        text.append(f"nothing has been started yet in {status['run_folder']}: "
+                    f"{command('run_pretrain.py', '--config', status.get('config', DEFAULT_CONFIG))}", "yellow")
     elif not status["training"] or status["training"]["state"] != "running":
         text.append("not running", "dim")
     if watching:
@@ -94,13 +95,15 @@ def _section(title: str) -> Text:
     return Text(title, "bold")
 
 
-def _stages(stages: list[dict[str, Any]]) -> RenderableType:
+def _stages(stages: list[dict[str, Any]], details: bool) -> RenderableType:
     grid = _grid("", "", "", ">")
     for stage in stages:
         mark, colour = MARKS[stage["status"]]
         grid.add_row(Text(mark, colour), stage["name"], Text(stage["status"], colour),
                      duration(stage["seconds"]))
-    return Group(_section("Stages"), grid)
+    figures = [Text(f"{stage['name']}: " + ", ".join(f"{name} {value}" for name, value in stage["metrics"].items()), "dim")
+               for stage in stages if details and stage["metrics"]]
+    return Group(_section("Stages"), grid, *figures)
 
 
 def _training(t: dict[str, Any]) -> list[RenderableType]:
@@ -115,7 +118,7 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     done = ProgressBar(total=1.0, completed=t["fraction"] or 0.0, width=40, complete_style="cyan",
                        finished_style="green")
     bar.add_row(f"step {t['step']} / {t['total_steps']}", done, percent(t["fraction"], 1))
-    left = Text(f"time left {_eta(t)}")
+    left = [] if t["state"] == "finished" else [Text(f"time left {_eta(t)}")]
     losses = _grid("", ">", ">", "", "wrap")
     losses.add_row(*(Text(name, "dim") for name in ("loss", "now", "best", "at step",
                                                     "trend per 1000 steps")))
@@ -131,7 +134,7 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     rates = Text.assemble(f"lr {figure(t['lr'], 3)}   gradient norm {figure(t['grad_norm'], 3)}   "
                           f"{figure(t['audio_s_per_s'], 3)} s of audio per s   data wait ",
                           (percent(wait), "yellow" if wait and wait > 0.2 else ""))
-    return [head, bar, left, losses, parts, rates]
+    return [head, bar, *left, losses, parts, rates]
 
 
 def _trend(trend: dict[str, Any] | None) -> Text:
@@ -139,8 +142,7 @@ def _trend(trend: dict[str, Any] | None) -> Text:
         return Text("too few lines", "dim")
     colour = {"falling": "green", "rising": "red", "flat": "yellow", "unclear": "dim"}[trend["direction"]]
     return Text.assemble((f"{ARROWS[trend['direction']]} {trend['direction']} ", colour),
-                         f"{trend['slope']:+.2g} ",
-                         (f"({trend['low']:+.2g} to {trend['high']:+.2g})", "dim"))
+                         f"{trend['slope']:+.3g} ", (f"({trend['low']:+.3g} to {trend['high']:+.3g})", "dim"))
 
 
 def _eta(t: dict[str, Any]) -> str:
@@ -154,11 +156,11 @@ def _eta(t: dict[str, Any]) -> str:
     return f"{text}, ends {when}" if known else f"{text} of training"
 
 
-def _checkpoints(status: dict[str, Any]) -> RenderableType:
+def _checkpoints(status: dict[str, Any], details: bool) -> RenderableType:
     found = status["checkpoints"]
     if not found and not status["unfinished_checkpoints"]:
         return Text.assemble(("Checkpoints", "bold"), ("  none yet", "dim"))
-    shown = [c for i, c in enumerate(found) if i >= len(found) - MOST_CHECKPOINTS or c["best"]]
+    shown = [c for i, c in enumerate(found) if details or i >= len(found) - MOST_CHECKPOINTS or c["best"]]
     grid = _grid(">", ">", ">", ">", "", "wrap")
     grid.add_row(*(Text(name, "dim") for name in ("step", "size", "age", "val loss", "valid", "")))
     for c in shown:

@@ -196,13 +196,14 @@ def _newest(table: Table, column: str, lines: int = 1) -> float:
 
 def _train_losses(train: Table) -> dict[str, Any]:
     """Means over the newest fifth of the lines or NOW_LINES, and the lowest such mean: a single batch says little."""
-    window = min(NOW_LINES, max(3, len(train["loss"]) // 5))
-    smoothed = smooth(train["loss"], train["lines"], window)
-    known = len(smoothed) > 0 and not np.all(np.isnan(smoothed))
-    at = int(np.nanargmin(smoothed)) if known else None
-    now = {name: _mean(train[name][-window:]) for name in ("loss", "loss_text", "loss_mel")}
+    half = min(NOW_LINES // 2, max(1, len(train["step"]) // 10))
+    newest = slice(-2 * half - 1, None)
+    now = {name: _mean(train[name][newest]) for name in ("loss", "loss_text", "loss_mel")}
+    full = slice(half, -half) if len(train["step"]) > 2 * half else slice(None)  # at the ends the means are of fewer
+    smoothed, steps = smooth(train["loss"], train["lines"], 2 * half + 1)[full], train["step"][full]
+    at = int(np.nanargmin(smoothed)) if not np.all(np.isnan(smoothed)) else None
     return {"now": now["loss"], "now_text": now["loss_text"], "now_mel": now["loss_mel"],
-            "best": smoothed[at] if known else None, "best_step": int(train["step"][at]) if known else None,
+            "best": None if at is None else smoothed[at], "best_step": None if at is None else int(steps[at]),
             "trend": _trend(train)}
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import hash_file, hash_value, write_bytes, write_json
-from console import RunError, UserError, warn
+from console import RunError, UserError, say, warn
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig
 from run_lock import RunLock, utc_now
 
@@ -71,6 +71,14 @@ def describe(decisions: Sequence[Decision]) -> list[str]:
     width = max((len(decision.stage.name) for decision in decisions), default=0)
     return [f"{decision.stage.name:<{width}}  {'runs' if decision.run else 'skip'}  {decision.reason}"
             for decision in decisions]
+
+
+def _details(entry: dict[str, Any]) -> list[str]:
+    """What --verbose tells of a stage's record."""
+    mark = entry["fingerprint"]
+    return [*(f"  {name}: {value}" for name, value in entry["metrics"].items()),
+            *(f"  read {name}  {digest[:16]}" for name, digest in mark["inputs"].items()),
+            *(f"  wrote {name}  sha256 {digest[:16]}" for name, digest in mark["outputs"].items())]
 
 
 class StageLedger:
@@ -232,7 +240,10 @@ class StageLedger:
             before(decision)
             if decision.run:
                 self._run_stage(decision.stage, config, records)
-            after(decision, records[decision.stage.name])
+            entry = records[decision.stage.name]
+            after(decision, entry)
+            for line in _details(entry):
+                say(line, verbose=True)
 
     def _decide_again(self, planned: Decision, config: PretrainConfig, records: Records) -> Decision:
         reason = self._reason(planned.stage, config, records, None)

@@ -40,7 +40,10 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
         raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
     torch.manual_seed(seed)
     voice = voices[speaker]
-    waves = [model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"] for piece in pieces]
+    waves = []
+    for piece in pieces:
+        waves.append(model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])
+        say(f"{speaker} on {device}: {piece}", verbose=True)
     wave = np.concatenate([np.atleast_1d(w) for w in waves])
     rate = model.config.model_args.output_sample_rate
     write_wav(output, wave, rate)

@@ -1,6 +1,7 @@
 """What every test file needs: the repository's root on the path, and one thread per library."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,11 +20,22 @@ def normal_verbosity():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A config whose pipeline has run to the end, killed on the way in two stages, and what the last run printed.
+def stopped(tmp_path_factory):
+    """(a config, the runs on it that signals ended): one pipeline, stopped or killed again and again on its way."""
+    from pipeline_run import stop, write_config
 
-    A test that alters the run's files puts them back, or works on a copy.
-    """
-    from finished_run import finish
+    config = write_config(tmp_path_factory.mktemp("pipeline"))
+    return config, [stop(config, "── starter", signal.SIGINT), stop(config, "── embeddings:", signal.SIGTERM),
+                    stop(config, "── phonemes:", signal.SIGKILL), stop(config, "step      4/", signal.SIGINT),
+                    stop(config, "carrying on from step", signal.SIGKILL)]
 
-    return finish(tmp_path_factory.mktemp("pipeline"))
+
+@pytest.fixture(scope="session")
+def finished(stopped):
+    """(config, the last run): the same pipeline, carried to its end."""
+    from pipeline_run import run
+
+    config, _ = stopped
+    result = run(config)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return config, result

@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import console
-from console import Interrupted, RunError, UserError, add_verbosity_flags, heading, quiet, run_cli, say, style, warn
+from console import (Interrupted, RunError, UserError, add_verbosity_flags, command, heading, note, progress, quiet, run_cli, say,
+                     style, warn)
 
 ROOT = Path(__file__).parents[1]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,6 +26,9 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 def normal_verbosity(monkeypatch):
     monkeypatch.setattr(console, "_verbosity", 1)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)  # run_cli ignores it once an interruption is told
 
 
 def raising(error: BaseException):
@@ -83,12 +88,13 @@ def test_the_flags_decide_what_is_said_but_never_hide_a_warning(capsys, flags, s
     def body():
         say("normal")
         say("detail", verbose=True)
+        note("aside")
         warn("careful")
         said_quiet.append(quiet())
 
     assert run_cli(body, parser.parse_args(flags)) == 0
     out, err = capsys.readouterr()
-    assert out.split() == seen and err == "warning: careful\n"
+    assert out.split() == seen and err == "aside\n" * (flags == ["--verbose"]) + "warning: careful\n"
     assert said_quiet == [flags == ["--quiet"]]
 
 
@@ -170,6 +176,79 @@ def test_a_real_terminal_has_colour_unless_no_color_is_set():
     plain = on_a_terminal(PYTHONIOENCODING="utf-8", NO_COLOR="1")
     assert "\x1b[31;1merror: \x1b[0mცუდი გზა" in coloured
     assert "\x1b" not in plain and ANSI.sub("", coloured) == plain
+
+
+INTERRUPTED = f"""
+import importlib.machinery, os, signal, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from console import run_cli
+
+def me(number):
+    os.kill(os.getpid(), number)
+
+class Extension(importlib.machinery.ExtensionFileLoader):
+    def exec_module(self, module):
+        me(signal.SIGINT)
+        time.sleep(0.2)
+        print("loaded", flush=True)
+
+class Gone:
+    def __del__(self):
+        me(signal.SIGINT)
+        time.sleep(1)
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        me(signal.SIGTERM)
+        time.sleep(9)
+    print("worker", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    me(signal.SIGTERM)
+
+def body():
+    BODY
+    time.sleep(30)
+
+sys.exit(run_cli(body))
+"""
+
+
+@pytest.mark.parametrize("body, code, out", [
+    ("me(signal.SIGINT)", 130, ""),
+    ("me(signal.SIGTERM)", 143, ""),
+    ("Extension('x', 'y').exec_module(None)", 130, "loaded\n"),  # an exception there would abort a C++ module
+    ("Gone()", 130, ""),  # an exception there is swallowed
+    ("fork()", 143, "worker -15\n"),
+    ("import threading; threading.Timer(0.5, me, [signal.SIGINT]).start(); import ctypes\n    ctypes.CDLL(None).sleep(1)", 130, ""),
+])
+def test_a_signal_is_never_lost_and_never_a_traceback(body, code, out):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED.replace("BODY", body)], capture_output=True, text=True, timeout=25)
+    how = {130: "interrupted", 143: "stopped"}[code]
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, f"{how}; run the same command to carry on\n")
+
+
+def test_a_log_gets_a_line_of_progress_now_and_then_and_no_bar(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    assert list(progress("abcd", what="reading", unit="letter")) == list("abcd")
+    assert capsys.readouterr().err.splitlines() == ["reading: 2 of 4 letters in 40 s", "reading: 4 of 4 letters in 80 s"]
+    with progress(what="counting", unit="sheep", total=3, initial=1) as bar:
+        bar.update(2)
+        assert bar.n == 3
+    monkeypatch.setattr(console, "_verbosity", 0)
+    assert list(progress("abcdef", what="reading", unit="letter")) == list("abcdef")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_can_be_pasted_from_any_folder(monkeypatch, tmp_path):
+    line = command("synthesize.py", "--text", "it's გამარჯობა")
+    assert shlex.split(line)[-2:] == ["--text", "it's გამარჯობა"]
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(command("synthesize.py"))[1] == str(ROOT / "synthesize.py")
+    monkeypatch.chdir(ROOT)
+    assert shlex.split(command("synthesize.py"))[1] == "synthesize.py"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shlex.split(command("synthesize.py"))[0] == sys.executable
 
 
 def test_head_closing_the_pipe_is_no_failure():

@@ -18,7 +18,7 @@ import synthesize
 from artifacts import read_jsonl, read_manifest
 from checkpoint_manager import CheckpointManager
 from console import UserError, run_cli
-from finished_run import MODEL_FILES, run, statuses
+from pipeline_run import MODEL_FILES, run, statuses
 from pretrain_config import load_config
 from pretrain_xtts_model import PretrainPipeline
 from run_status import list_checkpoints

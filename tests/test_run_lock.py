@@ -200,6 +200,18 @@ def test_a_stale_lock_is_taken_over_at_once(path, changes, capsys):
     assert RunLock(path).living_holder() is None
 
 
+def test_a_copied_folder_is_held_by_nobody(path, tmp_path, capsys):
+    with holding(path, "input()") as other:
+        copy = tmp_path / "copy" / path.name
+        copy.parent.mkdir()
+        copy.write_bytes(path.read_bytes())
+        assert RunLock(copy).living_holder() is None and RunLock(path).living_holder() == other.pid
+        with RunLock(copy).hold():
+            assert json.loads(copy.read_text())["pid"] == os.getpid()
+        other.communicate("\n", timeout=30)
+    assert f"pid {other.pid}" in (said := capsys.readouterr().out) and "copied from" in said
+
+
 def test_a_living_process_without_the_kernels_lock_is_respected(path):
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         left_behind(path, pid=sleeper.pid, process_start=start_of(sleeper.pid))

@@ -1,11 +1,14 @@
-"""A finished run of the real pipeline on the smallest starter, killed on the way: made once a session (conftest's `finished`)."""
+"""Real runs of the pipeline on the smallest starter, in processes of their own."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 MODEL_FILES = ("g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
@@ -31,22 +34,35 @@ def command(config: Path, *flags: str) -> list[str]:
 
 
 def run(config: Path, *flags: str, timeout: float = 600) -> subprocess.CompletedProcess:
-    return subprocess.run(command(config, *flags), capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command(config, *flags), capture_output=True, text=True, timeout=timeout, cwd=config.parent)
 
 
 def statuses(config: Path) -> dict[str, str]:
-    progress = json.loads((config.parent / "models/xtts_v2_ka/pretrain_progress.json").read_text("utf-8"))
-    return {name: stage["status"] for name, stage in progress["stages"].items()}
+    record = config.parent / "models/xtts_v2_ka/pretrain_progress.json"
+    stages = json.loads(record.read_text("utf-8"))["stages"] if record.exists() else {}
+    return {name: stage["status"] for name, stage in stages.items()}
 
 
-def finish(folder: Path) -> tuple[Path, subprocess.CompletedProcess]:
-    """Run the pipeline to the end, killing it in two stages; returns its config and the last run's output."""
-    config = write_config(folder)
-    for sign in ("── phonemes:", "step      4/12"):
-        with subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            assert any(sign in line for line in process.stdout)
-            process.kill()
-    assert statuses(config)["full_pretrain"] == "running"
-    result = run(config)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return config, result
+class Stop(NamedTuple):
+    """A run that a signal ended: its exit code, all it said, what the record held then, and whether a lock was left."""
+
+    at: str
+    code: int
+    said: str
+    statuses: dict[str, str]
+    locked: bool
+
+
+def stop(config: Path, at: str, number: signal.Signals) -> Stop:
+    """Run until a line that holds `at`, and send the signal a moment later."""
+    process = subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent)
+    said = ""
+    for line in process.stdout:
+        said += line
+        if at in line:
+            time.sleep(0.3)
+            process.send_signal(number)
+            break
+    said += process.stdout.read()
+    process.stdout.close()
+    return Stop(at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock").exists())

@@ -1,0 +1,88 @@
+"""What holds for every script: help with an example, --quiet and --verbose, and colour on terminals alone."""
+
+import importlib
+import io
+import subprocess
+import sys
+
+import pytest
+
+from pipeline_run import ROOT
+
+FLAGS = {"run_pretrain": ["--config", "--force", "--only", "--dry-run"], "run_xtts_pretrain": ["--config", "--step"],
+         "embedding_adapter": ["--config", "--force"], "phoneme_processor": ["--config", "--words"], "data_loader": ["--config"],
+         "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
+         "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
+         "georgian_text": ["--archaic"], "synthesize": ["--text"]}
+FILTERS = ("georgian_text", "phoneme_processor")  # their standard output is their result, with --quiet too
+
+
+def test_no_script_is_forgotten():
+    scripts = {file.stem for file in ROOT.glob("*.py") if '__name__ == "__main__"' in file.read_text("utf-8")}
+    assert scripts == set(FLAGS)
+
+
+@pytest.mark.parametrize("script", FLAGS)
+def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
+    heavy = ("torch", "TTS", "pandas", "transformers", "matplotlib")
+    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {script}\n"
+            f"try: {script}.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
+            f"print('HEAVY', [m for m in {heavy} if m in sys.modules])")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "HEAVY []" in result.stdout
+    assert all(flag in result.stdout for flag in [*FLAGS[script], "--quiet", "--verbose"])
+    assert f"example: python {script}.py " in " ".join(result.stdout.split())
+
+
+def arguments(script: str, config, folder) -> list[str]:
+    """What gives the script something to do on a finished run."""
+    words = folder / "words.txt"
+    words.write_text("5 კატა\n", "utf-8")
+    of_its_own = {
+        "phoneme_processor": ["--words", str(words)],
+        "create_metadata_files": ["--source", str(config.parent / "data/starter_recordings"), "--output_dir", str(folder / "data")],
+        "georgian_text": [str(words)],
+        "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")]}.get(script, [])
+    return of_its_own if script in ("create_metadata_files", "georgian_text") else ["--config", str(config), *of_its_own]
+
+
+@pytest.fixture(params=FLAGS)
+def script(request, finished, tmp_path):
+    """(name, a function that runs it in this process on a finished run)."""
+    call = arguments(request.param, finished[0], tmp_path)
+    return request.param, lambda *flags: importlib.import_module(request.param).main([*call, *flags])
+
+
+def test_quiet_says_nothing_and_verbose_says_more(script, capfd):
+    name, run = script
+    said = {}
+    for flags in ((), ("--quiet",), ("--verbose",)):
+        assert run(*flags) == 0
+        out, err = capfd.readouterr()
+        said[flags] = (out, [line for line in err.splitlines() if "STARTER" not in line])
+    (out, err), (quiet, quiet_err), (detailed, notes) = said.values()
+    assert "\x1b" not in out + quiet + detailed  # no terminal, no colour
+    assert out and err == quiet_err == []
+    assert quiet == (out if name in FILTERS else "")
+    assert notes and detailed == out if name in FILTERS else len(detailed.splitlines()) > len(out.splitlines())
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_colour_is_for_terminals_without_no_color(script, monkeypatch, no_color):
+    name, run = script
+    for variable in ("NO_COLOR", "COLORTERM"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal(io.BytesIO(), "utf-8", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert run() == 0
+    coloured = b"\x1b[" in terminal.buffer.getvalue()
+    assert coloured == (not no_color and name not in (*FILTERS, "synthesize", "embedding_adapter"))
