@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from audio_files import write_wav
 from checkpoint_manager import CheckpointManager
 from console import run_cli
 from create_metadata_files import MetadataOptions, create_metadata
-from feature_cache import FeatureCache, clip_key
+from feature_cache import FeatureCache
 from metadata_table import replace_suspects
 from metrics_log import MetricsLog
 from pretrain_config import PretrainConfig
@@ -35,7 +36,7 @@ from run_plots import draw_plot
 from small_corpora import coqui
 from stage_ledger import Stage, StageLedger
 from starter_speech import speak_corpus
-from test_feature_cache import fake_extract, fake_load
+from test_feature_cache import fill, key_of
 
 ROOT = Path(__file__).parents[1]
 SMALL_DISK = os.environ.get("SMALL_DISK")  # a mounted file system of a few megabytes, made by the last test
@@ -129,8 +130,8 @@ def features(beside: Path) -> Callable:
     for number, samples in enumerate((70_000, 1024, 22_050, 33_333)):
         path = beside / f"clip{number}"
         path.write_text(str(samples))
-        clips.append((clip_key(path.name, path), path))
-    return lambda folder, version: FeatureCache(folder, "k" * 64).fill(clips[: 2 * version], fake_load, fake_extract, 0.1)
+        clips.append((key_of(path), path))
+    return lambda folder, version: fill(FeatureCache(folder, "k" * 64), clips[: 2 * version], batch_seconds=0.1)
 
 
 def metrics(beside: Path) -> Callable:
@@ -187,20 +188,28 @@ def grows(name: str) -> bool:
 @pytest.mark.parametrize("share", [0, 0.7, 0.999], ids=["no room", "some room", "almost enough room"])
 @pytest.mark.parametrize("kind", WRITES)
 def test_each_write(disk, tmp_path, capsys, monkeypatch, kind, share):
-    monkeypatch.setattr(time, "time", lambda: 1_790_000_000.0)  # so that two runs write the same bytes
+    starts = []
+    monkeypatch.setattr(time, "time", lambda: 1_790_000_000.0)  # so that two runs write the same bytes,
+    monkeypatch.setattr(socket, "gethostname", lambda: f"start{len(starts)}")  # TensorBoard's files under names of their own
     (tmp_path / "beside").mkdir()
-    write = WRITES[kind](tmp_path / "beside")
-    write(disk, 1)
+    do = WRITES[kind](tmp_path / "beside")
+
+    def write(version: int) -> None:
+        starts.append(version)
+        do(disk, version)
+
+    write(1)
     old = content(disk)
-    write(disk, 2)
+    write(2)
     new = content(disk)
     empty(disk)
-    write(disk, 1)
+    starts.clear()
+    write(1)
     assert content(disk) == old
 
     largest = max(len(data) - len(old.get(name, b"")) * bool(SMALL_DISK and grows(name)) for name, data in new.items())
     with room_for(int(largest * share)):
-        assert run_cli(lambda: write(disk, 2) and None) == 1
+        assert run_cli(lambda: write(2)) == 1
     assert named(capsys) in {disk / part for name in new for part in (name, Path(name).parts[0])}
     left = content(disk)
     for name, data in left.items():
@@ -209,7 +218,7 @@ def test_each_write(disk, tmp_path, capsys, monkeypatch, kind, share):
         assert not name.endswith(".jsonl") or data.endswith(b"\n")
     assert old.keys() - left.keys() == set()
 
-    write(disk, 2)
+    write(2)
     assert {name: data for name, data in content(disk).items() if "tfevents" not in name} == {
         name: data for name, data in new.items() if "tfevents" not in name}
 
