@@ -8,6 +8,7 @@ process also signs in the store, watches the next one in a ring, and ends with a
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -44,9 +45,13 @@ class Peers:
 
     def hear(self, name: str) -> str:
         """Wait for a word, however long that takes: the main process may have hours of work before it."""
-        while not self._store.check([name]):
+        while not self.heard([name]):
             time.sleep(0.2)
         return self._store.get(name).decode("utf-8")
+
+    def heard(self, names: list[str]) -> bool:
+        """Whether all these words have been said."""
+        return self._store.check(names)
 
     @contextlib.contextmanager
     def main_first(self, name: str) -> Iterator[None]:
@@ -89,8 +94,8 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
     try:
         yield peers
         _part(peers, watch)
-    except Interrupted:  # agreed among all: each leaves by itself
-        _part(peers, watch)
+    except Interrupted:  # all leave at the same step; but before the training it may be this one alone that was told to
+        _part(peers, watch, patience=10)
         raise
     except (UserError, RunError) as error:
         watch.end_all(str(error))
@@ -108,11 +113,11 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
             dist.destroy_process_group()
 
 
-def _part(peers: Peers, watch: _Watch) -> None:
-    """Leave; the main process last, since it may be the one that keeps the store."""
-    if peers.is_main:
-        for other in range(1, peers.world):
-            peers.hear(f"left/{other}")
+def _part(peers: Peers, watch: _Watch, patience: float = math.inf) -> None:
+    """Leave; the main process last, since it may be the one that keeps the store, if the others come within `patience` s."""
+    others, deadline = [f"left/{other}" for other in range(1, peers.world)], time.monotonic() + patience
+    while peers.is_main and not peers.heard(others) and time.monotonic() < deadline:
+        time.sleep(0.2)
     watch.leave()
     peers.tell(f"left/{peers.rank}", "left")
 
