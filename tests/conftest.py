@@ -27,3 +27,17 @@ def finished(tmp_path_factory):
     from finished_run import finish
 
     return finish(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory):
+    """A project run to its end (small_project.py), once for all tests; they leave it as they find it."""
+    import small_project
+
+    return small_project.make(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def project(small_project, tmp_path):
+    """The folder of a copy of it, to run and to spoil."""
+    return small_project.copy(tmp_path)
