@@ -7,7 +7,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# The same cases in every run, and nothing kept from one run for the next.
+hypothesis.settings.register_profile("reproducible", derandomize=True, database=None)
+hypothesis.settings.load_profile("reproducible")
 
 
 @pytest.fixture(autouse=True)

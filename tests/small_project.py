@@ -15,8 +15,6 @@ from pathlib import Path
 
 import checkpoint_monitor
 import run_pretrain
-import starter_kit
-import tiny
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -85,6 +83,9 @@ class Project:
 
 def make(folder: Path) -> Project:
     """Make the inputs and run the pipeline on them."""
+    import starter_kit
+    import tiny
+
     recordings = tiny.write_recordings(folder / "wavs")
     tiny.write_data(folder / "data", recordings)
     base = tiny.write_base_model(folder / "models/base_xtts_v2", recordings)
