@@ -19,10 +19,11 @@ from torch import Tensor
 
 from artifacts import atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials, write_bytes
 from artifacts import write_json, write_manifest, tensors_to_bytes
-from console import say, warn
+from console import UserError, say, warn
 
 SCHEMA = 2  # 1: moments by number, not by the parameter's name
 _FOLDER = re.compile(r"step_(\d{8})")
+REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,26 @@ class Checkpoint:
 
     def weights(self, name: str = "model") -> dict[str, Tensor]:
         """The weights, memory-mapped."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(self.folder / f"{name}.safetensors")
+        try:
+            return load_file(self.folder / f"{name}.safetensors")
+        except SafetensorError as error:  # its checksum holds, so it was written like this
+            raise UserError(f"checkpoint {self.folder} holds no weights in {name}.safetensors ({error}): {REMEDY}") from None
 
     def has(self, name: str) -> bool:
         """Whether it holds weights of this name."""
         return (self.folder / f"{name}.safetensors").is_file()
 
     def optimizer(self) -> dict[str, Any]:
-        return load_torch(self.folder / "optimizer.pt", remedy="delete this checkpoint folder and run again")
+        return load_torch(self.folder / "optimizer.pt", remedy=REMEDY)
 
     def state(self) -> dict[str, Any]:
-        return read_json(self.folder / "state.json", "checkpoint state", "delete this checkpoint folder and run again")
+        state = read_json(self.folder / "state.json", "checkpoint state", REMEDY)
+        if not isinstance(state, dict):
+            raise UserError(f"checkpoint state {self.folder / 'state.json'} does not say where training stood: {REMEDY}")
+        return state
 
 
 class CheckpointManager:

@@ -295,7 +295,9 @@ def abort(sentence: str) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> int:
-    line = " ".join(sentence.split())  # a library's message or a file's name may hold line breaks
+    # A library's message or a file's name may hold line breaks, and what would steer the terminal.
+    shown = (c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in sentence)
+    line = " ".join("".join(shown).split())
     print(style("error: ", "red", "bold", stream=sys.stderr) + line, file=sys.stderr, flush=True)
     return code
 

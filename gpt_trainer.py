@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import operator
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from artifacts import read_json, write_json
-from checkpoint_manager import Checkpoint, CheckpointManager
-from console import Interrupted, RunError, progress, say, warn
+from checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
+from console import Interrupted, RunError, UserError, progress, say, warn
 from data_loader import DataManager
 from gpt_step import CompactGPT
 from memory_estimate import estimate_memory
@@ -307,9 +308,12 @@ class PretrainLoop:
         if self.average:
             self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
         state = checkpoint.state()
-        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
-        if self.accelerator.is_main_process:  # it holds what all had
-            self._window = _Window(**state["window"])
+        try:
+            self.progress = Progress(**{name: operator.index(state[name]) for name in vars(Progress())})
+            if self.accelerator.is_main_process:  # it holds what all had
+                self._window = _Window(**state["window"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"checkpoint {checkpoint.folder} does not say where training stood ({error}): {REMEDY}") from None
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
         if self.progress.budget != self.data.budget:  # batch_size changed: `offset` counts batches of another plan
             self.progress = replace(self.progress, budget=self.data.budget, epoch=self.progress.epoch + 1, offset=0, parts=1)

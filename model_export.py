@@ -64,7 +64,7 @@ def write_report(config: PretrainConfig, metrics: Path, data: DataManager, best:
     lines = first_and_best(metrics)
     first, lowest = lines["first_val"], lines["best_val"]
     train = [lines[name]["loss"] if lines[name] else None for name in ("first_train", "last_train")]
-    figures = {"step": best.step, "train_clips": len(data.train), "train_hours": round(float(data.train.seconds.sum()) / 3600, 4),
+    figures = {"step": best.step, "train_clips": len(data.train), "train_hours": round(data.train.index.facts["seconds"] / 3600, 4),
                "first_train_loss": train[0], "last_train_loss": train[1], "first_val_loss": first and first["loss"],
                "best_val_loss": lowest and lowest["loss"], "stand_ins": stand_ins}
     out = Path(config.output_model_path)

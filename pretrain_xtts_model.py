@@ -189,7 +189,8 @@ class XTTSPretrainer(_Stage):
     def has_finished(self) -> bool:
         """Whether the newest checkpoint is the last of its training: what failed or was interrupted came after it."""
         last = self.checkpoints().last()
-        return last is not None and last.step >= last.state()["total_steps"]
+        total = last.state().get("total_steps") if last else None
+        return isinstance(total, int) and last.step >= total
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────

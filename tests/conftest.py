@@ -8,7 +8,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# The same cases in every run, and nothing kept from one run for the next.
+hypothesis.settings.register_profile("reproducible", derandomize=True, database=None)
+hypothesis.settings.load_profile("reproducible")
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +44,17 @@ def finished(stopped):
     result = run(config)
     assert result.returncode == 0, result.stdout + result.stderr
     return config, result
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory):
+    """A project run to its end (small_project.py), once for all tests; they leave it as they find it."""
+    import small_project
+
+    return small_project.make(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def project(small_project, tmp_path):
+    """The folder of a copy of it, to run and to spoil."""
+    return small_project.copy(tmp_path)

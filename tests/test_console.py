@@ -42,6 +42,7 @@ def raising(error: BaseException):
     (UserError("row 7 has no text: fill it in"), 2, "error: row 7 has no text: fill it in"),
     (RunError("the loss is not finite"), 1, "error: the loss is not finite"),
     (UserError("a name\nwith breaks\r\nin it"), 2, "error: a name with breaks in it"),
+    (UserError("a name\x1b[2J\x07 that steers, ხმა \udcff"), 2, "error: a name [2J that steers, ხმა \\udcff"),
     (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "error: Permission denied: /data/x"),
     (OSError("something odd"), 1, "error: something odd"),
     (OSError(errno.ENOSPC, "No space left on device", "/m/model.pth"), 1,

@@ -23,7 +23,7 @@ from metadata_table import SPLITS, has_metadata, read_drop_report, read_split, s
 from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
 ROOT = Path(create_metadata_files.__file__).parent
-FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 500))
+FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 2000))
 
 
 def snapshot(folder: Path) -> dict:

@@ -30,6 +30,7 @@ from embedding_adapter import (
 )
 from embedding_files import FOLDER, read_given
 from metadata_table import Clip, UserError
+from mutations import mutated
 from pretrain_config import StarterConfig, load_config
 from voice_space import find_suspects, fit_ridge, gap_closed, judge_space, ridge_maps, unit
 
@@ -466,23 +467,31 @@ def read_or_refuse(recordings, path: Path, content: bytes) -> None:
     path.unlink()
 
 
-slow = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@slow
+@many
 @given(json_values)
 def test_any_json_is_read_or_refused(recordings, given_folder, value):
     read_or_refuse(recordings, given_folder / "u00.json", json.dumps(value).encode())
 
 
-@slow
-@given(st.sampled_from([".npy", ".npz", ".pt"]), st.integers(0, 10**6), st.integers(0, 255), st.booleans())
-def test_damaged_files_are_read_or_refused(recordings, given_folder, suffix, place, byte, cut):
-    write(given_folder / f"u00{suffix}", VECTOR)
-    content = bytearray((given_folder / f"u00{suffix}").read_bytes())
-    place %= len(content)
-    content[place] = byte
-    read_or_refuse(recordings, given_folder / f"u00{suffix}", bytes(content[:place] if cut else content))
+@pytest.fixture(scope="module")
+def sound_files(tmp_path_factory):
+    """Sound files of one vector and of several, as (suffix, bytes)."""
+    folder = tmp_path_factory.mktemp("sound")
+    for number, value in enumerate((VECTOR, {"u00": VECTOR, "s1": 2 * VECTOR})):
+        for suffix in (".npy", ".npz", ".pt", ".json")[number:]:
+            write(folder / f"{number}{suffix}", value)
+    return [(path.suffix, path.read_bytes()) for path in sorted(folder.iterdir())]
+
+
+@many
+@given(data=st.data())
+def test_any_edit_of_a_sound_file_is_read_or_refused(recordings, given_folder, sound_files, data):
+    suffix, content = data.draw(st.sampled_from(sound_files))
+    edited = data.draw(mutated(content) | st.integers(0, len(content)).map(lambda end: content[:end]))
+    read_or_refuse(recordings, given_folder / f"u00{suffix}", edited)
 
 
 # ── the adapter, with XTTS's own encoder ────────────────────────────────────────────────────────────────────

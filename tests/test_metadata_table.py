@@ -16,8 +16,9 @@ from console import UserError
 from metadata_table import (COLUMNS, DROP_REPORT, SOURCES, SPLITS, Clip, has_metadata, is_safe_id, missing_audio,
                             read_drop_report, read_split, replace_suspects, split_csv, write_drop_report,
                             write_splits)
+from mutations import mutated
 
-FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 500))
+FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 2000))
 HEADER = ",".join(COLUMNS)
 GOOD = "c1,გამარჯობა.,nino,1.5,audio/c1.wav,"
 
@@ -170,7 +171,7 @@ headers = st.just(list(COLUMNS)) | st.permutations(COLUMNS) | st.lists(cells, ma
 tables = st.lists(st.lists(cells, min_size=5, max_size=7), max_size=4)
 
 
-@settings(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=FUZZ_CASES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=headers, rows=tables, quoted=st.booleans(), tail=st.binary(max_size=6))
 @example(header=list(COLUMNS), rows=[["c1", "ა", "s", "1", "a.wav", ""]], quoted=True, tail=b"")
 def test_any_table_gives_clips_or_one_sentence(tmp_path, header, rows, quoted, tail):
@@ -195,14 +196,27 @@ def test_any_table_gives_clips_or_one_sentence(tmp_path, header, rows, quoted, t
         assert clip.embedding_path is None or clip.embedding_path.is_absolute()
 
 
+WHOLE = f"""{HEADER}
+c1,გამარჯობა.,nino,1.5,audio/c1.wav,
+c-2,„დიახ, მოვალ.“,გია,2,../../rec/c2.flac,../../embeddings/embeddings/c2.npy
+c3,"ხვალ ""ზღვაზე"" წავალთ!",nino,11.25,../../rec/deep/c3.mp3,
+""".encode()
+
+
 @settings(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
-def test_any_bytes_after_a_good_row_give_clips_or_one_sentence(tmp_path, content):
-    put(tmp_path, f"{HEADER}\n{GOOD}\n".encode() + content)
+@given(content=mutated(WHOLE) | st.binary(max_size=200).map(f"{HEADER}\n{GOOD}\n".encode().__add__))
+@example(content=WHOLE)
+def test_any_edit_of_a_good_table_gives_clips_or_one_sentence(tmp_path, content):
+    put(tmp_path, content)
     try:
-        assert read_split(tmp_path, "train")[0].file_id == "c1"
+        clips = read_split(tmp_path, "train")
     except UserError as error:
-        assert "\n" not in str(error)
+        assert "\n" not in str(error) and len(str(error)) < 1000
+        return
+    assert clips and len({clip.file_id for clip in clips}) == len(clips)
+    for clip in clips:
+        assert is_safe_id(clip.file_id) and is_safe_id(clip.speaker_id) and clip.text.strip() and 0 < clip.duration < float("inf")
+        assert all(path.is_relative_to(tmp_path) and ".." not in path.parts for path in (clip.audio_path, clip.embedding_path) if path)
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,14 +1,19 @@
 """The pipeline's command line: what it says at the end, whatever the end is, and the command that comes next."""
 
+import json
 import re
 import shlex
 import subprocess
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 import run_pretrain
 from console import RunError
+from mutations import mutated
 from pipeline_run import ROOT, run, statuses, write_config
+from pretrain_config import PretrainConfig, StarterConfig
+from small_project import here
 
 
 def last_command(text: str) -> str:
@@ -114,3 +119,24 @@ def test_an_unknown_stage_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         run_pretrain.main(["--only", "nothing"])
     assert stop.value.code == 2 and "invalid choice" in capsys.readouterr().err
+def test_an_unknown_stage_is_refused():
+    result = subprocess.run([sys.executable, ROOT / "run_pretrain.py", "--only", "nothing"], capture_output=True, text=True)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+SHIPPED = (ROOT / "xtts_pretrain_config.json").read_bytes()
+FULL = json.dumps(PretrainConfig(data_dir="data", base_model_path="base", output_model_path="out", checkpoint_dir="c", log_dir="l",
+                                 starter=StarterConfig(sentences="s")).as_dict(), indent=1).encode()
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=mutated(SHIPPED) | mutated(FULL, most=2) | mutated(FULL, most=8))
+def test_any_edit_of_a_config_gives_a_plan_or_one_sentence_and_writes_nothing(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    result = here(run_pretrain.main, "--config", tmp_path / "config.json", "--dry-run")
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.json"]
+    if result.code:
+        assert result.code in (1, 2) and result.out == "" and len(result.err.splitlines()) == 1
+        assert result.err.startswith("error: ") and len(result.err) < 20_000
+    else:
+        assert "5 of 5 stages would run" in result.out and result.err == ""

@@ -1,0 +1,109 @@
+"""A small project of the tests' own recordings, run to its end once per test session; tests work in it or on copies."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import checkpoint_monitor
+import run_pretrain
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "device": "cpu", "batch_size": 4, "max_steps": 6, "checkpoint_interval": 2, "learning_rate": 1e-3, "text": {"new_tokens": 60},
+    "phonemes": {"max_epochs": 1, "dim": 32}, "language_model": {"max_epochs": 1, "dim": 32, "layers": 1},
+    "training": {"log_interval": 1, "validation_interval": 3, "conditioning_seconds": [0.5, 1.0]}}
+
+
+def write_config(folder: Path, **changes) -> Path:
+    """The project's settings with `changes`; a section's changes are laid over the section."""
+    merged = SETTINGS | {key: SETTINGS[key] | value if isinstance(value, dict) and key in SETTINGS else value
+                         for key, value in changes.items()}
+    path = folder / "config.json"
+    path.write_text(json.dumps(merged), "utf-8")
+    return path
+
+
+@dataclass
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def here(main, *flags: object) -> Outcome:
+    """Run a script's `main` in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main([str(flag) for flag in flags])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def driver(config: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def outcome(process: subprocess.Popen) -> Outcome:
+    out, err = process.communicate(timeout=300)
+    return Outcome(process.returncode, out, err)
+
+
+@dataclass
+class Project:
+    """folder: with wavs/ data/ models/ checkpoints/ logs/ and config.json. pid and out: of the driver that ran it.
+
+    second, listing, monitor: a second driver, --dry-run and the monitor, started while the first one was at work.
+    """
+
+    folder: Path
+    pid: int
+    out: str
+    second: Outcome
+    listing: Outcome
+    monitor: Outcome
+
+    def copy(self, folder: Path) -> Path:
+        """A copy in `folder`; models and checkpoints, which the pipeline only ever replaces, are hard links."""
+        for name, how in (("wavs", shutil.copy2), ("data", shutil.copy2), ("logs", shutil.copy2), ("models", os.link),
+                          ("checkpoints", os.link)):
+            shutil.copytree(self.folder / name, folder / name, copy_function=how)
+        write_config(folder)
+        return folder
+
+
+def make(folder: Path) -> Project:
+    """Make the inputs and run the pipeline on them."""
+    import starter_kit
+    import tiny
+
+    recordings = tiny.write_recordings(folder / "wavs")
+    tiny.write_data(folder / "data", recordings)
+    base = tiny.write_base_model(folder / "models/base_xtts_v2", recordings)
+    (base / starter_kit.MARK).unlink()  # else the starter's training length would stand in for the config's
+    config = write_config(folder)
+    running = driver(config)
+    try:
+        seen = ""
+        while "voices are computed from the recordings" not in seen:  # the embeddings stage says so when it is under way
+            line = running.stdout.readline()
+            assert line, running.stderr.read()
+            seen += line
+        os.kill(running.pid, signal.SIGSTOP)  # so that it is surely at work while the others look
+        second = outcome(driver(config))
+        listing = here(run_pretrain.main, "--config", config, "--dry-run")
+        monitor = here(checkpoint_monitor.main, "--config", config, "--json")
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    end = outcome(running)
+    assert end.code == 0, end.err
+    return Project(folder, running.pid, seen + end.out, second, listing, monitor)
