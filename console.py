@@ -308,6 +308,6 @@ def _os_error_sentence(error: OSError) -> str:
         return (f"the disk is full while writing{where or ' to the output'}: free some space and run the same command; "
                 "nothing finished is lost")
     if error.errno == errno.EFBIG:
-        return (f"the system allows no file as large as{where or ' the output'} would be: raise the limit (ulimit -f) or use "
-                "another disk, and run the same command; nothing finished is lost")
+        return (f"the system allows no file as large as{where or ' the output'} would be: raise the limit (ulimit -f) or "
+                "use another disk, and run the same command; nothing finished is lost")
     return f"{error.strerror or error}:{where}" if where else str(error.strerror or error)

@@ -105,8 +105,8 @@ class FeatureCache:
             self._map()  # what others have appended since is not damaged
             records = self._records()[0]
             write_bytes(self._index, records[[self._holds(record) for record in records]].tobytes())
-            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and the "
-                           f"same command computes it again and carries on")
+            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and "
+                           f"the same command computes it again and carries on")
         codes, mel = self._data(record)
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MELS)
 

@@ -32,6 +32,9 @@ def _opt(default: Any, help: str, *, at_least: float | None = None, at_most: flo
     return field(default=default, metadata=rules)
 
 
+STARTER_MARK = "STARTER.json"  # a folder that holds it was made by starter mode
+
+
 @dataclass
 class StarterConfig:
     """Stand-ins for a bare machine: used only where the base model or the recordings are missing."""

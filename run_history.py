@@ -111,7 +111,8 @@ class JsonlTail:
             records = []
         if len(records) != len(lines):
             return [parse_jsonl(line) for line in lines], offsets
-        return [unsealed(line, record) if isinstance(record, dict) else None for line, record in zip(lines, records)], offsets
+        pairs = zip(lines, records)
+        return [unsealed(line, record) if isinstance(record, dict) else None for line, record in pairs], offsets
 
     def _remember(self, file: BinaryIO) -> None:
         file.seek(0)

@@ -22,9 +22,9 @@ import numpy as np
 import artifacts
 from audio_files import write_wav
 from console import RunError, UserError, progress
+from pretrain_config import STARTER_MARK
 
 SAMPLE_RATE = 22_050  # Hz: what espeak-ng speaks at, and what XTTS listens at
-MARKER = "STARTER.json"  # a folder that holds it is synthetic starter speech
 RATES = (80, 450)  # words a minute that espeak-ng accepts
 PITCHES = (0, 99)
 RATE_JITTER = 12  # words a minute, either way: nobody speaks every sentence at one speed
@@ -230,7 +230,7 @@ def speak_corpus(
             "sentences": len(sentences),
             "sentences_sha256": _hash_sentences(sentences),
         }
-        artifacts.write_json(folder / MARKER, facts)
+        artifacts.write_json(folder / STARTER_MARK, facts)
     return facts
 
 

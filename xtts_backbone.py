@@ -30,6 +30,7 @@ import georgian_text
 from artifacts import load_torch, read_json, save_torch, write_json
 from audio_files import read_mono
 from console import UserError
+from pretrain_config import STARTER_MARK
 
 BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")
 SAMPLE_RATE = 22050  # Hz, of everything the GPT hears
@@ -88,6 +89,13 @@ def missing_base_files(folder: Path | str) -> list[str]:
     return [name for name in BASE_FILES if not (Path(folder) / name).is_file()]
 
 
+def _restore(folder: Path) -> str:
+    """How to get a base model's damaged file back."""
+    if (folder / STARTER_MARK).is_file():
+        return f"remove the folder {folder}, and starter mode makes it again"
+    return f"fetch it again with: {FETCH} {folder}"
+
+
 def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
     """Load and check an XTTS-v2 folder without changing it; weights are memory-mapped.
 
@@ -95,7 +103,7 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
     fetch the base model).
     """
     folder = Path(folder)
-    remedy = remedy or f"fetch it again with: {FETCH} {folder}"
+    remedy = remedy or _restore(folder)
     config = read_config(folder, remedy)
     checkpoint = load_torch(folder / "model.pth", mmap=True, allowed=_PICKLED_CONFIG, remedy=remedy)
     state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
@@ -124,7 +132,7 @@ def _is_plain(value: Any) -> bool:
 def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
     """The config of an XTTS-v2 folder with all its files, its text start and stop tokens taken from the vocabulary."""
     folder = Path(folder)
-    remedy = remedy or f"fetch it again with: {FETCH} {folder}"
+    remedy = remedy or _restore(folder)
     missing = missing_base_files(folder)
     if missing:
         raise UserError(f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})")
@@ -367,7 +375,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu"):
-        remedy = f"fetch it again with: {FETCH} {folder}"
+        remedy = _restore(folder)
         mel_stats, weights = (load_torch(folder / name, remedy=remedy) for name in ("mel_stats.pth", "dvae.pth"))
         if not isinstance(mel_stats, Tensor) or mel_stats.shape != (80,):
             raise UserError(f"{folder / 'mel_stats.pth'} must hold one tensor of 80 numbers: {remedy}")

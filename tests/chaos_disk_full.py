@@ -5,8 +5,9 @@ grows, must end exactly where a run with room enough ends.
 
 A run in an ordinary folder comes first. Then a tmpfs stands in its place (one place, because artifacts hold absolute
 paths), too small for a single file. Each start must fail with exit code 1 and one sentence that names the file which found
-no room; nothing half-written may be left, and what finished stages wrote must be as they wrote it. Then the disk grows by
-what that file takes, which leaves too little for the next one, and the same command is given again, until it succeeds.
+no room; nothing half-written may be left, and what finished stages wrote must be as they wrote it. Then the disk is given
+what stands on it and what that file takes, which is too little for the next one, and the same command is given again, until
+it succeeds. The stand-ins, whose large files need room for a moment only, are made by a first stage with a disk of its own.
 """
 
 from __future__ import annotations
@@ -38,33 +39,38 @@ CONFIG = {
     "training": {"log_interval": 2, "validation_interval": 6},
 }
 MODEL = "models/xtts_v2_ka"
-FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; nothing finished is lost")
+FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; .*")
 PAGE = 4096
 MOST_STARTS = 200
 
 
-def pipeline(folder: Path) -> subprocess.CompletedProcess:
+def pipeline(folder: Path, *flags: str) -> subprocess.CompletedProcess:
     """The command of the README, in `folder`."""
-    return subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", "config.json"], cwd=folder,
+    return subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", "config.json", *flags], cwd=folder,
                           env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
 
 
 class SmallDisk:
     """A tmpfs at `place`."""
 
-    def __init__(self, place: Path, size: int):
-        self.place, self.size = place, size
-        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+    def __init__(self, place: Path):
+        self.place, self.room = place, PAGE
+        self._mount("-t", "tmpfs", "-o", f"size={2 * PAGE}", "tmpfs")
 
     def _mount(self, *arguments: str) -> None:
         done = subprocess.run(["mount", *arguments, str(self.place)], capture_output=True, text=True)
         if done.returncode:
-            raise UserError(f"a tmpfs cannot be mounted at {self.place} ({done.stderr.strip()}): run this as root, outside of a "
-                            f"container or in one that may mount")
+            raise UserError(f"a tmpfs cannot be mounted at {self.place} ({done.stderr.strip()}): run this as root, and in a "
+                            f"container only if that may mount")
 
-    def grow(self, size: int) -> None:
-        self.size += -(-size // PAGE) * PAGE
-        self._mount("-o", f"remount,size={self.size}")
+    def used(self) -> int:
+        blocks = os.statvfs(self.place)
+        return (blocks.f_blocks - blocks.f_bfree) * blocks.f_frsize
+
+    def leave_room(self, room: int) -> None:
+        """Make it just large enough for what stands on it and `room` bytes more."""
+        self.room = room
+        self._mount("-o", f"remount,size={self.used() + room}")
 
     def unmount(self) -> None:
         subprocess.run(["umount", str(self.place)], check=True)
@@ -92,7 +98,7 @@ def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
 
 
 def content(run: Path) -> dict[str, str]:
-    """Relative name → digest of every file of a run. Logs have an event for every start, and the times in JSON are left out."""
+    """Relative name → digest of every file of a run; times, and what logs hold of every start, are left out."""
     found = {}
     for file in sorted(path for path in run.rglob("*") if path.is_file()):
         name = file.relative_to(run).as_posix()
@@ -142,16 +148,18 @@ def grow(args: argparse.Namespace) -> int:
     expected = content(place)
     place.rename(whole)
     place.mkdir()
-    disk = SmallDisk(place, 2 * PAGE)
+    disk = SmallDisk(place)
     try:
         write_config(place)
-        starts, named = fill(disk, whole)
-        found = content(place)
+        named = fill(disk, whole, "--only", "phonemes")
+        disk.leave_room(0)
+        named += fill(disk, whole)
+        found, size = content(place), disk.used()
     finally:
         disk.unmount()
     heading("result")
     different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
-    say(f"{starts} starts, {len(named)} failures at {len(set(named))} files; {disk.size / 2**20:.0f} MiB at the end")
+    say(f"{len(named)} starts found the disk full, at {len(set(named))} different files; {size / 2**20:.0f} MiB at the end")
     say(f"{len(expected)} files compared, {len(different)} different, missing or left over")
     for name in sorted(different):
         say(f"  {name}")
@@ -166,28 +174,28 @@ def write_config(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG), "utf-8")
 
 
-def fill(disk: SmallDisk, whole: Path) -> tuple[int, list[str]]:
-    """Start the pipeline until it succeeds, growing the disk after each failure; returns the starts and the files named."""
-    heading("a disk that grows")
-    began, named, room = time.monotonic(), [], PAGE
-    for start in range(1, MOST_STARTS):
-        done = pipeline(disk.place)
+def fill(disk: SmallDisk, whole: Path, *flags: str) -> list[str]:
+    """Start the pipeline until it succeeds, giving the disk a little more room each time; returns the files named."""
+    heading(f"a disk that grows: run_pretrain.py {' '.join(flags)}")
+    began, named = time.monotonic(), []
+    for _ in range(MOST_STARTS):
+        done = pipeline(disk.place, *flags)
+        so_far = f"{time.monotonic() - began:7.0f} s  {disk.used() / 2**20:8.2f} MiB  "
         if done.returncode == 0:
-            say(f"{start:>3}  {time.monotonic() - began:6.0f} s  {disk.size / 2**20:8.2f} MiB  done")
-            return start, named
-        file = check_failure(done, disk.place)
-        name = file.relative_to(disk.place).as_posix()
-        say(f"{start:>3}  {time.monotonic() - began:6.0f} s  {disk.size / 2**20:8.2f} MiB  full at {name}")
-        again = named[-1:] == [name]
+            say(so_far + "done")
+            return named
+        name = check_failure(done, disk.place).relative_to(disk.place).as_posix()
+        say(f"{so_far}full at {name}")
+        disk.leave_room(max(2 * PAGE, 2 * disk.room if named[-1:] == [name] else size_of(whole, name)))
         named.append(name)
-        room = size_of(whole / name.partition("/wavs/")[0]) or (4 * room if again else 2 * PAGE)
-        disk.grow(room)
     raise RunError(f"{MOST_STARTS} starts, and it is not done: the last file named is {named[-1]}")
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file or folder of the undisturbed run; 0 for one that it has not kept."""
-    return sum(file.stat().st_size + PAGE for file in (path, *path.rglob("*")) if file.is_file())
+def size_of(whole: Path, name: str) -> int:
+    """Bytes that a file takes in the undisturbed run: a recording with all its fellows, a checkpoint by another's."""
+    pattern = re.sub(r"step_\d+", "step_*", name.partition("/wavs/")[0])
+    return max((sum(file.stat().st_size + PAGE for file in (path, *path.rglob("*")) if file.is_file())
+                for path in whole.glob(pattern)), default=0)
 
 
 def main(argv: list[str] | None = None) -> int:

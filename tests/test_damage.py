@@ -139,7 +139,7 @@ def test_a_damaged_base_model_is_named_and_its_weights_refused(finished, tmp_pat
         reasons = plan(finished[0])
         assert any(reason.startswith(f"base model {name} changed (") for reason in reasons.values())
         if name.endswith(".pth"):  # in text, a flipped bit may make another good word
-            with pytest.raises(UserError, match=f"{name} .*hf download") as refusal:
+            with pytest.raises(UserError, match=f"{name} .*remove the folder .*starter mode") as refusal:
                 read_model(folder)
                 FeatureExtractor(folder, read_config(folder))
             assert "\n" not in str(refusal.value)

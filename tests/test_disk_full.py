@@ -27,6 +27,7 @@ from checkpoint_manager import CheckpointManager
 from console import run_cli
 from create_metadata_files import MetadataOptions, create_metadata
 from feature_cache import FeatureCache
+from pipeline_run import command, write_config
 from metadata_table import replace_suspects
 from metrics_log import MetricsLog
 from pretrain_config import PretrainConfig
@@ -34,6 +35,7 @@ from run_folder import curve, started, write_log
 from run_history import RunHistory, export_csv
 from run_plots import draw_plot
 from small_corpora import coqui
+from small_index import make_index
 from stage_ledger import Stage, StageLedger
 from starter_speech import speak_corpus
 from test_feature_cache import fill, key_of
@@ -134,6 +136,11 @@ def features(beside: Path) -> Callable:
     return lambda folder, version: fill(FeatureCache(folder, "k" * 64), clips[: 2 * version], batch_seconds=0.1)
 
 
+def training_index(beside: Path) -> Callable:
+    samples = [22_050 + number for number in range(600)]
+    return lambda folder, version: make_index(folder, samples) if version == 2 else None  # an old one would be of no use
+
+
 def metrics(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
         log = MetricsLog(folder, fresh=False)
@@ -175,8 +182,8 @@ WRITES = {
     "safetensors": file("a.safetensors", lambda path, version: artifacts.write_bytes(
         path, artifacts.tensors_to_bytes({"w": torch.full((50_000,), float(version))}))),
     "wav": file("a.wav", lambda path, version: write_wav(path, np.full(50_000, version / 4, np.float32), 24_000)),
-    **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, metrics, tables, drop_report, speech,
-                                           exported_metrics)},
+    **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, training_index, metrics, tables,
+                                           drop_report, speech, exported_metrics)},
 }
 
 
@@ -276,6 +283,21 @@ def test_the_record(disk, capsys):
     assert errors == {"pretrain.lock", "pretrain_progress.json", "out.txt"}
 
 
+# ── the command itself ──
+
+
+@pytest.mark.skipif(bool(SMALL_DISK), reason="chaos_disk_full.py does that")
+def test_the_pipeline(tmp_path):
+    """Its first large file is the stand-in's DVAE: one sentence, and nothing of the model's folder is left."""
+    config = write_config(tmp_path / "run")
+    limited = subprocess.run(command(config), capture_output=True, text=True, timeout=300,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)))
+    assert limited.returncode == 1 and "Traceback" not in limited.stderr and limited.stderr.count("error: ") == 1
+    assert f"{tmp_path}/run/models/base_xtts_v2/dvae.pth would be" in limited.stderr
+    assert list((tmp_path / "run/models").glob("*xtts*/*")) == [] and not list(tmp_path.rglob("*.partial"))
+    assert (tmp_path / "run/data/split/train/train_metadata.csv").is_file()
+
+
 # ── the same on a real small file system ──
 
 
@@ -288,6 +310,6 @@ def test_all_of_it_on_a_small_real_disk(tmp_path):
         pytest.skip("a small file system cannot be mounted here")
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", f"{mount} && exec {sys.executable} -m pytest {__file__} -p no:cacheprovider"],
-        env=os.environ | {"SMALL_DISK": f"{tmp_path}/disk", "TMPDIR": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True,
-        timeout=300)
+        env=os.environ | {"SMALL_DISK": f"{tmp_path}/disk", "TMPDIR": str(tmp_path)}, cwd=ROOT, capture_output=True,
+        text=True, timeout=300)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

@@ -8,6 +8,7 @@ from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
 import tiny
 from console import UserError
+from pretrain_config import STARTER_MARK
 from xtts_backbone import (FeatureExtractor, VoiceEncoder, XttsFiles, code_count, extended_config, grow_text_rows, load_speech,
                            missing_base_files, read_model, write_model)
 
@@ -70,6 +71,15 @@ def test_code_in_a_weights_file_is_refused_and_not_run(copied, tmp_path, name):
     with pytest.raises(UserError, match=name):
         FeatureExtractor(copied, read_model(copied).config)
     assert not marker.exists()
+
+
+def test_damage_is_mended_where_the_model_came_from(copied):
+    (copied / "model.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="remove the folder .*starter mode makes it again"):
+        read_model(copied)
+    (copied / STARTER_MARK).unlink()
+    with pytest.raises(UserError, match="fetch it again with: hf download coqui/XTTS-v2"):
+        read_model(copied)
 
 
 def test_each_fault_of_a_base_folder_is_one_sentence(copied, tmp_path):
