@@ -8,11 +8,11 @@ similar length, and every row's voice sample is cut to the same number of frames
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +29,11 @@ from metadata_table import Row, read_rows, split_csv
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 from run_lock import RunLock
 from stage_ledger import file_digest
-from training_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, ModelLimits, TrainingIndex, build_index,
-                            open_index)
+from training_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, MissingFeatures, ModelLimits, TrainingIndex,
+                            build_index, open_index)
 
 FRAMES_PER_SECOND = SAMPLE_RATE / 256
+SPLITS = ("train", "val")
 
 # ── what a clip is to the trainer ────────────────────────────────────────────────────────────────────────────────────
 
@@ -284,30 +285,45 @@ def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) ->
 
 
 def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> list[TrainingIndex | None]:
-    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in ("train", "val")]
+    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in SPLITS]
 
 
 def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
     """Compute what the cache lacks, then the indexes."""
     from georgian_text import normalise
     from tokenizer_extension import encode_batch, load_tokenizer
-    from xtts_backbone import FeatureExtractor, load_speech, read_config
+    from xtts_backbone import FeatureExtractor, read_config
 
     sweep_partials(cache.folder)
-    missing = cache.missing((key, row.audio_path) for split in ("train", "val") for row, key in _keyed_rows(config, split))
-    if missing:
-        extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
-        # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
-        heard = functools.partial(load_speech, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
-        cache.fill(missing, heard, extractor, 600.0 if device.startswith("cuda") else 60.0)
-    tokenizer, find = load_tokenizer(_vocabulary(config)), cache.finder()
+    tokenizer = load_tokenizer(_vocabulary(config))
 
     def encode(texts: list[str]) -> list[list[int]]:
         return encode_batch(tokenizer, [normalise(text, archaic=config.text.archaic) for text in texts], config.language)
 
-    keys = {split: _index_key(config, split, cache, limits) for split in ("train", "val")}
-    return [open_index(cache.folder, split, key) or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
-            for split, key in keys.items()]
+    def build() -> list[TrainingIndex]:
+        keys, find = {split: _index_key(config, split, cache, limits) for split in SPLITS}, cache.finder()
+        return [open_index(cache.folder, split, key) or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
+                for split, key in keys.items()]
+
+    with suppress(MissingFeatures):  # it costs little to find out, and nothing is missing where only texts have changed
+        return build()
+    missing = cache.missing((key, row.audio_path) for split in SPLITS for row, key in _keyed_rows(config, split))
+    # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
+    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
+    extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
+    cache.fill(missing, hear, extractor, 600.0 if device.startswith("cuda") else 60.0)
+    return build()
+
+
+def _hear(path: str, max_seconds: float) -> Any:
+    """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
+    from audio_files import AudioError
+    from xtts_backbone import REFLECTED, load_speech
+
+    speech = load_speech(path, max_seconds)
+    if speech.shape[1] <= REFLECTED:
+        raise AudioError(path, "too_short", f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables")
+    return speech
 
 
 def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:

@@ -194,9 +194,9 @@ def _check(records: np.ndarray) -> np.ndarray:
 
 
 def _batches(clips: Iterable[Clip], load: Callable, seconds: float) -> Iterator[tuple[list[int], list]]:
-    """Load clips a little ahead in a thread and group them into batches of about `seconds` of audio."""
+    """Load clips a little ahead in threads and group them into batches of about `seconds` of audio."""
     keys, speech, samples = [], [], 0
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as reader:
         for key, clip in _ahead(reader, load, clips):
             keys.append(key)
             speech.append(clip)

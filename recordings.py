@@ -52,14 +52,13 @@ def embeddings_digest(data_dir: Path | str) -> str:
 
 def _naming_embeddings(data_dir: Path, split: str) -> Iterator[Row]:
     """Rows that name an embedding of their own, with a Path in it. In most tables none does: then the last cell of every
-    line is empty, which the bytes of a million rows tell in a blink."""
+    line is empty, which is told faster than the rows are read."""
     table = split_csv(data_dir, split)
     if not table.is_file():
         return
-    content = table.read_bytes()
-    header, _, rows = content.partition(b"\n")
-    if header.rstrip().endswith(b",embedding_path") and rows.endswith(b",\n") and rows.count(b",\n") == rows.count(b"\n"):
-        return
+    with open(table, "rb") as lines:
+        if next(lines, b"").rstrip().endswith(b",embedding_path") and all(line.endswith(b",\n") for line in lines):
+            return
     yield from (row._replace(embedding_path=Path(row.embedding_path)) for row in read_rows(data_dir, split) if row.embedding_path)
 
 

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -267,9 +268,17 @@ def encode(tokenizer: Tokenizer, text: str, language: str = "ka") -> list[int]:
 
 
 def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], language: str = "ka") -> list[list[int]]:
-    """`encode` for many texts, on all cores."""
-    written = [f"[{language}]{text}".replace(" ", "[SPACE]") for text in texts]
-    return [encoding.ids for encoding in tokenizer.encode_batch(written)]
+    """`encode` for many texts, on all cores: each different word once, as `[SPACE]` between words keeps them apart."""
+    words = list(dict.fromkeys(chain.from_iterable(text.split(" ") for text in texts)))
+    ids = {word: encoding.ids for word, encoding in zip(words, tokenizer.encode_batch(words), strict=True)}
+    first, space = (tokenizer.encode(token).ids for token in (f"[{language}]", "[SPACE]"))
+    sequences = []
+    for text in texts:
+        head, *tail = text.split(" ")
+        sequences.append(first + ids[head])
+        for word in tail:
+            sequences[-1] += space + ids[word]
+    return sequences
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

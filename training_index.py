@@ -38,9 +38,13 @@ COND_POSITIONS = 32  # latents that the perceiver makes of any voice sample
 AUDIO_STOPS = 4  # coqui scores this many stop tokens behind the codes
 FEATURES = "features"  # folder in the data folder
 NAMES = "names.txt"
-_CHUNK = 10_000  # rows tokenized together
+_CHUNK = 50_000  # rows tokenized together: the more, the more words repeat
 _TYPES = {"tokens": "<u4", "token_ends": "<u8", "records": RECORD, "positions": "<u4", "ids": "u1", "id_ends": "<u8",
           "id_numbers": "<u8", "speakers": "<u4", "by_speaker": "<u4", "speaker_ends": "<u8"}
+
+
+class MissingFeatures(RunError):
+    """The feature cache has not got all clips."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,8 @@ def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, en
         columns.names.writelines(f"{row.recording}\n" for row in chunk)
         tokens, records = encode([row.text for row in chunk]), find(keys)
         if not records["samples"].all():
-            raise RunError(f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were computed: "
-                           f"run the same command again")
+            raise MissingFeatures(f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were "
+                                  f"computed: run the same command again")
         codes = codes_of(records["samples"].astype(np.int64))
         reasons = ["text too long" if len(ids) > limits.max_text else "audio too long" if count > limits.max_codes else ""
                    for ids, count in zip(tokens, codes.tolist(), strict=True)]

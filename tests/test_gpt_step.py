@@ -10,7 +10,7 @@ import coqui_trainer
 import tiny
 from data_loader import CollateFunction, ModelLimits, Sample
 from gpt_step import CompactGPT, voice_latents
-from xtts_backbone import load_gpt, load_speech, read_model
+from xtts_backbone import FeatureExtractor, code_count, load_gpt, load_speech, read_model
 
 FRAMES = 300
 
@@ -52,6 +52,18 @@ def our_batch(base, batch, texts, heard=None):
         samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(),
                               (heard[row][0] // 256, heard[row][1] // 256) if heard else (0, 0)))
     return CollateFunction(ModelLimits.of(base.config.model_args), like_coqui=heard is not None)(samples)
+
+
+def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_the_clip(world, trainer):
+    """Its voice sample is cut from the wave, ours from the mel: they differ where the cut's reflection is heard, in the
+    first and last two frames."""
+    base, speech = world
+    for clip, (codes, mel) in zip(speech, FeatureExtractor(base.folder, base.config)(speech)):
+        theirs = coqui_batch(trainer, [clip], [[5]])
+        assert torch.equal(codes, theirs["audio_codes"][0, : code_count(clip.shape[1])])
+        voice, inside = theirs["cond_mels"][0, 0], min(FRAMES, mel.shape[1]) - 2
+        assert inside > 50
+        torch.testing.assert_close(mel[:, 2:inside], voice[:, 2:inside], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("masked", [False, True])

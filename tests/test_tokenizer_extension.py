@@ -285,3 +285,11 @@ def test_four_hundred_characters_never_overflow_the_text_positions(small, text):
 
 def test_batches_encode_as_single_texts(small):
     assert encode_batch(small[2], TEXTS) == [encode(small[2], text) for text in TEXTS]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["გზა", "გზა.", " ", "", "[SPACE]", "[SPACE", "ka]", "[ka]", "[en]", "\t", "-", "5", "ჱ", "x y", "é"])
+                         | st.text(max_size=8), max_size=12).map("".join), max_size=5))
+def test_encoding_word_by_word_is_encoding_the_whole(small, texts):
+    whole = [small[2].encode(f"[ka]{text}".replace(" ", "[SPACE]")).ids for text in texts]
+    assert encode_batch(small[2], texts) == whole

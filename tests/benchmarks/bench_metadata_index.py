@@ -65,7 +65,7 @@ def prepare(work: Path, rows: int) -> dict:
 
 
 def synthetic_clips(rows: int, folder: Path) -> list:
-    """`rows` clips of 3 to 11 s by 5,000 speakers, with sentences of 4 to 14 invented words and embeddings."""
+    """`rows` clips of 3 to 11 s by 5,000 speakers, with sentences of 4 to 14 invented words."""
     from metadata_table import Clip
 
     rng = random.Random(0)
@@ -74,7 +74,7 @@ def synthetic_clips(rows: int, folder: Path) -> list:
     return [
         Clip(f"common_voice_ka_{i:08d}", " ".join(rng.choices(words, k=rng.randint(4, 14))) + ".",
              f"cv_{rng.randrange(5_000):08x}", rng.randint(30, 110) / 10,
-             folder / f"clips/common_voice_ka_{i:08d}.mp3", folder / f"embeddings/common_voice_ka_{i:08d}.npy")
+             folder / f"clips/common_voice_ka_{i:08d}.mp3", None)
         for i in range(rows)
     ]
 
@@ -147,12 +147,13 @@ def start(work: Path, rows: int) -> dict:
     loader = data.loader(data.train, batches)
     next(loader)
     mark("first batch")
-    opened = memory("VmRSS")
+    opened, cpu, clips = memory("VmRSS"), time.process_time(), 0
     for _ in range(300):
-        next(loader)
+        clips += next(loader)["shape"][0]
+    drawn = clips / (time.process_time() - cpu)
     assert len(data.train) + len(data.val) == rows
     index = data.train.index.folder
-    return {"marks": marks, "rss_opened": opened, "rss_300_batches": memory("VmRSS"), "anonymous": memory("RssAnon"), "batches": len(batches),
+    return {"marks": marks, "rss_opened": opened, "clips_a_second": drawn, "rss_300_batches": memory("VmRSS"), "anonymous": memory("RssAnon"), "batches": len(batches),
             "index_bytes": sum(file.stat().st_size for file in index.iterdir()), "about": data.describe()}
 
 
@@ -203,7 +204,8 @@ def report(parts: dict[str, dict], rows: int) -> int:
         steps = (f"{step} {b[0] - a[0]:.2f} s ({b[1] - a[1]:.2f})" for step, a, b in zip(part["marks"], marks, marks[1:]))
         print(f"{name:<15} " + ", ".join(steps) + f"; all {marks[-1][0]:.1f} s ({marks[-1][1]:.1f} of a core); peak {part['peak_bytes'] / 1e9:.2f} GB")
     print(f"training        {second['rss_opened'] / 1e6:.0f} MB resident at the first batch, {second['rss_300_batches'] / 1e6:.0f} MB 300 batches "
-          f"later, {second['anonymous'] / 1e6:.0f} MB of it not mapped files; index {first['index_bytes'] / 1e6:.0f} MB, {first['batches']:,} batches an epoch")
+          f"later, {second['anonymous'] / 1e6:.0f} MB of it not mapped files; index {first['index_bytes'] / 1e6:.0f} MB, {first['batches']:,} batches an epoch; "
+          f"{second['clips_a_second']:.0f} clips a second drawn and collated by one core")
     print("\n".join(first["about"]))
     making = first["marks"]["index"][0] - first["marks"]["imports"][0]
     scale = rows / 1_000_000

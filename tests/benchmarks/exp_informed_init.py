@@ -26,16 +26,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 
 from artifacts import write_json
-from data_loader import CollateFunction, Draw, ModelLimits, XTTSDataset, plan_batches
+from batch_plan import BatchPlan
+from data_loader import CollateFunction, Draw, ModelLimits, XTTSDataset
 from feature_cache import FeatureCache, clip_key
 from gpt_step import CompactGPT
-from gpt_trainer import build_optimizer
-from metadata_table import Clip
+from metadata_table import Clip, Row
+from optimization import build_optimizer
 from pretrain_config import PretrainConfig, StarterConfig
 from starter_kit import make_base_model, starter_vocabulary
 from starter_speech import VOICES, read_sentences, synthesise, voices_for
 from token_init import new_rows
 from tokenizer_extension import count_words, encode_batch, extend_vocabulary, load_tokenizer
+from training_index import build_index
 from xtts_backbone import FeatureExtractor, XttsFiles, grow_text_rows, load_gpt, load_speech, read_model
 
 # Subject, verb with object, and a closing word: every combination is a plain sentence.
@@ -107,10 +109,23 @@ def base_tokenizer(path: Path, pairs: list[tuple[str, str]]) -> None:
     write_json(path, vocabulary)
 
 
-def dataset(clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache) -> XTTSDataset:
-    tokens = [encode_batch(tokenizer, [clip.text], language)[0] for language, clip in clips]
-    rows = cache.find(np.array([clip_key(c.file_id, c.audio_path) for _, c in clips], "<u8"))
-    return XTTSDataset([c for _, c in clips], tokens, cache, rows, "same_speaker", seed=1)
+def key_of(clip: Clip) -> int:
+    status = clip.audio_path.stat()
+    return clip_key(clip.file_id, status.st_size, status.st_mtime_ns)
+
+
+def dataset(name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, limits: ModelLimits) -> XTTSDataset:
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [encode_batch(tokenizer, [text], language)[0] for language, _, text in (t.partition("\t") for t in texts)]
+
+    rows = ((Row(c.file_id, f"{language}\t{c.text}", c.speaker_id, c.duration, str(c.audio_path), "", c.audio_path.name), key_of(c))
+            for language, c in clips)
+    index = build_index(cache.folder, name, {"table": name}, rows, cache.finder(), encode, limits)
+    return XTTSDataset(index, cache, "same_speaker", seed=1)
+
+
+def plan(data: XTTSDataset, size: int, seed: int, epoch: int) -> BatchPlan:
+    return BatchPlan(data.index.positions, int(size * data.index.facts["median_positions"]), seed, epoch)
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +133,7 @@ def dataset(clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache) -> XT
 
 def batches(data: XTTSDataset, collate: CollateFunction, size: int, seed: int):
     for epoch in itertools.count():
-        for batch in plan_batches(data.positions, int(size * np.median(data.positions)), seed, epoch):
+        for batch in plan(data, size, seed, epoch):
             yield collate([data[Draw(int(clip), epoch, 130)] for clip in batch])
 
 
@@ -127,7 +142,7 @@ def losses(model: CompactGPT, data: XTTSDataset, collate: CollateFunction) -> tu
     """Mean text and audio cross-entropy, nats a token, over all of `data`."""
     model.eval()
     sums = np.zeros(4)
-    for batch in plan_batches(data.positions, int(16 * np.median(data.positions)), 0, 0):
+    for batch in plan(data, 16, 0, 0):
         made = collate([data[Draw(int(clip), 0, 130)] for clip in batch])
         text, audio = model(made)
         sums += [float(text), len(made["text_target"]), float(audio), len(made["audio_target"])]
@@ -189,9 +204,10 @@ def main() -> None:
     georgian = speak(work / f"ka_wavs_{args.voices}", [("ka", s) for s in sentences for _ in range(args.voices)], args.longest)
     files = read_model(work / "base")
     cache = FeatureCache(work / "features", "0" * 16)
-    cache.fill([(clip_key(c.file_id, c.audio_path), c.audio_path) for _, c in clips + georgian], load_speech,
+    cache.fill(cache.missing((key_of(c), c.audio_path) for _, c in clips + georgian), load_speech,
                FeatureExtractor(files.folder, files.config))
-    collate = CollateFunction(ModelLimits.of(files.config.model_args))
+    limits = ModelLimits.of(files.config.model_args)
+    collate = CollateFunction(limits)
     tokenizer = load_tokenizer(work / "vocab.json")
     rows = max(tokenizer.get_vocab().values()) + 1
 
@@ -205,7 +221,8 @@ def main() -> None:
     if trained.exists():
         gpt.load_state_dict(torch.load(trained, weights_only=True))
     else:
-        everything = dataset(clips[: -len(clips) // 12], tokenizer, cache), dataset(clips[-len(clips) // 12 :], tokenizer, cache)
+        everything = (dataset("base_train", clips[: -len(clips) // 12], tokenizer, cache, limits),
+                      dataset("base_val", clips[-len(clips) // 12 :], tokenizer, cache, limits))
         curve = train(CompactGPT(gpt, 0.1), everything[0], collate, args.base_steps, 1e-3, 0, (0, args.base_steps), everything[1])
         print("base model, validation (text, audio):", {k: tuple(round(float(x), 3) for x in v) for k, v in curve.items()})
         torch.save(gpt.state_dict(), trained)
@@ -216,10 +233,11 @@ def main() -> None:
                                   min_pair_count=2, archaic_letters=False)
     write_json(work / "vocab_ka.json", extension.vocabulary)
     extended = load_tokenizer(work / "vocab_ka.json")
-    train_data, val_data = dataset(georgian[held:], extended, cache), dataset(georgian[:held], extended, cache)
+    train_data = dataset("ka_train", georgian[held:], extended, cache, limits)
+    val_data = dataset("ka_val", georgian[:held], extended, cache, limits)
     print(f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, {len(extension.new_ids)} new tokens")
 
-    counts = np.bincount(train_data.texts, minlength=extension.size)[extension.new_ids]
+    counts = np.bincount(train_data.index.tokens, minlength=extension.size)[extension.new_ids]
     frequencies = np.log((counts + 0.5) / (counts + 0.5).sum()).tolist()
     results = {}
     for method, seed in itertools.product(args.methods, range(args.seeds)):

@@ -1,0 +1,86 @@
+"""What it changes that voice samples are cut from the cached mel and not, as in coqui's GPTTrainer, from the wave.
+
+    python tests/benchmarks/exp_mel_crop.py --config xtts_pretrain_config.json
+
+Needs a finished run. coqui computes the mel of a crop of the wave, which is reflected at its cut ends; ours is a crop of
+the whole clip's mel, kept in float16. Prints the relative difference by frame, of the conditioning latents, and of the
+loss on the validation clips, with crops drawn as in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from torch import Tensor
+
+from artifacts import load_torch
+from console import say
+from data_loader import DataManager, Draw, open_data
+from gpt_step import CompactGPT, voice_latents
+from metadata_table import read_split
+from pretrain_config import load_config
+from xtts_backbone import FeatureExtractor, XttsFiles, load_gpt, load_speech, read_config
+
+EDGE = 4  # frames shown one by one at either end
+
+
+def crops(data: DataManager, extractor: FeatureExtractor, rounds: int) -> list[tuple[dict, dict]]:
+    """Training batches in pairs: with our voice samples, and with coqui's of the same stretches of the same clips."""
+    paths = {clip.file_id: clip.audio_path for clip in read_split(data.config.data_dir, "train")}
+    pairs = []
+    for epoch in range(rounds):
+        plan = data.train_batches(epoch)
+        for draws, batch in zip(plan, data.loader(data.train, plan)):
+            voices = [wave_mel(data, draw, paths, extractor) for draw in draws]
+            pairs.append((batch, {**batch, "cond_mels": torch.stack(voices)}))
+    return pairs
+
+
+def wave_mel(data: DataManager, draw: Draw, paths: dict[str, Path], extractor: FeatureExtractor) -> Tensor:
+    """(80, frames) of the crop that `draw` hears, cut from the wave: frame i of a clip is centred at sample 256·i."""
+    clip_mel = torch.from_numpy(data.train.cache.read(data.train.index.records[draw.clip], "")[1].astype("float32"))
+    voice = torch.from_numpy(data.train[draw].cond_mel.astype("float32"))
+    windows = clip_mel.unfold(0, len(voice), 1).transpose(1, 2)
+    (start,) = (windows == voice).all(dim=(1, 2)).nonzero()[0].tolist()
+    speech = load_speech(paths[data.train.index.file_id(draw.clip)])
+    return extractor([speech[:, 256 * start : 256 * (start + len(voice) - 1)]])[0][1]
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--rounds", type=int, default=1, help="epochs of voice samples")
+    args = parser.parse_args()
+    config = load_config(args.config)
+    data = open_data(config)
+    base = read_config(config.base_model_path)
+    state = load_torch(Path(config.output_model_path) / "model.pth")["model"]
+    model = CompactGPT(load_gpt(XttsFiles(base, state, Path(config.base_model_path)))).eval()
+    pairs = crops(data, FeatureExtractor(Path(config.base_model_path), base), args.rounds)
+
+    errors = [((ours["cond_mels"] - theirs["cond_mels"]).norm(dim=1), theirs["cond_mels"].norm(dim=1)) for ours, theirs in pairs]
+    say(f"{sum(len(e) for e, _ in errors)} voice samples of {min(e.shape[1] for e, _ in errors)} to {max(e.shape[1] for e, _ in errors)} frames")
+    for name, part in [*((f"frame {i}", slice(i, i + 1)) for i in range(EDGE)), ("inside", slice(EDGE, -EDGE)),
+                       *((f"frame {i - EDGE}", slice(i - EDGE, i - EDGE + 1 or None)) for i in range(EDGE)), ("all", slice(None))]:
+        error, size = (torch.cat([pair[kind][:, part].flatten() for pair in errors]) for kind in (0, 1))
+        say(f"  {name:<9} relative difference {float((error.square().sum() / size.square().sum()).sqrt()):.2e}")
+    latents = [[voice_latents(model.gpt, batch["cond_mels"]) for batch in pair] for pair in pairs]
+    apart = torch.cat([(ours - theirs).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2)) for ours, theirs in latents])
+    other = torch.cat([(theirs - theirs.roll(1, 0)).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2)) for _, theirs in latents if len(theirs) > 1])
+    say(f"conditioning latents: relative difference {float(apart.mean()):.2e} on average, {float(apart.max()):.2e} at most; "
+        f"between two clips {float(other.mean()):.2e}")
+    losses = torch.tensor([[float(model(batch)[1]) for batch in pair] for pair in pairs])
+    codes = sum(len(ours["audio_target"]) for ours, _ in pairs)
+    mean = losses.sum(dim=0) / codes
+    say(f"audio loss: {float(mean[0]):.6f} ours, {float(mean[1]):.6f} cut from the wave; by batch they differ by "
+        f"{float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).mean()):.1e} of it on average, {float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).max()):.1e} at most")
+
+
+if __name__ == "__main__":
+    main()
