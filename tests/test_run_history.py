@@ -392,7 +392,7 @@ def test_fuzz_reading_in_pieces_gives_what_reading_at_once_gives(tmp_path, lines
     assert shape(pieces) == shape(read(path))
 
 
-GOOD_LOG = b"".join(json.dumps(record).encode() + b"\n" for record in [started(), *curve("healthy", 12), started(step=60, resumed=True)])
+GOOD_LOG = "".join(json.dumps(record) + "\n" for record in [started(), *curve("healthy", 12), started(step=60, resumed=True)])
 
 
 @fuzz(2000)
