@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from checkpoint_manager import Checkpoint, CheckpointManager
-from console import Interrupted, RunError, quiet, say, warn
+from console import Interrupted, RunError, progress, say, warn
 from data_loader import DataManager
 from gpt_step import CompactGPT
 from metrics_log import MetricsLog
@@ -92,8 +91,8 @@ class PretrainLoop:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
         last_saved = time.monotonic()
         steps = self._steps()
-        with self._signals(), tqdm(total=self.total, initial=self.progress.step, desc="training", unit="step",
-                                   disable=quiet() or not self.accelerator.is_main_process) as bar:
+        with self._signals(), progress(total=self.total, initial=self.progress.step, what="training", unit="step",
+                                       shown=self.accelerator.is_main_process) as bar:
             while self.progress.step < self.total:
                 with self._window.waiting():
                     batches, planned = next(steps)
