@@ -134,14 +134,16 @@ def verbose() -> bool:
     return _verbosity == 2
 
 
-def progress(items: Collection | None = None, *, what: str, unit: str, total: int | None = None, initial: int = 0, **more: Any):
+def progress(items: Collection | None = None, *, what: str, unit: str, total: int | None = None, initial: int = 0,
+             shown: bool = True, **more: Any):
     """A bar on a terminal (tqdm, to which `more` goes); in a log, a plain line every half minute; nothing with --quiet.
 
     Iterate over `items`, or give `total` and call `update(n)`; it is a context manager too.
     """
+    shown = shown and not quiet()
     total = len(items) if total is None and items is not None else total
-    if quiet() or not sys.stderr.isatty():
-        return _Lines(items, what, unit, total, initial)
+    if not shown or not sys.stderr.isatty():
+        return _Lines(items, what, unit, total, initial, shown)
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit=unit, total=total, initial=initial, **more)
@@ -150,9 +152,9 @@ def progress(items: Collection | None = None, *, what: str, unit: str, total: in
 class _Lines:
     """Progress for a log: as much of tqdm as this project uses."""
 
-    def __init__(self, items: Collection | None, what: str, unit: str, total: int | None, initial: int):
-        self.items, self.what, self.unit, self.total, self.n = items, what, unit, total, initial
-        self._started = self._shown = time.monotonic()
+    def __init__(self, items: Collection | None, what: str, unit: str, total: int | None, initial: int, shown: bool):
+        self.items, self.what, self.unit, self.total, self.n, self.shown = items, what, unit, total, initial, shown
+        self._started = self._told = time.monotonic()
 
     def __iter__(self) -> Iterator:
         for item in self.items:
@@ -168,8 +170,8 @@ class _Lines:
     def update(self, n: int = 1) -> None:
         self.n += n
         now = time.monotonic()
-        if now - self._shown >= _LOG_SECONDS and not quiet():
-            self._shown = now
+        if self.shown and now - self._told >= _LOG_SECONDS:
+            self._told = now
             of_all = f" of {self.total}" if self.total else ""
             print(f"{self.what}: {self.n}{of_all} {self.unit}s in {now - self._started:.0f} s", file=sys.stderr, flush=True)
 

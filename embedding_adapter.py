@@ -236,7 +236,7 @@ class EmbeddingAdapter:
     def _encode(self, clips: Iterable[Clip], what: str) -> None:
         """Encode those of `clips` that were not encoded yet."""
         new = [clip for clip in clips if clip.file_id not in self.encoded]
-        for clip in progress(new, what=what, unit="clip", leave=bool(new)):
+        for clip in progress(new, what=what, unit="clip", shown=bool(new)):
             vector = self.encoder.speaker_embedding(_speech(clip)).double().numpy().reshape(-1)
             if not np.isfinite(vector).all() or not vector.any():
                 raise UserError(f"{clip.audio_path} has no voice that XTTS can encode: delete it and its row")

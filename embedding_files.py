@@ -122,7 +122,7 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
     given, origin = GivenVectors(files=len(files)), {}
     first = ""  # the file that set the width
-    for path in progress(files, what="reading embeddings", unit="file", leave=len(files) >= 500):
+    for path in progress(files, what="reading embeddings", unit="file", shown=len(files) >= 500):
         entries = 0
         for name, alone, vector in _vectors(path):
             entries += 1

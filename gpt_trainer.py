@@ -82,7 +82,8 @@ class PretrainLoop:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
         training, last_saved = self.config.training, time.monotonic()
         steps = self._steps()
-        with self._signals(), progress(total=self.total, initial=self.progress.step, what="training", unit="step") as bar:
+        with self._signals(), progress(total=self.total, initial=self.progress.step, what="training", unit="step",
+                                       shown=self.accelerator.is_main_process) as bar:
             while self.progress.step < self.total:
                 with self._window.waiting():
                     batches, planned = next(steps)

@@ -35,6 +35,9 @@ def screen(status: dict[str, Any], watching: float | None = None, details: bool 
     """The whole screen. watching: seconds between refreshes, named in the title. details: every checkpoint and figure."""
     parts: list[RenderableType] = [_title(status, watching)]
     parts += [Text.assemble(("! ", "bold yellow"), (warning, "yellow")) for warning in status["warnings"]]
+    if not _begun(status):
+        parts += [Text(f"in {status['run_folder']}; begin with", "dim"),
+                  Text(command("run_pretrain.py", "--config", status.get("config", DEFAULT_CONFIG)))]
     parts += [_stages(status["stages"], details)]
     if status["training"]:
         parts += [*_training(status["training"])]
@@ -48,16 +51,16 @@ def one_line(status: dict[str, Any]) -> str:
     """The same in one line, for a log or a pipe."""
     parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["time"]))]
     training = status["training"]
-    if training:
+    running = next((s["name"] for s in status["stages"] if s["status"] == "running"), None)
+    if not training or running not in (None, "full_pretrain"):
+        parts += [f"stage {running} is running" if running else "nothing is running", *([] if training else ["no metrics yet"])]
+    else:
         train, val = training["loss"]["train"], training["loss"]["val"]
         parts += [training["state"], f"step {training['step']}/{training['total_steps']}",
                   f"loss {figure(train['now'])}",
                   f"val {figure(val['now'])}", f"best {figure(val['best'])} at {whole(val['best_step'])}",
                   f"lr {figure(training['lr'])}", f"{figure(training['audio_s_per_s'], 3)} audio s/s",
                   f"data wait {percent(training['data_wait_share'])}", f"left {_eta(training)}"]
-    else:
-        running = [s["name"] for s in status["stages"] if s["status"] == "running"]
-        parts += [f"stage {running[0]} is running" if running else "nothing is running", "no metrics yet"]
     if status["warnings"]:
         parts += [f"warnings: {'; '.join(status['warnings'])}"]
     return "  ".join(parts)
@@ -67,19 +70,22 @@ def one_line(status: dict[str, Any]) -> str:
 
 
 def _title(status: dict[str, Any], watching: float | None) -> Text:
-    driver, begun = status["driver"], any(s["status"] != "pending" for s in status["stages"])
+    driver = status["driver"]
     text = Text.assemble(("XTTS-v2 → Georgian", "bold"),
                          f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(status['time']))}  ")
     if driver["running"]:
         text.append(f"running (pid {driver['pid']} on {driver['host']})", "cyan")
-    elif not begun and not status["training"]:
-        text.append(f"nothing has been started yet in {status['run_folder']}: "
-                    f"{command('run_pretrain.py', '--config', status.get('config', DEFAULT_CONFIG))}", "yellow")
+    elif not _begun(status):
+        text.append("nothing has been started yet", "yellow")
     elif not status["training"] or status["training"]["state"] != "running":
         text.append("not running", "dim")
     if watching:
         text.append(f"  every {watching:g} s, Ctrl-C ends", "dim")
     return text
+
+
+def _begun(status: dict[str, Any]) -> bool:
+    return bool(status["training"] or status["driver"]["running"] or any(s["status"] != "pending" for s in status["stages"]))
 
 
 def _grid(*columns: str) -> Table:

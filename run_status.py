@@ -142,7 +142,7 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     total = history.total_steps or config.max_steps
     gap = _line_gap(train)
     state = _state(history, stages, fresh)
-    eta = estimate_time_left(train, total) if state != "finished" else None
+    eta = estimate_time_left(train, total) if state not in ("finished", "starting") else None
     newest = {name: _newest(train, name) for name in ("lr", "grad_norm")}
     left = math.nan
     if eta:  # counts down between two lines, and stands still when they stay away

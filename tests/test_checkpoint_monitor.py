@@ -82,7 +82,7 @@ def test_a_copied_folder_shows_the_same(live, tmp_path, capsys):
 def test_nothing_started_yet_is_a_friendly_screen(tmp_path, capsys):
     config = make_run(tmp_path)
     out = monitor(capsys, config)
-    assert "nothing has been started yet: python run_pretrain.py" in out
+    assert "nothing has been started yet" in out and "run_pretrain.py --config " in out
     assert "none yet" in out and "!" not in out
     assert monitor(capsys, config, "--analyze").startswith("verdict: too-early")
     assert "nothing to delete" in monitor(capsys, config, "--cleanup", "--yes")
@@ -159,6 +159,32 @@ def test_flags_that_do_not_go_together(live, capsys):
 
 
 # ── watching ──
+
+
+def test_the_line_for_a_pipe_names_the_stage_that_runs_before_training_does(live):
+    from pretrain_config import load_config
+    from run_history import RunHistory
+    from run_screen import one_line
+    from run_status import read_status
+
+    config = load_config(live)
+    history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
+    assert "nothing is running  no metrics yet" in one_line(read_status(config, history))
+    history.refresh()
+    assert "running  step 3000/4000  loss 2.9" in one_line(read_status(config, history))
+    write_json(live.parent / "models/xtts_v2_ka/pretrain_progress.json", progress_record(language={"status": "running"}))
+    assert one_line(read_status(config, history)).endswith("stage language is running")
+
+
+def test_quiet_watching_tells_each_warning_once(live):
+    (live.parent / "checkpoints/step_00002000/optimizer.pt").unlink()
+    watching = subprocess.Popen(command(live, "--watch", "--interval", "0.2", "--quiet"), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+    assert "step_00002000 is not valid" in watching.stderr.readline()
+    (live.parent / "checkpoints/step_00002500/optimizer.pt").unlink()
+    assert "step_00002500 is not valid" in watching.stderr.readline()
+    watching.send_signal(signal.SIGINT)
+    assert watching.communicate(timeout=20) == ("", "") and watching.returncode == 0
 
 
 def command(config, *flags) -> list[str]:

@@ -36,11 +36,10 @@ def test_a_signal_at_any_moment_ends_in_a_sentence_and_leaves_no_lock(stopped):
 
 
 def test_what_was_done_when_it_was_stopped_is_recorded_and_told(stopped):
-    starter, embeddings, phonemes, training, killed = stopped[1]
+    starter, embeddings, training, killed = stopped[1]
     assert "summary" not in starter.said and not starter.statuses  # no stage had begun
     assert embeddings.statuses["embeddings"] == "pending" and "embeddings     interrupted" in embeddings.said
-    assert phonemes.statuses["embeddings"] == "done" and phonemes.code == killed.code == -9
-    assert killed.statuses["full_pretrain"] == "running"
+    assert killed.code == -9 and killed.statuses["full_pretrain"] == "running"
     assert training.statuses["full_pretrain"] == "pending" and training.statuses["xtts_init"] == "done"
     assert "its checkpoint is written" in training.said
     summary = training.said.partition("── summary")[2]
