@@ -17,7 +17,7 @@ import pytest
 import synthesize
 from artifacts import read_jsonl, read_manifest
 from checkpoint_manager import CheckpointManager
-from console import UserError, run_cli
+from console import UserError
 from pipeline_run import MODEL_FILES, run, statuses
 from pretrain_config import load_config
 from pretrain_xtts_model import PretrainPipeline
