@@ -16,6 +16,10 @@ hypothesis.settings.register_profile("reproducible", derandomize=True, database=
 hypothesis.settings.load_profile("reproducible")
 
 
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def normal_verbosity():
     """A script that a test ran with --quiet in this process must not silence the tests behind it."""
