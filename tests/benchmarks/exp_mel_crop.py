@@ -4,7 +4,7 @@
 
 Needs a finished run. coqui computes the mel of a crop of the wave, which is reflected at its cut ends; ours is a crop of
 the whole clip's mel, kept in float16. Prints the relative difference by frame, of the conditioning latents, and of the
-loss on the validation clips, with crops drawn as in training.
+loss, on training batches as they are drawn.
 """
 
 from __future__ import annotations
@@ -29,15 +29,13 @@ from xtts_backbone import FeatureExtractor, XttsFiles, load_gpt, load_speech, re
 EDGE = 4  # frames shown one by one at either end
 
 
-def crops(data: DataManager, extractor: FeatureExtractor, rounds: int) -> list[tuple[dict, dict]]:
+def crops(data: DataManager, extractor: FeatureExtractor, count: int) -> list[tuple[dict, dict]]:
     """Training batches in pairs: with our voice samples, and with coqui's of the same stretches of the same clips."""
     paths = {clip.file_id: clip.audio_path for clip in read_split(data.config.data_dir, "train")}
-    pairs = []
-    for epoch in range(rounds):
-        plan = data.train_batches(epoch)
-        for draws, batch in zip(plan, data.loader(data.train, plan)):
-            voices = [wave_mel(data, draw, paths, extractor) for draw in draws]
-            pairs.append((batch, {**batch, "cond_mels": torch.stack(voices)}))
+    plan, pairs = data.train_batches(0)[:count], []
+    for draws, batch in zip(plan, data.loader(data.train, plan)):
+        voices = [wave_mel(data, draw, paths, extractor) for draw in draws]
+        pairs.append((batch, {**batch, "cond_mels": torch.stack(voices)}))
     return pairs
 
 
@@ -55,14 +53,14 @@ def wave_mel(data: DataManager, draw: Draw, paths: dict[str, Path], extractor: F
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
-    parser.add_argument("--rounds", type=int, default=1, help="epochs of voice samples")
+    parser.add_argument("--batches", type=int, default=12, help="training batches to compare")
     args = parser.parse_args()
     config = load_config(args.config)
     data = open_data(config)
     base = read_config(config.base_model_path)
     state = load_torch(Path(config.output_model_path) / "model.pth")["model"]
     model = CompactGPT(load_gpt(XttsFiles(base, state, Path(config.base_model_path)))).eval()
-    pairs = crops(data, FeatureExtractor(Path(config.base_model_path), base), args.rounds)
+    pairs = crops(data, FeatureExtractor(Path(config.base_model_path), base), args.batches)
 
     errors = [((ours["cond_mels"] - theirs["cond_mels"]).norm(dim=1), theirs["cond_mels"].norm(dim=1)) for ours, theirs in pairs]
     say(f"{sum(len(e) for e, _ in errors)} voice samples of {min(e.shape[1] for e, _ in errors)} to {max(e.shape[1] for e, _ in errors)} frames")
