@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artifacts import atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials, write_bytes
-from artifacts import write_json, write_manifest, tensors_to_bytes
+from artifacts import (CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials,
+                       tensors_to_bytes, write_bytes, write_json, write_manifest)
 from console import UserError, say, warn
 
-SCHEMA = 2  # 1: moments by number, not by the parameter's name
 _FOLDER = re.compile(r"step_(\d{8})")
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
@@ -75,6 +74,8 @@ class CheckpointManager:
         found = []
         for folder in sorted(self.folder.glob("step_*")):
             manifest, problem = read_manifest(folder) if _FOLDER.fullmatch(folder.name) else (None, "")
+            if manifest and manifest.get("schema") != CHECKPOINT_SCHEMA:
+                problem = f"it has schema {str(manifest.get('schema'))[:20]}, not {CHECKPOINT_SCHEMA}"
             if problem:
                 warn(f"checkpoint {folder} is passed over: {problem}")
             elif manifest and manifest.get("run_id") == self.run_id:
@@ -131,7 +132,7 @@ class CheckpointManager:
             save_torch(folder / "optimizer.pt", optimizer)
             write_json(folder / "state.json", state)
             write_json(folder / "config.json", config)
-            write_manifest(folder, {"schema": SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss,
+            write_manifest(folder, {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss,
                                     "time": time.time()})
         self._prune()
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifacts import MANIFEST, TEMPORARY_SUFFIX
+from artifacts import CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX
 from console import size
-from run_status import CHECKPOINT, SCHEMA, folder_bytes, list_checkpoints, superseded_folders
+from run_status import CHECKPOINT, folder_bytes, list_checkpoints, superseded_folders
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def foreign_content(folder: Path) -> str:
     step = CHECKPOINT.fullmatch(folder.name)
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes().decode("utf-8"))
-        ours = step and manifest["schema"] == SCHEMA and manifest["step"] == int(step[1])
+        ours = step and manifest["schema"] == CHECKPOINT_SCHEMA and manifest["step"] == int(step[1])
         named = {str(name) for name in manifest["files"]} | {MANIFEST}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "it has no manifest of ours"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts import MANIFEST, TEMPORARY_SUFFIX, read_manifest
+from artifacts import CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX, read_manifest
 from console import size
 from pretrain_config import STAGES, PretrainConfig
 from run_analysis import Analysis, analyse, data_wait_share, trend
@@ -29,7 +29,6 @@ from run_lock import WATCH_SECONDS, RunLock
 CHECKPOINT = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_\d+")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
-SCHEMA = 1
 NOW_LINES = 20  # training lines at most whose mean is "the loss now"
 
 
@@ -253,7 +252,7 @@ def list_checkpoints(folder: Path, *, verify: bool = False, now: float | None = 
 def _checkpoint(path: Path, step: int, verify: bool, now: float) -> dict[str, Any]:
     manifest, reason = read_manifest(path, hashes=verify)
     facts = manifest if isinstance(manifest, dict) else {}
-    if manifest is not None and (facts.get("schema") != SCHEMA or facts.get("step") != step):
+    if manifest is not None and (facts.get("schema") != CHECKPOINT_SCHEMA or facts.get("step") != step):
         manifest, reason = None, f"{MANIFEST} is of another kind or another step"
     written, val_loss = number(facts.get("time")), number(facts.get("val_loss"))
     return {"name": path.name, "step": step, "bytes": folder_bytes(path),

@@ -218,6 +218,7 @@ def _writes(values: tuple[Any, ...]) -> bool:
 HOLDS_TIMES = ("pretrain_progress.json", "manifest.json")
 # Times, digests over them, and the digest that covers the recordings' modification times.
 TIMES = {"started", "finished", "seconds", "time", "checksum", "recordings"}
+INDEX = re.compile(r"/index_(train|val)_\w+")  # named after a digest that covers the recordings' modification times
 PACE = ("audio_s_per_s", "data_wait_s", "time")  # what a metric line says of the machine, not of the training
 
 
@@ -226,9 +227,11 @@ def artifacts(run: Path) -> dict[str, str]:
     found = {"metrics, restarts merged": _digest(metrics(run)), "TensorBoard curves": _digest(curves(run)),
              **{f"features of {clip}": digest for clip, digest in features(run)}}
     for path in sorted(run.rglob("*")):
-        name = path.relative_to(run).as_posix()
+        name = INDEX.sub(r"/index_\1", path.relative_to(run).as_posix())
         if path.is_dir():
             found[f"{name}/"] = ""
+        elif INDEX.search(path.as_posix()) and path.name in ("records.bin", "manifest.json"):
+            found[name] = ""  # places and keys of the features, which are compared above
         elif path.name in HOLDS_TIMES:
             found[name] = _digest(_without_times(json.loads(path.read_text("utf-8"))))
         elif name.startswith("logs/tensorboard/events.out.tfevents."):
@@ -277,8 +280,9 @@ def features(run: Path) -> Iterator[tuple[str, str]]:
 
     data = open_data(load_config(run / "config.json"))
     for split in (data.train, data.val):
-        for file_id, row in zip(split.file_ids, split.rows):
-            codes, mel = split.cache.read(row)
+        for clip in range(len(split)):
+            file_id = split.index.file_id(clip)
+            codes, mel = split.cache.read(split.index.records[clip], file_id)
             yield file_id, hashlib.sha256(codes.tobytes() + mel.tobytes()).hexdigest()
 
 

@@ -13,8 +13,6 @@ it succeeds. The stand-ins, whose large files need room for a moment only, are m
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,39 +20,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from artifacts import TEMPORARY_SUFFIX  # noqa: E402
+from chaos import artifacts, differences  # noqa: E402
 from console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style  # noqa: E402
+from pipeline_run import run, write_config  # noqa: E402
 from stage_ledger import StageLedger  # noqa: E402
 
-CONFIG = {
-    "device": "cpu", "batch_size": 4,
-    "starter": {"enabled": True, "clips": 60, "layers": 1, "model_dim": 64, "heads": 1, "max_steps": 12,
-                "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
-    "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 2}, "language_model": {"max_epochs": 2, "dim": 32},
-    "training": {"log_interval": 2, "validation_interval": 6},
-}
 MODEL = "models/xtts_v2_ka"
 FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; .*")
 PAGE = 4096
 MOST_STARTS = 200
 
 
-def pipeline(folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    """The command of the README, in `folder`."""
-    return subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", "config.json", *flags], cwd=folder,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
-
-
 class SmallDisk:
     """A tmpfs at `place`."""
 
     def __init__(self, place: Path):
-        self.place, self.room = place, PAGE
+        self.place = place
         self._mount("-t", "tmpfs", "-o", f"size={2 * PAGE}", "tmpfs")
 
     def _mount(self, *arguments: str) -> None:
@@ -69,11 +55,10 @@ class SmallDisk:
 
     def leave_room(self, room: int) -> None:
         """Make it just large enough for what stands on it and `room` bytes more."""
-        self.room = room
         self._mount("-o", f"remount,size={self.used() + room}")
 
     def unmount(self) -> None:
-        subprocess.run(["umount", str(self.place)], check=True)
+        subprocess.run(["umount", "--lazy", str(self.place)], check=True)  # its last reader may still be open
 
 
 # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,40 +82,6 @@ def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
     return file
 
 
-def content(run: Path) -> dict[str, str]:
-    """Relative name → digest of every file of a run; times, and what logs hold of every start, are left out."""
-    found = {}
-    for file in sorted(path for path in run.rglob("*") if path.is_file()):
-        name = file.relative_to(run).as_posix()
-        if name.startswith("logs/tensorboard/"):
-            continue  # a file for every start of training
-        if file.name in ("pretrain_progress.json", "manifest.json", "metrics.jsonl"):
-            data = json.dumps(_facts(file)).encode()
-        elif name.startswith("data/features/") and file.name == "index.bin":
-            data = b"its keys follow the recordings' times"
-        else:
-            data = file.read_bytes()
-        found[name] = hashlib.sha256(data).hexdigest()
-    return found
-
-
-def _facts(file: Path) -> Any:
-    if file.name == "metrics.jsonl":
-        from run_history import RunHistory
-
-        history = RunHistory(file)
-        history.refresh()
-        return [track.table()[name].tolist() for track in (history.train, history.val) for name in ("step", "loss")]
-    return _without_times(json.loads(file.read_text("utf-8")))
-
-
-def _without_times(value: Any) -> Any:
-    if isinstance(value, dict):  # `recordings` digests the recordings' times
-        return {key: _without_times(item) for key, item in value.items()
-                if key not in ("started", "finished", "seconds", "time", "checksum", "recordings")}
-    return value
-
-
 # ── the growing disk ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -142,51 +93,46 @@ def grow(args: argparse.Namespace) -> int:
     place, whole = work / "run", work / "undisturbed"
     place.mkdir(parents=True)
     heading("undisturbed")
-    write_config(place)
-    if (done := pipeline(place)).returncode:
+    if (done := run(write_config(place))).returncode:
         raise RunError(f"the undisturbed run failed: {done.stderr[-2000:]}")
-    expected = content(place)
+    expected = artifacts(place)
     place.rename(whole)
     place.mkdir()
     disk = SmallDisk(place)
     try:
-        write_config(place)
-        named = fill(disk, whole, "--only", "phonemes")
+        config = write_config(place)
+        named = fill(disk, config, whole, "--only", "phonemes")
         disk.leave_room(0)
-        named += fill(disk, whole)
-        found, size = content(place), disk.used()
+        named += fill(disk, config, whole)
+        unlike, size = differences(expected, artifacts(place)), disk.used()
     finally:
         disk.unmount()
     heading("result")
-    different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
     say(f"{len(named)} starts found the disk full, at {len(set(named))} different files; {size / 2**20:.0f} MiB at the end")
-    say(f"{len(expected)} files compared, {len(different)} different, missing or left over")
-    for name in sorted(different):
-        say(f"  {name}")
-    if different:
+    say(f"{len(expected)} artifacts compared, {len(unlike)} different, missing or left over")
+    for line in unlike:
+        say(f"  {line}")
+    if unlike:
         return 1
     say(style("it ended exactly where the undisturbed run ended", "green"))
     shutil.rmtree(work)
     return 0
 
 
-def write_config(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(CONFIG), "utf-8")
-
-
-def fill(disk: SmallDisk, whole: Path, *flags: str) -> list[str]:
+def fill(disk: SmallDisk, config: Path, whole: Path, *flags: str) -> list[str]:
     """Start the pipeline until it succeeds, giving the disk a little more room each time; returns the files named."""
     heading(f"a disk that grows: run_pretrain.py {' '.join(flags)}")
-    began, named = time.monotonic(), []
+    began, named, repeats = time.monotonic(), [], 0
     for _ in range(MOST_STARTS):
-        done = pipeline(disk.place, *flags)
+        done = run(config, *flags)
         so_far = f"{time.monotonic() - began:7.0f} s  {disk.used() / 2**20:8.2f} MiB  "
         if done.returncode == 0:
             say(so_far + "done")
             return named
         name = check_failure(done, disk.place).relative_to(disk.place).as_posix()
         say(f"{so_far}full at {name}")
-        disk.leave_room(max(2 * PAGE, 2 * disk.room if named[-1:] == [name] else size_of(whole, name)))
+        repeats = repeats + 1 if named[-1:] == [name] else 0  # other files came before it, or it is written twice
+        disk.leave_room(size_of(whole, name) + 2 * PAGE * 16**repeats)
         named.append(name)
     raise RunError(f"{MOST_STARTS} starts, and it is not done: the last file named is {named[-1]}")
 

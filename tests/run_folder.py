@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from artifacts import append_jsonl, write_json, write_manifest
+from artifacts import CHECKPOINT_SCHEMA, append_jsonl, write_json, write_manifest
 
 START = 1_790_000_000.0  # unix seconds at which every synthetic run begins
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
@@ -88,7 +88,7 @@ def add_checkpoint(folder: Path, step: int, val_loss: float | None = None, run_i
     (target / "optimizer.pt").write_bytes(b"o" * 100)
     write_json(target / "state.json", {"step": step, "skipped": 0})
     write_json(target / "config.json", {})
-    write_manifest(target, {"schema": 1, "step": step, "run_id": run_id, "val_loss": val_loss,
+    write_manifest(target, {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": run_id, "val_loss": val_loss,
                             "time": START + 0.3 * step if time is None else time})
     return target
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from artifacts import write_manifest
 from checkpoint_manager import CheckpointManager
 
 
@@ -103,6 +104,16 @@ def test_leftovers_of_killed_writers_are_removed_and_strangers_left_alone(tmp_pa
     manager.tidy()
     manager.set_aside_others(everything=True)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["notes", "step_mine"]
+
+
+def test_a_checkpoint_of_another_version_is_passed_over(tmp_path, capsys):
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 1)
+    save(manager, 2)
+    facts = json.loads((tmp_path / "step_00000002/manifest.json").read_text())
+    write_manifest(tmp_path / "step_00000002", {"schema": 1, **{key: facts[key] for key in ("step", "run_id", "val_loss")}})
+    assert manager.last().step == 1
+    assert "step_00000002 is passed over: it has schema 1" in capsys.readouterr().err
 
 
 def test_a_failed_write_is_raised_and_leaves_nothing(tmp_path, monkeypatch):

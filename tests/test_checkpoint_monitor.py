@@ -285,7 +285,7 @@ def test_cleanup_leaves_alone_and_names_what_the_pipeline_did_not_write(live, tm
     (folder / "step_00000100").mkdir()  # no manifest
     (folder / "step_00000100/model.safetensors").write_bytes(b"mine")
     (folder / "step_00000500/notes.txt").write_text("mine too")
-    write_json(add_checkpoint(folder, 200, 9.0) / "manifest.json", {"schema": 2, "step": 200, "files": {}})
+    write_json(add_checkpoint(folder, 200, 9.0) / "manifest.json", {"schema": 99, "step": 200, "files": {}})
     outside = add_checkpoint(tmp_path / "elsewhere", 300, 9.0)
     (folder / "step_00000300").symlink_to(outside)
     os.symlink(outside / "state.json", folder / "step_00001000/link")
