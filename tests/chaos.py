@@ -70,8 +70,8 @@ PHASES = {
     "after xtts_init": r"xtts_init done",
     "features": r"── full_pretrain: (?!up to date)",
     "training set-up": r"train .* h .* speakers",
-    "training, first half": r"step +(\d+)/",
-    "training, second half": rf"step +({'|'.join(str(n) for n in range(CONFIG['starter']['max_steps'] // 2, 1000))})/",
+    "training, first half": r"step +\d+/36",
+    "training, second half": r"step +(1[89]|[23]\d)/36",
     "export": r"exporting step",
     "report": r"# Georgian XTTS-v2",
     "after full_pretrain": r"full_pretrain done",
@@ -95,8 +95,9 @@ class Run:
         self.last_operation = ""
         self._log, self._news, self._over = log, threading.Condition(), False
         self._process = subprocess.Popen(
-            [sys.executable, *script, "--config", "config.json"], cwd=folder, env={**ENVIRONMENT, "TMPDIR": str(folder / "tmp")},
-            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+            [sys.executable, *script, "--config", "config.json"], cwd=folder, start_new_session=True,
+            env={**ENVIRONMENT, "TMPDIR": str(folder / "tmp")},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         atexit.register(self.kill)  # Ctrl-C on this script does not reach another session
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -149,9 +150,11 @@ class Run:
             self.kill()
             raise RunError(f"the run hung: see {self._log}") from None
         self._reader.join(5)
-        if left := session_members(self._process.pid):
-            raise RunError(f"the run ended and left processes behind: {left}")
-        return code
+        for _ in range(50):
+            if not (left := session_members(self._process.pid)):
+                return code
+            time.sleep(0.1)  # one that was killed takes a moment to go
+        raise RunError(f"the run ended and left processes behind: {left}")
 
 
 def session_members(session: int) -> list[str]:
@@ -260,7 +263,8 @@ def metrics(run: Path) -> list[dict[str, str]]:
     table = run.parent / "metrics.csv"
     export_csv(run / "logs/metrics.jsonl", table)
     with open(table, newline="") as rows:
-        return [{name: cell for name, cell in row.items() if name.removeprefix("val_") not in PACE} for row in csv.DictReader(rows)]
+        return [{name: cell for name, cell in row.items() if name.removeprefix("val_") not in PACE}
+                for row in csv.DictReader(rows)]
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
@@ -428,7 +432,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a new folder for the runs; removed when all is well")
     parser.add_argument("--kills", type=int, default=50, help="how many kills in all (default: %(default)s)")
-    parser.add_argument("--per_round", type=int, default=10, help="kills from an empty folder to the end (default: %(default)s)")
+    parser.add_argument("--per_round", type=int, default=10, help="kills in one round (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the dice (default: %(default)s)")
     add_verbosity_flags(parser)
     args = parser.parse_args(arguments)
