@@ -251,8 +251,9 @@ def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]],
                  sources: Iterable[Path | str] = ()) -> None:
     """Write the tables of all three splits, with paths relative to each.
 
-    sources: folders outside `data_dir` that hold files of these clips. All files are written in full before any takes its place, train last; while they do, `has_metadata` is false, so
-    that no interruption can leave a mixture of two runs that looks whole.
+    sources: the folders that hold files of these clips; those outside `data_dir` go to sources.json. All files are
+    written in full before any takes its place, train last; while they do, `has_metadata` is false, so that no
+    interruption can leave a mixture of two runs that looks whole.
     """
     with contextlib.ExitStack() as replaced:  # leaves its contexts last to first, each renaming its table
         for split in SPLITS:
@@ -260,9 +261,9 @@ def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]],
             temporary = replaced.enter_context(atomic_path(table))
             folder = os.path.realpath(table.parent)
             _write_rows(temporary, COLUMNS, (_cells(clip, folder) for clip in splits[split]))
-        record = Path(data_dir) / SOURCES
-        folder = os.path.realpath(record.parent)
-        names = sorted({_relative(Path(os.path.realpath(source)), folder) for source in sources})
+        record, home = Path(data_dir) / SOURCES, os.path.realpath(data_dir)
+        outside = {real for real in map(os.path.realpath, sources) if not f"{real}/".startswith(f"{home}/")}
+        names = sorted(_relative(Path(real), os.path.realpath(record.parent)) for real in outside)
         replaced.enter_context(atomic_path(record)).write_text(json.dumps({"sources": names}) + "\n")
         split_csv(data_dir, SPLITS[0]).unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_byt
                        write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import RunError, UserError, heading, say, warn
-from metadata_table import SPLITS, Clip, has_metadata, read_split, split_csv
+from metadata_table import SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
 from pretrain_config import PretrainConfig, TrainingConfig
 from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
@@ -152,6 +152,7 @@ class XTTSPretrainer(_Stage):
         last = checkpoints.last()
         model = CompactGPT(load_gpt(XTTSModelInitializer(config).initial_model(base)), config.training.dropout,
                            config.training.gradient_checkpointing)
+        base = base.without_gpt()  # the weights are mapped: a model.pth that is overwritten meanwhile would pull them away
         # A run killed before its first checkpoint begins again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
@@ -238,6 +239,8 @@ class PretrainPipeline:
             heading("starter: stand-ins for what is missing")
             starter_kit.make_stand_ins(self.asked)
         self.use_what_is_there()
+        for folder in source_roots(self.config.data_dir)[1:]:
+            say(f"recordings and embeddings are also read from {folder}")
         for what in stand_ins(self.config):
             warn(f"STARTER: this run uses {what}, not the real thing; it shows the pipeline at work and gives no usable voice")
 

@@ -83,6 +83,10 @@ class XttsFiles:
         """The GPT's own parameters, without their `gpt.` prefix."""
         return {name.removeprefix("gpt."): tensor for name, tensor in self.state.items() if name.startswith("gpt.")}
 
+    def without_gpt(self) -> XttsFiles:
+        """The decoder and the speaker encoder in memory of their own: what stays of a base model whatever becomes of its file."""
+        return XttsFiles(self.config, {n: tensor.clone() for n, tensor in self.state.items() if not n.startswith("gpt.")}, self.folder)
+
 
 def missing_base_files(folder: Path | str) -> list[str]:
     """Names of the XTTS-v2 files that `folder` lacks (all of them if it does not exist)."""

@@ -191,6 +191,25 @@ def test_more_steps_carry_on_and_an_edit_meanwhile_is_noticed_and_trained_anew(p
     assert reasons(project, max_steps=8) == {}
 
 
+def test_a_base_model_overwritten_during_training_is_noticed_and_the_run_ends_well(project, monkeypatch):
+    from gpt_trainer import PretrainLoop
+
+    model, fit = project / "models/base_xtts_v2/model.pth", PretrainLoop.fit
+    content = model.read_bytes()
+    model.unlink()  # the copy is a hard link
+    model.write_bytes(content)
+
+    def overwritten_meanwhile(self):
+        with open(model, "r+b") as file:
+            file.truncate(1000)
+        return fit(self)
+
+    monkeypatch.setattr(PretrainLoop, "fit", overwritten_meanwhile)
+    result = run(project, max_steps=7)
+    assert result.code == 0 and "base model model.pth changed while stage full_pretrain was running" in result.err
+    assert trained(project) == [7]
+
+
 def test_other_settings_train_a_finished_model_anew_even_after_a_kill(project, monkeypatch):
     from pretrain_xtts_model import XTTSPretrainer
 
