@@ -364,7 +364,7 @@ def _show(config: PretrainConfig) -> None:
     for line in data.describe():
         say(line)
     for name, clips in (("train", data.train), ("val", data.val)):
-        low, middle, high = np.percentile(clips.positions, [5, 50, 95])
+        low, middle, high = np.percentile(clips.index.positions, [5, 50, 95])
         say(f"{name:<12}5, 50 and 95 % of the clips are no longer than {low:.0f}, {middle:.0f} and {high:.0f} positions", verbose=True)
     say(f"features    {Path(config.data_dir) / 'features'}\nvocabulary  {Path(config.output_model_path) / 'vocab.json'}", verbose=True)
     batch = next(data.loader(data.train, data.train_batches(0)[:1]))
