@@ -1,3 +1,4 @@
+import json
 import pickle
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ import tiny
 from batch_plan import BatchPlan
 from console import RunError, UserError
 from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, EpochBatches, Sample, XTTSDataset,
-                         _own_voice, open_data)
+                         _own_voice, main, open_data)
 from feature_cache import codes_of, frames_of
 from pretrain_config import PretrainConfig
 from small_index import LIMITS, make_index
@@ -213,6 +214,16 @@ def test_damage_found_in_a_worker_process_is_one_sentence(world, tmp_path):
     finally:
         mels.write_bytes(whole[0])
         (data.train.cache.folder / "index.bin").write_bytes(whole[1])
+
+
+def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
+    names = ("data_dir", "base_model_path", "output_model_path", "checkpoint_dir", "log_dir")
+    config = {name: getattr(world.config, name) for name in names}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["--config", str(tmp_path / "config.json"), "--verbose"]) == 0
+    out = capsys.readouterr().out
+    for words in ("train             10 clips", "2 speakers", "% padding", "positions\n", "the first batch", "cond_mels", "torch.float32"):
+        assert words in out
 
 
 def test_no_clip_that_fits_is_an_error(tmp_path):
