@@ -1,6 +1,5 @@
 import json
 import pickle
-import re
 from collections import Counter
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import data_loader
 import tiny
 from batch_plan import BatchPlan
 from console import RunError, UserError
@@ -230,13 +228,3 @@ def test_no_clip_that_fits_is_an_error(tmp_path):
     index = make_index(tmp_path, [10**6, 2 * 10**6])
     with pytest.raises(UserError, match="'audio too long': 4"):
         DataManager(PretrainConfig(), index, index, MemoryCache(), LIMITS)
-
-
-# ── the command line ──
-
-
-def test_the_command_shows_sizes_lengths_and_the_first_batch(finished, capsys):
-    assert data_loader.main(["--config", str(finished[0]), "--verbose"]) == 0
-    out = capsys.readouterr().out
-    assert "55 clips" in out and "an epoch of at most" in out and "the first batch" in out and "cond_mels" in out
-    assert re.search(r"train +5, 50 and 95 % of the clips are no longer than \d+, \d+ and \d+ positions", out)
