@@ -276,7 +276,7 @@ def train_network(train: Sequence[str], development: Sequence[str], segmenter: S
         total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
         shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
         best_bits, best = math.inf, {}
-        bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="pass")
+        bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="epoch")
         for epoch in bar:
             _one_pass(model, train, settings, optimizer, shape, random.Random(f"{seed} {epoch}"))
             bits = bits_per_character(model.bits(development), development)
