@@ -1,5 +1,6 @@
 """The real pipeline on the smallest starter: one run for the whole suite, then questions about what it left."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -27,9 +28,21 @@ def test_every_promised_file_is_there(finished):
     assert not list(finished[0].parent.rglob("*.partial"))
 
 
-def test_killed_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(finished):
-    logs = finished[0].parent / "logs"
+def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(project, monkeypatch):
+    from artifacts import read_jsonl
+    from metrics_log import MetricsLog
+    from pretrain_config import load_config
+    from pretrain_xtts_model import XTTSPretrainer
+
+    logs = project / "new_logs"
+    config = dataclasses.replace(load_config(project / "config.json"), checkpoint_dir=str(project / "new"), log_dir=str(logs))
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "log", lambda *_: (_ for _ in ()).throw(OSError("died")))
+        with pytest.raises(OSError, match="died"):
+            XTTSPretrainer(config).run()
+    XTTSPretrainer(config).run()
     assert [file.name for file in logs.glob("*.jsonl")] == ["metrics.jsonl"]
+    assert [line["resumed"] for line in read_jsonl(logs / "metrics.jsonl") if line.get("event") == "start"] == [False, False]
 
 
 def test_the_phonemes_stage_writes_the_same_bytes_again(finished):
