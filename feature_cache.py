@@ -8,7 +8,8 @@ Three files in a folder named after everything that changes their content:
 
 Writers append data, flush it to the disk, and only then append the records that point at it: a kill costs at most the
 clips of the last batch, and whatever data no record points at is cut off at the next start. Training never opens audio,
-and holds no records: it has its own copy of those it needs (`training_index`).
+and holds no records: it has its own copy of those it needs (`training_index`). Voice samples are cut from the mels, where
+coqui cuts the wave: the two frames at either end differ (docs/experiments.md has the figures).
 """
 
 from __future__ import annotations

@@ -16,16 +16,14 @@ hypothesis.settings.register_profile("reproducible", derandomize=True, database=
 hypothesis.settings.load_profile("reproducible")
 
 
-# A shell's background job ignores Ctrl-C, and so would every process that a test starts from there.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture(autouse=True)
-def normal_verbosity():
-    """A script that a test ran with --quiet in this process must not silence the tests behind it."""
+def as_just_started():
+    """What a script run in this process leaves behind must not reach the tests behind it: --quiet, and Ctrl-C ignored on
+    the way out (as it is from the start in a shell's background job), which every process that a test starts would inherit."""
     import console
 
     console._verbosity = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
