@@ -16,12 +16,16 @@ hypothesis.settings.register_profile("reproducible", derandomize=True, database=
 hypothesis.settings.load_profile("reproducible")
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job, and in all that tests start there
+
+
 @pytest.fixture(autouse=True)
 def as_just_started():
-    """What a script run in this process leaves behind must not reach the tests behind it: --quiet, and Ctrl-C ignored on
-    the way out (as it is from the start in a shell's background job), which every process that a test starts would inherit."""
+    """What a script run in this process leaves behind must not reach what comes after: --quiet, and Ctrl-C ignored, as it
+    is on the way out, which every process that a later test or fixture starts would inherit."""
     import console
 
+    yield
     console._verbosity = 1
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
