@@ -9,7 +9,6 @@ the default `checkpoint_interval`. Then: loading it into a fresh loop, and the f
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import sys
@@ -21,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/benchmarks")]
 
 import torch
 
-from bench_training import prepare, synchronise
+from bench_training import geometry_parser, prepare, synchronise
 from checkpoint_manager import CheckpointManager
 from console import say
 from data_loader import open_data
@@ -54,16 +53,8 @@ def cost_of_a_save(loop: PretrainLoop, steps, plain: float) -> tuple[float, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--clips", type=int, default=360)
+    parser = geometry_parser(__doc__)
     parser.add_argument("--saves", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
     args = parser.parse_args()
     config, model = prepare(args)
     accelerator = build_accelerator(config)

@@ -170,18 +170,24 @@ def matrix_product_rate(device: torch.device, size: int = 8192) -> float:
     return 10 * 2 * size**3 / (synchronise(device) - mark) / 1e12
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def geometry_parser(description: str) -> argparse.ArgumentParser:
+    """What every benchmark of the training loop asks for: where to work, and what to train on what."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--clips", type=int, default=360)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
+    return parser
+
+
+def main() -> None:
+    parser = geometry_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--warmup", type=int, default=3)
     args = parser.parse_args()
     config, model = prepare(args)
     device = torch.device("cpu" if args.device == "cpu" else "cuda")
