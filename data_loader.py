@@ -291,14 +291,14 @@ def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimi
 def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
     """Compute what the cache lacks, then the indexes."""
     from georgian_text import normalise
-    from tokenizer_extension import encode_batch, load_tokenizer
+    from tokenizer_extension import BatchEncoder, load_tokenizer
     from xtts_backbone import FeatureExtractor, read_config
 
     sweep_partials(cache.folder)
-    tokenizer = load_tokenizer(_vocabulary(config))
+    encoder = BatchEncoder(load_tokenizer(_vocabulary(config)), config.language)
 
-    def encode(texts: list[str]) -> list[list[int]]:
-        return encode_batch(tokenizer, [normalise(text, archaic=config.text.archaic) for text in texts], config.language)
+    def encode(texts: list[str]) -> list[np.ndarray]:
+        return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
 
     def build() -> list[TrainingIndex]:
         keys, find = {split: _index_key(config, split, cache, limits) for split in SPLITS}, cache.finder()

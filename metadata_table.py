@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
+import io
 import json
 import math
 import os
 import re
-import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -32,7 +33,7 @@ DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")
 MAX_LINE_BYTES = 2**20  # no clip's row comes near; a longer line is not a table of clips
 MAX_ID_LENGTH = 80  # letters; in Georgian, three bytes each, that still fits a file name
 _SAFE_ID = re.compile(rf"\w[\w.-]{{0,{MAX_ID_LENGTH - 1}}}")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = bytes({*range(0x20), 0x7F} - set(b"\t\n\r"))
 _ID_RULE = f"use letters, digits, `_`, `.` and `-`, {MAX_ID_LENGTH} at most"
 _REMEDY = "make the tables with `python create_metadata_files.py --source FOLDER --output_dir {}`"
 
@@ -92,7 +93,7 @@ def read_split(data_dir: Path | str, split: str) -> list[Clip]:
             folders[folder] = Path(folder)
         return folders[folder] / name  # half the time of parsing the whole
 
-    with _collector_paused():
+    with collector_paused():
         return [Clip(*row[:4], path(row.audio_path), path(row.embedding_path) if row.embedding_path else None)
                 for row in read_rows(data_dir, split)]
 
@@ -108,10 +109,11 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
         raise UserError(f"{table} does not exist: {_REMEDY.format(data_dir)}")
     place = Places(table)
     lines_of: dict[str, int] = {}
+    speakers: dict[str, str] = {}
     for line, (file_id, text, speaker_id, duration, audio_path, embedding_path) in _rows(table, COLUMNS):
         if not _SAFE_ID.fullmatch(file_id):
             raise _bad(table, line, "file_id", file_id, _ID_RULE)
-        if not _SAFE_ID.fullmatch(speaker_id):
+        if speaker_id not in speakers and not _SAFE_ID.fullmatch(speaker_id):
             raise _bad(table, line, "speaker_id", speaker_id, _ID_RULE)
         if lines_of.setdefault(file_id, line) != line:
             raise _bad(table, line, "file_id", file_id, f"line {lines_of[file_id]} has the same")
@@ -119,13 +121,13 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
             raise _bad(table, line, "text", text, "it is empty; give the transcript or delete the row")
         audio = place(audio_path, line, "audio_path")
         embedding = place(embedding_path, line, "embedding_path") if embedding_path else ""
-        yield Row(file_id, text, sys.intern(speaker_id), _seconds(duration, table, line), audio, embedding, audio_path)
+        yield Row(file_id, text, speakers.setdefault(speaker_id, speaker_id), _seconds(duration, table, line), audio, embedding, audio_path)
     if not lines_of and split != "test":
         raise UserError(f"{table} has no rows: {_REMEDY.format(data_dir)}")
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Nothing that reading makes is garbage: looking for it, again and again, takes a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -150,7 +152,7 @@ def _seconds(value: str, table: Path, line: int) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
+    if not 0 < seconds < math.inf:
         raise _bad(table, line, "duration", value, "give the seconds, a number above 0")
     return seconds
 
@@ -229,19 +231,32 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
 def _lines(table: Path) -> Iterator[str]:
     """The lines of a UTF-8 file, with or without BOM. UserError: too long, or a control character in it."""
     with open(table, "rb") as file:
-        number = 0
-        while raw := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(raw) > MAX_LINE_BYTES:
-                raise UserError(f"{table}, line {number}: over {MAX_LINE_BYTES} bytes; correct or delete it")
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                where = f"{table}, line {number}"
-                raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
-            if _CONTROL.search(text):
-                raise UserError(f"{table}, line {number}: it holds a control character; delete that")
-            yield text
+        file.seek(len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
+        number = 1
+        while block := file.read(MAX_LINE_BYTES):
+            block += file.readline(MAX_LINE_BYTES + 1)
+            yield from io.StringIO(_text(block, table, number), newline="\n")
+            number += block.count(b"\n")
+
+
+def _text(block: bytes, table: Path, number: int) -> str:
+    """Whole lines decoded: all at once, or one by one from line `number` on where something is wrong with one of them."""
+    with contextlib.suppress(UnicodeDecodeError):
+        if len(block.translate(None, _CONTROL)) == len(block) and max(map(len, block.split(b"\n"))) < MAX_LINE_BYTES:
+            return block.decode()
+    return "".join(_line(raw, table, line) for line, raw in enumerate(io.BytesIO(block), number))
+
+
+def _line(raw: bytes, table: Path, number: int) -> str:
+    if len(raw) > MAX_LINE_BYTES:
+        raise UserError(f"{table}, line {number}: over {MAX_LINE_BYTES} bytes; correct or delete it")
+    if len(raw.translate(None, _CONTROL)) < len(raw):
+        raise UserError(f"{table}, line {number}: it holds a control character; delete that")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        where = f"{table}, line {number}"
+        raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,7 @@ from artifacts import read_json
 from console import UserError
 
 DEFAULT_CONFIG = "xtts_pretrain_config.json"
+BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")  # of the XTTS-v2 checkpoint
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 
 

@@ -18,10 +18,10 @@ from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_byt
 from checkpoint_manager import CheckpointManager
 from console import RunError, UserError, heading, say, warn
 from metadata_table import SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
-from pretrain_config import PretrainConfig, TrainingConfig
+from pretrain_config import BASE_FILES, PretrainConfig, TrainingConfig
 from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
-from xtts_backbone import BASE_FILES, FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+from xtts_backbone import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
 
 if TYPE_CHECKING:
     from data_loader import DataManager

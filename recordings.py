@@ -1,15 +1,23 @@
 """Which recordings and embeddings there are, and whether they have changed: one look at each file, shared by all who ask.
 
 A million files take seconds to look at, and a start asks several times (the ledger for every stage that reads them, the
-loader for its cache), so an answer stands until somebody calls `look_again`: before a plan, and after any work.
+loader for its cache), so an answer stands until somebody calls `look_again`: before a plan, and after any work. A program
+that has seconds of imports before its plan calls `look_ahead` first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import multiprocessing
 import os
+import signal
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +27,8 @@ from artifacts import hash_listing, hash_value
 from console import UserError
 from embedding_files import find_embedding_files
 from metadata_table import Places, Row, read_rows, split_csv
-from stage_ledger import file_digest
+from pretrain_config import BASE_FILES, PretrainConfig
+from stage_ledger import file_digest, known_digests, learn_digests
 from training_index import recorded_names
 
 
@@ -31,59 +40,83 @@ class Listing(NamedTuple):
     digest: str
 
 
+_SPLITS = ("train", "val")
+LARGE = 2**26  # bytes to read; then it takes longer than a process to start
+_CHUNK = 10_000
+_SEEN = np.dtype([("size", "<i8"), ("changed", "<i8")])
+
 _listings: dict[Path, Listing] = {}
+_ahead: list[tuple[BaseProcess, Connection]] = []
 _embeddings: dict[Path, str] = {}
 
 
 def look_again() -> None:
-    """Forget what was seen of any file."""
+    """Forget what was seen of any file, but for what `look_ahead` has just found."""
     _listings.clear()
     _embeddings.clear()
+    while _ahead:
+        _take_over(*_ahead.pop())
 
 
 def embeddings_digest(data_dir: Path | str) -> str:
     """Over names, sizes and times of the voice embeddings that the clips of train and val can use."""
     data_dir = Path(data_dir)
     if data_dir not in _embeddings:
-        named = [row for split in ("train", "val") for row in _naming_embeddings(data_dir, split)]
+        named = [row for split in _SPLITS for row in _naming_embeddings(data_dir, split)]
         _embeddings[data_dir] = hash_listing(find_embedding_files(data_dir, named), data_dir)
     return _embeddings[data_dir]
 
 
 def _naming_embeddings(data_dir: Path, split: str) -> Iterator[Row]:
-    """Rows that name an embedding of their own, with a Path in it. In most tables none does: then the last cell of every
-    line is empty, which is told faster than the rows are read."""
+    """Rows that name an embedding of their own, with a Path in it. In most tables none does."""
     table = split_csv(data_dir, split)
-    if not table.is_file():
-        return
+    if table.is_file() and not _last_cells_are_empty(table):
+        yield from (row._replace(embedding_path=Path(row.embedding_path)) for row in read_rows(data_dir, split) if row.embedding_path)
+
+
+def _last_cells_are_empty(table: Path) -> bool:
+    """Whether a comma ends every line behind a header that ends with embedding_path: told faster than rows are read."""
     with open(table, "rb") as lines:
-        if next(lines, b"").rstrip().endswith(b",embedding_path") and all(line.endswith(b",\n") for line in lines):
-            return
-    yield from (row._replace(embedding_path=Path(row.embedding_path)) for row in read_rows(data_dir, split) if row.embedding_path)
+        if not next(lines, b"").rstrip().endswith(b",embedding_path"):
+            return False
+        for block in iter(lambda: lines.read(2**20) + lines.readline(), b""):
+            letters = np.frombuffer(block, np.uint8)
+            ends = np.flatnonzero(letters == ord("\n"))
+            if not (block.endswith(b"\n") and (letters[ends - 1] == ord(",")).all()):
+                return False
+    return True
 
 
 def listing(data_dir: Path | str, split: str) -> Listing:
     """What stands on the disk for the table of `split`. A recording that is not there is a UserError."""
     table = split_csv(data_dir, split)
     if table not in _listings:
-        names = hashlib.sha256()
-        seen = np.fromiter(_look(data_dir, split, names), np.dtype([("size", "<i8"), ("changed", "<i8")]))
-        digest = hash_value([names.hexdigest(), hashlib.sha256(seen.tobytes()).hexdigest()])
-        _listings[table] = Listing(seen["size"], seen["changed"], digest)
+        _listings[table] = _look(data_dir, split)
     return _listings[table]
 
 
-def _look(data_dir: Path | str, split: str, names) -> Iterator[tuple[int, int]]:
-    for name, path in _named(data_dir, split):
-        names.update(f"{name}\n".encode())
-        try:
-            status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            raise UserError(f"recording {path} is in the metadata but not on the disk: restore it, or make the metadata "
-                            f"anew with create_metadata_files.py")
-        yield status.st_size, status.st_mtime_ns
+def _look(data_dir: Path | str, split: str) -> Listing:
+    names, parts, pairs = hashlib.sha256(), [np.empty(0, _SEEN)], _named(data_dir, split)
+    here = f"{os.getcwd()}/"  # a short path is found sooner: each folder on the way is looked up anew
+    while chunk := list(islice(pairs, _CHUNK)):
+        names.update("".join(f"{name}\n" for name, _ in chunk).encode())
+        parts.append(_sizes_and_times([path.removeprefix(here) for _, path in chunk]))
+    seen = np.concatenate(parts)
+    digest = hash_value([names.hexdigest(), hashlib.sha256(seen.tobytes()).hexdigest()])
+    return Listing(seen["size"], seen["changed"], digest)
+
+
+def _sizes_and_times(paths: list[str]) -> np.ndarray:
+    missing = None
+    try:
+        found = list(map(os.stat, paths))
+        missing = next((path for path, status in zip(paths, found) if not stat.S_ISREG(status.st_mode)), None)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        missing = error.filename
+    if missing:
+        raise UserError(f"recording {os.path.abspath(missing)} is in the metadata but not on the disk: restore it, or make "
+                        f"the metadata anew with create_metadata_files.py")
+    return np.array([(status.st_size, status.st_mtime_ns) for status in found], _SEEN)
 
 
 def _named(data_dir: Path | str, split: str) -> Iterator[tuple[str, str]]:
@@ -97,3 +130,49 @@ def _named(data_dir: Path | str, split: str) -> Iterator[tuple[str, str]]:
     with open(known, encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 2):
             yield line[:-1], place(line[:-1], number, "audio_path")
+
+
+# ── ahead ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def look_ahead(config: PretrainConfig) -> None:
+    """Begin, in another process, to look at recordings and embeddings and to hash tables and base model, if that is much.
+
+    The next `look_again` has what it finds. What it cannot read it leaves to whoever needs it.
+    """
+    files = [*(split_csv(config.data_dir, split) for split in _SPLITS), *(Path(config.base_model_path) / name for name in BASE_FILES)]
+    files = [file for file in files if file.is_file()]
+    if sum(file.stat().st_size for file in files) < LARGE:
+        return
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_look_for, args=(theirs, Path(config.data_dir), files), daemon=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits it: Ctrl-C is for us to answer
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    theirs.close()
+    _ahead.append((process, ours))
+
+
+def _look_for(theirs: Connection, data_dir: Path, files: list[Path]) -> None:
+    with contextlib.suppress(UserError, OSError), ThreadPoolExecutor(1) as beside:
+        tables = {split: file_digest(split_csv(data_dir, split)) for split in _SPLITS}
+        hashed = beside.map(file_digest, files)  # it is the disk and the checksum that take the time, not Python
+        for split in tables:
+            listing(data_dir, split)
+        embeddings_digest(data_dir)
+        list(hashed)
+        theirs.send((data_dir, tables, known_digests(), _listings, _embeddings))
+
+
+def _take_over(process: BaseProcess, ours: Connection) -> None:
+    """Take another process's findings for ours, unless a table has been changed meanwhile."""
+    with ours, contextlib.suppress(EOFError):
+        data_dir, tables, digests, listings, embeddings = ours.recv()
+        learn_digests(digests)
+        if all(split_csv(data_dir, split).is_file() and file_digest(split_csv(data_dir, split)) == digest for split, digest in tables.items()):
+            _listings.update(listings)
+            _embeddings.update(embeddings)
+    process.join()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -33,6 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
+    from metadata_table import collector_paused
+    from recordings import look_ahead
+
+    if _leads():
+        look_ahead(config)
+    with collector_paused():  # it makes these imports a tenth slower
+        import pretrain_xtts_model  # noqa: F401
+    gc.freeze()
     from process_group import joined, world_size
 
     if world_size() > 1 and args.step != "full_pretrain":
@@ -70,9 +79,14 @@ def follow(config: PretrainConfig, peers: Peers) -> None:
         XTTSPretrainer(pipeline.config, peers).run()
 
 
+def _leads() -> bool:
+    """Whether this is the only process, or the first of a job: it looks, decides and speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    args.quiet |= os.environ.get("RANK", "0") != "0"  # one process speaks for all; errors and warnings come from each
+    args.quiet |= not _leads()  # one process speaks for all; errors and warnings come from each
     return run_cli(lambda: run(args), args)
 
 

@@ -15,10 +15,10 @@ from artifacts import atomic_folder, save_torch, write_json
 from console import UserError, say
 from create_metadata_files import create_metadata, print_report
 from metadata_table import has_metadata, read_split
+from pretrain_config import BASE_FILES, PretrainConfig, StarterConfig
 from pretrain_config import STARTER_MARK as MARK
-from pretrain_config import PretrainConfig, StarterConfig
 from starter_speech import read_sentences, speak_corpus
-from xtts_backbone import (BASE_FILES, FETCH, FeatureExtractor, build_dvae, build_xtts, load_speech, missing_base_files,
+from xtts_backbone import (FETCH, FeatureExtractor, build_dvae, build_xtts, load_speech, missing_base_files,
                            tiny_config, write_model)
 
 RECORDINGS = "starter_recordings"  # in data_dir

@@ -19,12 +19,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from artifacts import read_json
 from console import UserError
 from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 SPECIAL_TOKENS = ("[STOP]", "[START]", "[SPACE]", "[UNK]")  # what XTTS needs to find in a vocabulary
 MAX_TEXT_TOKENS = 402  # `gpt_max_text_tokens` of XTTS-v2; its inference wants strictly fewer
@@ -34,6 +36,7 @@ BLOCK_CHARACTERS = 200  # about what one call of synthesis is given
 _GEORGIAN = re.compile("[ა-ჵ]+")
 _FIRST_STAND_IN = 0xF0000  # a private-use plane: no text that reaches the trainer holds its characters
 _REPEATS = 1000  # copies of a word in one line handed to the trainer
+_REMEMBERED_WORDS = 2**18  # by a BatchEncoder: about 60 MB
 _REMEDY = "take vocab.json from the XTTS-v2 checkpoint (hf download coqui/XTTS-v2)"
 
 Merge = tuple[str, str]
@@ -268,17 +271,34 @@ def encode(tokenizer: Tokenizer, text: str, language: str = "ka") -> list[int]:
 
 
 def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], language: str = "ka") -> list[list[int]]:
-    """`encode` for many texts, on all cores: each different word once, as `[SPACE]` between words keeps them apart."""
-    words = list(dict.fromkeys(chain.from_iterable(text.split(" ") for text in texts)))
-    ids = {word: encoding.ids for word, encoding in zip(words, tokenizer.encode_batch(words), strict=True)}
-    first, space = (tokenizer.encode(token).ids for token in (f"[{language}]", "[SPACE]"))
-    sequences = []
-    for text in texts:
-        head, *tail = text.split(" ")
-        sequences.append(first + ids[head])
-        for word in tail:
-            sequences[-1] += space + ids[word]
-    return sequences
+    """`encode` for many texts."""
+    return [ids.tolist() for ids in BatchEncoder(tokenizer, language)(texts)]
+
+
+class BatchEncoder:
+    """`encode_batch` for a corpus that comes in parts; gives arrays of uint32.
+
+    `[SPACE]` keeps words apart, so each different word is encoded once, on all cores, and remembered for later parts.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, language: str = "ka"):
+        self._tokenizer = tokenizer
+        self._first, self._space = (_as_bytes(tokenizer.encode(token)) for token in (f"[{language}]", "[SPACE]"))
+        self._spaced: dict[str, bytes] = {}  # a word's ids, those of a blank before them
+
+    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+        split = [text.split(" ") for text in texts]
+        if len(self._spaced) > _REMEMBERED_WORDS:
+            self._spaced.clear()
+        new = [word for word in set(chain.from_iterable(split)) if word not in self._spaced]
+        for word, encoding in zip(new, self._tokenizer.encode_batch(new), strict=True):
+            self._spaced[word] = self._space + _as_bytes(encoding)
+        spaced = (b"".join(map(self._spaced.__getitem__, words)) for words in split)
+        return [np.frombuffer(self._first + ids[len(self._space):], "<u4") for ids in spaced]
+
+
+def _as_bytes(encoding: Encoding) -> bytes:
+    return np.array(encoding.ids, "<u4").tobytes()
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -31,14 +31,14 @@ import numpy as np
 from artifacts import MANIFEST, atomic_folder, hash_file, hash_value, read_manifest, write_manifest
 from console import RunError, warn
 from feature_cache import RECORD, SAMPLE_RATE, codes_of
-from metadata_table import Row
+from metadata_table import Row, collector_paused
 
 VERSION = 1  # raise when the same key would give other files
 COND_POSITIONS = 32  # latents that the perceiver makes of any voice sample
 AUDIO_STOPS = 4  # coqui scores this many stop tokens behind the codes
 FEATURES = "features"  # folder in the data folder
 NAMES = "names.txt"
-_CHUNK = 50_000  # rows tokenized together: the more, the more words repeat
+_CHUNK = 10_000  # rows worked on together
 _TYPES = {"tokens": "<u4", "token_ends": "<u8", "records": RECORD, "positions": "<u4", "ids": "u1", "id_ends": "<u8",
           "id_numbers": "<u8", "speakers": "<u4", "by_speaker": "<u4", "speaker_ends": "<u8"}
 
@@ -133,17 +133,17 @@ def recorded_names(data_dir: Path | str, split: str, table: str) -> Path | None:
 
 
 def build_index(cache_folder: Path, split: str, key: dict[str, Any], rows: Iterable[tuple[Row, int]],
-                find: Callable[[list[int]], np.ndarray], encode: Callable[[list[str]], list[list[int]]],
+                find: Callable[[list[int]], np.ndarray], encode: Callable[[list[str]], list[np.ndarray]],
                 limits: ModelLimits) -> TrainingIndex:
     """Write the index of `rows` in place of any other of this split in `cache_folder`; equal arguments, equal bytes.
 
-    rows: a table's, each with its key in the feature cache, where `find` finds it. encode: texts → token ids.
+    rows: a table's, each with its key in the feature cache, where `find` finds it. encode: texts → token ids, uint32.
     """
     for other in cache_folder.glob(f"index_{split}_*"):
         _remove(other)
     folder = cache_folder / f"index_{split}_{hash_value(key)[:16]}"
     with atomic_folder(folder) as temporary:
-        with _Columns(temporary) as columns:
+        with _Columns(temporary) as columns, collector_paused():
             left_out = _fill(columns, iter(rows), find, encode, limits)
         facts = {**_finish(temporary), "left_out": left_out}
         write_manifest(temporary, {"key": key, "facts": facts})
@@ -171,11 +171,12 @@ class _Columns(contextlib.ExitStack):
         for name, values in columns.items():
             self._files[name].write(np.asarray(values, _TYPES[name]).tobytes())
 
-    def add_lists(self, name: str, ends_name: str, lists: list) -> None:
-        """Append the items of each of `lists`, and where each list ends."""
+    def add_lists(self, name: str, ends_name: str, lists: list[bytes] | list[np.ndarray]) -> None:
+        """Append the items of each of `lists`, which are of the file's type, and where each list ends."""
         ends = self._totals[name] + np.cumsum([len(part) for part in lists])
         self._totals[name] = int(ends[-1])
-        self.add(**{name: np.fromiter(itertools.chain.from_iterable(lists), _TYPES[name]), ends_name: ends})
+        self._files[name].write(b"".join(lists))
+        self.add(**{ends_name: ends})
 
 
 def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, encode: Callable, limits: ModelLimits) -> Counter[str]:
@@ -183,25 +184,25 @@ def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, en
     left_out: Counter[str] = Counter()
     speakers: dict[str, int] = {}
     while pairs := list(itertools.islice(rows, _CHUNK)):
-        chunk, keys = zip(*pairs)
+        chunk, keys = [row for row, _ in pairs], [key for _, key in pairs]
         columns.names.writelines(f"{row.recording}\n" for row in chunk)
         tokens, records = encode([row.text for row in chunk]), find(keys)
         if not records["samples"].all():
             raise MissingFeatures(f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were "
                                   f"computed: run the same command again")
-        codes = codes_of(records["samples"].astype(np.int64))
-        reasons = ["text too long" if len(ids) > limits.max_text else "audio too long" if count > limits.max_codes else ""
-                   for ids, count in zip(tokens, codes.tolist(), strict=True)]
-        left_out.update(filter(None, reasons))
-        fitting = [number for number, reason in enumerate(reasons) if not reason]
-        if fitting:
-            names = [chunk[i].file_id.encode() for i in fitting]
-            columns.add_lists("tokens", "token_ends", [tokens[i] for i in fitting])
+        lengths, codes = np.array([len(ids) for ids in tokens]), codes_of(records["samples"].astype(np.int64))
+        text_too_long, audio_too_long = lengths > limits.max_text, codes > limits.max_codes
+        left_out.update({"text too long": int(text_too_long.sum()), "audio too long": int((audio_too_long & ~text_too_long).sum())})
+        fitting = np.flatnonzero(~text_too_long & ~audio_too_long)
+        rows_left = [chunk[i] for i in fitting.tolist()]
+        if rows_left:
+            names = [row.file_id.encode() for row in rows_left]
+            columns.add_lists("tokens", "token_ends", [tokens[i] for i in fitting.tolist()])
             columns.add_lists("ids", "id_ends", names)
             columns.add(records=records[fitting], id_numbers=[_number(name) for name in names],
-                        positions=[COND_POSITIONS + len(tokens[i]) + 1 + codes[i] + AUDIO_STOPS for i in fitting],
-                        speakers=[speakers.setdefault(chunk[i].speaker_id, len(speakers)) for i in fitting])
-    return left_out
+                        positions=COND_POSITIONS + lengths[fitting] + 1 + codes[fitting] + AUDIO_STOPS,
+                        speakers=[speakers.setdefault(row.speaker_id, len(speakers)) for row in rows_left])
+    return +left_out
 
 
 def _number(name: bytes) -> int:

@@ -30,9 +30,8 @@ import georgian_text
 from artifacts import load_torch, read_json, save_torch, write_json
 from audio_files import read_mono
 from console import UserError
-from pretrain_config import STARTER_MARK
+from pretrain_config import BASE_FILES, STARTER_MARK
 
-BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")
 SAMPLE_RATE = 22050  # Hz, of everything the GPT hears
 CODE_STRIDE = 1024  # samples per audio code
 MEL_HOP = 256  # samples per conditioning mel frame

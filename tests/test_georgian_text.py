@@ -1,5 +1,6 @@
 """Normalisation for reading aloud: hand-written readings, invariants over any string, splitting, the CLI."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_any_string_reads_as_letters_spaces_and_punctuation_and_is_stable(text, 
     assert reading == reading.strip() and "  " not in reading
     assert not any(f" {mark}" in reading for mark in ".,!?;:")
     assert normalise(reading, archaic=archaic) == reading
+
+
+WORD = st.sampled_from("კმ წ ა შ ძვ ახ აღ ს ქ გვ მლნ სს სსრკ აშშ ი ე მ გ ტ თავ გამომც ჭავჭავაძე თბილისში მოვიდა წელს".split())
+SENTENCE = st.lists(st.tuples(WORD, st.sampled_from(["", "", ".", ",", "!", "?", ";", ":"])).map("".join), min_size=1, max_size=6).map(" ".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(SENTENCE | TEXT)
+def test_the_short_way_for_plain_sentences_gives_what_the_long_one_does(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(georgian_text, "_SETTLED", re.compile("(?!)"))
+        long_way = normalise(text)
+    assert normalise(text) == long_way
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import metadata_table
 from console import UserError
 from metadata_table import (COLUMNS, DROP_REPORT, SOURCES, SPLITS, Clip, has_metadata, is_safe_id, missing_audio,
                             read_drop_report, read_split, replace_suspects, split_csv, write_drop_report,
@@ -217,6 +218,21 @@ def test_any_edit_of_a_good_table_gives_clips_or_one_sentence(tmp_path, content)
     for clip in clips:
         assert is_safe_id(clip.file_id) and is_safe_id(clip.speaker_id) and clip.text.strip() and 0 < clip.duration < float("inf")
         assert all(path.is_relative_to(tmp_path) and ".." not in path.parts for path in (clip.audio_path, clip.embedding_path) if path)
+
+
+@pytest.mark.parametrize("longest", [200, 300, 1000])
+def test_a_table_of_many_blocks_is_read_as_one_and_its_lines_are_counted_through(tmp_path, monkeypatch, longest):
+    monkeypatch.setattr(metadata_table, "MAX_LINE_BYTES", longest)
+    texts = ["სიტყვა " * (i % 7 + 1) + "ორ\nხაზად" * (i % 5 == 0) for i in range(100)]
+    rows = [f'c{i},"{text}",nino,1.5,audio/c{i}.wav,' for i, text in enumerate(texts)]
+    put(tmp_path, "\ufeff" + "\n".join([HEADER, *rows]))
+    clips = read_split(tmp_path, "train")
+    assert [clip.file_id for clip in clips] == [f"c{i}" for i in range(100)] and [clip.text for clip in clips] == texts
+    for harm, words in ((b"\x07", "control character"), (b"\xff", "not UTF-8"), (b"x" * longest, f"over {longest} bytes")):
+        lines = put(tmp_path, "\n".join([HEADER, *rows])).read_bytes().splitlines(keepends=True)
+        lines[77] = harm + lines[77]
+        said = refusal(tmp_path, b"".join(lines))
+        assert "line 78" in said and words in said
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────

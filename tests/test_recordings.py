@@ -1,14 +1,19 @@
 import os
 import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import recordings
+import stage_ledger
+from artifacts import hash_file
 from console import UserError
 from metadata_table import Clip, read_rows, split_csv, write_splits
-from recordings import embeddings_digest, listing, look_again
+from pretrain_config import BASE_FILES, PretrainConfig
+from recordings import embeddings_digest, listing, look_again, look_ahead
 from small_index import LIMITS
 from stage_ledger import file_digest
 from training_index import RECORD, build_index
@@ -41,7 +46,7 @@ def record_names(data):
         return np.full(len(keys), np.array((0, 0, 0, 22050, 0, 0), RECORD))
 
     build_index(data / "features" / "k", "train", {"table": file_digest(split_csv(data, "train"))},
-                ((row, 0) for row in read_rows(data, "train")), find, lambda texts: [[1]] * len(texts), LIMITS)
+                ((row, 0) for row in read_rows(data, "train")), find, lambda texts: [np.array([1], "<u4")] * len(texts), LIMITS)
 
 
 def test_sizes_and_times_of_every_row_s_recording(data):
@@ -132,3 +137,85 @@ def test_the_digest_of_the_embeddings_stands_until_the_next_look_and_covers_thos
     (tmp_path / "own.npy").write_bytes(b"12")
     look_again()
     assert len({nothing, given, named, embeddings_digest(tmp_path)}) == 4
+
+
+# ── ahead ──
+
+
+@pytest.fixture
+def config(data, tmp_path, monkeypatch):
+    """Of a project that is large enough to look ahead in."""
+    monkeypatch.setattr(recordings, "LARGE", 0)
+    (tmp_path / "base").mkdir()
+    for name in BASE_FILES:
+        (tmp_path / "base" / name).write_bytes(name.encode())
+    return PretrainConfig(data_dir=str(data), base_model_path=str(tmp_path / "base"))
+
+
+def nobody_may_look(monkeypatch):
+    def look(*_):
+        raise AssertionError("looked at again")
+
+    monkeypatch.setattr(recordings, "_look", look)
+
+
+def test_what_was_looked_at_ahead_is_not_looked_at_again(config, monkeypatch):
+    found = listing(config.data_dir, "train"), listing(config.data_dir, "val"), embeddings_digest(config.data_dir)
+    look_ahead(config)
+    look_again()
+    nobody_may_look(monkeypatch)
+    seen = listing(config.data_dir, "train"), listing(config.data_dir, "val"), embeddings_digest(config.data_dir)
+    assert [part.digest for part in seen[:2]] == [part.digest for part in found[:2]] and seen[2] == found[2]
+    assert seen[0].sizes.tolist() == [100, 101] and seen[0].changed.tolist() == [10**18, 10**18 + 1]
+
+
+def test_what_was_hashed_ahead_is_not_hashed_again_unless_it_is_changed(config, tmp_path, monkeypatch):
+    model, vocabulary = tmp_path / "base/model.pth", tmp_path / "base/vocab.json"
+    digests = hash_file(model), hash_file(vocabulary)
+    time.sleep(3.1)  # the other process takes no file's word that was written just now
+    look_ahead(config)
+    look_again()
+    vocabulary.write_bytes(b"another")
+    monkeypatch.setattr(stage_ledger, "hash_file", lambda file: f"hashed {file.name}")
+    assert file_digest(model) == digests[0] and file_digest(vocabulary) == "hashed vocab.json"
+
+
+def test_a_table_that_is_edited_meanwhile_is_looked_at_again(config, data):
+    look_ahead(config)
+    table = split_csv(data, "train")
+    table.write_text("".join(table.read_text("utf-8").splitlines(True)[:2]), "utf-8")
+    look_again()
+    assert listing(data, "train").sizes.tolist() == [100]
+
+
+def test_what_cannot_be_read_ahead_is_said_when_it_is_asked_for(config, tmp_path, capfd):
+    (tmp_path / "wavs/c.wav").unlink()
+    look_ahead(config)
+    look_again()
+    assert listing(config.data_dir, "train").sizes.tolist() == [100, 101]
+    with pytest.raises(UserError, match="recording .*c.wav .*not on the disk"):
+        listing(config.data_dir, "val")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_look_ahead_that_is_killed_costs_nothing_but_its_time(config):
+    look_ahead(config)
+    (process, _), = recordings._ahead
+    process.kill()
+    look_again()
+    assert listing(config.data_dir, "train").sizes.tolist() == [100, 101]
+
+
+def test_ctrl_c_is_not_for_the_process_that_looks_ahead(config, monkeypatch, capfd):
+    look_ahead(config)
+    (process, _), = recordings._ahead
+    os.kill(process.pid, signal.SIGINT)
+    look_again()
+    nobody_may_look(monkeypatch)
+    assert listing(config.data_dir, "train").sizes.tolist() == [100, 101] and capfd.readouterr().err == ""
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_small_project_is_not_looked_at_ahead(data, tmp_path):
+    look_ahead(PretrainConfig(data_dir=str(data), base_model_path=str(tmp_path)))
+    assert not recordings._ahead

@@ -6,10 +6,10 @@ import torch
 import tiny
 from artifacts import hash_file
 from console import UserError
-from pretrain_config import PretrainConfig, StarterConfig
+from pretrain_config import BASE_FILES, PretrainConfig, StarterConfig
 from starter_kit import MARK, RECORDINGS, make_base_model, make_stand_ins, starter_vocabulary
 from tokenizer_extension import load_tokenizer
-from xtts_backbone import BASE_FILES, FeatureExtractor, load_speech, read_model
+from xtts_backbone import FeatureExtractor, load_speech, read_model
 
 
 @pytest.fixture

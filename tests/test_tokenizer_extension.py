@@ -13,7 +13,7 @@ import tokenizer_extension as te
 from artifacts import write_json
 from console import UserError
 from georgian_text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
-from tokenizer_extension import (count_words, coverage_report, decode, encode, encode_batch, extend_vocabulary,
+from tokenizer_extension import (BatchEncoder, count_words, coverage_report, decode, encode, encode_batch, extend_vocabulary,
                                  load_tokenizer, measured_character_limit)
 
 REAL = Path(__file__).parents[2] / "shared" / "xtts_vocab_v1.1.json"
@@ -293,3 +293,10 @@ def test_batches_encode_as_single_texts(small):
 def test_encoding_word_by_word_is_encoding_the_whole(small, texts):
     whole = [small[2].encode(f"[ka]{text}".replace(" ", "[SPACE]")).ids for text in texts]
     assert encode_batch(small[2], texts) == whole
+
+
+def test_a_batch_encoder_remembers_words_up_to_a_limit_and_answers_alike(small, monkeypatch):
+    monkeypatch.setattr(te, "_REMEMBERED_WORDS", 5)
+    encoder = BatchEncoder(small[2])
+    for text in TEXTS * 2:
+        assert [ids.tolist() for ids in encoder([text, TEXTS[0]])] == [encode(small[2], text), encode(small[2], TEXTS[0])]

@@ -55,7 +55,7 @@ def test_clips_that_do_not_fit_are_left_out_and_counted(tmp_path):
     assert names.read_text().splitlines() == ["clip0.wav", "clip1.wav", "clip2.wav", "clip3.wav"]
 
     def encode(texts):
-        return [[5] * (402 if text == "1" else 401) for text in texts]
+        return [np.full(402 if text == "1" else 401, 5, "<u4") for text in texts]
 
     rows = rows_of(3, ["nino"])
     index = build_index(tmp_path, "val", {"table": "t"}, zip(rows, range(3)), lambda keys: index_records(keys), encode, LIMITS)
@@ -149,7 +149,7 @@ def test_killed_while_it_is_made_it_leaves_nothing_that_is_used(tmp_path):
         if texts[0] != "0":
             reached.set()
             time.sleep(60)
-        return [[7]] * len(texts)
+        return [np.array([7], "<u4")] * len(texts)
 
     def work():
         training_index._CHUNK = 10
