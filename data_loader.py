@@ -329,7 +329,7 @@ def _hear(path: str, max_seconds: float) -> Any:
 def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
     """The rows of a table, each with its key in the feature cache."""
     seen = recordings.listing(config.data_dir, split)
-    for row, size, changed in zip(read_rows(config.data_dir, split), seen.sizes.tolist(), seen.changed.tolist()):
+    for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
         yield row, clip_key(row.file_id, size, changed)
 
 

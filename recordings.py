@@ -7,17 +7,17 @@ that has seconds of imports before its plan calls `look_ahead` first.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
-import multiprocessing
+import json
 import os
-import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,21 +32,23 @@ from stage_ledger import file_digest, known_digests, learn_digests
 from training_index import recorded_names
 
 
-class Listing(NamedTuple):
-    """The recordings of a split, one per row of its table: bytes, modification times (ns), and a digest of it all."""
+FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification time in ns
 
-    sizes: np.ndarray
-    changed: np.ndarray
+
+class Listing(NamedTuple):
+    """The recordings of a split, one per row of its table, and a digest of their names, sizes and times."""
+
+    files: np.ndarray  # of FOUND
     digest: str
 
 
 _SPLITS = ("train", "val")
 LARGE = 2**26  # bytes to read; then it takes longer than a process to start
 _CHUNK = 10_000
-_SEEN = np.dtype([("size", "<i8"), ("changed", "<i8")])
+_IN_ANOTHER_PROCESS = "import sys; sys.path.insert(0, sys.argv[1]); import recordings; recordings._tell(*sys.argv[2:])"
 
 _listings: dict[Path, Listing] = {}
-_ahead: list[tuple[BaseProcess, Connection]] = []
+_ahead: list[tuple[subprocess.Popen, Path]] = []
 _embeddings: dict[Path, str] = {}
 
 
@@ -96,14 +98,14 @@ def listing(data_dir: Path | str, split: str) -> Listing:
 
 
 def _look(data_dir: Path | str, split: str) -> Listing:
-    names, parts, pairs = hashlib.sha256(), [np.empty(0, _SEEN)], _named(data_dir, split)
+    names, parts, pairs = hashlib.sha256(), [np.empty(0, FOUND)], _named(data_dir, split)
     here = f"{os.getcwd()}/"  # a short path is found sooner: each folder on the way is looked up anew
     while chunk := list(islice(pairs, _CHUNK)):
         names.update("".join(f"{name}\n" for name, _ in chunk).encode())
         parts.append(_sizes_and_times([path.removeprefix(here) for _, path in chunk]))
     seen = np.concatenate(parts)
     digest = hash_value([names.hexdigest(), hashlib.sha256(seen.tobytes()).hexdigest()])
-    return Listing(seen["size"], seen["changed"], digest)
+    return Listing(seen, digest)
 
 
 def _sizes_and_times(paths: list[str]) -> np.ndarray:
@@ -116,7 +118,7 @@ def _sizes_and_times(paths: list[str]) -> np.ndarray:
     if missing:
         raise UserError(f"recording {os.path.abspath(missing)} is in the metadata but not on the disk: restore it, or make "
                         f"the metadata anew with create_metadata_files.py")
-    return np.array([(status.st_size, status.st_mtime_ns) for status in found], _SEEN)
+    return np.array([(status.st_size, status.st_mtime_ns) for status in found], FOUND)
 
 
 def _named(data_dir: Path | str, split: str) -> Iterator[tuple[str, str]]:
@@ -142,37 +144,40 @@ def look_ahead(config: PretrainConfig) -> None:
     """
     files = [*(split_csv(config.data_dir, split) for split in _SPLITS), *(Path(config.base_model_path) / name for name in BASE_FILES)]
     files = [file for file in files if file.is_file()]
-    if sum(file.stat().st_size for file in files) < LARGE:
-        return
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_look_for, args=(theirs, Path(config.data_dir), files), daemon=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the new process inherits it: Ctrl-C is for us to answer
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    theirs.close()
-    _ahead.append((process, ours))
+    if sum(file.stat().st_size for file in files) >= LARGE:
+        command = [sys.executable, "-c", _IN_ANOTHER_PROCESS, Path(__file__).parent, config.data_dir, *files]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)  # no Ctrl-C
+        atexit.register(process.kill)
+        _ahead.append((process, Path(config.data_dir)))
 
 
-def _look_for(theirs: Connection, data_dir: Path, files: list[Path]) -> None:
+def _tell(data_dir: str, *files: str) -> None:
+    """Look, and write to the standard output a line of JSON and the splits' sizes and times."""
     with contextlib.suppress(UserError, OSError), ThreadPoolExecutor(1) as beside:
-        tables = {split: file_digest(split_csv(data_dir, split)) for split in _SPLITS}
-        hashed = beside.map(file_digest, files)  # it is the disk and the checksum that take the time, not Python
-        for split in tables:
-            listing(data_dir, split)
-        embeddings_digest(data_dir)
+        tables = [file_digest(split_csv(data_dir, split)) for split in _SPLITS]
+        hashed = beside.map(file_digest, map(Path, files))  # it is the disk and the checksum that take the time, not Python
+        seen = [listing(data_dir, split) for split in _SPLITS]
+        embeddings = embeddings_digest(data_dir)
         list(hashed)
-        theirs.send((data_dir, tables, known_digests(), _listings, _embeddings))
+        splits = [(split, table, len(found.files), found.digest) for split, table, found in zip(_SPLITS, tables, seen)]
+        facts = {"digests": known_digests(), "embeddings": embeddings, "splits": splits}
+        sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + b"".join(found.files.tobytes() for found in seen))
 
 
-def _take_over(process: BaseProcess, ours: Connection) -> None:
+def _take_over(process: subprocess.Popen, data_dir: Path) -> None:
     """Take another process's findings for ours, unless a table has been changed meanwhile."""
-    with ours, contextlib.suppress(EOFError):
-        data_dir, tables, digests, listings, embeddings = ours.recv()
-        learn_digests(digests)
-        if all(split_csv(data_dir, split).is_file() and file_digest(split_csv(data_dir, split)) == digest for split, digest in tables.items()):
-            _listings.update(listings)
-            _embeddings.update(embeddings)
-    process.join()
+    with process:
+        told, files = process.stdout.readline(), process.stdout.read()
+    atexit.unregister(process.kill)
+    if process.returncode or not told:
+        return
+    facts = json.loads(told)
+    learn_digests({name: (tuple(identity), digest) for name, (identity, digest) in facts["digests"].items()})
+    found, rest = {}, np.frombuffer(files, FOUND)
+    for split, digest, count, seen in facts["splits"]:
+        table = split_csv(data_dir, split)
+        if not table.is_file() or file_digest(table) != digest:
+            return
+        found[table], rest = Listing(rest[:count], seen), rest[count:]
+    _listings.update(found)
+    _embeddings[data_dir] = facts["embeddings"]

@@ -12,11 +12,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from console import UserError, add_verbosity_flags, heading, run_cli, say
-from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
+from console import UserError, add_verbosity_flags, command, heading, run_cli, say
+from pretrain_config import DEFAULT_CONFIG, load_config
 
 if TYPE_CHECKING:
-    from process_group import Peers
+    from pretrain_xtts_model import PretrainPipeline
 
 STEPS = {"language_model": "language", "phoneme_model": "phonemes", "xtts_init": "xtts_init", "full_pretrain": "full_pretrain"}
 
@@ -39,44 +39,41 @@ def run(args: argparse.Namespace) -> None:
 
     if _leads():
         look_ahead(config)
-    with collector_paused():  # it makes these imports a tenth slower
-        import pretrain_xtts_model  # noqa: F401
-    gc.freeze()
     from process_group import joined, world_size
 
     if world_size() > 1 and args.step != "full_pretrain":
         raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
                         "without torchrun or accelerate launch")
+    with collector_paused():  # it makes these imports a tenth slower
+        from pretrain_xtts_model import PretrainPipeline
+    gc.freeze()
     with joined(config) as peers:
-        lead(args, config, peers) if peers.is_main else follow(config, peers)
+        pipeline = PretrainPipeline(config, peers)
+        lead(args, pipeline) if peers.is_main else follow(pipeline)
 
 
-def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None:
+def lead(args: argparse.Namespace, pipeline: PretrainPipeline) -> None:
     """Hold the lock, decide what is due, and run it; the other processes are called when training begins."""
-    from pretrain_xtts_model import PretrainPipeline
-
     def announce(decision) -> None:
         heading(f"{decision.stage.name}: {decision.reason}")
-        peers.tell(decision.stage.name, "due" if decision.run else "not due")
+        pipeline.peers.tell(decision.stage.name, "due" if decision.run else "not due")
 
-    pipeline = PretrainPipeline(config, peers)
     with pipeline.ledger.locked():
         pipeline.prepare()
         for step in [args.step] if args.step else STEPS:
             only = STEPS[step] if args.step else None
             decisions = pipeline.plan(only=only, config_path=args.config)
             pipeline.run([d for d in decisions if d.stage.name == STEPS[step]], before=announce)
-    say(f"\nnext: python checkpoint_monitor.py --config {args.config}")
+    say("\nnext: " + command("checkpoint_monitor.py", "--config", args.config))
 
 
-def follow(config: PretrainConfig, peers: Peers) -> None:
+def follow(pipeline: PretrainPipeline) -> None:
     """Train beside the main process, which has prepared and decided everything."""
-    if peers.hear("full_pretrain") == "due":
-        from pretrain_xtts_model import PretrainPipeline, XTTSPretrainer
+    if pipeline.peers.hear("full_pretrain") == "due":
+        from pretrain_xtts_model import XTTSPretrainer
 
-        pipeline = PretrainPipeline(config, peers)
         pipeline.use_what_is_there()
-        XTTSPretrainer(pipeline.config, peers).run()
+        XTTSPretrainer(pipeline.config, pipeline.peers).run()
 
 
 def _leads() -> bool:
