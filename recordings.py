@@ -31,8 +31,11 @@ from pretrain_config import BASE_FILES, PretrainConfig
 from stage_ledger import file_digest, known_digests, learn_digests
 from training_index import recorded_names
 
-
+LARGE = 2**26  # bytes to read; then it takes longer than a process to start
 FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification time in ns
+_SPLITS = ("train", "val")
+_CHUNK = 10_000
+_IN_ANOTHER_PROCESS = "import sys; sys.path.insert(0, sys.argv[1]); import recordings; recordings._tell(*sys.argv[2:])"
 
 
 class Listing(NamedTuple):
@@ -41,11 +44,6 @@ class Listing(NamedTuple):
     files: np.ndarray  # of FOUND
     digest: str
 
-
-_SPLITS = ("train", "val")
-LARGE = 2**26  # bytes to read; then it takes longer than a process to start
-_CHUNK = 10_000
-_IN_ANOTHER_PROCESS = "import sys; sys.path.insert(0, sys.argv[1]); import recordings; recordings._tell(*sys.argv[2:])"
 
 _listings: dict[Path, Listing] = {}
 _ahead: list[tuple[subprocess.Popen, Path]] = []
