@@ -191,18 +191,18 @@ def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, en
             raise MissingFeatures(f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were "
                                   f"computed: run the same command again")
         lengths, codes = np.array([len(ids) for ids in tokens]), codes_of(records["samples"].astype(np.int64))
-        text_too_long, audio_too_long = lengths > limits.max_text, codes > limits.max_codes
-        left_out.update({"text too long": int(text_too_long.sum()), "audio too long": int((audio_too_long & ~text_too_long).sum())})
-        fitting = np.flatnonzero(~text_too_long & ~audio_too_long)
-        rows_left = [chunk[i] for i in fitting.tolist()]
-        if rows_left:
-            names = [row.file_id.encode() for row in rows_left]
-            columns.add_lists("tokens", "token_ends", [tokens[i] for i in fitting.tolist()])
+        text_too_long = lengths > limits.max_text
+        audio_too_long = ~text_too_long & (codes > limits.max_codes)
+        left_out.update({"text too long": int(text_too_long.sum()), "audio too long": int(audio_too_long.sum())})
+        fitting = np.flatnonzero(~text_too_long & ~audio_too_long).tolist()
+        if fitting:
+            names = [chunk[i].file_id.encode() for i in fitting]
+            columns.add_lists("tokens", "token_ends", [tokens[i] for i in fitting])
             columns.add_lists("ids", "id_ends", names)
             columns.add(records=records[fitting], id_numbers=[_number(name) for name in names],
                         positions=COND_POSITIONS + lengths[fitting] + 1 + codes[fitting] + AUDIO_STOPS,
-                        speakers=[speakers.setdefault(row.speaker_id, len(speakers)) for row in rows_left])
-    return +left_out
+                        speakers=[speakers.setdefault(chunk[i].speaker_id, len(speakers)) for i in fitting])
+    return +left_out  # without reasons that left out nothing
 
 
 def _number(name: bytes) -> int:
