@@ -29,6 +29,7 @@ from console import UserError
 
 TEMPORARY_SUFFIX = ".partial"  # what an interrupted write leaves; `sweep_partials` removes it
 MANIFEST = "manifest.json"
+CHECKPOINT = re.compile(r"step_(\d{8})")  # name of a checkpoint's folder
 CHECKPOINT_SCHEMA = 2  # of a checkpoint's manifest, for those who write and those who watch; 1 had moments by number
 
 # What the readers of pickles and torch files raise on damaged or hostile bytes.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artifacts import (CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials,
+from artifacts import (CHECKPOINT, CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials,
                        tensors_to_bytes, write_bytes, write_json, write_manifest)
 from console import UserError, say, warn
 
-_FOLDER = re.compile(r"step_(\d{8})")
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
 
@@ -73,7 +71,7 @@ class CheckpointManager:
         """This run's sound checkpoints, oldest first; an unsound one is passed over with a warning that says why."""
         found = []
         for folder in sorted(self.folder.glob("step_*")):
-            manifest, problem = read_manifest(folder) if _FOLDER.fullmatch(folder.name) else (None, "")
+            manifest, problem = read_manifest(folder) if CHECKPOINT.fullmatch(folder.name) else (None, "")
             if manifest and manifest.get("schema") != CHECKPOINT_SCHEMA:
                 problem = f"it has schema {str(manifest.get('schema'))[:20]}, not {CHECKPOINT_SCHEMA}"
             if problem:
@@ -94,7 +92,7 @@ class CheckpointManager:
     def set_aside_others(self, everything: bool = False) -> None:
         """Move checkpoints of other runs (with `everything`, of this one too) to `superseded_N/`: never delete them."""
         mine = set() if everything else {c.folder for c in self.checkpoints()}
-        others = [f for f in sorted(self.folder.glob("step_*")) if _FOLDER.fullmatch(f.name) and f not in mine]
+        others = [f for f in sorted(self.folder.glob("step_*")) if CHECKPOINT.fullmatch(f.name) and f not in mine]
         if not others:
             return
         numbers = [int(f.name.split("_")[1]) for f in self.folder.glob("superseded_*") if f.name.split("_")[1].isdigit()]

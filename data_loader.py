@@ -25,7 +25,7 @@ from batch_plan import BatchPlan
 from console import RunError, UserError, add_verbosity_flags, run_cli, say, style
 from feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
 from memory_estimate import StepShape
-from metadata_table import Row, read_rows, split_csv
+from metadata_table import TRAINING_SPLITS, Row, read_rows, split_csv
 from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
 from run_lock import RunLock
 from stage_ledger import file_digest
@@ -33,7 +33,6 @@ from training_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, Miss
                             build_index, open_index)
 
 FRAMES_PER_SECOND = SAMPLE_RATE / 256
-SPLITS = ("train", "val")
 
 # ── what a clip is to the trainer ────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,7 +284,7 @@ def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) ->
 
 
 def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> list[TrainingIndex | None]:
-    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in SPLITS]
+    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in TRAINING_SPLITS]
 
 
 def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
@@ -301,13 +300,13 @@ def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimi
         return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
 
     def build() -> list[TrainingIndex]:
-        keys, find = {split: _index_key(config, split, cache, limits) for split in SPLITS}, cache.finder()
+        keys, find = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}, cache.finder()
         return [open_index(cache.folder, split, key) or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
                 for split, key in keys.items()]
 
     with suppress(MissingFeatures):  # it costs little to find out, and nothing is missing where only texts have changed
         return build()
-    missing = cache.missing((key, row.audio_path) for split in SPLITS for row, key in _keyed_rows(config, split))
+    missing = cache.missing((key, row.audio_path) for split in TRAINING_SPLITS for row, key in _keyed_rows(config, split))
     # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
     hear = partial(_hear, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
     extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)

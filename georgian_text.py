@@ -260,9 +260,9 @@ def _one_mark(match: re.Match) -> str:
 # ── the pipeline ────────────────────────────────────────────────────────────────────────────────────────────
 
 # Words with single blanks between them, each with a mark behind it or none: nothing in them but abbreviations can change.
-_SETTLED = re.compile("[ა-ჰ]++(?:[,;:.!?]? [ა-ჰ]++)*+[,;:.!?]?")
-_SHORTENED = frozenset([f"{key}{mark}" for key in _CONTRACTED for mark in ("", *",;:.!?")]
-                       + [f"{key.split()[0]}." for key in _STOPPED] + [f"{chr(letter)}." for letter in range(ord("ა"), ord("ჰ") + 1)])
+_SETTLED = re.compile(f"[ა-ჰ]++(?:[{_STRENGTH}]? [ა-ჰ]++)*+[{_STRENGTH}]?")
+_SHORTENED = frozenset([f"{key}{mark}" for key in _CONTRACTED for mark in ("", *_STRENGTH)]
+                       + [f"{key.split()[0]}." for key in _STOPPED] + [f"{letter}." for letter in GEORGIAN_LETTERS])
 _PLAIN = re.compile("[ა-ჰ .,!?;:-]*")
 _PLAIN_OR_ARCHAIC = re.compile("[ა-ჵ .,!?;:-]*")
 _TO_COMMA = str.maketrans("()_", ",, ")

@@ -281,10 +281,10 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
 
 def transcript_words(config: PretrainConfig) -> Counter[str]:
     """How often each word occurs in the normalised transcripts of train and val."""
-    from metadata_table import read_split
+    from metadata_table import TRAINING_SPLITS, read_split
 
     counts: Counter[str] = Counter()
-    for split in ("train", "val"):
+    for split in TRAINING_SPLITS:
         for clip in read_split(config.data_dir, split):
             counts.update(georgian_text.words(georgian_text.normalise(clip.text, archaic=config.text.archaic)))
     return counts

@@ -17,7 +17,7 @@ from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_byt
                        write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import RunError, UserError, heading, say, warn
-from metadata_table import SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
+from metadata_table import SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
 from pretrain_config import BASE_FILES, PretrainConfig, TrainingConfig
 from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
@@ -184,7 +184,7 @@ class XTTSPretrainer(_Stage):
     def run_id(self) -> str:
         """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         files = [self.out / "xtts_init_results.pkl", self.out / "vocab.json", Path(self.config.base_model_path) / "model.pth",
-                 *(split_csv(self.config.data_dir, name) for name in ("train", "val"))]
+                 *(split_csv(self.config.data_dir, name) for name in TRAINING_SPLITS)]
         return hash_value([file_digest(file) for file in files])[:16]
 
     def has_finished(self) -> bool:
@@ -324,11 +324,11 @@ def _base_inputs(config: PretrainConfig, *names: str) -> dict[str, str]:
 
 
 def _split_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {f"{name} metadata": file_digest(split_csv(config.data_dir, name)) for name in ("train", "val")}
+    return {f"{name} metadata": file_digest(split_csv(config.data_dir, name)) for name in TRAINING_SPLITS}
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in ("train", "val")])}
+    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:

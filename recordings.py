@@ -26,14 +26,13 @@ import numpy as np
 from artifacts import hash_listing, hash_value
 from console import UserError
 from embedding_files import find_embedding_files
-from metadata_table import Places, Row, read_rows, split_csv
+from metadata_table import TRAINING_SPLITS, Places, Row, read_rows, split_csv
 from pretrain_config import BASE_FILES, PretrainConfig
 from stage_ledger import file_digest, known_digests, learn_digests
 from training_index import recorded_names
 
 LARGE = 2**26  # bytes to read; then it takes longer than a process to start
 FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification time in ns
-_SPLITS = ("train", "val")
 _CHUNK = 10_000
 _IN_ANOTHER_PROCESS = "import sys; sys.path.insert(0, sys.argv[1]); import recordings; recordings._tell(*sys.argv[2:])"
 
@@ -62,7 +61,7 @@ def embeddings_digest(data_dir: Path | str) -> str:
     """Over names, sizes and times of the voice embeddings that the clips of train and val can use."""
     data_dir = Path(data_dir)
     if data_dir not in _embeddings:
-        named = [row for split in _SPLITS for row in _naming_embeddings(data_dir, split)]
+        named = [row for split in TRAINING_SPLITS for row in _naming_embeddings(data_dir, split)]
         _embeddings[data_dir] = hash_listing(find_embedding_files(data_dir, named), data_dir)
     return _embeddings[data_dir]
 
@@ -140,7 +139,8 @@ def look_ahead(config: PretrainConfig) -> None:
 
     The next `look_again` has what it finds. What it cannot read it leaves to whoever needs it.
     """
-    files = [*(split_csv(config.data_dir, split) for split in _SPLITS), *(Path(config.base_model_path) / name for name in BASE_FILES)]
+    files = [*(split_csv(config.data_dir, split) for split in TRAINING_SPLITS),
+             *(Path(config.base_model_path) / name for name in BASE_FILES)]
     files = [file for file in files if file.is_file()]
     if sum(file.stat().st_size for file in files) >= LARGE:
         command = [sys.executable, "-c", _IN_ANOTHER_PROCESS, Path(__file__).parent, config.data_dir, *files]
@@ -152,12 +152,12 @@ def look_ahead(config: PretrainConfig) -> None:
 def _tell(data_dir: str, *files: str) -> None:
     """Look, and write to the standard output a line of JSON and the splits' sizes and times."""
     with contextlib.suppress(UserError, OSError), ThreadPoolExecutor(1) as beside:
-        tables = [file_digest(split_csv(data_dir, split)) for split in _SPLITS]
+        tables = [file_digest(split_csv(data_dir, split)) for split in TRAINING_SPLITS]
         hashed = beside.map(file_digest, map(Path, files))  # it is the disk and the checksum that take the time, not Python
-        seen = [listing(data_dir, split) for split in _SPLITS]
+        seen = [listing(data_dir, split) for split in TRAINING_SPLITS]
         embeddings = embeddings_digest(data_dir)
         list(hashed)
-        splits = [(split, table, len(found.files), found.digest) for split, table, found in zip(_SPLITS, tables, seen)]
+        splits = [(split, table, len(found.files), found.digest) for split, table, found in zip(TRAINING_SPLITS, tables, seen)]
         facts = {"digests": known_digests(), "embeddings": embeddings, "splits": splits}
         sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + b"".join(found.files.tobytes() for found in seen))
 

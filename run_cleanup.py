@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifacts import CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX
+from artifacts import CHECKPOINT, CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX
 from console import size
-from run_status import CHECKPOINT, folder_bytes, list_checkpoints, superseded_folders
+from run_status import folder_bytes, list_checkpoints, superseded_folders
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from artifacts import CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX, read_manifest
+from artifacts import CHECKPOINT, CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX, read_manifest
 from console import size
 from pretrain_config import STAGES, PretrainConfig
 from run_analysis import Analysis, analyse, data_wait_share, trend
 from run_history import RunHistory, Table, estimate_time_left, number, smooth, training_seconds
 from run_lock import WATCH_SECONDS, RunLock
 
-CHECKPOINT = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_\d+")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 NOW_LINES = 20  # training lines at most whose mean is "the loss now"

@@ -88,6 +88,7 @@ def write_sparse_cache(config) -> None:
     import feature_cache
     import recordings
     from feature_cache import RECORD, SAMPLE_RATE, FeatureCache, codes_of, frames_of
+    from metadata_table import TRAINING_SPLITS
 
     @cache
     def bytes_of(samples: int) -> tuple[int, int, int]:
@@ -96,7 +97,7 @@ def write_sparse_cache(config) -> None:
 
     folder = FeatureCache(Path(config.data_dir) / "features", data_loader._feature_key(config)).folder
     records, codes_at, mel_at = [], 0, 0
-    for split in ("train", "val"):
+    for split in TRAINING_SPLITS:
         for row, key in data_loader._keyed_rows(config, split):
             samples = round(row.duration * SAMPLE_RATE)
             codes, mel, crc = bytes_of(samples)
