@@ -208,6 +208,19 @@ def _plan(index: TrainingIndex, budget: int, seed: int, epoch: int) -> BatchPlan
     return BatchPlan(index.positions, budget, seed, epoch)
 
 
+def _said_by_worker(error: Exception) -> str:
+    """What an error that a worker process raised, or died of, says in one sentence; nothing of an error of this process.
+
+    The former comes with the other's traceback for a message, which ends in a line «type: what it said».
+    """
+    if str(error).startswith("Caught ") and isinstance(error, RunError | OSError):
+        return str(error).strip().rpartition("\n")[2].partition(": ")[2]
+    if str(error).startswith("DataLoader worker"):
+        return ("a process that loads the batches was killed; memory or /dev/shm may be full: make room there, and the same "
+                "command carries on")
+    return ""
+
+
 # ── the manager ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -243,8 +256,10 @@ class DataManager:
                             pin_memory=pin)
         try:
             yield from loader
-        except RunError as error:  # from a worker process it comes with that one's traceback for a message
-            raise RunError(str(error).rpartition("RunError: ")[2].strip()) from error
+        except (RunError, OSError, RuntimeError) as error:
+            if sentence := _said_by_worker(error):
+                raise RunError(sentence) from error
+            raise
 
     def typical_batch(self) -> StepShape:
         """A full batch of clips of average length, its voice samples as long as they get."""

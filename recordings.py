@@ -2,13 +2,14 @@
 
 A million files take seconds to look at, and a start asks several times (the ledger for every stage that reads them, the
 loader for its cache), so an answer stands until somebody calls `look_again`: before a plan, and after any work. A program
-that has seconds of imports before its plan calls `look_ahead` first.
+that has seconds of imports before its plan makes them under `looking_ahead`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ import numpy as np
 from artifacts import hash_listing, hash_value
 from console import UserError
 from embedding_files import find_embedding_files
-from metadata_table import TRAINING_SPLITS, Places, Row, read_rows, split_csv
+from metadata_table import TRAINING_SPLITS, Places, Row, collector_paused, read_rows, split_csv
 from pretrain_config import BASE_FILES, PretrainConfig
 from stage_ledger import file_digest, known_digests, learn_digests
 from training_index import recorded_names
@@ -147,6 +148,17 @@ def look_ahead(config: PretrainConfig) -> None:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)  # no Ctrl-C
         atexit.register(process.kill)
         _ahead.append((process, Path(config.data_dir)))
+
+
+@contextlib.contextmanager
+def looking_ahead(config: PretrainConfig, wanted: bool = True) -> Iterator[None]:
+    """Around the imports of a program: look ahead beside them, if that is wanted, and let the garbage collector rest, which
+    would make them a tenth slower, and would look at what they brought ever after."""
+    if wanted:
+        look_ahead(config)
+    with collector_paused():
+        yield
+    gc.freeze()
 
 
 def _tell(data_dir: str, *files: str) -> None:

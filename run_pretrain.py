@@ -6,7 +6,6 @@ from the first moment on.
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 import time
@@ -56,14 +55,10 @@ def run(argv: list[str] | None) -> None:
     from pretrain_config import load_config
 
     config = load_config(args.config)
-    from metadata_table import collector_paused
-    from recordings import look_ahead
+    from recordings import looking_ahead
 
-    look_ahead(config)
-    with collector_paused():  # it makes these imports a tenth slower
+    with looking_ahead(config):
         from pretrain_xtts_model import PretrainPipeline
-    gc.freeze()
-
     pipeline = PretrainPipeline(config)
     missing = pipeline.missing_inputs()
     if missing and not config.starter.enabled:

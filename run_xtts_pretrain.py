@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -34,19 +33,15 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
-    from metadata_table import collector_paused
-    from recordings import look_ahead
+    from recordings import looking_ahead
 
-    if _leads():
-        look_ahead(config)
-    from process_group import joined, world_size
+    with looking_ahead(config, _leads()):
+        from process_group import joined, world_size
 
-    if world_size() > 1 and args.step != "full_pretrain":
-        raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
-                        "without torchrun or accelerate launch")
-    with collector_paused():  # it makes these imports a tenth slower
+        if world_size() > 1 and args.step != "full_pretrain":
+            raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
+                            "without torchrun or accelerate launch")
         from pretrain_xtts_model import PretrainPipeline
-    gc.freeze()
     with joined(config) as peers:
         pipeline = PretrainPipeline(config, peers)
         lead(args, pipeline) if peers.is_main else follow(pipeline)

@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import pickle
+import signal
 from collections import Counter
 
 import numpy as np
@@ -213,6 +216,38 @@ def test_damage_found_in_a_worker_process_is_one_sentence(world, tmp_path):
         with open(mels, "r+b") as file:  # in its place: the worker may still map it, and a file cut short is a bus error to it
             file.write(whole[0])
         (data.train.cache.folder / "index.bin").write_bytes(whole[1])
+
+
+class _Spoiling:
+    """A dataset whose first item ends as `end` says, in whichever process draws it."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def __getitem__(self, draw):
+        self.end()
+
+
+def _no_room():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "index.bin")
+
+
+def _killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end, said", [(_no_room, "[Errno 28] No space left on device: 'index.bin'"),
+                                       (_killed, "a process that loads the batches was killed; ")])
+def test_what_ends_a_worker_process_is_told_in_one_sentence(world, end, said):
+    with pytest.raises(RunError) as caught:
+        list(world.data.loader(_Spoiling(end), [[0]], workers=1))
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_an_error_of_this_process_stays_as_it_is(world):
+    with pytest.raises(OSError) as caught:
+        list(world.data.loader(_Spoiling(_no_room), [[0]]))
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):

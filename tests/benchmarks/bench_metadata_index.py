@@ -11,7 +11,6 @@ Exits 1 where one is passed.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -129,13 +128,10 @@ def start(work: Path, rows: int) -> dict:
     The ledger asks for its inputs when it plans, when the stage's turn comes, and before the stage runs.
     """
     import recordings
-    from metadata_table import collector_paused
 
     config = config_of(work)
-    recordings.look_ahead(config)
-    with collector_paused():
+    with recordings.looking_ahead(config):
         import pretrain_xtts_model
-    gc.freeze()
     from data_loader import open_data
     from gpt_trainer import build_accelerator
     from xtts_backbone import read_model
