@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_sizes_and_times_of_every_row_s_recording(data):
     seen = listing(data, "train")
     assert seen.files["size"].tolist() == [100, 101] and seen.files["changed"].tolist() == [10**18, 10**18 + 1]
     assert listing(data, "val").files["size"].tolist() == [102]
+
+
+def test_a_disk_that_is_slow_to_answer_is_asked_by_many_at_once(tmp_path, monkeypatch):
+    clips = [Clip(f"c{number}", "ტექსტი", "nino", 1.0, tmp_path / f"wavs/{number}.wav", None) for number in range(150)]
+    (tmp_path / "wavs").mkdir()
+    for clip in clips:
+        clip.audio_path.write_bytes(bytes(len(clip.file_id)))
+    write_splits(tmp_path / "data", {"train": clips, "val": clips[:1], "test": []}, [tmp_path / "wavs"])
+    found = listing(tmp_path / "data", "train")
+    look_again()
+    askers, stat = set(), os.stat
+
+    def slowly(path, **options):
+        askers.add(threading.get_ident())
+        time.sleep(0.002)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", slowly)
+    monkeypatch.setattr(recordings, "_SHARE", 2)
+    again = listing(tmp_path / "data", "train")
+    assert len(askers) > 1
+    assert again.digest == found.digest and again.files.tolist() == found.files.tolist()
+    clips[140].audio_path.unlink()
+    look_again()
+    with pytest.raises(UserError, match="140.wav is in the metadata but not on the disk"):
+        listing(tmp_path / "data", "train")
 
 
 def test_an_answer_stands_until_told_to_look_again(data, tmp_path):
