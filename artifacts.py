@@ -288,6 +288,23 @@ def save_torch(path: Path | str, value: Any) -> None:
             raise
 
 
+def save_tensors(path: Path | str, tensors: dict[str, Any]) -> None:
+    """Write named CPU tensors atomically as safetensors, without keeping other threads waiting while it does."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # a new file's; the library would make it ours alone
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(temporary)) from None
+            raise
+        temporary.chmod(mode)
+
+
 def load_torch(path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] = (),
                remedy: str = "restore it from its source") -> Any:
     """Load a `.pt`/`.pth` with `weights_only=True` on the CPU; one that holds code or is damaged is a UserError.

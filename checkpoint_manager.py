@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import keystr, tree_map_with_path
 
-from artifacts import (CHECKPOINT, CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_torch, sweep_partials,
-                       tensors_to_bytes, write_bytes, write_json, write_manifest)
+from artifacts import (CHECKPOINT, CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_tensors, save_torch,
+                       sweep_partials, write_json, write_manifest)
 from console import UserError, say, warn
 
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
@@ -66,6 +67,7 @@ class CheckpointManager:
         self.folder, self.run_id, self.keep = Path(folder), run_id, max(2, keep)
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
+        self._copies = _Copies()
 
     def checkpoints(self) -> list[Checkpoint]:
         """This run's sound checkpoints, oldest first; an unsound one is passed over with a warning that says why."""
@@ -109,9 +111,8 @@ class CheckpointManager:
         weights: file stem → named tensors, e.g. {"model": …}.
         """
         self.wait()
-        copies = {stem: {name: _copied(t) for name, t in tensors.items()} for stem, tensors in weights.items()}
-        optimizer = torch.utils._pytree.tree_map_only(Tensor, _copied, optimizer)
-        self._pending = self._writer.submit(self._write, step, copies, optimizer, dict(state), config, val_loss)
+        weights, optimizer = self._copies.of((weights, optimizer))
+        self._pending = self._writer.submit(self._write, step, weights, optimizer, dict(state), config, val_loss)
 
     def wait(self) -> None:
         """Wait for the write under way, and raise what went wrong in it."""
@@ -126,7 +127,7 @@ class CheckpointManager:
             shutil.rmtree(target)
         with atomic_folder(target) as folder:
             for stem, tensors in weights.items():
-                write_bytes(folder / f"{stem}.safetensors", tensors_to_bytes(tensors))
+                save_tensors(folder / f"{stem}.safetensors", tensors)
             save_torch(folder / "optimizer.pt", optimizer)
             write_json(folder / "state.json", state)
             write_json(folder / "config.json", config)
@@ -155,5 +156,22 @@ class CheckpointManager:
             self._prune()
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
+class _Copies:
+    """Copies of tensors on the CPU, in the same room each time: new pages, and from a GPU pages that are not pinned, would
+    make copying several times slower."""
+
+    def __init__(self):
+        self._room: dict[str, Tensor] = {}
+
+    def of(self, tree: Any) -> Any:
+        """`tree` with copies in place of its tensors, good until the next call."""
+        copied = tree_map_with_path(lambda path, leaf: self._copied(keystr(path), leaf) if isinstance(leaf, Tensor) else leaf, tree)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return copied
+
+    def _copied(self, place: str, tensor: Tensor) -> Tensor:
+        room = self._room.get(place)
+        if room is None or (room.shape, room.dtype) != (tensor.shape, tensor.dtype):
+            room = self._room[place] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        return room.copy_(tensor.detach(), non_blocking=True)

@@ -401,6 +401,16 @@ def test_tensors_travel_as_bytes_and_damage_is_one_sentence():
             artifacts.tensors_from_bytes(damaged, "the weights of x")
 
 
+def test_a_file_of_tensors_is_what_the_bytes_are_and_readable_for_those_who_may_read_any_other(tmp_path):
+    torch = pytest.importorskip("torch")
+    tensors = {"w": torch.arange(6).reshape(2, 3), "step": torch.tensor(3.0), "half": torch.ones(5, dtype=torch.bfloat16)}
+    artifacts.save_tensors(tmp_path / "w.safetensors", tensors)
+    artifacts.write_text(tmp_path / "other", "")
+    assert (tmp_path / "w.safetensors").read_bytes() == artifacts.tensors_to_bytes(tensors)
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "w.safetensors"]
+
+
 # ── hashes and manifests ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -38,6 +38,20 @@ def test_a_save_is_a_copy_of_the_moment(tmp_path):
     assert manager.last().weights()["w"].sum() == 0
 
 
+def test_each_save_holds_its_own_moment_whatever_came_before(tmp_path):
+    manager = CheckpointManager(tmp_path, "run", keep=3)
+    saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(2, 7, dtype=torch.float64)}
+    for step, weight in saved.items():
+        optimizer = {"state": {"w": {"step": torch.tensor(float(step)), "exp_avg": -weight}}, "param_groups": [{"betas": (0.9, 0.96)}]}
+        manager.save(step, {"model": {"w": weight}, "ema": {"w": 2 * weight}}, optimizer, {}, {}, None)
+    manager.wait()
+    for checkpoint, weight in zip(manager.checkpoints(), saved.values(), strict=True):
+        optimizer = checkpoint.optimizer()
+        assert torch.equal(checkpoint.weights()["w"], weight) and torch.equal(checkpoint.weights("ema")["w"], 2 * weight)
+        assert torch.equal(optimizer["state"]["w"]["exp_avg"], -weight) and optimizer["state"]["w"]["step"] == checkpoint.step
+        assert optimizer["param_groups"] == [{"betas": (0.9, 0.96)}]
+
+
 def test_best_and_newest_are_kept(tmp_path):
     manager = CheckpointManager(tmp_path, "run", keep=2)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 2.5)):

@@ -179,8 +179,8 @@ WRITES = {
     "pickle": file("a.pkl", lambda path, version: artifacts.write_pickle(path, {"rows": b"%d" % version * 50_000})),
     "torch": file("a.pth", lambda path, version: artifacts.save_torch(
         path, {"w": torch.full((50_000,), float(version)), "b": torch.ones(3)})),
-    "safetensors": file("a.safetensors", lambda path, version: artifacts.write_bytes(
-        path, artifacts.tensors_to_bytes({"w": torch.full((50_000,), float(version))}))),
+    "safetensors": file("a.safetensors", lambda path, version: artifacts.save_tensors(
+        path, {"w": torch.full((50_000,), float(version))})),
     "wav": file("a.wav", lambda path, version: write_wav(path, np.full(50_000, version / 4, np.float32), 24_000)),
     **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, training_index, metrics, tables,
                                            drop_report, speech, exported_metrics)},
