@@ -268,7 +268,7 @@ class PretrainLoop:
 
     def _over_all(self, window: _Window) -> Tensor:
         """A window's sums and seconds of audio over all processes, on the CPU."""
-        mine = torch.cat([window.sums, torch.tensor([window.audio_seconds])])
+        mine = torch.cat([window.sums.cpu(), torch.tensor([window.audio_seconds])])
         return self.accelerator.reduce(mine.to(self.accelerator.device, torch.float32), "sum").cpu()
 
     # ── saving and carrying on ──
@@ -378,7 +378,7 @@ class _Window:
         self.audio_seconds, self.wait, self._start = 0.0, 0.0, time.monotonic()
 
     def add(self, sums: Tensor, audio_seconds: float, norm: float) -> None:
-        self.sums += sums.float().cpu()
+        self.sums = self.sums.to(sums.device) + sums.float()  # stays on the GPU, which so need not be waited for
         self.audio_seconds += audio_seconds
         self.norms += norm
         self.steps += 1

@@ -17,7 +17,7 @@ from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_byt
                        write_pickle)
 from checkpoint_manager import CheckpointManager
 from console import RunError, UserError, heading, say, warn
-from metadata_table import SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
+from metadata_table import DROP_REPORT, SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
 from pretrain_config import BASE_FILES, PretrainConfig, TrainingConfig
 from process_group import ALONE, Peers
 from stage_ledger import Decision, Stage, StageLedger, file_digest
@@ -229,8 +229,9 @@ class PretrainPipeline:
 
     def prepare(self) -> None:
         """Make the stand-ins where starter mode is on and inputs are missing; without it, missing inputs are a UserError."""
+        tables = [Path(self.asked.data_dir) / DROP_REPORT, *(split_csv(self.asked.data_dir, name) for name in SPLITS)]
         for folder in (self.asked.output_model_path, self.asked.log_dir, self.asked.data_dir, Path(self.asked.base_model_path).parent,
-                       *(split_csv(self.asked.data_dir, name).parent for name in SPLITS)):
+                       *(table.parent for table in tables)):
             sweep_partials(Path(folder))
         problems = self.missing_inputs()
         if problems and not self.asked.starter.enabled:

@@ -28,6 +28,18 @@ def test_every_promised_file_is_there(finished):
     assert not list(finished[0].parent.rglob("*.partial"))
 
 
+def test_what_killed_writers_left_is_swept_at_the_next_start(project):
+    import run_pretrain
+
+    left = [project / place for place in (
+        "data/.starter_recordings.1.partial", "data/split/.drop_report.csv.1.partial", "data/split/val/.val_metadata.csv.1.partial",
+        "models/.base_xtts_v2.1.partial", "models/xtts_v2_ka/.vocab.json.1.partial", "logs/.metrics.csv.1.partial")]
+    for file in left:
+        file.touch()
+    assert run_pretrain.main(["--config", str(project / "config.json")]) == 0
+    assert [file for file in left if file.exists()] == []
+
+
 def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(project, monkeypatch):
     from artifacts import read_jsonl
     from metrics_log import MetricsLog
