@@ -120,6 +120,11 @@ class CheckpointManager:
             pending, self._pending = self._pending, None
             pending.result()
 
+    def close(self) -> None:
+        """Wait for the last write, and let go of the room for copies."""
+        self.wait()
+        self._copies = _Copies()
+
     def _write(self, step, weights, optimizer, state, config, val_loss) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"step_{step:08d}"

@@ -107,7 +107,7 @@ class PretrainLoop:
                     last_saved = time.monotonic()
                 if stop:
                     self._stop()
-        self.checkpoints.wait()
+        self.checkpoints.close()
 
     def _steps(self) -> Iterator[tuple[list[dict], int]]:
         """Endless steps from where `progress` stands: (this process's batches, batches the whole step uses up)."""
