@@ -112,17 +112,24 @@ class PretrainLoop:
     def _steps(self) -> Iterator[tuple[list[dict], int]]:
         """Endless steps from where `progress` stands: (this process's batches, batches the whole step uses up)."""
         on_gpu = self.accelerator.device.type == "cuda"
-        while True:
-            steps, ahead = itertools.tee(self._shares(self.data.train_batches(self.progress.epoch)[self.progress.offset :]))
-            draws = (batch for mine, _, _ in ahead for batch in mine)
-            loader = self.data.loader(self.data.train, draws, 2 if on_gpu else 0, on_gpu)
-            for mine, weights, planned in steps:
-                batches = list(itertools.islice(loader, len(mine)))
-                for batch, weight in zip(batches, weights, strict=True):
-                    batch["weight"] = weight
-                yield batches, planned
-            self.progress.epoch += 1
-            self.progress.offset = 0
+        steps, ahead = itertools.tee(self._planned_steps())
+        draws = (batch for _, mine, _, _ in ahead for batch in mine)
+        loader = self.data.loader(self.data.train, draws, 2 if on_gpu else 0, on_gpu)
+        for epoch, mine, weights, planned in steps:
+            batches = list(itertools.islice(loader, len(mine)))
+            for batch, weight in zip(batches, weights, strict=True):
+                batch["weight"] = weight
+            if epoch > self.progress.epoch:
+                self.progress.epoch, self.progress.offset = epoch, 0
+            yield batches, planned
+
+    def _planned_steps(self) -> Iterator[tuple[int, list, list[float], int]]:
+        """Every step's epoch and what `_shares` says of it, epoch after epoch."""
+        offset = self.progress.offset
+        for epoch in itertools.count(self.progress.epoch):
+            for step in self._shares(self.data.train_batches(epoch)[offset:]):
+                yield epoch, *step
+            offset = 0
 
     def _shares(self, plan) -> Iterator[tuple[list, list[float], int]]:
         """For each step of an epoch's plan: this process's batches, their weights, and the batches of all processes.
