@@ -13,10 +13,10 @@ import gc
 import hashlib
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -36,7 +36,7 @@ from training_index import recorded_names
 LARGE = 2**26  # bytes to read; then it takes longer than a process to start
 FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification time in ns
 AT_ONCE = 16  # threads that question a disk that is slow to answer
-_SHARE = 64  # recordings for each
+_SHARE, _CHUNK = 64, 4096  # recordings for each, and between two looks at how slow it is
 _IN_ANOTHER_PROCESS = "import sys; sys.path.insert(0, sys.argv[1]); import recordings; recordings._tell(*sys.argv[2:])"
 
 
@@ -101,17 +101,22 @@ def _look(data_dir: Path | str, split: str) -> Listing:
     names, parts, pairs = hashlib.sha256(), [np.empty(0, FOUND)], _named(data_dir, split)
     here = f"{os.getcwd()}/"  # a short path is found sooner: each folder on the way is looked up anew
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        each = map
-        while chunk := list(islice(pairs, AT_ONCE * _SHARE)):
+        while chunk := list(islice(pairs, _CHUNK)):
             names.update("".join(f"{name}\n" for name, _ in chunk).encode())
             paths = [path.removeprefix(here) for _, path in chunk]
-            began, worked = time.perf_counter(), time.thread_time()
-            parts += each(_sizes_and_times, (paths[i : i + _SHARE] for i in range(0, len(paths), _SHARE)))
-            if time.thread_time() - worked < (time.perf_counter() - began) / 4:
-                each = threads.map  # the disk keeps us waiting; one that does not would be looked at three times more slowly
+            first, *others = (paths[i : i + _SHARE] for i in range(0, len(paths), _SHARE))
+            before = _waits()
+            parts.append(_sizes_and_times(first))
+            slow = _waits() - before > len(first) / 2
+            parts += (threads.map if slow else map)(_sizes_and_times, others)  # a quick disk's answers they would fight over
     seen = np.concatenate(parts)
     digest = hash_value([names.hexdigest(), hashlib.sha256(seen.tobytes()).hexdigest()])
     return Listing(seen, digest)
+
+
+def _waits() -> int:
+    """How often this thread has let go of its processor to wait for something (not: had it taken away)."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _sizes_and_times(paths: list[str]) -> np.ndarray:
