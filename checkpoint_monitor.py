@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, verbose, warn
-from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, verbose, warn
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
 
 if TYPE_CHECKING:
-    from run_history import RunHistory
+    from xtts_ka.monitor.history import RunHistory
 
 BIG_LOG = 50 * 10**6  # bytes from which reading gets a progress bar
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; without a task, show the screen."""
     config = load_config(args.config)
-    from run_history import RunHistory
+    from xtts_ka.monitor.history import RunHistory
 
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
     if args.watch:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
-    from run_status import read_status
+    from xtts_ka.monitor.status import read_status
 
     return {"config": str(args.config), **read_status(config, history, verify=args.verify)}
 
@@ -98,7 +98,7 @@ def _show(status: dict[str, Any]) -> None:
         for warning in status["warnings"]:
             warn(warning)
         return
-    from run_screen import console, screen
+    from xtts_ka.monitor.screen import console, screen
 
     console().print(screen(status, details=verbose()))
 
@@ -115,7 +115,7 @@ def _refresh(history: RunHistory) -> None:
 
 def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> int:
     """Refresh until Ctrl-C: in place on a terminal, otherwise one line each time."""
-    from run_screen import console, one_line, screen
+    from xtts_ka.monitor.screen import console, one_line, screen
 
     interval = args.interval or config.monitor.interval
     terminal = console()
@@ -160,7 +160,7 @@ def _live(terminal):
 def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory,
          announce: bool = True) -> str | None:
     """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
-    from run_plots import draw_plot
+    from xtts_ka.monitor.plots import draw_plot
 
     target = Path(args.plot) if args.plot else Path(config.log_dir) / "training_plot.png"
     if not len(history.train.table()["step"]) and not len(history.val.table()["step"]):
@@ -178,8 +178,8 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     """Print the verdict, what it rests on, and the checkpoint to use."""
     from dataclasses import asdict
 
-    from run_analysis import describe
-    from run_status import judge, list_checkpoints
+    from xtts_ka.monitor.analysis import describe
+    from xtts_ka.monitor.status import judge, list_checkpoints
 
     result = judge(config, history, list_checkpoints(Path(config.checkpoint_dir), verify=args.verify))
     if not args.json:
@@ -198,7 +198,7 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
 
 def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Write the CSV with a progress bar where it is long."""
-    from run_history import export_csv
+    from xtts_ka.monitor.history import export_csv
 
     target = Path(args.export)
     if target.resolve() == history.path.resolve():
@@ -219,7 +219,7 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
 
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Say what would be deleted and how much that frees, ask, delete. --json never asks: --yes or nothing."""
-    from run_cleanup import delete, plan
+    from xtts_ka.monitor.cleanup import delete, plan
 
     folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
     planned = plan(folder, keep, superseded=args.superseded)

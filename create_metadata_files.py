@@ -28,13 +28,13 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts import TEMPORARY_SUFFIX, atomic_path, sweep_partials
-from console import UserError, add_verbosity_flags, command, heading, progress, run_cli, say, style
-from corpus_formats import FORMATS, Corpus, Row, find_corpus
-from georgian_text import georgian_fraction, normalise, words
-from metadata_table import (MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, read_drop_report, split_csv, write_drop_report,
+from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
+from xtts_ka.core.console import UserError, add_verbosity_flags, command, heading, progress, run_cli, say, style
+from xtts_ka.corpus.formats import FORMATS, Corpus, Row, find_corpus
+from xtts_ka.georgian.text import georgian_fraction, normalise, words
+from xtts_ka.corpus.tables import (MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, read_drop_report, split_csv, write_drop_report,
                             write_splits)
-from pretrain_config import DEFAULT_CONFIG
+from xtts_ka.core.config import DEFAULT_CONFIG
 
 SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
 MAX_TEXT = 2_000  # characters; nobody says more in a clip
@@ -303,7 +303,7 @@ def _contained(folder: Path, name: str) -> str:
 
 def _listen(candidate: _Candidate | _Dropped, options: MetadataOptions) -> tuple[float, str] | _Dropped:
     """Decode one recording: (seconds, hash of its samples), or why it is dropped. Runs in a thread."""
-    from audio_files import AudioError, measure
+    from xtts_ka.corpus.audio import AudioError, measure
 
     if isinstance(candidate, _Dropped):
         return candidate

@@ -18,18 +18,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import feature_cache
-import recordings
-from artifacts import hash_value, sweep_partials
-from batch_plan import BatchPlan
-from console import RunError, UserError, add_verbosity_flags, run_cli, say, style
-from feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
-from memory_estimate import StepShape
-from metadata_table import TRAINING_SPLITS, Row, read_rows, split_csv
-from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
-from run_lock import RunLock
-from stage_ledger import file_digest
-from training_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, MissingFeatures, ModelLimits, TrainingIndex,
+from xtts_ka.training import feature_cache
+from xtts_ka.corpus import recording_changes
+from xtts_ka.core.files import hash_value, sweep_partials
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, run_cli, say, style
+from xtts_ka.training.feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
+from xtts_ka.training.memory_estimate import StepShape
+from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.lock import RunLock
+from xtts_ka.core.stage_ledger import file_digest
+from xtts_ka.training.clip_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, MissingFeatures, ModelLimits, TrainingIndex,
                             build_index, open_index)
 
 FRAMES_PER_SECOND = SAMPLE_RATE / 256
@@ -283,9 +283,9 @@ class DataManager:
 def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:
     """Open the training indexes, computing first what they or the feature cache lack. Needs the language stage's vocabulary.
 
-    look=False: the recordings are taken to be as they were when the indexes were made, as another process has just seen.
+    look=False: the recording_changes are taken to be as they were when the indexes were made, as another process has just seen.
     """
-    from xtts_backbone import read_config
+    from xtts_ka.model.checkpoint import read_config
 
     _vocabulary(config)
     limits = ModelLimits.of(read_config(config.base_model_path).model_args)
@@ -294,7 +294,7 @@ def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) ->
     if not all(indexes):
         with RunLock(cache.folder / "cache.lock").hold():
             indexes = _make_indexes(config, cache, limits, device)
-    recordings.look_again()
+    recording_changes.look_again()
     return DataManager(config, *indexes, cache, limits)
 
 
@@ -304,9 +304,9 @@ def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimi
 
 def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
     """Compute what the cache lacks, then the indexes."""
-    from georgian_text import normalise
-    from tokenizer_extension import BatchEncoder, load_tokenizer
-    from xtts_backbone import FeatureExtractor, read_config
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
+    from xtts_ka.model.checkpoint import FeatureExtractor, read_config
 
     sweep_partials(cache.folder)
     encoder = BatchEncoder(load_tokenizer(_vocabulary(config)), config.language)
@@ -331,8 +331,8 @@ def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimi
 
 def _hear(path: str, max_seconds: float) -> Any:
     """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
-    from audio_files import AudioError
-    from xtts_backbone import REFLECTED, load_speech
+    from xtts_ka.corpus.audio import AudioError
+    from xtts_ka.model.checkpoint import REFLECTED, load_speech
 
     speech = load_speech(path, max_seconds)
     if speech.shape[1] <= REFLECTED:
@@ -342,16 +342,19 @@ def _hear(path: str, max_seconds: float) -> Any:
 
 def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
     """The rows of a table, each with its key in the feature cache."""
-    seen = recordings.listing(config.data_dir, split)
+    seen = recording_changes.listing(config.data_dir, split)
     for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
         yield row, clip_key(row.file_id, size, changed)
 
 
 def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True) -> dict[str, Any]:
     """Everything that an index depends on."""
-    reading = [Path(__file__).with_name("tokenizer_extension.py"), *sorted(Path(__file__).parent.glob("georgian_*.py"))]
+    from xtts_ka.georgian import text
+    from xtts_ka.model import vocabulary
+
+    reading = [Path(vocabulary.__file__), *sorted(Path(text.__file__).parent.glob("*.py"))]
     return {"version": VERSION, "table": file_digest(split_csv(config.data_dir, split)),
-            "recordings": recordings.listing(config.data_dir, split).digest if look else None,
+            "recordings": recording_changes.listing(config.data_dir, split).digest if look else None,
             "vocabulary": file_digest(_vocabulary(config)), "reading": hash_value([file_digest(file) for file in reading]),
             "archaic": config.text.archaic, "language": config.language, "limits": [limits.max_text, limits.max_codes],
             "cache": cache.state()}
@@ -365,7 +368,7 @@ def _vocabulary(config: PretrainConfig) -> Path:
 
 
 def _feature_key(config: PretrainConfig) -> str:
-    """Digest of everything but the recordings that the cached features depend on."""
+    """Digest of everything but the recording_changes that the cached features depend on."""
     weights = {name: file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
     return hash_value({"version": feature_cache.VERSION, "sample_rate": SAMPLE_RATE, **weights})
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifacts import load_torch, save_torch
-from console import UserError, add_verbosity_flags, heading, progress, run_cli, say, warn
-from embedding_files import FOLDER, GivenVectors, read_given
-from metadata_table import (
+from xtts_ka.core.files import load_torch, save_torch
+from xtts_ka.core.console import UserError, add_verbosity_flags, heading, progress, run_cli, say, warn
+from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
+from xtts_ka.corpus.tables import (
     DROP_REPORT,
     SPLITS,
     Clip,
@@ -31,8 +31,8 @@ from metadata_table import (
     replace_suspects,
     split_csv,
 )
-from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config
-from voice_space import (
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.model.voice_space import (
     LEAST_TOLD_APART,
     RidgeReport,
     SpaceVerdict,
@@ -46,7 +46,7 @@ from voice_space import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from xtts_backbone import VoiceEncoder, XttsFiles
+    from xtts_ka.model.checkpoint import VoiceEncoder, XttsFiles
 
 SPEAKERS_FILE = "speakers_xtts.pth"
 SUSPECT = "suspect_speaker"  # this stage's reason in the drop report
@@ -248,7 +248,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _speech(clip: Clip) -> Tensor:
-    from xtts_backbone import SAMPLE_RATE, load_speech
+    from xtts_ka.model.checkpoint import SAMPLE_RATE, load_speech
 
     speech = load_speech(clip.audio_path, MAX_SECONDS)
     if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
@@ -281,7 +281,7 @@ def cond_latent(clips: Sequence[Clip], encoder: VoiceEncoder) -> Tensor:
     """(1, 32, model_dim) float32 of the clips joined, as coqui's `get_conditioning_latents` joins them."""
     import torch
 
-    from xtts_backbone import SAMPLE_RATE
+    from xtts_ka.model.checkpoint import SAMPLE_RATE
 
     speech = torch.cat([_speech(clip) for clip in clips], dim=1)[:, : int(VOICE_SECONDS * SAMPLE_RATE)]
     return encoder.cond_latent(speech).clone()
@@ -356,7 +356,7 @@ def run_embeddings_stage(
 
     others: recordings of splits that are not to be heard; embedding files that bear their names are in order.
     """
-    from xtts_backbone import VoiceEncoder
+    from xtts_ka.model.checkpoint import VoiceEncoder
 
     adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir, others)
     table = adapter.run()
@@ -389,7 +389,7 @@ def _adapt_alone(config_path: str, force: bool) -> None:
                     if split == "train" or split_csv(config.data_dir, split).is_file())
     import torch
 
-    from xtts_backbone import missing_base_files, read_model
+    from xtts_ka.model.checkpoint import missing_base_files, read_model
 
     if config.starter.enabled and missing_base_files(config.base_model_path):
         raise UserError(f"the base model {config.base_model_path} is not there: the starter's stand-in is "

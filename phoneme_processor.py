@@ -21,16 +21,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import artifacts
-import georgian_phonology as phonology
-import georgian_text
-from console import UserError, add_verbosity_flags, note, run_cli, say, warn
-from pretrain_config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
+from xtts_ka.core import files
+from xtts_ka.georgian import phonology
+from xtts_ka.georgian import text as georgian_text
+from xtts_ka.core.console import UserError, add_verbosity_flags, note, run_cli, say, warn
+from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from g2p_model import GraphemeToPhoneme, TrainedG2P
+    from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, TrainedG2P
 
 __all__ = ["GraphemeToPhoneme", "Lexicon", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "read_lexicon",
            "run_phonemes_stage"]
@@ -47,7 +47,7 @@ _RERUN = "run the phonemes stage again (python phoneme_processor.py --config CON
 
 def __getattr__(name: str) -> Any:
     if name == "GraphemeToPhoneme":  # on first use only: it imports torch, and --help and the rules do without
-        from g2p_model import GraphemeToPhoneme
+        from xtts_ka.georgian.g2p_model import GraphemeToPhoneme
 
         return GraphemeToPhoneme
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -193,12 +193,12 @@ class PhonemeVocab:
 
     def save(self, path: Path | str) -> None:
         """Write the vocabulary as a pickle of builtins."""
-        artifacts.write_pickle(path, {"format": 1, "symbols": self.symbols})
+        files.write_pickle(path, {"format": 1, "symbols": self.symbols})
 
     @classmethod
     def load(cls, path: Path | str) -> PhonemeVocab:
         """Read what `save` wrote. Raises UserError for anything else."""
-        saved = artifacts.read_pickle(path)
+        saved = files.read_pickle(path)
         symbols = saved.get("symbols") if isinstance(saved, dict) else None
         if not isinstance(symbols, list) or tuple(symbols[: len(cls.SPECIALS)]) != cls.SPECIALS \
                 or not all(isinstance(symbol, str) for symbol in symbols) or len(set(symbols)) != len(symbols):
@@ -225,7 +225,7 @@ class PhonemeEncoder:
         """Load from a model folder. Raises UserError for a missing or damaged file."""
         model_dir = Path(model_dir)
         model, facts = load_g2p(model_dir)
-        dictionary = artifacts.read_json(model_dir / DICTIONARY, "phoneme dictionary", _RERUN)
+        dictionary = files.read_json(model_dir / DICTIONARY, "phoneme dictionary", _RERUN)
         if not isinstance(dictionary, dict) or not all(isinstance(phones, str) for phones in dictionary.values()):
             raise UserError(f"phoneme dictionary {model_dir / DICTIONARY} is no object of word: phones: {_RERUN}")
         rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
@@ -266,10 +266,10 @@ class PhonemeEncoder:
 
 def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
     """The trained network and the facts beside it. Raises UserError for a missing or damaged file."""
-    from g2p_model import GraphemeToPhoneme
+    from xtts_ka.georgian.g2p_model import GraphemeToPhoneme
 
-    facts = artifacts.read_json(model_dir / FACTS, "G2P model description", _RERUN)
-    weights = artifacts.load_torch(model_dir / MODEL, remedy=_RERUN)
+    facts = files.read_json(model_dir / FACTS, "G2P model description", _RERUN)
+    weights = files.load_torch(model_dir / MODEL, remedy=_RERUN)
     expected = {"level": str, "archaic": str, "convention": dict, "network": dict}
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in expected.items()):
         raise UserError(f"G2P model description {model_dir / FACTS} lacks what rebuilds the model: {_RERUN}")
@@ -281,7 +281,7 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
 
 def transcript_words(config: PretrainConfig) -> Counter[str]:
     """How often each word occurs in the normalised transcripts of train and val."""
-    from metadata_table import TRAINING_SPLITS, read_split
+    from xtts_ka.corpus.tables import TRAINING_SPLITS, read_split
 
     counts: Counter[str] = Counter()
     for split in TRAINING_SPLITS:
@@ -299,7 +299,7 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
     seconds.
     Raises UserError when there is no Georgian word.
     """
-    from g2p_model import train_g2p
+    from xtts_ka.georgian.g2p_model import train_g2p
 
     started = time.monotonic()
     processor = PhonemeProcessor(config.phonemes)
@@ -335,13 +335,13 @@ def _write_outputs(config: PretrainConfig, processor: PhonemeProcessor, dictiona
     folder = Path(config.output_model_path)
     symbols = processor.inventory(config.phonemes.level == "narrow", archaic=True)
     symbols += sorted({phone for phones in dictionary.values() for phone in phones} - set(symbols))
-    artifacts.write_json(folder / DICTIONARY, {word: " ".join(phones) for word, phones in dictionary.items()})
+    files.write_json(folder / DICTIONARY, {word: " ".join(phones) for word, phones in dictionary.items()})
     PhonemeVocab(symbols).save(folder / VOCAB)
     rows = [("word", "expected", "got")] + [(word, " ".join(e), " ".join(g)) for word, e, g in trained.mistakes]
-    artifacts.write_text(folder / MISTAKES, "".join("\t".join(row) + "\n" for row in rows))
-    artifacts.save_torch(folder / MODEL, trained.model.state_dict())
+    files.write_text(folder / MISTAKES, "".join("\t".join(row) + "\n" for row in rows))
+    files.save_torch(folder / MODEL, trained.model.state_dict())
     report = {key: value for key, value in trained.report.items() if key != "seconds"}  # a rerun gives the same bytes
-    artifacts.write_json(folder / FACTS, {
+    files.write_json(folder / FACTS, {
         "level": config.phonemes.level, "archaic": config.text.archaic, "seed": config.seed,
         "convention": dict(config.phonemes.convention), "report": report, "network": trained.model.facts()})
 

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import recordings
-import starter_kit
-from artifacts import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
+from xtts_ka.corpus import recording_changes
+from xtts_ka.starter import stand_ins as starter_kit
+from xtts_ka.core.files import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
                        write_pickle)
-from checkpoint_manager import CheckpointManager
-from console import RunError, UserError, heading, say, warn
-from metadata_table import DROP_REPORT, SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
-from pretrain_config import BASE_FILES, PretrainConfig, TrainingConfig
-from process_group import ALONE, Peers
-from stage_ledger import Decision, Stage, StageLedger, file_digest
-from xtts_backbone import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.core.console import RunError, UserError, heading, say, warn
+from xtts_ka.corpus.tables import DROP_REPORT, SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
+from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
+from xtts_ka.training.process_group import ALONE, Peers
+from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger, file_digest
+from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
 
 if TYPE_CHECKING:
     from data_loader import DataManager
-    from metrics_log import MetricsLog
+    from xtts_ka.training.metrics_log import MetricsLog
 
 __all__ = ["CheckpointManager", "LanguageModelProcessor", "PhonemeModelProcessor", "PretrainPipeline",
            "XTTSModelInitializer", "XTTSPretrainer"]
@@ -77,7 +77,7 @@ class PhonemeModelProcessor(_Stage):
     """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
 
     def run(self) -> dict[str, Any]:
-        from georgian_text import words
+        from xtts_ka.georgian.text import words
         from phoneme_processor import run_phonemes_stage
 
         counts = Counter(word for clip in training_clips(self.config) for word in words(clip.text))
@@ -93,7 +93,7 @@ class LanguageModelProcessor(_Stage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
     def run(self) -> dict[str, Any]:
-        from language_model import run_language_stage
+        from xtts_ka.georgian.language_model import run_language_stage
 
         return run_language_stage(self.config, training_clips(self.config))
 
@@ -102,8 +102,8 @@ class XTTSModelInitializer(_Stage):
     """Base checkpoint + new vocabulary → new text rows, every other weight untouched, with the proof of it."""
 
     def run(self) -> dict[str, Any]:
-        from tokenizer_extension import load_tokenizer
-        from token_init import new_rows, old_logits_change
+        from xtts_ka.model.vocabulary import load_tokenizer
+        from xtts_ka.model.text_rows import new_rows, old_logits_change
 
         base = read_model(self.config.base_model_path)
         language = read_pickle(self.out / "language_model_results.pkl")
@@ -133,10 +133,10 @@ class XTTSPretrainer(_Stage):
 
     def run(self) -> dict[str, Any]:
         from data_loader import open_data
-        from gpt_step import CompactGPT
-        from gpt_trainer import PretrainLoop, build_accelerator
-        from metrics_log import MetricsLog, unfinished_run
-        from xtts_backbone import load_gpt
+        from xtts_ka.model.compact_gpt import CompactGPT
+        from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+        from xtts_ka.training.metrics_log import MetricsLog, unfinished_run
+        from xtts_ka.model.checkpoint import load_gpt
 
         config, peers = self.config, self.peers
         accelerator = build_accelerator(config)
@@ -168,7 +168,7 @@ class XTTSPretrainer(_Stage):
 
     def _export(self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str) -> dict[str, Any]:
         """The best checkpoint in coqui's layout, and the report."""
-        from model_export import export_model, write_report
+        from xtts_ka.training.export import export_model, write_report
 
         config, best = self.config, checkpoints.best() or checkpoints.last()
         facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
@@ -223,7 +223,7 @@ class PretrainPipeline:
             problems.append(f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
                             f"{FETCH} {config.base_model_path} ({LICENCE})")
         if not has_metadata(config.data_dir):
-            problems.append(f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
+            problems.append(f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recording_changes with: "
                             f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}")
         return problems
 
@@ -255,7 +255,7 @@ class PretrainPipeline:
 
     def plan(self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json") -> list[Decision]:
         """What would run, and why."""
-        recordings.look_again()
+        recording_changes.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
     def run(self, decisions: list[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any) -> None:
@@ -308,10 +308,10 @@ class PretrainPipeline:
 
 
 def _looking_again(stage: Stage) -> Stage:
-    """`stage`, behind which recordings are looked at again: they may be edited while it works."""
+    """`stage`, behind which recording_changes are looked at again: they may be edited while it works."""
     def run(config: PretrainConfig) -> dict[str, Any]:
         metrics = stage.run(config)
-        recordings.look_again()
+        recording_changes.look_again()
         return metrics
 
     return dataclasses.replace(stage, run=run)
@@ -329,12 +329,12 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
+    return {"recordings": hash_value([recording_changes.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
     return {**_base_inputs(config, "config.json", "model.pth"), **_split_inputs(config), **_recordings(config),
-            "embeddings": recordings.embeddings_digest(config.data_dir)}
+            "embeddings": recording_changes.embeddings_digest(config.data_dir)}
 
 
 def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from console import (NOTHING, Interrupted, UserError, add_verbosity_flags, command, duration, heading, obey_verbosity, run_cli,
+from xtts_ka.core.console import (NOTHING, Interrupted, UserError, add_verbosity_flags, command, duration, heading, obey_verbosity, run_cli,
                      say, style)
 
 # stage → (the metric that sums it up, how the summary says it)
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     import argparse
 
-    from pretrain_config import DEFAULT_CONFIG, STAGES
+    from xtts_ka.core.config import DEFAULT_CONFIG, STAGES
 
     parser = argparse.ArgumentParser(
         description=f"Adapt XTTS-v2 to Georgian, stage by stage: {' → '.join(STAGES)}. Run it again after a crash: it carries on.",
@@ -52,10 +52,10 @@ def run(argv: list[str] | None) -> None:
     """Validate the config first, then import what is heavy."""
     args = build_parser().parse_args(argv)
     obey_verbosity(args)
-    from pretrain_config import load_config
+    from xtts_ka.core.config import load_config
 
     config = load_config(args.config)
-    from recordings import looking_ahead
+    from xtts_ka.corpus.recording_changes import looking_ahead
 
     with looking_ahead(config):
         from pretrain_xtts_model import PretrainPipeline
@@ -71,8 +71,8 @@ def run(argv: list[str] | None) -> None:
 
 def dry_run(pipeline, args: argparse.Namespace, missing: list[str]) -> None:
     """Say per stage whether it would run, and why."""
-    from pretrain_config import STAGES
-    from stage_ledger import describe
+    from xtts_ka.core.config import STAGES
+    from xtts_ka.core.stage_ledger import describe
 
     if missing:
         for sentence in missing:

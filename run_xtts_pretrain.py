@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from console import UserError, add_verbosity_flags, command, heading, run_cli, say
-from pretrain_config import DEFAULT_CONFIG, load_config
+from xtts_ka.core.console import UserError, add_verbosity_flags, command, heading, run_cli, say
+from xtts_ka.core.config import DEFAULT_CONFIG, load_config
 
 if TYPE_CHECKING:
     from pretrain_xtts_model import PretrainPipeline
@@ -33,10 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
-    from recordings import looking_ahead
+    from xtts_ka.corpus.recording_changes import looking_ahead
 
     with looking_ahead(config, _leads()):
-        from process_group import joined, world_size
+        from xtts_ka.training.process_group import joined, world_size
 
         if world_size() > 1 and args.step != "full_pretrain":
             raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from artifacts import read_json
-from console import UserError, add_verbosity_flags, run_cli, say
-from pretrain_config import DEFAULT_CONFIG, load_config
-from stage_ledger import StageLedger
+from xtts_ka.core.files import read_json
+from xtts_ka.core.console import UserError, add_verbosity_flags, run_cli, say
+from xtts_ka.core.config import DEFAULT_CONFIG, load_config
+from xtts_ka.core.stage_ledger import StageLedger
 
 MODEL_FILES = ("xtts_v2_ka_config.json", "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # what speaking reads
 
@@ -22,11 +22,11 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     import numpy as np
     import torch
 
-    from audio_files import write_wav
+    from xtts_ka.corpus.audio import write_wav
     from embedding_adapter import read_speakers
-    from georgian_text import normalise, split_sentences
-    from tokenizer_extension import load_tokenizer
-    from xtts_backbone import load_xtts, register_georgian
+    from xtts_ka.georgian.text import normalise, split_sentences
+    from xtts_ka.model.vocabulary import load_tokenizer
+    from xtts_ka.model.checkpoint import load_xtts, register_georgian
 
     register_georgian(georgian["character_limit"], georgian["archaic"])
     load_tokenizer(model_dir / "vocab.json")  # coqui opens it without a look

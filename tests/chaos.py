@@ -42,7 +42,7 @@ ENVIRONMENT = dict(os.environ)  # as we were started: torch, once imported, adds
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style, warn  # noqa: E402
+from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style, warn  # noqa: E402
 
 CONFIG = {
     "device": "cpu", "batch_size": 4, "checkpoint_interval": 3,
@@ -258,7 +258,7 @@ def _without_times(value: Any) -> Any:
 
 def metrics(run: Path) -> list[dict[str, str]]:
     """The rows that the monitor exports, without what they say of the machine."""
-    from run_history import export_csv
+    from xtts_ka.monitor.history import export_csv
 
     table = run.parent / "metrics.csv"
     export_csv(run / "logs/metrics.jsonl", table)
@@ -280,7 +280,7 @@ def curves(run: Path) -> dict[str, dict[int, float]]:
 def features(run: Path) -> Iterator[tuple[str, str]]:
     """(clip, digest of its cached codes and mel), read as training reads them."""
     from data_loader import open_data
-    from pretrain_config import load_config
+    from xtts_ka.core.config import load_config
 
     data = open_data(load_config(run / "config.json"))
     for split in (data.train, data.val):

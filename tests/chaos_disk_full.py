@@ -24,11 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from artifacts import TEMPORARY_SUFFIX  # noqa: E402
+from xtts_ka.core.files import TEMPORARY_SUFFIX  # noqa: E402
 from chaos import artifacts, differences  # noqa: E402
-from console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style  # noqa: E402
+from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style  # noqa: E402
 from pipeline_run import run, write_config  # noqa: E402
-from stage_ledger import StageLedger  # noqa: E402
+from xtts_ka.core.stage_ledger import StageLedger  # noqa: E402
 
 MODEL = "models/xtts_v2_ka"
 FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; .*")

@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's
 def as_just_started():
     """What a script run in this process leaves behind must not reach what comes after: --quiet, and Ctrl-C ignored, as it
     is on the way out, which every process that a later test or fixture starts would inherit."""
-    import console
+    from xtts_ka.core import console
 
     yield
     console._verbosity = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from xtts_backbone import XttsFiles, load_speech
+from xtts_ka.model.checkpoint import XttsFiles, load_speech
 
 _SHARED = ("gpt_layers", "gpt_n_model_channels", "gpt_n_heads", "decoder_input_dim", "gpt_num_audio_tokens",
            "gpt_start_audio_token", "gpt_stop_audio_token", "gpt_use_perceiver_resampler")

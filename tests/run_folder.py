@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from artifacts import CHECKPOINT_SCHEMA, append_jsonl, write_json, write_manifest
+from xtts_ka.core.files import CHECKPOINT_SCHEMA, append_jsonl, write_json, write_manifest
 
 START = 1_790_000_000.0  # unix seconds at which every synthetic run begins
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")

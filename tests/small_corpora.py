@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from create_metadata_files import MetadataOptions
-from metadata_table import SPLITS, read_split
+from xtts_ka.corpus.tables import SPLITS, read_split
 
 WHO = ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი")
 WHERE = ("ეზოში", "ტყეში", "სახლში", "ბაღში")

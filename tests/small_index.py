@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache import RECORD
-from metadata_table import Row
-from training_index import ModelLimits, TrainingIndex, build_index
+from xtts_ka.training.feature_cache import RECORD
+from xtts_ka.corpus.tables import Row
+from xtts_ka.training.clip_index import ModelLimits, TrainingIndex, build_index
 
 LIMITS = ModelLimits(start_text=261, stop_text=0, start_audio=1024, stop_audio=1025, max_text=401, max_codes=604)
 

@@ -83,13 +83,13 @@ class Project:
 
 def make(folder: Path) -> Project:
     """Make the inputs and run the pipeline on them."""
-    import starter_kit
+    from xtts_ka.starter import stand_ins
     import tiny
 
     recordings = tiny.write_recordings(folder / "wavs")
     tiny.write_data(folder / "data", recordings)
     base = tiny.write_base_model(folder / "models/base_xtts_v2", recordings)
-    (base / starter_kit.MARK).unlink()  # else the starter's training length would stand in for the config's
+    (base / stand_ins.MARK).unlink()  # else the starter's training length would stand in for the config's
     config = write_config(folder)
     running = driver(config)
     try:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import run_pretrain
-from pretrain_config import STAGES
+from xtts_ka.core.config import STAGES
 from small_project import Outcome, here, write_config
 
 
@@ -192,7 +192,7 @@ def test_more_steps_carry_on_and_an_edit_meanwhile_is_noticed_and_trained_anew(p
 
 
 def test_a_base_model_overwritten_during_training_is_noticed_and_the_run_ends_well(project, monkeypatch):
-    from gpt_trainer import PretrainLoop
+    from xtts_ka.training.gpt_trainer import PretrainLoop
 
     model, fit = project / "models/base_xtts_v2/model.pth", PretrainLoop.fit
     content = model.read_bytes()
@@ -234,11 +234,11 @@ def test_a_stage_that_only_the_export_reads_does_not_train_anew(project):
 
 
 def test_a_proof_that_fails_is_our_failure_and_writes_nothing(project, monkeypatch):
-    import token_init
+    from xtts_ka.model import text_rows
 
     before = (project / "models/xtts_v2_ka/xtts_init_results.pkl").stat().st_ino
     for change in (1.0, float("nan")):
-        monkeypatch.setattr(token_init, "old_logits_change", lambda *_, change=change: {"old_logits_max_change": change})
+        monkeypatch.setattr(text_rows, "old_logits_change", lambda *_, change=change: {"old_logits_max_change": change})
         result = run(project, "--only", "xtts_init")
         assert result.code == 1 and result.err.count("error:") == 1 and "must not happen" in result.err
     assert (project / "models/xtts_v2_ka/xtts_init_results.pkl").stat().st_ino == before

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 import checkpoint_monitor
 import run_folder
-from artifacts import write_json
+from xtts_ka.core.files import write_json
 from checkpoint_monitor import main
-from console import duration, size
+from xtts_ka.core.console import duration, size
 from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -162,10 +162,10 @@ def test_flags_that_do_not_go_together(live, capsys):
 
 
 def test_the_line_for_a_pipe_names_the_stage_that_runs_before_training_does(live):
-    from pretrain_config import load_config
-    from run_history import RunHistory
-    from run_screen import one_line
-    from run_status import read_status
+    from xtts_ka.core.config import load_config
+    from xtts_ka.monitor.history import RunHistory
+    from xtts_ka.monitor.screen import one_line
+    from xtts_ka.monitor.status import read_status
 
     config = load_config(live)
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")

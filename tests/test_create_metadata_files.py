@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import create_metadata_files
-from console import UserError
-from corpus_formats import MAX_LINE_BYTES
+from xtts_ka.core.console import UserError
+from xtts_ka.corpus.formats import MAX_LINE_BYTES
 from create_metadata_files import MetadataOptions, create_metadata, main, split_of
-from metadata_table import SPLITS, has_metadata, read_drop_report, read_split, split_csv
+from xtts_ka.corpus.tables import SPLITS, has_metadata, read_drop_report, read_split, split_csv
 from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
 ROOT = Path(create_metadata_files.__file__).parent

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 import synthesize
-from artifacts import read_jsonl, read_manifest
-from checkpoint_manager import CheckpointManager
-from console import UserError
+from xtts_ka.core.files import read_jsonl, read_manifest
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.core.console import UserError
 from pipeline_run import MODEL_FILES, run, statuses
-from pretrain_config import load_config
+from xtts_ka.core.config import load_config
 from pretrain_xtts_model import PretrainPipeline
-from run_status import list_checkpoints
-from xtts_backbone import FeatureExtractor, read_config, read_model
+from xtts_ka.monitor.status import list_checkpoints
+from xtts_ka.model.checkpoint import FeatureExtractor, read_config, read_model
 
 OUTPUTS = sorted({*MODEL_FILES, "speakers_base.pth", "g2p_mistakes.tsv", "REPORT.md"} - {"pretrain_progress.json"})
 CHECKPOINT = ("model.safetensors", "optimizer.pt", "state.json", "config.json", "manifest.json")

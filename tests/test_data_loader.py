@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from batch_plan import BatchPlan
-from console import RunError, UserError
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.core.console import RunError, UserError
 from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, EpochBatches, Sample, XTTSDataset,
                          _own_voice, main, open_data)
-from feature_cache import codes_of, frames_of
-from pretrain_config import PretrainConfig
+from xtts_ka.training.feature_cache import codes_of, frames_of
+from xtts_ka.core.config import PretrainConfig
 from small_index import LIMITS, make_index
 
 
@@ -179,9 +179,9 @@ def test_a_second_start_reads_the_index_alone(world, monkeypatch):
 
 
 def test_tokens_are_what_synthesis_will_read_and_codes_those_of_the_clip(world):
-    from georgian_text import normalise
-    from tokenizer_extension import encode, load_tokenizer
-    from xtts_backbone import FeatureExtractor, load_speech
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.vocabulary import encode, load_tokenizer
+    from xtts_ka.model.checkpoint import FeatureExtractor, load_speech
 
     tokenizer, folder = load_tokenizer(f"{world.config.output_model_path}/vocab.json"), world.model.folder
     extractor = FeatureExtractor(folder, world.model.config)

@@ -21,24 +21,24 @@ import numpy as np
 import pytest
 import torch
 
-import artifacts
-from audio_files import write_wav
-from checkpoint_manager import CheckpointManager
-from console import run_cli
+from xtts_ka.core import files
+from xtts_ka.corpus.audio import write_wav
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.core.console import run_cli
 from create_metadata_files import MetadataOptions, create_metadata
-from feature_cache import FeatureCache
+from xtts_ka.training.feature_cache import FeatureCache
 from pipeline_run import command, write_config
-from metadata_table import replace_suspects
-from metrics_log import MetricsLog
-from pretrain_config import PretrainConfig
+from xtts_ka.corpus.tables import replace_suspects
+from xtts_ka.training.metrics_log import MetricsLog
+from xtts_ka.core.config import PretrainConfig
 from run_folder import curve, started, write_log
-from run_history import RunHistory, export_csv
-from run_plots import draw_plot
+from xtts_ka.monitor.history import RunHistory, export_csv
+from xtts_ka.monitor.plots import draw_plot
 from small_corpora import coqui
 from small_index import make_index
-from stage_ledger import Stage, StageLedger
-from starter_speech import speak_corpus
-from test_feature_cache import fill, key_of
+from xtts_ka.core.stage_ledger import Stage, StageLedger
+from xtts_ka.starter.speech import speak_corpus
+from training.test_feature_cache import fill, key_of
 
 ROOT = Path(__file__).parents[1]
 SMALL_DISK = os.environ.get("SMALL_DISK")  # a mounted file system of a few megabytes, made by the last test
@@ -91,7 +91,7 @@ def copy(beside: Path) -> Callable:
         (beside / f"{version}").write_bytes(bytes([version]) * 20_000)
 
     def write(folder: Path, version: int) -> None:
-        with artifacts.atomic_path(folder / "copy" / "a.dat") as temporary:
+        with files.atomic_path(folder / "copy" / "a.dat") as temporary:
             shutil.copyfile(beside / f"{version}", temporary)
 
     return write
@@ -101,17 +101,17 @@ def log(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
         path = folder / "a.jsonl"
         for number in range(path.read_bytes().count(b"\n") if path.exists() else 0, 60 * version):
-            artifacts.append_jsonl(path, {"number": number, "text": "ტექსტი" * 9})
+            files.append_jsonl(path, {"number": number, "text": "ტექსტი" * 9})
 
     return write
 
 
 def a_folder(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
-        with artifacts.atomic_folder(folder / f"made_{version}") as temporary:
+        with files.atomic_folder(folder / f"made_{version}") as temporary:
             (temporary / "inner").mkdir()
             (temporary / "inner/large").write_bytes(b"x" * 30_000)
-            artifacts.write_json(temporary / "small.json", {"version": version})
+            files.write_json(temporary / "small.json", {"version": version})
 
     return write
 
@@ -144,7 +144,7 @@ def training_index(beside: Path) -> Callable:
 def metrics(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
         log = MetricsLog(folder, fresh=False)
-        done = len(list(artifacts.read_jsonl(log.file))) if log.file.exists() else 0
+        done = len(list(files.read_jsonl(log.file))) if log.file.exists() else 0
         for step in range(done, 60 * version):
             log.log(step, "val", {"loss": 1.0, "loss_text": 2.0, "loss_mel": 3.0}, 120)
 
@@ -174,12 +174,12 @@ def exported_metrics(beside: Path) -> Callable:
 
 
 WRITES = {
-    "text": file("a.txt", lambda path, version: artifacts.write_text(path, f"{version} ტექსტი" * 2_000)),
-    "json": file("a.json", lambda path, version: artifacts.write_json(path, [version] * 5_000)),
-    "pickle": file("a.pkl", lambda path, version: artifacts.write_pickle(path, {"rows": b"%d" % version * 50_000})),
-    "torch": file("a.pth", lambda path, version: artifacts.save_torch(
+    "text": file("a.txt", lambda path, version: files.write_text(path, f"{version} ტექსტი" * 2_000)),
+    "json": file("a.json", lambda path, version: files.write_json(path, [version] * 5_000)),
+    "pickle": file("a.pkl", lambda path, version: files.write_pickle(path, {"rows": b"%d" % version * 50_000})),
+    "torch": file("a.pth", lambda path, version: files.save_torch(
         path, {"w": torch.full((50_000,), float(version)), "b": torch.ones(3)})),
-    "safetensors": file("a.safetensors", lambda path, version: artifacts.save_tensors(
+    "safetensors": file("a.safetensors", lambda path, version: files.save_tensors(
         path, {"w": torch.full((50_000,), float(version))})),
     "wav": file("a.wav", lambda path, version: write_wav(path, np.full(50_000, version / 4, np.float32), 24_000)),
     **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, training_index, metrics, tables,
@@ -259,7 +259,7 @@ def test_the_plot(disk, tmp_path, capsys):
 def test_the_record(disk, capsys):
     """Wherever room runs out, the record is whole, says no stage done that is not, and the next run needs no help."""
     def write(config) -> dict:
-        artifacts.write_text(disk / "out.txt", "o" * 20_000)
+        files.write_text(disk / "out.txt", "o" * 20_000)
         return {"note": "n" * 30_000}  # the last record is the largest
 
     stage = Stage("words", 1, (), lambda config: {}, lambda config: [disk / "out.txt"], write)

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import embedding_adapter
-import metadata_table
+from xtts_ka.corpus import tables
 from embedding_adapter import (
     EmbeddingAdapter,
     read_speakers,
@@ -28,11 +28,11 @@ from embedding_adapter import (
     reference_clips,
     run_embeddings_stage,
 )
-from embedding_files import FOLDER, read_given
-from metadata_table import Clip, UserError
+from xtts_ka.corpus.embedding_files import FOLDER, read_given
+from xtts_ka.corpus.tables import Clip, UserError
 from mutations import mutated
-from pretrain_config import StarterConfig, load_config
-from voice_space import find_suspects, fit_ridge, gap_closed, judge_space, ridge_maps, unit
+from xtts_ka.core.config import StarterConfig, load_config
+from xtts_ka.model.voice_space import find_suspects, fit_ridge, gap_closed, judge_space, ridge_maps, unit
 
 ROOT = Path(__file__).parents[1]
 RATE = 22050
@@ -86,8 +86,8 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(recordings, tmp_path_factory):
     """The tiny base model of starter mode, one layer of width 64."""
-    from starter_kit import make_base_model
-    from xtts_backbone import read_model
+    from xtts_ka.starter.stand_ins import make_base_model
+    from xtts_ka.model.checkpoint import read_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
     paths = [clip.audio_path for clip in recordings[1][:2]]
@@ -97,7 +97,7 @@ def base(recordings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(base):
-    from xtts_backbone import VoiceEncoder
+    from xtts_ka.model.checkpoint import VoiceEncoder
 
     return Remembering(VoiceEncoder(base.config, base.state))
 
@@ -105,7 +105,7 @@ def encoder(base):
 @pytest.fixture(scope="module")
 def encodings(recordings, encoder):
     """file_id → XTTS's own (512,) embedding."""
-    from xtts_backbone import load_speech
+    from xtts_ka.model.checkpoint import load_speech
 
     return {clip.file_id: encoder.speaker_embedding(load_speech(clip.audio_path)).numpy().reshape(-1)
             for clip in recordings[1]}
@@ -342,7 +342,7 @@ def test_vectors_in_a_folder_that_the_tables_may_point_into(tmp_path):
     (data / "embeddings").mkdir(parents=True)
     with pytest.raises(UserError, match="x.npy lies outside"):
         read_given(data, [clip])
-    metadata_table.write_splits(data, {"train": [clip], "val": [], "test": []}, [own])
+    tables.write_splits(data, {"train": [clip], "val": [], "test": []}, [own])
     assert read_given(data, [clip]).utterances.keys() == {"c1"}
     (data / FOLDER).symlink_to(tmp_path)
     with pytest.raises(UserError, match="leads out of"):
@@ -420,12 +420,12 @@ def test_bombs_are_bounded(recordings, given_folder, monkeypatch):
     with zipfile.ZipFile(given_folder / "u00.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("a.npy", "w") as member:
             member.write(bytes(2**21))
-    monkeypatch.setattr("embedding_files.MAX_ARCHIVE_BYTES", 2**20)
+    monkeypatch.setattr("xtts_ka.corpus.embedding_files.MAX_ARCHIVE_BYTES", 2**20)
     refused(recordings, "u00.npz", "MiB")
     os.rename(given_folder / "u00.npz", given_folder / "u00.pt")
     refused(recordings, "u00.pt", "MiB")
     (given_folder / "u00.pt").unlink()
-    monkeypatch.setattr("embedding_files.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("xtts_ka.corpus.embedding_files.MAX_JSON_BYTES", 10)
     (given_folder / "u00.json").write_text("[1, 2, 3, 4, 5]")
     refused(recordings, "u00.json", "MiB")
 
@@ -600,7 +600,7 @@ def test_reference_clips_are_good_ones_and_fill_half_a_minute():
 
 
 def test_cond_latents_are_coquis_of_the_joined_clips(recordings, base, encoder, encodings):
-    from xtts_backbone import load_speech
+    from xtts_ka.model.checkpoint import load_speech
 
     adapter = adapter_of(recordings, encoder)
     table = adapter.collect({"s1": encodings["u10"]})
@@ -611,7 +611,7 @@ def test_cond_latents_are_coquis_of_the_joined_clips(recordings, base, encoder, 
 
 
 def test_latents_follow_a_trained_gpt(recordings, base, encoder, encodings):
-    from xtts_backbone import VoiceEncoder
+    from xtts_ka.model.checkpoint import VoiceEncoder
 
     table = adapter_of(recordings, encoder).collect({"s0": encodings["u00"], "s1": encodings["u10"]})
     kept = {name: entry["gpt_cond_latent"].clone() for name, entry in table.items()}
@@ -645,7 +645,7 @@ def project(recordings, base, tmp_path):
     shutil.copytree(recordings[0], data)
     clips = [replace(clip, audio_path=data / clip.audio_path.relative_to(recordings[0]))
              for clip in recordings[1] if clip.speaker_id in ("s0", "s1")]
-    metadata_table.write_splits(data, {"train": clips[1:], "val": clips[:1], "test": []})
+    tables.write_splits(data, {"train": clips[1:], "val": clips[:1], "test": []})
     config = tmp_path / "config.json"
     raw = {"data_dir": "data", "base_model_path": str(base.folder), "output_model_path": "out"}
     config.write_text(json.dumps(raw))
@@ -673,7 +673,7 @@ def test_stage_writes_what_coqui_reads(project, base, encodings):
     assert latent.shape == (1, 32, 64) and embedding.shape == (1, 512, 1)
     assert metrics["speakers"] == 2 and metrics["given"]["utterances"] == metrics["ridge"]["pairs"] == 10
     assert metrics["ridge"]["useful"] and metrics["voices_from"] == {"mapped": 2}
-    (row,) = metadata_table.read_drop_report(config.data_dir)
+    (row,) = tables.read_drop_report(config.data_dir)
     assert row[:3] == ("u00", "suspect", "suspect_speaker") and "closer to s0" in row[3]
     assert metrics["suspects"] == 1 and embedding_adapter.suspect_ids(config.data_dir) == {"u00"}
     json.dumps(metrics)

@@ -26,8 +26,8 @@ import embedding_adapter
 import phoneme_processor
 import run_pretrain
 import synthesize
-from artifacts import hash_file, hash_value, write_manifest
-from metadata_table import SOURCES, split_csv
+from xtts_ka.core.files import hash_file, hash_value, write_manifest
+from xtts_ka.corpus.tables import SOURCES, split_csv
 from small_corpora import SENTENCES, add_row, coqui
 from small_project import Outcome, here, write_config
 
@@ -303,7 +303,7 @@ def test_packed_silence_is_read_no_further_than_the_model_hears(project, audio):
     listen_to(project, audio, "hours.flac", "fast.wav")
     grown, said = peak_mib("""
 import data_loader, torch
-from xtts_backbone import FeatureExtractor, read_config
+from xtts_ka.model.checkpoint import FeatureExtractor, read_config
 base = Path(sys.argv[1])
 FeatureExtractor(base, read_config(base))([torch.randn(1, 30 * 22050)] * 2)  # what long clips take that are in order
 mark()

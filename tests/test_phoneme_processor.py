@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phoneme_processor
-from console import UserError
-from georgian_phonology import FEATURES
+from xtts_ka.core.console import UserError
+from xtts_ka.georgian.phonology import FEATURES
 from phoneme_processor import (
     OUTPUTS,
     PhonemeEncoder,
@@ -27,7 +27,7 @@ from phoneme_processor import (
     run_phonemes_stage,
     transcript_words,
 )
-from pretrain_config import PhonemesConfig, PretrainConfig
+from xtts_ka.core.config import PhonemesConfig, PretrainConfig
 
 STEMS = ("ქალაქ კაც ხელ თვალ ვაშლ ღვინ ცხვარ ბავშვ სახლ წიგნ "
          "გზავნ ლამაზ თბილ ძველ შავ წვიმ კარგ ზღვ მთვარ ვარსკვლავ").split()
@@ -319,7 +319,7 @@ def test_command_trains_on_the_transcripts(tmp_path, config_file, capsys):
     assert "word error rate" in out and "table of ±3 letters" in out
     dictionary = json.loads((tmp_path / "model" / "phoneme_dict_ka.json").read_text())
     assert dictionary["ხუთი"] == "x u tʰ i" and dictionary["ბავშვი"] == "b ɑ f ʃʷ i"
-    from pretrain_config import load_config
+    from xtts_ka.core.config import load_config
 
     assert transcript_words(load_config(config_file))["ბავშვი"] >= 1
 

@@ -41,9 +41,9 @@ def test_what_killed_writers_left_is_swept_at_the_next_start(project):
 
 
 def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(project, monkeypatch):
-    from artifacts import read_jsonl
-    from metrics_log import MetricsLog
-    from pretrain_config import load_config
+    from xtts_ka.core.files import read_jsonl
+    from xtts_ka.training.metrics_log import MetricsLog
+    from xtts_ka.core.config import load_config
     from pretrain_xtts_model import XTTSPretrainer
 
     logs = project / "new_logs"
@@ -58,7 +58,7 @@ def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(pro
 
 
 def test_the_phonemes_stage_writes_the_same_bytes_again(finished):
-    from pretrain_config import load_config
+    from xtts_ka.core.config import load_config
     from pretrain_xtts_model import PhonemeModelProcessor
 
     config = load_config(finished[0])
@@ -69,7 +69,7 @@ def test_the_phonemes_stage_writes_the_same_bytes_again(finished):
 
 def test_pickles_hold_builtins_that_plain_pickle_reads(finished):
     model = finished[0].parent / "models/xtts_v2_ka"
-    from artifacts import read_pickle, tensors_from_bytes
+    from xtts_ka.core.files import read_pickle, tensors_from_bytes
 
     for name in MODEL_FILES:
         if name.endswith(".pkl"):
@@ -90,7 +90,7 @@ def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     from TTS.tts.layers.xtts.xtts_manager import SpeakerManager
     from TTS.tts.models.xtts import Xtts
 
-    from xtts_backbone import register_georgian
+    from xtts_ka.model.checkpoint import register_georgian
 
     folder = finished[0].parent / "models/xtts_v2_ka"
     before = (folder / "model.pth").read_bytes()
@@ -125,11 +125,11 @@ def test_synthesize_writes_a_wav(finished, tmp_path):
 
 
 def test_training_and_synthesis_tokenize_alike(finished):
-    from georgian_text import normalise
-    from tokenizer_extension import encode, load_tokenizer
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.vocabulary import encode, load_tokenizer
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 
-    from xtts_backbone import register_georgian
+    from xtts_ka.model.checkpoint import register_georgian
 
     register_georgian()
     vocab = finished[0].parent / "models/xtts_v2_ka/vocab.json"
@@ -140,13 +140,13 @@ def test_training_and_synthesis_tokenize_alike(finished):
 
 
 def test_the_base_languages_are_untouched(finished):
-    from artifacts import read_pickle
+    from xtts_ka.core.files import read_pickle
 
     root = finished[0].parent / "models"
     results = read_pickle(root / "xtts_v2_ka/xtts_init_results.pkl")
     assert results["old_weights_untouched"] and results["old_logits_max_change"] <= 1e-5
     assert results["rows_after"] == results["rows_before"] + results["new_rows"]
-    from tokenizer_extension import load_tokenizer
+    from xtts_ka.model.vocabulary import load_tokenizer
 
     before, after = (load_tokenizer(root / name / "vocab.json") for name in ("base_xtts_v2", "xtts_v2_ka"))
     for text in ("[en]the[SPACE]old[SPACE]man", "[ru]добрый[SPACE]день"):
@@ -235,7 +235,7 @@ def test_only_before_its_needs(tmp_path, finished):
 
 
 def test_a_second_driver_is_told_who_holds_the_lock(finished):
-    from stage_ledger import StageLedger
+    from xtts_ka.core.stage_ledger import StageLedger
 
     config, _ = finished
     with StageLedger(config.parent / "models/xtts_v2_ka/pretrain_progress.json", []).locked():

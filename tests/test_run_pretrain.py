@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import run_pretrain
-from console import RunError
+from xtts_ka.core.console import RunError
 from mutations import mutated, mutated_json
 from pipeline_run import ROOT, run, statuses, write_config
-from pretrain_config import PretrainConfig, StarterConfig
+from xtts_ka.core.config import PretrainConfig, StarterConfig
 from small_project import here
 
 

@@ -9,30 +9,32 @@ import pytest
 
 from pipeline_run import ROOT
 
+READER = "xtts_ka.georgian.text"
 FLAGS = {"run_pretrain": ["--config", "--force", "--only", "--dry-run"], "run_xtts_pretrain": ["--config", "--step"],
          "embedding_adapter": ["--config", "--force"], "phoneme_processor": ["--config", "--words"], "data_loader": ["--config"],
          "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
          "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
-         "georgian_text": ["--archaic"], "synthesize": ["--text"]}
-FILTERS = ("georgian_text", "phoneme_processor")  # their standard output is their result, with --quiet too
+         READER: ["--archaic"], "synthesize": ["--text"]}
+FILTERS = (READER, "phoneme_processor")  # their standard output is their result, with --quiet too
 
 
 def test_no_script_is_forgotten():
-    scripts = {file.stem for file in ROOT.glob("*.py") if '__name__ == "__main__"' in file.read_text("utf-8")}
-    assert scripts == set(FLAGS)
+    files = [*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/*/*.py")]
+    scripts = [file.relative_to(ROOT) for file in files if '__name__ == "__main__"' in file.read_text("utf-8")]
+    assert {".".join(script.with_suffix("").parts) for script in scripts} == set(FLAGS)
 
 
 @pytest.mark.parametrize("script", FLAGS)
 def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
     heavy = ("torch", "TTS", "pandas", "transformers", "matplotlib")
-    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {script}\n"
-            f"try: {script}.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
+    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import importlib; script = importlib.import_module({script!r})\n"
+            f"try: script.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
             f"print('HEAVY', [m for m in {heavy} if m in sys.modules])")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "HEAVY []" in result.stdout
     assert all(flag in result.stdout for flag in [*FLAGS[script], "--quiet", "--verbose"])
-    assert f"example: python {script}.py " in " ".join(result.stdout.split())
+    assert (f"example: python -m {script} " if script == READER else f"example: python {script}.py ") in " ".join(result.stdout.split())
 
 
 def arguments(script: str, config, folder) -> list[str]:
@@ -42,9 +44,9 @@ def arguments(script: str, config, folder) -> list[str]:
     of_its_own = {
         "phoneme_processor": ["--words", str(words)],
         "create_metadata_files": ["--source", str(config.parent / "data/starter_recordings"), "--output_dir", str(folder / "data")],
-        "georgian_text": [str(words)],
+        READER: [str(words)],
         "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")]}.get(script, [])
-    return of_its_own if script in ("create_metadata_files", "georgian_text") else ["--config", str(config), *of_its_own]
+    return of_its_own if script in ("create_metadata_files", READER) else ["--config", str(config), *of_its_own]
 
 
 @pytest.fixture(params=FLAGS)

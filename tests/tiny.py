@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from artifacts import write_json
-from checkpoint_manager import CheckpointManager
+from xtts_ka.core.files import write_json
+from xtts_ka.training.checkpoint_manager import CheckpointManager
 from data_loader import DataManager, open_data
-from gpt_step import CompactGPT
-from gpt_trainer import PretrainLoop, build_accelerator
-from metadata_table import Clip, write_splits
-from metrics_log import MetricsLog
-from pretrain_config import PretrainConfig, StarterConfig, TrainingConfig
-from starter_kit import make_base_model
-from starter_speech import VOICES, synthesise
-from token_init import new_rows
-from tokenizer_extension import count_words, extend_vocabulary, load_tokenizer
-from xtts_backbone import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.corpus.tables import Clip, write_splits
+from xtts_ka.training.metrics_log import MetricsLog
+from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
+from xtts_ka.starter.stand_ins import make_base_model
+from xtts_ka.starter.speech import VOICES, synthesise
+from xtts_ka.model.text_rows import new_rows
+from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
 
 SENTENCES = ("დღეს კარგი ამინდია.", "ბავშვები ეზოში თამაშობენ.", "მზე ანათებს მთებს.", "სად მიდიხარ, მეგობარო?",
              "ჩვენ ვსვამთ ცხელ ჩაის.", "წიგნი მაგიდაზე დევს.", "ხვალ ზღვაზე წავალთ!", "ეს ძალიან გრძელი გზაა.",

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from artifacts import save_torch, tensors_to_bytes, write_bytes
-from checkpoint_manager import CheckpointManager
-from console import say
+from xtts_ka.core.files import save_torch, tensors_to_bytes, write_bytes
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.core.console import say
 
 NAP, PAUSE = 0.0005, 0.01  # seconds
 

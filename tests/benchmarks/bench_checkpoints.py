@@ -21,13 +21,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/benchmarks")]
 import torch
 
 from bench_training import geometry_parser, prepare, synchronise
-from checkpoint_manager import CheckpointManager
-from console import say
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.core.console import say
 from data_loader import open_data
-from gpt_step import CompactGPT
-from gpt_trainer import PretrainLoop, build_accelerator
-from pretrain_config import PretrainConfig
-from xtts_backbone import load_gpt
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.model.checkpoint import load_gpt
 
 
 def timed_step(loop: PretrainLoop, steps) -> float:

@@ -21,9 +21,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from console import say
-from g2p_alignment import error_rates, share
-from georgian_phonology import CONVENTION, narrow_chunks
+from xtts_ka.core.console import say
+from xtts_ka.georgian.g2p_alignment import error_rates, share
+from xtts_ka.georgian.phonology import CONVENTION, narrow_chunks
 
 STEMS = Path(__file__).with_name("georgian_stems.txt")
 LOAN_SHARE = 0.05
@@ -110,8 +110,8 @@ def _rates(lexicon: dict, words: list[str], got: dict[str, list[str]]) -> str:
 
 
 def measure(size: int, split: str, seed: int, config) -> None:
-    from g2p_alignment import ContextTable
-    from g2p_model import fit_g2p
+    from xtts_ka.georgian.g2p_alignment import ContextTable
+    from xtts_ka.georgian.g2p_model import fit_g2p
 
     lexicon, irregular, stem_of = narrow_lexicon(size)
     key = (lambda word: stem_of[word]) if split == "stem" else (lambda word: word)
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dim", type=int, default=None)
     parser.add_argument("--layers", type=int, default=None)
     args = parser.parse_args(argv)
-    from pretrain_config import PhonemesConfig
+    from xtts_ka.core.config import PhonemesConfig
 
     config = PhonemesConfig(level="narrow")
     config.dim, config.layers = args.dim or config.dim, args.layers or config.layers

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from georgian_text import normalise  # noqa: E402
+from xtts_ka.georgian.text import normalise  # noqa: E402
 
 VOCABULARY = (
     "დილით მზე მთის უკნიდან ამოვიდა და სოფელი გააღვიძა ბავშვები სკოლისკენ მიდიოდნენ ხოლო მდინარე ჩუმად "

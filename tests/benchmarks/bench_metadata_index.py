@@ -30,7 +30,7 @@ PARTS = ("prepare", "read", "first", "second")
 
 
 def config_of(work: Path):
-    from pretrain_config import PretrainConfig
+    from xtts_ka.core.config import PretrainConfig
 
     return PretrainConfig(data_dir=str(work / "data"), base_model_path=str(work / "base"), output_model_path=str(work),
                           checkpoint_dir=str(work / "checkpoints"), log_dir=str(work / "logs"), device="cpu")
@@ -40,11 +40,11 @@ def config_of(work: Path):
 
 
 def prepare(work: Path, rows: int) -> dict:
-    """Tables, recordings, base model, vocabulary and feature cache, where they are not there yet."""
+    """Tables, recording_changes, base model, vocabulary and feature cache, where they are not there yet."""
     import tiny
-    from artifacts import write_json
-    from metadata_table import read_rows, split_csv, write_splits
-    from tokenizer_extension import count_words, extend_vocabulary
+    from xtts_ka.core.files import write_json
+    from xtts_ka.corpus.tables import read_rows, split_csv, write_splits
+    from xtts_ka.model.vocabulary import count_words, extend_vocabulary
 
     config, facts = config_of(work), {}
     if not split_csv(config.data_dir, "train").exists():
@@ -66,7 +66,7 @@ def prepare(work: Path, rows: int) -> dict:
 
 def synthetic_clips(rows: int, folder: Path) -> list:
     """`rows` clips of 3 to 11 s by 5,000 speakers, with sentences of 4 to 14 invented words."""
-    from metadata_table import Clip
+    from xtts_ka.corpus.tables import Clip
 
     rng = random.Random(0)
     letters = "აეიოუბგდვზთკლმნპრსტფქღყშჩცძწჭხჯჰ"
@@ -84,10 +84,10 @@ def write_sparse_cache(config) -> None:
     import numpy as np
 
     import data_loader
-    import feature_cache
-    import recordings
-    from feature_cache import RECORD, SAMPLE_RATE, FeatureCache, codes_of, frames_of
-    from metadata_table import TRAINING_SPLITS
+    from xtts_ka.training import feature_cache
+    from xtts_ka.corpus import recording_changes
+    from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE, FeatureCache, codes_of, frames_of
+    from xtts_ka.corpus.tables import TRAINING_SPLITS
 
     @cache
     def bytes_of(samples: int) -> tuple[int, int, int]:
@@ -102,7 +102,7 @@ def write_sparse_cache(config) -> None:
             codes, mel, crc = bytes_of(samples)
             records.append((key, codes_at, mel_at, samples, crc, 0))
             codes_at, mel_at = codes_at + codes, mel_at + mel
-    recordings.look_again()
+    recording_changes.look_again()
     table = np.array(records, RECORD)
     table["check"] = feature_cache._check(table)
     for name, size in (("codes", codes_at), ("mels", mel_at)):
@@ -116,7 +116,7 @@ def write_sparse_cache(config) -> None:
 
 def read(work: Path, rows: int) -> dict:
     """The table as objects, for the stages that want them."""
-    from metadata_table import read_split
+    from xtts_ka.corpus.tables import read_split
 
     assert len(read_split(config_of(work).data_dir, "train")) == rows - 100
     return {}
@@ -127,14 +127,14 @@ def start(work: Path, rows: int) -> dict:
 
     The ledger asks for its inputs when it plans, when the stage's turn comes, and before the stage runs.
     """
-    import recordings
+    from xtts_ka.corpus import recording_changes
 
     config = config_of(work)
-    with recordings.looking_ahead(config):
+    with recording_changes.looking_ahead(config):
         import pretrain_xtts_model
     from data_loader import open_data
-    from gpt_trainer import build_accelerator
-    from xtts_backbone import read_model
+    from xtts_ka.training.gpt_trainer import build_accelerator
+    from xtts_ka.model.checkpoint import read_model
 
     marks: dict[str, tuple[float, float]] = {}
 
@@ -142,7 +142,7 @@ def start(work: Path, rows: int) -> dict:
         marks[step] = time.time() - float(os.environ["BENCH_START"]), time.process_time()
 
     mark("imports")
-    recordings.look_again()
+    recording_changes.look_again()
     for _ in range(3):
         pretrain_xtts_model._embeddings_inputs(config)
         pretrain_xtts_model._pretrain_inputs(config)

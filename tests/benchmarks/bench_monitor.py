@@ -47,11 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from rich.console import Console
 
-    from pretrain_config import load_config
+    from xtts_ka.core.config import load_config
     from run_folder import add_checkpoint, make_run
-    from run_history import RunHistory
-    from run_screen import screen
-    from run_status import read_status
+    from xtts_ka.monitor.history import RunHistory
+    from xtts_ka.monitor.screen import screen
+    from xtts_ka.monitor.status import read_status
 
     with tempfile.TemporaryDirectory() as folder:
         config_path = make_run(Path(folder), [])

@@ -25,10 +25,10 @@ STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 def write_inputs(work: Path, clips: int) -> Path:
     """Starter speech, the full-size base model, and a config for two steps of two clips."""
     from create_metadata_files import MetadataOptions, create_metadata
-    from metadata_table import read_split
-    from pretrain_config import StarterConfig
-    from starter_kit import make_base_model
-    from starter_speech import read_sentences, speak_corpus
+    from xtts_ka.corpus.tables import read_split
+    from xtts_ka.core.config import StarterConfig
+    from xtts_ka.starter.stand_ins import make_base_model
+    from xtts_ka.starter.speech import read_sentences, speak_corpus
 
     if not (work / "speech").exists():
         speak_corpus(read_sentences(ROOT / "data/starter_sentences_ka.txt"), work / "speech", seed=1, max_clips=clips)

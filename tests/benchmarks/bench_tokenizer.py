@@ -17,16 +17,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from console import UserError, run_cli, say  # noqa: E402
-from pretrain_config import DEFAULT_CONFIG, PretrainConfig, load_config  # noqa: E402
+from xtts_ka.core.console import UserError, run_cli, say  # noqa: E402
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config  # noqa: E402
 
 SIZES = [500, 1000, 2000, 4000]
 
 
 def read_sentences(config: PretrainConfig) -> tuple[list[tuple[str, float | None]], str]:
     """((normalised text, seconds or None) of every clip, where they come from)."""
-    from georgian_text import normalise
-    from metadata_table import has_metadata, read_split
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.corpus.tables import has_metadata, read_split
 
     if has_metadata(config.data_dir):
         clips = read_split(config.data_dir, "train") + read_split(config.data_dir, "val")
@@ -42,12 +42,12 @@ def read_sentences(config: PretrainConfig) -> tuple[list[tuple[str, float | None
 
 def base_vocabulary(config: PretrainConfig, scratch: Path) -> Path:
     """The base model's vocabulary, or the starter's, written to `scratch`."""
-    from artifacts import write_json
+    from xtts_ka.core.files import write_json
 
     given = Path(config.base_model_path) / "vocab.json"
     if given.is_file():
         return given
-    from starter_kit import starter_vocabulary
+    from xtts_ka.starter.stand_ins import starter_vocabulary
 
     write_json(scratch / "vocab.json", starter_vocabulary())
     return scratch / "vocab.json"
@@ -55,8 +55,8 @@ def base_vocabulary(config: PretrainConfig, scratch: Path) -> Path:
 
 def table(config: PretrainConfig, sizes: list[int], scratch: Path) -> None:
     """Train a tokenizer of each size on nine tenths of the distinct sentences and measure it on the clips of the rest."""
-    from language_model import held_out_split
-    from tokenizer_extension import count_words, coverage_report, extend_vocabulary, open_vocabulary
+    from xtts_ka.georgian.language_model import held_out_split
+    from xtts_ka.model.vocabulary import count_words, coverage_report, extend_vocabulary, open_vocabulary
 
     pairs, source = read_sentences(config)
     train, development, held_out = held_out_split([text for text, _ in pairs], config.language_model.heldout_fraction)

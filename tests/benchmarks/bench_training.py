@@ -21,20 +21,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch
 
 import coqui_trainer
-from artifacts import write_json
-from console import say
+from xtts_ka.core.files import write_json
+from xtts_ka.core.console import say
 from create_metadata_files import create_metadata
 from data_loader import open_data
-from gpt_step import CompactGPT
-from gpt_trainer import PretrainLoop, build_accelerator
-from memory_estimate import estimate_memory
-from metadata_table import has_metadata, read_split
-from pretrain_config import PretrainConfig, StarterConfig, TrainingConfig
-from starter_kit import make_base_model
-from starter_speech import read_sentences, speak_corpus
-from token_init import new_rows
-from tokenizer_extension import count_words, extend_vocabulary, load_tokenizer
-from xtts_backbone import XttsFiles, grow_text_rows, load_gpt, read_model, register_georgian
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.training.memory_estimate import estimate_memory
+from xtts_ka.corpus.tables import has_metadata, read_split
+from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
+from xtts_ka.starter.stand_ins import make_base_model
+from xtts_ka.starter.speech import read_sentences, speak_corpus
+from xtts_ka.model.text_rows import new_rows
+from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model, register_georgian
 
 
 def prepare(args) -> tuple[PretrainConfig, XttsFiles]:

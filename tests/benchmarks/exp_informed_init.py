@@ -25,20 +25,20 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 
-from artifacts import write_json
-from batch_plan import BatchPlan
+from xtts_ka.core.files import write_json
+from xtts_ka.training.batch_plan import BatchPlan
 from data_loader import CollateFunction, Draw, ModelLimits, XTTSDataset
-from feature_cache import FeatureCache, clip_key
-from gpt_step import CompactGPT
-from metadata_table import Clip, Row
-from optimization import build_optimizer
-from pretrain_config import PretrainConfig, StarterConfig
-from starter_kit import make_base_model, starter_vocabulary
-from starter_speech import VOICES, read_sentences, synthesise, voices_for
-from token_init import new_rows
-from tokenizer_extension import count_words, encode_batch, extend_vocabulary, load_tokenizer
-from training_index import build_index
-from xtts_backbone import FeatureExtractor, XttsFiles, grow_text_rows, load_gpt, load_speech, read_model
+from xtts_ka.training.feature_cache import FeatureCache, clip_key
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.corpus.tables import Clip, Row
+from xtts_ka.training.optimizer import build_optimizer
+from xtts_ka.core.config import PretrainConfig, StarterConfig
+from xtts_ka.starter.stand_ins import make_base_model, starter_vocabulary
+from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
+from xtts_ka.model.text_rows import new_rows
+from xtts_ka.model.vocabulary import count_words, encode_batch, extend_vocabulary, load_tokenizer
+from xtts_ka.training.clip_index import build_index
+from xtts_ka.model.checkpoint import FeatureExtractor, XttsFiles, grow_text_rows, load_gpt, load_speech, read_model
 
 # Subject, verb with object, and a closing word: every combination is a plain sentence.
 GRAMMAR = {

@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 from torch import Tensor
 
-from artifacts import load_torch
-from console import say
+from xtts_ka.core.files import load_torch
+from xtts_ka.core.console import say
 from data_loader import DataManager, Draw, open_data
-from gpt_step import CompactGPT, voice_latents
-from metadata_table import read_split
-from pretrain_config import load_config
-from xtts_backbone import FeatureExtractor, XttsFiles, load_gpt, load_speech, read_config
+from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
+from xtts_ka.corpus.tables import read_split
+from xtts_ka.core.config import load_config
+from xtts_ka.model.checkpoint import FeatureExtractor, XttsFiles, load_gpt, load_speech, read_config
 
 EDGE = 4  # frames shown one by one at either end
 

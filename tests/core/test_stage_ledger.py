@@ -1,0 +1,570 @@
+"""The ledger through its public functions, with stages that really write files."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xtts_ka.core import stage_ledger
+from xtts_ka.core.console import Interrupted, RunError, UserError
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.stage_ledger import Stage, StageLedger, describe, file_digest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Work:
+    """Three stages in a folder: `letters` reads source.txt, `words` and `model` read the stage before them.
+
+    `letters` writes the lower-cased source, so a change of case alone gives the same bytes again. `ran` lists what ran.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.ran, self.during = folder, [], {}
+        self.config = PretrainConfig()
+        (folder / "source.txt").write_text("Some Text")
+        self.table = [
+            Stage("letters", 1, ("text.archaic",), self.source_digest, self.files("letters.txt"), self.letters),
+            Stage("words", 1, ("text.new_tokens",), lambda config: {}, self.files("words.txt"), self.words),
+            Stage("model", 1, ("training",), lambda config: {}, self.files("model.txt"), self.model),
+        ]
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "out" / "pretrain_progress.json"
+
+    @property
+    def ledger(self) -> StageLedger:
+        return StageLedger(self.record, self.table)
+
+    def source_digest(self, config):
+        return {"source": hashlib.sha256((self.folder / "source.txt").read_bytes()).hexdigest()}
+
+    def files(self, name):
+        return lambda config: [self.folder / "out" / name]
+
+    def write(self, stage, name, text):
+        self.ran.append(stage)
+        (self.folder / "out" / name).write_text(text)
+        if stage in self.during:
+            self.during[stage]()
+        return {"characters": len(text)}
+
+    def letters(self, config):
+        return self.write("letters", "letters.txt", (self.folder / "source.txt").read_text().lower())
+
+    def words(self, config):
+        text = (self.folder / "out" / "letters.txt").read_text()
+        return self.write("words", "words.txt", f"{text} {config.text.new_tokens}")
+
+    def model(self, config):
+        return self.write("model", "model.txt", (self.folder / "out" / "words.txt").read_text()[::-1])
+
+    def run(self, **options) -> list[str]:
+        """Plan and run under the lock; returns the stages that ran."""
+        self.ran.clear()
+        ledger = self.ledger
+        with ledger.locked():
+            ledger.run(self.config, ledger.plan(self.config, **options))
+        return list(self.ran)
+
+    def reasons(self, **options) -> list[str]:
+        return [decision.reason for decision in self.ledger.plan(self.config, **options)]
+
+    def stages(self) -> dict:
+        return json.loads(self.record.read_text())["stages"]
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Work(tmp_path)
+
+
+ALL = ["letters", "words", "model"]
+FRESH = ["up to date"] * 3
+
+
+# ── what runs, and why ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_run_runs_all_and_the_second_nothing(work):
+    assert work.reasons() == ["never run"] * 3
+    assert work.run() == ALL
+    assert work.reasons() == FRESH
+    assert work.run() == []
+
+
+def test_the_record_has_the_documented_form(work):
+    work.run()
+    record = json.loads(work.record.read_text())
+    assert record["schema"] == 1 and list(record["stages"]) == ALL
+    words = record["stages"]["words"]
+    assert words["status"] == "done" and words["error"] is None and words["metrics"] == {"characters": 14}
+    assert words["seconds"] >= 0 and len(words["started"]) == len("2026-11-23T05:40:00Z")
+    assert words["fingerprint"]["version"] == 1
+    assert words["fingerprint"]["config"] == {"text.new_tokens": 2000}
+    written = hashlib.sha256(b"some text 2000").hexdigest()
+    assert words["fingerprint"]["outputs"] == {"words.txt": written}
+    assert work.ledger.metrics("words") == {"characters": 14}
+    assert work.ledger.metrics("nonsense") == {}
+    assert not list(work.record.parent.glob("pretrain.lock")) and not list(work.record.parent.glob(".*"))
+
+
+def test_a_changed_config_value_is_named_with_both_values(work):
+    work.run()
+    work.config.text.new_tokens = 3000
+    assert work.reasons() == ["up to date", "text.new_tokens 2000 → 3000", "words runs again"]
+    assert work.run() == ["words", "model"]
+
+
+def test_a_section_names_the_key_that_changed_in_it(work):
+    work.run()
+    work.config.training.weight_decay = 0.5
+    work.config.training.gradient_checkpointing = True
+    assert work.reasons()[2] == "training.gradient_checkpointing false → true, training.weight_decay 0.01 → 0.5"
+    for name in ("clip_norm", "dropout", "warmup_steps"):
+        setattr(work.config.training, name, 7)
+    assert work.reasons()[2].endswith("and 2 more")
+
+
+def test_what_differs_from_a_stages_last_start_is_listed_by_name(work):
+    letters, words, model = work.table
+    assert work.ledger.changes(model, work.config) == set()  # it never ran: nothing to compare with
+    work.run()
+    assert [work.ledger.changes(stage, work.config) for stage in work.table] == [set()] * 3
+    work.config.training.dropout, work.config.text.new_tokens = 0.5, 3000
+    (work.folder / "source.txt").write_text("Other text")
+    assert work.ledger.changes(letters, work.config) == {"source"}
+    assert work.ledger.changes(words, work.config) == {"text.new_tokens"}
+    work.table[2] = model = replace(model, version=2)
+    assert work.ledger.changes(model, work.config) == {"training.dropout", "version"}
+    work.run(only="letters")
+    assert work.ledger.changes(words, work.config) == {"text.new_tokens", "stage letters"}
+
+
+def test_a_key_nobody_reads_changes_nothing(work):
+    work.run()
+    work.config.seed = 99
+    assert work.reasons() == FRESH
+
+
+def test_a_raised_version_runs_the_stage_again(work):
+    work.run()
+    work.table[1] = replace(work.table[1], version=2)
+    assert work.reasons()[1] == "its code changed (version 1 → 2)"
+
+
+def test_a_changed_input_is_named_with_both_digests(work):
+    work.run()
+    old = work.source_digest(None)["source"][:8]
+    (work.folder / "source.txt").write_text("Other text")
+    new = work.source_digest(None)["source"][:8]
+    assert work.reasons() == [f"source changed ({old} → {new})", "letters runs again", "letters runs again"]
+    assert work.run() == ALL
+
+
+def test_a_missing_output_is_named(work):
+    work.run()
+    (work.folder / "out" / "words.txt").unlink()
+    assert work.reasons() == ["up to date", "output words.txt is missing", "words runs again"]
+    assert work.run() == ["words"]  # it wrote the same bytes, so the model stands
+
+
+def test_one_flipped_bit_in_an_output_is_found_though_size_and_date_agree(work):
+    work.run()
+    file = work.folder / "out" / "words.txt"
+    times = os.stat(file)
+    data = bytearray(file.read_bytes())
+    data[3] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert work.reasons()[1] == "output words.txt was altered"
+    assert work.run() == ["words"]
+    assert file.read_text() == "some text 2000"
+
+
+def test_a_file_that_was_not_an_output_before_runs_the_stage_again(work):
+    work.run()
+    (work.folder / "out" / "extra.txt").write_text("")
+    both = [work.folder / "out" / "words.txt", work.folder / "out" / "extra.txt"]
+    work.table[1] = replace(work.table[1], outputs=lambda config: both)
+    assert work.reasons()[1] == "output extra.txt is not in the record"
+
+
+def test_a_recorded_output_that_is_no_longer_declared_is_still_looked_at(work):
+    listing = work.table[1].outputs
+    work.table[1] = replace(work.table[1], outputs=lambda config: [f for f in listing(config) if f.exists()])
+    work.run()
+    (work.folder / "out" / "words.txt").unlink()
+    assert work.reasons()[1] == "output words.txt is missing"
+
+
+# ── early cutoff ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_stage_that_writes_the_same_bytes_again_spares_those_below(work):
+    work.run()
+    (work.folder / "source.txt").write_text("SOME TEXT")
+    assert work.reasons()[1:] == ["letters runs again"] * 2
+    told = []
+    with (ledger := work.ledger).locked():
+        work.ran.clear()
+        ledger.run(work.config, ledger.plan(work.config), before=told.append)
+    assert work.ran == ["letters"]
+    assert [decision.run for decision in told] == [True, False, False]
+    assert told[1].reason == "up to date: what it reads came out the same"
+    assert work.reasons() == FRESH
+
+
+def test_the_cutoff_does_not_spare_a_stage_with_a_reason_of_its_own(work):
+    work.run()
+    (work.folder / "source.txt").write_text("SOME TEXT")
+    work.config.text.new_tokens = 3000
+    assert work.run() == ALL
+
+
+def test_a_crash_between_two_stages_does_not_lose_the_rerun_of_the_lower_one(work):
+    work.run()
+    (work.folder / "source.txt").write_text("Other text")
+
+    def crash():
+        raise KeyboardInterrupt
+
+    work.during["words"] = crash
+    with pytest.raises(KeyboardInterrupt):
+        work.run()
+    work.during.clear()
+    assert work.reasons() == ["up to date", "was interrupted", "words runs again"]
+    assert work.run() == ["words", "model"]
+    assert (work.folder / "out" / "model.txt").read_text() == "other text 2000"[::-1]
+
+
+def test_a_stage_depends_only_on_the_stages_it_names(work):
+    work.table[2] = replace(work.table[2], after=("letters",))
+    work.run()
+    work.config.text.new_tokens = 3000
+    assert work.reasons()[2] == "up to date"
+    assert work.run() == ["words"]
+
+
+def test_inputs_that_a_stage_above_will_make_are_not_looked_at_before(work):
+    def needs_words(config):
+        return {"words": hashlib.sha256((work.folder / "out" / "words.txt").read_bytes()).hexdigest()}
+
+    work.table[2] = replace(work.table[2], inputs=needs_words)
+    assert work.run() == ALL  # planned on an empty folder
+
+
+# ── --only and --force ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_force_runs_all(work):
+    work.run()
+    assert work.reasons(force=True) == ["--force"] * 3
+    assert work.run(force=True) == ALL
+
+
+def test_only_runs_one_stage_and_the_next_full_run_finds_those_below_out_of_date(work):
+    work.run()
+    work.config.text.new_tokens = 3000
+    assert work.reasons(only="words") == ["--only words", "--only", "--only words"]
+    assert work.run(only="words") == ["words"]
+    assert work.reasons() == ["up to date", "up to date", "words wrote other files"]
+    assert work.run() == ["model"]
+
+
+def test_only_names_the_stage_that_is_missing_and_its_command(work):
+    with pytest.raises(UserError, match=r"model needs letters, which is not up to date \(never run\).*"
+                                        r"python run_pretrain.py --config my.json --only letters"):
+        work.ledger.plan(work.config, only="model", config_path="my.json")
+    work.run()
+    (work.folder / "out" / "words.txt").write_text("tampered")
+    with pytest.raises(UserError, match="model needs words.*output words.txt was altered"):
+        work.ledger.plan(work.config, only="model")
+
+
+def test_only_looks_no_further_than_the_stages_it_needs(work):
+    work.table[2] = replace(work.table[2], after=("letters",))
+    work.run(only="letters")
+    (work.folder / "out" / "words.txt").write_text("no stage wrote this")
+    assert work.run(only="model") == ["model"]
+
+
+def test_only_an_unknown_stage_offers_the_nearest(work):
+    with pytest.raises(UserError, match=r"no stage 'wrods' \(did you mean words\?\)"):
+        work.ledger.plan(work.config, only="wrods")
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_running_is_recorded_before_the_work(work):
+    seen = []
+    work.during["words"] = lambda: seen.append(work.stages())
+    work.run()
+    assert seen[0]["words"]["status"] == "running" and seen[0]["words"]["pid"] == os.getpid()
+    assert seen[0]["letters"]["status"] == "done" and seen[0]["model"]["status"] == "pending"
+
+
+def test_a_failure_is_recorded_with_its_sentence_and_raised_again(work):
+    def fail():
+        raise RunError("the words ran out")
+
+    work.during["words"] = fail
+    with pytest.raises(RunError, match="the words ran out"):
+        work.run()
+    assert work.stages()["words"]["status"] == "failed"
+    assert work.stages()["words"]["error"] == "the words ran out"
+    work.during.clear()
+    assert work.reasons() == ["up to date", "failed last time", "never run"]
+    assert work.run() == ["words", "model"]
+    assert work.stages()["words"]["error"] is None
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(signal.SIGTERM)])
+def test_a_stop_is_no_failure(work, stop):
+    def interrupt():
+        raise stop
+
+    work.during["letters"] = interrupt
+    with pytest.raises(type(stop)):
+        work.run()
+    assert work.reasons()[0] == "was interrupted"
+    assert work.stages()["letters"]["status"] == "pending"
+
+
+def test_an_output_that_was_not_written_is_a_failure(work):
+    work.table[0] = replace(work.table[0], run=lambda config: {})
+    with pytest.raises(RunError, match="letters finished without writing .*letters.txt"):
+        work.run()
+    assert work.stages()["letters"]["status"] == "failed"
+
+
+def test_a_disk_that_is_full_for_the_record_too_keeps_the_first_error(work, monkeypatch, capsys):
+    def fill():
+        def full(path, value):
+            raise OSError(28, "No space left on device", str(path))
+
+        monkeypatch.setattr(stage_ledger, "write_json", full)
+        raise RunError("the first failure")
+
+    work.during["letters"] = fill
+    with pytest.raises(RunError, match="the first failure"):
+        work.run()
+    assert "could not be recorded" in capsys.readouterr().err
+    monkeypatch.undo()
+    work.during.clear()
+    assert work.reasons()[0] == "was interrupted"
+    assert work.run() == ALL
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from test_stage_ledger import Work
+work = Work(Path({folder!r}))
+work.during["words"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+work.run()
+"""
+
+
+def test_a_killed_run_is_found_and_leaves_no_lock_to_clear(work, capsys):
+    script = KILLED.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(work.folder))
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == -signal.SIGKILL
+    assert (work.folder / "out" / "pretrain.lock").exists()
+    assert work.reasons() == ["up to date", "was interrupted", "never run"]
+    assert work.run() == ["words", "model"]
+    assert "took over the lock" in capsys.readouterr().out
+    assert not (work.folder / "out" / "pretrain.lock").exists()
+
+
+def test_a_plan_beside_a_living_run_says_that_it_is_running(work):
+    code = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "(print('now', flush=True), input())")
+    script = code.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(work.folder))
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as other:
+        assert other.stdout.readline() == "now\n"
+        try:
+            assert work.reasons()[1] == f"is running now (pid {other.pid})"
+            with pytest.raises(UserError, match=f"pid {other.pid} on"):
+                work.run()
+        finally:
+            other.communicate("\n", timeout=30)
+    assert work.reasons() == FRESH
+
+
+# ── edited under its feet ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_input_edited_during_the_run_is_warned_of_and_rerun(work, capsys):
+    work.during["letters"] = lambda: (work.folder / "source.txt").write_text("Edited")
+    work.run()
+    assert "source changed while stage letters was running" in capsys.readouterr().err
+    work.during.clear()
+    assert work.reasons()[0] == "source was edited while its stage ran"
+    (work.folder / "source.txt").write_text("Some Text")  # undone: what the stage saw is still unknown
+    assert work.run() == ["letters"]
+    assert work.reasons() == FRESH
+
+
+def test_an_output_of_a_stage_above_edited_during_the_run_is_noticed(work, capsys):
+    work.during["model"] = lambda: (work.folder / "out" / "words.txt").write_text("tampered")
+    work.run()
+    assert "output words.txt was altered while stage model was running" in capsys.readouterr().err
+    work.during.clear()
+    assert work.run() == ["words", "model"]
+    assert work.reasons() == FRESH
+
+
+def test_what_changed_between_plan_and_run_is_seen(work):
+    work.run()
+    with (ledger := work.ledger).locked():
+        plan = ledger.plan(work.config)
+        (work.folder / "source.txt").write_text("Late")
+        work.ran.clear()
+        ledger.run(work.config, plan)
+    assert work.ran == ALL
+
+
+# ── a damaged record ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 400, b"{", b"[]", b'"x"', b"nul", b"\xff\xfe", b'{"schema": 1}',
+                                    b"9" * 5000, b'{"schema": 1, "stages": []}', b"[" * 100_000])
+def test_a_damaged_record_is_kept_aside_and_everything_runs_again(work, damage, capsys):
+    work.run()
+    work.record.write_bytes(damage)
+    assert work.reasons() == ["its record was damaged"] * 3
+    assert "is damaged: every stage will run again" in capsys.readouterr().err
+    assert work.run() == ALL
+    assert work.record.with_suffix(".damaged.json").read_bytes() == damage
+    assert work.reasons() == FRESH
+
+
+def test_another_schema_counts_as_nothing_recorded(work, capsys):
+    work.run()
+    record = json.loads(work.record.read_text())
+    work.record.write_text(json.dumps(record | {"schema": 7}))
+    assert work.reasons()[0] == "its record has another schema"
+    assert "has schema 7, not 1" in capsys.readouterr().err
+
+
+def test_one_damaged_stage_runs_again_and_the_others_stand(work, capsys):
+    work.run()
+    record = json.loads(work.record.read_text())
+    record["stages"]["words"]["metrics"]["characters"] = 15  # one flipped bit in a figure that a report would print
+    work.record.write_text(json.dumps(record))
+    assert work.reasons() == ["up to date", "its record was damaged", "words runs again"]
+    assert "record of stage words" in capsys.readouterr().err
+    assert work.run() == ["words"]
+    assert work.ledger.metrics("words") == {"characters": 14}
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                           lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+                           max_leaves=12)
+fields = st.sampled_from(["status", "started", "finished", "seconds", "error", "metrics", "fingerprint", "checksum"])
+prints = st.dictionaries(st.sampled_from(["version", "config", "inputs", "outputs", "x"]), json_values)
+garbage = (st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode())
+           | st.dictionaries(st.sampled_from(ALL + ["x"]), st.dictionaries(fields, prints | json_values) | json_values)
+           .map(lambda stages: json.dumps({"schema": 1, "stages": stages}).encode()))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=garbage)
+def test_no_record_whatever_makes_the_plan_fail_or_calls_a_stage_done(work, raw):
+    work.record.parent.mkdir(exist_ok=True)
+    work.record.write_bytes(raw)
+    assert all(decision.run for decision in work.ledger.plan(work.config))
+    work.ledger.metrics("words")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_flipped_bit_leaves_a_plan_and_true_metrics(work, data):
+    if not (work.folder / "whole.json").exists():
+        work.run()
+        (work.folder / "whole.json").write_bytes(work.record.read_bytes())
+    raw = bytearray((work.folder / "whole.json").read_bytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    work.record.write_bytes(raw)
+    work.ledger.plan(work.config)
+    assert work.ledger.metrics("words") in ({}, {"characters": 14})
+
+
+# ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_run_needs_the_lock(work):
+    with pytest.raises(RuntimeError, match="needs the lock"):
+        work.ledger.run(work.config, work.ledger.plan(work.config))
+    assert work.ran == []
+
+
+def test_a_plan_writes_nothing(work):
+    work.reasons()
+    assert not work.record.parent.exists()
+
+
+def test_two_stages_that_write_one_file_are_a_fault_in_the_table(work):
+    work.table[2] = replace(work.table[2], outputs=work.files("words.txt"))
+    with pytest.raises(ValueError, match="output of words and of model"):
+        work.reasons()
+
+
+def test_a_table_with_a_stage_twice_or_out_of_order_is_refused(work):
+    with pytest.raises(ValueError, match="stands twice"):
+        StageLedger(work.record, [work.table[0], work.table[0]])
+    with pytest.raises(ValueError, match="before a stage it needs"):
+        StageLedger(work.record, [replace(work.table[0], after=("model",)), work.table[2]])
+
+
+def test_metrics_that_are_no_json_fail_the_stage(work):
+    work.table[0] = replace(work.table[0], run=lambda config: {"x": object()} if work.letters(config) else {})
+    with pytest.raises(TypeError):
+        work.run()
+    assert work.stages()["letters"]["status"] == "failed"
+
+
+def test_describe_gives_one_aligned_line_per_stage(work):
+    work.run(only="letters")
+    assert describe(work.ledger.plan(work.config)) == [
+        "letters  skip  up to date",
+        "words    runs  never run",
+        "model    runs  never run",
+    ]
+
+
+def test_the_announcements_carry_the_record(work):
+    told = []
+    with (ledger := work.ledger).locked():
+        ledger.run(work.config, ledger.plan(work.config),
+                   after=lambda decision, entry: told.append((decision.stage.name, entry["metrics"])))
+    assert told == [("letters", {"characters": 9}), ("words", {"characters": 14}), ("model", {"characters": 14})]
+
+
+def test_a_settled_file_is_hashed_once_and_again_when_touched(tmp_path, monkeypatch):
+    file = tmp_path / "big.bin"
+    file.write_bytes(b"abc")
+    calls = []
+    whole = stage_ledger.hash_file
+    monkeypatch.setattr(stage_ledger, "hash_file", lambda path: calls.append(path) or whole(path))
+    expected = hashlib.sha256(b"abc").hexdigest()
+    assert file_digest(file) == file_digest(file) == expected
+    assert len(calls) == 2  # too fresh to be remembered
+    monkeypatch.setattr(stage_ledger, "SETTLED_SECONDS", 0.01)
+    time.sleep(0.05)
+    assert file_digest(file) == file_digest(file) == expected
+    assert len(calls) == 3
+    file.write_bytes(b"abd")
+    assert file_digest(file) == hashlib.sha256(b"abd").hexdigest()

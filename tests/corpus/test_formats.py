@@ -1,0 +1,204 @@
+"""From each layout of recordings and transcripts to split tables, and telling the layouts apart."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+import pytest
+
+from xtts_ka.core.console import UserError
+from xtts_ka.corpus.formats import find_corpus
+from create_metadata_files import create_metadata
+from small_corpora import ALL, SENTENCES, clips_of, coqui, speak
+
+# ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_common_voice(tmp_path):
+    source = tmp_path / "cv-corpus" / "ka"
+    lines = ["client_id\tpath\tsentence\tup_votes"]
+    for i in range(12):
+        speak(source / f"clips/common_voice_ka_{i}.mp3", i, rate=48_000)
+        lines.append(f"{'ab'[i % 2] * 128}\tcommon_voice_ka_{i}.mp3\t\"{SENTENCES[i]}\"\t2")
+    (source / "validated.tsv").write_text("\n".join(lines), encoding="utf-8")
+    (source / "train.tsv").write_text("\n".join(lines[:3]), encoding="utf-8")  # a part of validated.tsv
+    (source / "other.tsv").write_text("\n".join(lines), encoding="utf-8")
+    report = create_metadata(tmp_path / "cv-corpus", tmp_path / "data", options=ALL)  # ka is a level down
+    assert [corpus.format for corpus in report.corpora] == ["common_voice"]
+    assert (report.kept, report.rows, report.dropped, report.speakers) == (12, 12, {}, 2)
+    clip = clips_of(tmp_path / "data")["common_voice_ka_3"]
+    assert clip.text == SENTENCES[3] and clip.duration == pytest.approx(0.6, abs=0.05)
+    assert clip.audio_path == source / "clips/common_voice_ka_3.mp3"
+    # sha256 of 128 times "b", by `printf 'b%.0s' {1..128} | sha256sum`
+    assert clip.speaker_id == "cv_" + "70ae1c53"
+
+
+def test_common_voice_without_validated_joins_its_parts(tmp_path):
+    source = tmp_path / "ka"
+    for part, numbers in (("train", range(0, 6)), ("dev", range(6, 9)), ("test", range(9, 12))):
+        for i in numbers:
+            speak(source / f"clips/clip_{i}.mp3", i, rate=16_000)
+        rows = [f"abc\tclip_{i}.mp3\t{SENTENCES[i]}\n" for i in numbers]
+        (source / f"{part}.tsv").write_text("client_id\tpath\tsentence\n" + "".join(rows), encoding="utf-8")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.kept, report.speakers, report.corpora[0].format) == (12, 1, "common_voice")
+
+
+def fleurs(folder: Path) -> Path:
+    for part, numbers in (("train", range(0, 8)), ("dev", range(8, 10)), ("test", range(10, 12))):
+        rows = []
+        for i in numbers:
+            speak(folder / f"audio/{part}/{1000 + i}.wav", i, rate=16_000)
+            gender = "FEMALE" if i % 2 else "MALE"
+            rows.append(f"{i}\t{1000 + i}.wav\t{SENTENCES[i]}\t{SENTENCES[i][:-1]}\tა ბ | გ |\t9600\t{gender}\n")
+        (folder / f"{part}.tsv").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def test_fleurs(tmp_path):
+    source = fleurs(tmp_path / "fleurs/data/ka_ge")
+    report = create_metadata(tmp_path / "fleurs", tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.corpora[0].folder, report.kept) == ("fleurs", source, 12)
+    clips = {clip.audio_path.name: clip for clip in clips_of(tmp_path / "data").values()}
+    assert clips["1009.wav"].audio_path == source / "audio/dev/1009.wav"
+    assert (clips["1009.wav"].text, clips["1009.wav"].speaker_id) == (SENTENCES[9], "fleurs_female")
+
+
+def test_fleurs_still_packed(tmp_path):
+    source = fleurs(tmp_path / "ka_ge")
+    (source / "audio/dev").rename(tmp_path / "gone")
+    (source / "audio/dev.tar.gz").touch()
+    with pytest.raises(UserError, match=r"dev\.tar\.gz is still packed: unpack it with `tar -xzf"):
+        create_metadata(source, tmp_path / "data", options=ALL)
+
+
+def test_ljspeech(tmp_path):
+    source = tmp_path / "Nino-1.0"
+    rows = []
+    for i in range(12):
+        speak(source / f"wavs/LJ{i:03d}.flac", i, rate=22_050)
+        rows.append(f"LJ{i:03d}|სულ {i} კაცი|{SENTENCES[i]}" if i else f"LJ{i:03d}|{SENTENCES[0]}")
+    (source / "metadata.csv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept) == ("ljspeech", 12)
+    clips = clips_of(tmp_path / "data")
+    assert [clips[f"LJ{i:03d}"].text for i in range(12)] == SENTENCES[:12]
+    assert {clip.speaker_id for clip in clips.values()} == {"Nino-1.0"}
+
+
+def test_coqui(tmp_path):
+    source = coqui(tmp_path / "studio")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.speakers, report.dropped) == ("coqui", 20, 2, {})
+    clips = clips_of(tmp_path / "data")
+    assert clips["c03"].text == SENTENCES[3] and clips["c03"].speaker_id == "გია"
+    assert clips["c03"].duration == 0.6 and clips["c03"].embedding_path is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_coqui_with_other_delimiters_and_quotes(tmp_path, delimiter):
+    source = tmp_path / "studio"
+    for part, numbers in (("train", range(10)), ("eval", range(10, 14))):
+        source.mkdir(exist_ok=True)
+        with open(source / f"{part}.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerow(["text", "audio_file"])
+            writer.writerows([SENTENCES[i].replace(" ", ", ") if delimiter != "\t" else SENTENCES[i], f"{i}"]
+                             for i in numbers if speak(source / f"{i}.wav", i))
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.dropped) == ("coqui", 14, {})
+    assert {clip.speaker_id for clip in clips_of(tmp_path / "data").values()} == {"studio"}
+
+
+def test_plain_folder_with_every_kind_of_audio(tmp_path):
+    source = tmp_path / "takes"
+    kinds = itertools.cycle([("wav", 44_100, 2), ("flac", 48_000, 1), ("mp3", 22_050, 2), ("ogg", 16_000, 1)])
+    for i, (suffix, rate, channels) in zip(range(16), kinds):
+        speaker = ("ნინო", "გია კ")[i % 2]
+        path = speak(source / speaker / f"take {i}.{suffix}", i, rate=rate, channels=channels)
+        path.with_suffix(".txt").write_text(f"{SENTENCES[i]}\n", encoding="utf-8-sig")
+    (source / "ნინო" / "._take 0.wav").write_bytes(b"what macOS leaves")
+    (source / "notes").mkdir()
+    (source / "notes" / "todo.txt").write_text("ეს ჩანაწერი არ არის")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.corpora[0].format, report.kept, report.dropped) == ("folder", 16, {})
+    clips = clips_of(tmp_path / "data").values()
+    assert {clip.text for clip in clips} == set(SENTENCES[:16])
+    speakers = {clip.audio_path.parent.name: clip.speaker_id for clip in clips}
+    assert speakers["ნინო"] == "ნინო" and speakers["გია კ"].startswith("გია_კ-")
+
+
+def test_plain_folder_reports_what_has_no_partner(tmp_path):
+    source = tmp_path / "takes"
+    for i in range(12):
+        speak(source / f"{i}.wav", i).with_suffix(".txt").write_text(SENTENCES[i], encoding="utf-8")
+    (source / "3.txt").unlink()
+    (source / "4.wav").unlink()
+    (source / "5.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "secret.txt").write_text("საიდუმლო სიტყვა", encoding="utf-8")
+    (source / "6.txt").unlink()
+    (source / "6.txt").symlink_to(tmp_path / "secret.txt")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert report.dropped == {"bad_row": 2, "empty_text": 1, "missing_audio": 1} and report.kept == 8
+    assert "საიდუმლო" not in report.drop_report.read_text(encoding="utf-8")
+
+
+def test_several_sources_are_joined(tmp_path):
+    for name in ("one", "two"):
+        coqui(tmp_path / name)
+    for i in range(20):  # same names and sentences, other recordings
+        speak(tmp_path / f"two/wavs/c{i:02d}.wav", 100 + i)
+    report = create_metadata([tmp_path / "one", tmp_path / "two"], tmp_path / "data", options=ALL)
+    assert (report.kept, len(report.corpora), report.speakers) == (40, 2, 2)  # one name is one person
+    assert len(clips_of(tmp_path / "data")) == 40
+
+
+def test_the_same_source_twice_gives_each_clip_once(tmp_path):
+    source = coqui(tmp_path / "one")
+    report = create_metadata([source, source], tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (20, {"duplicate_id": 20})
+    assert len(clips_of(tmp_path / "data")) == 20
+
+
+# ── auto ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_found_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "notes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="validated.tsv .*audio_file.text.speaker_name.* a .txt"):
+        find_corpus(tmp_path / "src")
+    with pytest.raises(UserError, match="looked for ljspeech: metadata.csv"):
+        find_corpus(tmp_path / "src", "ljspeech")
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        find_corpus(tmp_path / "nowhere")
+
+
+def test_two_corpora_are_ambiguous_until_one_is_named(tmp_path):
+    both = coqui(tmp_path / "both")
+    (both / "validated.tsv").write_text("client_id\tpath\tsentence\n", encoding="utf-8")
+    with pytest.raises(UserError, match="more than one corpus .common_voice in .*coqui in .*--format"):
+        find_corpus(both)
+    assert find_corpus(both, "coqui").format == "coqui"
+    coqui(tmp_path / "parent/a")
+    coqui(tmp_path / "parent/b")
+    with pytest.raises(UserError, match="--source"):
+        find_corpus(tmp_path / "parent")
+
+
+def test_loose_takes_beside_a_corpus_are_not_forgotten_silently(tmp_path):
+    coqui(tmp_path / "all/corpus")
+    speak(tmp_path / "all/takes/1.wav", 1).with_suffix(".txt").write_text("ა")
+    with pytest.raises(UserError, match="coqui in .*folder in"):
+        find_corpus(tmp_path / "all")
+    assert find_corpus(tmp_path / "all", "coqui").folder == tmp_path / "all/corpus"
+
+
+def test_a_table_that_is_a_link_out_of_the_source_is_not_read(tmp_path):
+    outside = coqui(tmp_path / "outside")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "metadata.csv").symlink_to(outside / "metadata.csv")
+    with pytest.raises(UserError, match="no recordings"):
+        find_corpus(tmp_path / "src")

@@ -1,0 +1,254 @@
+"""The language models: probabilities that are probabilities, fair measuring, and what they are used for."""
+
+import itertools
+import math
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xtts_ka.georgian import language_model as lm
+from xtts_ka.core.files import read_pickle, tensors_from_bytes, write_json
+from xtts_ka.core.console import UserError
+from xtts_ka.georgian.text import GEORGIAN_LETTERS
+from xtts_ka.georgian.language_model import (CausalLanguageModel, CharacterNgram, Segmenter, TokenModel, cross_fitted_bits, held_out_split,
+                            load_language_model, run_language_stage, surprising_transcripts, token_log_frequencies,
+                            train_network)
+from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
+from xtts_ka.core.config import LanguageModelConfig, PretrainConfig, TextConfig
+from xtts_ka.starter.stand_ins import starter_vocabulary
+from xtts_ka.model.vocabulary import count_words, encode, extend_vocabulary, load_tokenizer, open_vocabulary
+
+SENTENCES = [f"{who} {where} {what}." for who, where, what in itertools.product(
+    ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"), ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
+    ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"))]
+NONSENSE = "ჟჰღწ ძჭჯყ ხფცძ ქწჟე რტყ უჰჟ ფჯღ ჭჟჰყ"
+TINY = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.1, max_epochs=4, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "vocab.json"
+    write_json(path, starter_vocabulary())
+    return open_vocabulary(extend_vocabulary(path, count_words(SENTENCES), new_tokens=120, min_pair_count=2).vocabulary)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tokenizer):
+    georgian = [t for t in tokenizer.get_vocab() if "ა" <= t[0] <= "ჵ"]
+    return ["<s>", "<unk>", *sorted(georgian), "[SPACE]", "."]
+
+
+def clip(number: int, text: str, speaker: str = "ნინო", seconds: float = 2.0) -> Clip:
+    return Clip(f"c{number:03d}", text, speaker, seconds, Path(f"/recordings/c{number:03d}.wav"), None)
+
+
+# ── held out ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.lists(st.text(alphabet=GEORGIAN_LETTERS, min_size=1, max_size=6), max_size=40), st.floats(0.01, 0.5))
+@settings(max_examples=100, deadline=None)
+def test_split_is_a_partition_of_the_distinct_sentences(texts, fraction):
+    parts = held_out_split(texts, fraction)
+    assert sorted(itertools.chain(*parts)) == sorted(set(texts))
+    assert len(set(texts)) < 3 or all(parts)
+    assert held_out_split(list(reversed(texts)) + texts, fraction) == parts
+
+
+def test_more_sentences_move_none_between_parts():
+    few, many = held_out_split(SENTENCES[:60], 0.2), held_out_split(SENTENCES, 0.2)
+    assert all(set(a) <= set(b) for a, b in zip(few, many, strict=True))
+
+
+# ── segmentation ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_segmentation_is_the_tokenizers(tokenizer):
+    segmenter = Segmenter(tokenizer)
+    for text in SENTENCES[:20] + ["ბიჭი, გოგონა - მოხუცი?!"]:
+        ids = [tokenizer.token_to_id(token) for token in segmenter.tokens(text)]
+        assert ids == encode(tokenizer, text)[1:]
+
+
+def test_dropout_gives_the_same_text_in_other_pieces_and_none_merged_at_one(tokenizer):
+    segmenter, text = Segmenter(tokenizer), SENTENCES[7]
+    drawn = {tuple(segmenter.tokens(text, 0.5, random.Random(seed))) for seed in range(20)}
+    assert len(drawn) > 5
+    assert {"".join(tokens).replace("[SPACE]", " ") for tokens in drawn} == {text}
+    assert segmenter.tokens("ბიჭი", 1.0, random.Random(0)) == list("ბიჭი")
+    assert segmenter.tokens(text, 0.5, random.Random(3)) == segmenter.tokens(text, 0.5, random.Random(3))
+
+
+# ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_network_sees_no_future(vocabulary):
+    torch.manual_seed(0)
+    network = CausalLanguageModel(vocabulary, 32, 2, 4, 0.0).eval()
+    ids = torch.randint(len(vocabulary), (1, 12))
+    changed = ids.clone()
+    changed[0, 7] = (ids[0, 7] + 1) % len(vocabulary)
+    one, other = network(ids), network(changed)
+    assert torch.equal(one[:, :7], other[:, :7]) and not torch.allclose(one[:, 7:], other[:, 7:])
+
+
+def test_training_is_the_same_twice_and_leaves_the_global_generator_alone(tokenizer, vocabulary):
+    train, development, held_out = held_out_split(SENTENCES, 0.1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    models = [train_network(train, development, Segmenter(tokenizer), vocabulary, TINY, seed) for seed in (3, 3, 4)]
+    assert torch.equal(torch.get_rng_state(), state)
+    first, second, third = (model.bits(held_out) for model in models)
+    assert np.array_equal(first, second) and not np.array_equal(first, third)
+
+
+def test_training_learns_and_keeps_the_best_pass(tokenizer, vocabulary):
+    train, development, held_out = held_out_split(SENTENCES, 0.1)
+    torch.manual_seed(0)
+    untrained = TokenModel(CausalLanguageModel(vocabulary, 32, 1, 2, 0.1), Segmenter(tokenizer))
+    settings = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.0, max_epochs=12, batch_size=8)
+    trained = train_network(train, development, Segmenter(tokenizer), vocabulary, settings, 1)
+    assert lm.bits_per_character(trained.bits(held_out), held_out) < lm.bits_per_character(untrained.bits(held_out), held_out) / 2
+    assert 1 <= trained.epochs <= 12
+
+
+def test_bits_are_the_sum_over_tokens_and_more_segmentations_only_lower_them(tokenizer, vocabulary):
+    torch.manual_seed(0)
+    model = TokenModel(CausalLanguageModel(vocabulary, 32, 1, 2, 0.0), Segmenter(tokenizer))
+    text = SENTENCES[3]
+    numbers = model.numbers(text)
+    log_p = torch.log_softmax(model.network(torch.tensor([[0, *numbers]])), dim=-1)[0]
+    by_hand = -sum(log_p[i, n].item() for i, n in enumerate([*numbers, 0])) / math.log(2)
+    assert model.bits([text])[0] == pytest.approx(by_hand, rel=1e-5)
+    assert (model.bits(SENTENCES[:5], samples=16) < model.bits(SENTENCES[:5])).all()
+    assert model.bits([]).shape == (0,)
+
+
+# ── what it is used for ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_text_is_scored_by_models_that_have_not_seen_it():
+    seen = []
+
+    class Remembers:
+        def __init__(self, texts):
+            self.texts = set(texts)
+
+        def bits(self, texts):
+            seen.extend(text in self.texts for text in texts)
+            return np.ones(len(texts))
+
+    bits = cross_fitted_bits(SENTENCES + SENTENCES[:9], Remembers, folds=4)
+    assert set(bits) == set(SENTENCES) and len(seen) == len(SENTENCES) and not any(seen)
+
+
+def test_odd_transcripts_are_listed_and_good_ones_are_not():
+    clips = [clip(i, text) for i, text in enumerate([*SENTENCES, NONSENSE, SENTENCES[0], "დიახ."])]
+    bits = cross_fitted_bits([c.text for c in clips], lambda texts: CharacterNgram(texts, 4), folds=5)
+    listed = surprising_transcripts(bits, clips)
+    assert listed[0][0].text == NONSENSE and listed[0][1] == pytest.approx(bits[NONSENSE] / len(NONSENSE))
+    assert not {c.text for c, _ in listed} & set(SENTENCES)
+    assert surprising_transcripts(bits, clips, top=0) == []
+
+
+def test_equal_or_single_transcripts_surprise_nobody():
+    assert surprising_transcripts({}, []) == []
+    assert surprising_transcripts({"ა": 9.0}, [clip(0, "ა")]) == []
+    assert surprising_transcripts({"აბ": 9.0, "ბა": 9.0}, [clip(0, "აბ")]) == []
+
+
+def test_log_frequencies_by_hand():
+    found = token_log_frequencies(Counter({7: 3, 8: 1, 2: 5}), [7, 9])  # 9 tokens, and a half for each new one
+    assert found == {7: pytest.approx(math.log(3.5 / 10)), 9: pytest.approx(math.log(0.5 / 10))}
+
+
+# ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stage")
+    config = _config(folder)
+    clips = [clip(i, text, f"s{i % 2}") for i, text in enumerate([*SENTENCES, *SENTENCES[:20], NONSENSE])]
+    replace_suspects(config.data_dir, "speaker", [("c001", "far away", "x.wav", "ტექსტი")])  # another stage's row
+    return config, clips, run_language_stage(config, clips)
+
+
+def _config(folder: Path) -> PretrainConfig:
+    write_json(folder / "base/vocab.json", starter_vocabulary())
+    return PretrainConfig(data_dir=str(folder / "data"), base_model_path=str(folder / "base"), device="cpu",
+                          output_model_path=str(folder / "out"), text=TextConfig(new_tokens=90), language_model=TINY)
+
+
+def test_stage_writes_a_vocabulary_and_results_that_belong_together(stage):
+    config, clips, metrics = stage
+    tokenizer = load_tokenizer(Path(config.output_model_path) / "vocab.json")
+    results = read_pickle(Path(config.output_model_path) / "language_model_results.pkl")
+    assert [tokenizer.id_to_token(i) for i in results["new_ids"]] == results["new_tokens"]
+    assert len(results["new_tokens"]) == metrics["new_tokens"] == len(results["log_frequencies"])
+    counts = Counter(i for c in clips for i in encode(tokenizer, c.text))
+    assert results["token_counts"] == [counts[i] for i in results["new_ids"]]
+    assert results["token_counts"][results["new_tokens"].index("[ka]")] == len(clips)  # every clip, not every sentence
+    assert metrics["unknown_tokens"] == 0
+    assert isinstance(results["network"]["weights"], bytes) and tensors_from_bytes(results["network"]["weights"])
+
+
+def test_stage_measures_both_models_and_names_the_better(stage):
+    _, _, metrics = stage
+    network, ngram = metrics["network_bits_per_character"], metrics["ngram_bits_per_character"]
+    assert 0 < network < 20 and 0 < ngram < 20
+    assert metrics["network_lead"] == pytest.approx(ngram - network)
+    assert metrics["scorer"] == ("network" if network < ngram else "ngram")
+    assert network <= metrics["network_bits_per_character_one_segmentation"]
+
+
+def test_stage_limits_text_by_speech(stage):
+    # 2 seconds a clip: the slowest twentieth speaks some 8 characters a second, and 28 s of those fit
+    _, clips, metrics = stage
+    slow = np.quantile([len(c.text) / 2.0 for c in clips], 0.05)
+    assert metrics["character_limit"] == math.floor(slow * 603 * 1024 / 22050) < 400
+
+
+def test_stage_lists_suspects_beside_those_of_other_stages(stage):
+    config, clips, metrics = stage
+    rows = {row[2]: row for row in read_drop_report(config.data_dir)}
+    assert rows["speaker"][0] == "c001"
+    assert rows["surprising_transcript"][0] == clips[-1].file_id and "bits per character" in rows["surprising_transcript"][3]
+    assert metrics["suspects"] == 1
+
+
+def test_the_saved_network_scores_as_the_trained_one(stage):
+    config, clips, metrics = stage
+    results = read_pickle(Path(config.output_model_path) / "language_model_results.pkl")
+    model = load_language_model(results, load_tokenizer(Path(config.output_model_path) / "vocab.json"))
+    _, _, held_out = held_out_split([c.text for c in clips], TINY.heldout_fraction)
+    bits = lm.bits_per_character(model.bits(held_out), held_out)
+    assert bits == pytest.approx(metrics["network_bits_per_character_one_segmentation"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("texts", "named"), [
+    ([], "0 different sentences"), (["ბიჭი მღერის."] * 5, "1 different"), (["ა", "  ", "\u200b"], "1 different"),
+])
+def test_too_few_sentences_are_refused(tmp_path, texts, named):
+    config = _config(tmp_path)
+    with pytest.raises(UserError, match=named):
+        run_language_stage(config, [clip(i, text) for i, text in enumerate(texts)])
+    assert not Path(config.output_model_path).exists()
+
+
+@pytest.mark.parametrize("texts", [["?", "!", ",", "."], ["good morning", "how are you", "see you soon", "bye"]])
+def test_text_without_georgian_is_refused_though_it_can_be_transliterated(tmp_path, texts):
+    with pytest.raises(UserError, match="no Georgian letter"):
+        run_language_stage(_config(tmp_path), [clip(i, text) for i, text in enumerate(texts)])
+
+
+def test_a_missing_base_vocabulary_is_refused(tmp_path):
+    config = _config(tmp_path)
+    (tmp_path / "base/vocab.json").unlink()
+    with pytest.raises(UserError, match="base vocabulary .*does not exist"):
+        run_language_stage(config, [clip(i, text) for i, text in enumerate(SENTENCES)])

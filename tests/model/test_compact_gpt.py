@@ -1,0 +1,142 @@
+"""Our step against coqui's own GPTTrainer: same weights, same batch, same losses, same gradients."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import coqui_trainer
+import tiny
+from data_loader import CollateFunction, ModelLimits, Sample
+from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
+from xtts_ka.model.checkpoint import FeatureExtractor, code_count, load_gpt, load_speech, read_model
+
+FRAMES = 300
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step")
+    recordings = tiny.write_recordings(folder / "wavs")
+    base = tiny.write_base_model(folder / "base", recordings)
+    return read_model(base), [load_speech(path) for path in recordings]
+
+
+@pytest.fixture(scope="module")
+def trainer(world):
+    base, _ = world
+    return coqui_trainer.build(base, str(base.vocab_file), dropout=False)
+
+
+def coqui_batch(trainer, speech, texts, heard=None):
+    """A batch as coqui's loader and `format_batch_on_device` make it; heard: (first, last) sample of each voice sample."""
+    wav = torch.zeros(len(speech), 1, max(s.shape[1] for s in speech))
+    text = torch.zeros(len(speech), max(map(len, texts)), dtype=torch.int32)
+    for row, (clip, ids) in enumerate(zip(speech, texts)):
+        wav[row, :, : clip.shape[1]] = clip
+        text[row, : len(ids)] = torch.tensor(ids)
+    prompt = torch.stack([clip.repeat(1, 8)[:, : (FRAMES - 1) * 256] for clip in speech])[:, None]
+    return trainer.format_batch_on_device({
+        "wav": wav, "padded_text": text, "text_lengths": torch.tensor([len(ids) for ids in texts]),
+        "wav_lengths": torch.tensor([s.shape[1] for s in speech]), "conditioning": prompt,
+        "cond_idxs": None if heard is None else torch.tensor(heard),
+        "cond_lens": torch.tensor([prompt.shape[-1]] * len(speech)), "filenames": []})
+
+
+def our_batch(base, batch, texts, heard=None):
+    """The same batch in our layout, from coqui's own codes and mels; with `heard`, leaving unscored what coqui does."""
+    samples = []
+    for row, ids in enumerate(texts):
+        codes = batch["audio_codes"][row, : -(-int(batch["wav_lengths"][row]) // 1024)].numpy().astype(np.uint16)
+        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(),
+                              (heard[row][0] // 256, heard[row][1] // 256) if heard else (0, 0)))
+    return CollateFunction(ModelLimits.of(base.config.model_args), like_coqui=heard is not None)(samples)
+
+
+def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_the_clip(world, trainer):
+    """Its voice sample is cut from the wave, ours from the mel: they differ where the cut's reflection is heard, in the
+    first and last two frames."""
+    base, speech = world
+    for clip, (codes, mel) in zip(speech, FeatureExtractor(base.folder, base.config)(speech)):
+        theirs = coqui_batch(trainer, [clip], [[5]])
+        assert torch.equal(codes, theirs["audio_codes"][0, : code_count(clip.shape[1])])
+        voice, inside = theirs["cond_mels"][0, 0], min(FRAMES, mel.shape[1]) - 2
+        assert inside > 50
+        torch.testing.assert_close(mel[:, 2:inside], voice[:, 2:inside], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rows", [(0,), (1, 2, 3), (7, 0, 11, 4, 9)])
+def test_losses_and_gradients_equal_coqui_gpt_trainer(world, trainer, rows, masked):
+    base, speech = world
+    random = np.random.default_rng(len(rows))
+    texts = [random.integers(3, 250, 5 + 3 * row).tolist() for row in rows]
+    heard = [(1024 + 300 * row, 9000 + 700 * row) for row in rows] if masked else None
+    batch = coqui_batch(trainer, [speech[row] for row in rows], texts, heard)
+    compact = our_batch(base, batch, texts, heard)
+
+    trainer.zero_grad()
+    _, theirs = trainer.train_step(batch, None)
+    theirs["loss"].backward()
+
+    gpt = load_gpt(base)
+    text, audio = CompactGPT(gpt).train()(compact)
+    text, audio = text / len(compact["text_target"]), audio / len(compact["audio_target"])
+    (0.01 * text + audio).backward()
+
+    assert 0.01 * text.item() == pytest.approx(float(theirs["loss_text_ce"]), rel=1e-4)
+    assert audio.item() == pytest.approx(float(theirs["loss_mel_ce"]), rel=1e-4)
+    expected = dict(trainer.xtts.gpt.named_parameters())
+    for name, parameter in gpt.named_parameters():
+        reference = expected[name].grad
+        if reference is None or reference.norm() < 1e-7:
+            continue
+        assert float((parameter.grad - reference).norm() / reference.norm()) < 1e-4, name
+
+
+def test_voice_latents_equal_coqui_get_style_emb(world):
+    base, _ = world
+    gpt = load_gpt(base).eval()
+    mels = torch.randn(3, 80, 117, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(voice_latents(gpt, mels), gpt.get_style_emb(mels).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(world, trainer):
+    base, speech = world
+    texts = [[10, 11, 12], [30, 31]]
+    compact = our_batch(base, coqui_batch(trainer, speech[:2], texts), texts)
+    gradients = []
+    for checkpointing in (False, True):
+        gpt = load_gpt(base)
+        torch.manual_seed(3)
+        text, audio = CompactGPT(gpt, dropout=0.3, gradient_checkpointing=checkpointing).train()(compact)
+        (text + audio).backward()
+        gradients.append(gpt.mel_head.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_change_nothing(world, trainer):
+    base, speech = world
+    texts = [[10, 11, 12], [30, 31]]
+    compact = our_batch(base, coqui_batch(trainer, speech[:2], texts), texts)
+    results = []
+    for compiled in (False, True):
+        gpt = load_gpt(base)
+        model = CompactGPT(gpt).train()
+        if compiled:
+            model.compile_blocks()
+        text, audio = model(compact)
+        (text + audio).backward()
+        results.append((text.detach(), audio.detach(), gpt.gpt.h[0].mlp.c_fc.weight.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(world, trainer):
+    base, speech = world
+    texts = [[10, 11, 12]]
+    compact = our_batch(base, coqui_batch(trainer, speech[:1], texts), texts)
+    model = CompactGPT(load_gpt(base), dropout=0.5)
+    assert float(model.train()(compact)[1]) != float(model(compact)[1])
+    assert float(model.eval()(compact)[1]) == float(model(compact)[1])

@@ -1,0 +1,145 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from xtts_ka.core.files import write_manifest
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+
+
+def save(manager, step, val_loss=None, value=None):
+    weights = {"model": {"w": torch.full((3,), float(step if value is None else value))}}
+    manager.save(step, weights, {"state": {0: {"exp_avg": torch.ones(2)}}}, {"step": step}, {"seed": 1}, val_loss)
+    manager.wait()
+
+
+def steps(folder):
+    return sorted(int(f.name.split("_")[1]) for f in folder.glob("step_*"))
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 5, 1.25)
+    last = manager.last()
+    assert (last.step, last.val_loss, last.run_id) == (5, 1.25, "run")
+    assert last.weights()["w"].tolist() == [5.0] * 3
+    assert last.optimizer()["state"][0]["exp_avg"].tolist() == [1.0, 1.0]
+    assert last.state() == {"step": 5}
+    assert json.loads((last.folder / "config.json").read_text()) == {"seed": 1}
+
+
+def test_a_save_is_a_copy_of_the_moment(tmp_path):
+    manager = CheckpointManager(tmp_path, "run")
+    weight = torch.zeros(1000)
+    manager.save(1, {"model": {"w": weight}}, {}, {}, {}, None)
+    weight += 1
+    manager.wait()
+    assert manager.last().weights()["w"].sum() == 0
+
+
+def test_each_save_holds_its_own_moment_whatever_came_before(tmp_path):
+    manager = CheckpointManager(tmp_path, "run", keep=3)
+    saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(2, 7, dtype=torch.float64)}
+    for step, weight in saved.items():
+        optimizer = {"state": {"w": {"step": torch.tensor(float(step)), "exp_avg": -weight}}, "param_groups": [{"betas": (0.9, 0.96)}]}
+        manager.save(step, {"model": {"w": weight}, "ema": {"w": 2 * weight}}, optimizer, {}, {}, None)
+    manager.wait()
+    for checkpoint, weight in zip(manager.checkpoints(), saved.values(), strict=True):
+        optimizer = checkpoint.optimizer()
+        assert torch.equal(checkpoint.weights()["w"], weight) and torch.equal(checkpoint.weights("ema")["w"], 2 * weight)
+        assert torch.equal(optimizer["state"]["w"]["exp_avg"], -weight) and optimizer["state"]["w"]["step"] == checkpoint.step
+        assert optimizer["param_groups"] == [{"betas": (0.9, 0.96)}]
+
+
+def test_best_and_newest_are_kept(tmp_path):
+    manager = CheckpointManager(tmp_path, "run", keep=2)
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 2.5)):
+        save(manager, step, loss)
+    assert steps(tmp_path) == [2, 4, 5]
+    assert manager.best().step == 2 and manager.last().step == 5
+
+
+def test_what_a_kill_kept_from_being_pruned_is_pruned_at_the_next_start(tmp_path):
+    manager = CheckpointManager(tmp_path / "run", "run", keep=2)
+    save(manager, 1)
+    shutil.copytree(manager.last().folder, tmp_path / "aside")
+    save(manager, 2)
+    save(manager, 3)
+    (tmp_path / "aside").rename(tmp_path / "run/step_00000001")  # as if killed right before
+    CheckpointManager(tmp_path / "run", "run", keep=2).tidy()
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_00000002", "step_00000003"]
+
+
+def damage_truncate(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def damage_flip(folder):
+    file = folder / "optimizer.pt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def damage_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_manifest])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, capsys, damage):
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 1)
+    save(manager, 2)
+    damage(tmp_path / "step_00000002")
+    assert manager.last().step == 1
+    assert "step_00000002" in capsys.readouterr().err
+    save(manager, 2, value=7)  # training comes by again and replaces it
+    assert manager.last().weights()["w"].tolist() == [7.0] * 3
+
+
+def test_runs_that_cannot_be_continued_are_set_aside_not_deleted(tmp_path):
+    save(CheckpointManager(tmp_path, "old"), 3)
+    manager = CheckpointManager(tmp_path, "new")
+    assert manager.last() is None
+    manager.set_aside_others()
+    save(manager, 1)
+    assert steps(tmp_path) == [1] and steps(tmp_path / "superseded_1") == [3]
+    manager.set_aside_others(everything=True)
+    assert steps(tmp_path) == [] and steps(tmp_path / "superseded_2") == [1]
+
+
+def test_leftovers_of_killed_writers_are_removed_and_strangers_left_alone(tmp_path):
+    (tmp_path / ".step_00000009.123.partial").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "step_mine").mkdir()
+    manager = CheckpointManager(tmp_path, "run")
+    manager.tidy()
+    manager.set_aside_others(everything=True)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["notes", "step_mine"]
+
+
+def test_a_checkpoint_of_another_version_is_passed_over(tmp_path, capsys):
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 1)
+    save(manager, 2)
+    facts = json.loads((tmp_path / "step_00000002/manifest.json").read_text())
+    write_manifest(tmp_path / "step_00000002", {"schema": 1, **{key: facts[key] for key in ("step", "run_id", "val_loss")}})
+    assert manager.last().step == 1
+    assert "step_00000002 is passed over: it has schema 1" in capsys.readouterr().err
+
+
+def test_a_failed_write_is_raised_and_leaves_nothing(tmp_path, monkeypatch):
+    from xtts_ka.training import checkpoint_manager
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "optimizer.pt")
+
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 1)
+    monkeypatch.setattr(checkpoint_manager, "save_torch", full)
+    manager.save(2, {"model": {"w": torch.zeros(1)}}, {}, {}, {}, None)
+    with pytest.raises(OSError, match="No space left"):
+        manager.wait()
+    assert [f.name for f in tmp_path.iterdir()] == ["step_00000001"]

@@ -1,0 +1,207 @@
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xtts_ka.training import clip_index
+from xtts_ka.core.console import RunError
+from xtts_ka.training.feature_cache import codes_of
+from small_index import LIMITS, make_index, rows_of
+from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, build_index, open_index, recorded_names
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = [22050 * (1 + i % 7) + i for i in range(50)]
+
+
+def content(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_it_gives_back_what_it_was_made_from(tmp_path):
+    index = make_index(tmp_path, SAMPLES, ("nino", "gia", "eka"))
+    assert len(index) == 50
+    for clip, samples in enumerate(SAMPLES):
+        assert index.text(clip).tolist() == [10 + clip] * (3 + clip % 40)
+        assert index.file_id(clip) == f"clip{clip}" and index.records[clip]["samples"] == samples
+        assert index.positions[clip] == COND_POSITIONS + (3 + clip % 40) + 1 + codes_of(samples) + AUDIO_STOPS
+        assert index.clips_of(index.speakers[clip]).tolist() == list(range(clip % 3, 50, 3))
+    assert len(set(index.id_numbers.tolist())) == 50
+    facts = index.facts
+    assert (facts["clips"], facts["speakers"], facts["left_out"]) == (50, 3, {})
+    assert facts["seconds"] == pytest.approx(sum(SAMPLES) / 22050) and facts["median_positions"] == np.median(index.positions)
+    assert (facts["shortest"], facts["longest"]) == pytest.approx((min(SAMPLES) / 22050, max(SAMPLES) / 22050))
+
+
+def test_many_rows_are_the_same_in_one_chunk_and_in_several(tmp_path, monkeypatch):
+    whole = make_index(tmp_path / "a", SAMPLES, ("nino", "gia"))
+    monkeypatch.setattr(clip_index, "_CHUNK", 7)
+    assert content(make_index(tmp_path / "b", SAMPLES, ("nino", "gia")).folder) == content(whole.folder)
+
+
+def test_clips_that_do_not_fit_are_left_out_and_counted(tmp_path):
+    too_long = 605 * 1024
+    index = make_index(tmp_path, [22050, too_long, 33000, too_long], ("nino", "gia", "eka", "lia"))
+    assert [index.file_id(clip) for clip in range(len(index))] == ["clip0", "clip2"]
+    assert index.facts["left_out"] == {"audio too long": 2} and index.facts["speakers"] == 2
+    names = recorded_names_of(tmp_path, index)
+    assert names.read_text().splitlines() == ["clip0.wav", "clip1.wav", "clip2.wav", "clip3.wav"]
+
+    def encode(texts):
+        return [np.full(402 if text == "1" else 401, 5, "<u4") for text in texts]
+
+    rows = rows_of(3, ["nino"])
+    index = build_index(tmp_path, "val", {"table": "t"}, zip(rows, range(3)), lambda keys: index_records(keys), encode, LIMITS)
+    assert index.facts["left_out"] == {"text too long": 1} and index.positions[0] == 32 + 401 + 1 + 22 + 4
+
+
+def index_records(keys):
+    records = np.zeros(len(keys), clip_index.RECORD)
+    records["samples"] = 22050
+    return records
+
+
+def recorded_names_of(folder, index):
+    """`recorded_names` of an index made in `folder`, seen as a cache of some data folder."""
+    data = folder.parent / f"{folder.name}_data"
+    (data / "features").mkdir(parents=True)
+    (data / "features" / "key").symlink_to(folder)
+    assert recorded_names(data, "train", "another table") is None
+    return recorded_names(data, "train", index_key(index)["table"])
+
+
+def index_key(index):
+    return json.loads((index.folder / "manifest.json").read_text())["key"]
+
+
+def test_no_clip_fits(tmp_path):
+    index = make_index(tmp_path, [10**6])
+    assert len(index) == 0 and index.facts["left_out"] == {"audio too long": 1}
+    assert len(open_index(tmp_path, "train", index_key(index))) == 0
+
+
+def test_a_clip_that_the_cache_has_not_got_is_named_and_nothing_is_left(tmp_path):
+    with pytest.raises(RunError, match="clip1 .*same command"):
+        make_index(tmp_path, [22050, 0, 22050])
+    assert not list(tmp_path.iterdir())
+
+
+# ── one index per split, for one key ──
+
+
+def test_it_opens_for_its_own_key_only(tmp_path):
+    index = make_index(tmp_path, SAMPLES, archaic="keep", recordings="r1")
+    key = {"table": "t", "archaic": "keep", "recordings": "r1"}
+    again = open_index(tmp_path, "train", key)
+    assert again.folder == index.folder and again.facts == index.facts
+    assert again.text(9).tolist() == index.text(9).tolist()
+    for other in ({**key, "archaic": "respell"}, {**key, "table": "u"}, {**key, "recordings": "r2"}, {**key, "more": 1}):
+        assert open_index(tmp_path, "train", other) is None
+    assert open_index(tmp_path, "val", key) is None
+    assert open_index(tmp_path, "train", {**key, "recordings": None}).folder == index.folder
+
+
+def test_made_twice_it_is_the_same_byte_for_byte(tmp_path):
+    indexes = [make_index(tmp_path / name, SAMPLES, ("nino", "gia")) for name in ("a", "b")]
+    first, second = (content(index.folder) for index in indexes)
+    assert first == second and len(first) == 12
+
+
+def test_a_new_one_takes_the_old_one_s_place_and_leaves_what_is_not_ours(tmp_path):
+    old, val = make_index(tmp_path, SAMPLES), tmp_path / "index_val_0"
+    val.mkdir()
+    new = make_index(tmp_path, SAMPLES, archaic="keep")
+    assert not old.folder.exists() and new.folder.exists() and val.exists()
+    (new.folder / "notes.txt").write_text("mine")
+    newest = make_index(tmp_path, SAMPLES, archaic="respell")
+    assert content(new.folder) == {"notes.txt": b"mine"}
+    assert open_index(tmp_path, "train", {"archaic": "respell"}).folder == newest.folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "missing"])
+@pytest.mark.parametrize("name", ["tokens.bin", "positions.bin", "records.bin", "names.txt", "manifest.json"])
+def test_damage_is_found_named_and_made_anew(tmp_path, capsys, name, damage):
+    index = make_index(tmp_path, SAMPLES)
+    sound, file = content(index.folder), index.folder / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": data[:-1], "flip": data, "empty": b""}[damage])
+    assert open_index(tmp_path, "train", {"table": "t"}) is None
+    said = capsys.readouterr().err
+    assert str(index.folder) in said and "made anew" in said and name in said
+    assert content(make_index(tmp_path, SAMPLES).folder) == sound
+
+
+def test_killed_while_it_is_made_it_leaves_nothing_that_is_used(tmp_path):
+    reached = multiprocessing.get_context("fork").Event()
+
+    def encode(texts):
+        if texts[0] != "0":
+            reached.set()
+            time.sleep(60)
+        return [np.array([7], "<u4")] * len(texts)
+
+    def work():
+        clip_index._CHUNK = 10
+        rows = rows_of(50, ["nino"])
+        build_index(tmp_path, "train", {"table": "t"}, zip(rows, range(50)), index_records, encode, LIMITS)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    assert reached.wait(60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".index_train_") and left.name.endswith(".partial")  # what sweep_partials removes
+    assert open_index(tmp_path, "train", {"table": "t"}) is None
+    assert len(make_index(tmp_path, SAMPLES)) == 50
+
+
+# ── memory ──
+
+
+def test_a_worker_process_gets_the_place_and_not_the_data(tmp_path):
+    index = make_index(tmp_path, SAMPLES * 100)
+    sent = pickle.dumps(index)
+    assert len(sent) < 1000
+    assert pickle.loads(sent).text(4321).tolist() == index.text(4321).tolist()
+
+
+DRAWING = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.clip_index import open_index
+index = open_index(Path(sys.argv[1]), "train", {"table": "t"})
+plan = BatchPlan(index.positions, 8 * 180, 0, 0)
+for batch in range(0, len(plan), len(plan) // 100):
+    for clip in plan[batch]:
+        index.text(clip), index.file_id(clip), index.records[clip]
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(len(index), peak.split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read as Linux tells it")
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
+    peaks, sizes = [], []
+    for count in (4_000, 80_000):
+        folder = make_index(tmp_path / str(count), [30_000 + 50 * (i % 3000) for i in range(count)]).folder
+        result = subprocess.run([sys.executable, "-c", DRAWING, str(folder.parent), str(ROOT)],
+                                capture_output=True, text=True, check=True)
+        clips, kilobytes = map(int, result.stdout.split())
+        assert clips == count
+        peaks.append(kilobytes * 1024)
+        sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
+    assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 3

@@ -1,0 +1,232 @@
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from copy import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from xtts_ka.core.files import read_jsonl, write_json
+from xtts_ka.core.console import Interrupted, RunError
+from xtts_ka.training.gpt_trainer import Progress
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)
+    return tiny.build_world(tmp_path_factory.mktemp("trainer"))
+
+
+@pytest.fixture
+def clean(world):
+    """The world without what earlier tests trained."""
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    return world
+
+
+def metrics(world):
+    return list(read_jsonl(Path(world.config.log_dir) / "metrics.jsonl"))
+
+
+def saved(world, step):
+    """What a checkpoint holds, file by file; its manifest holds the time."""
+    folder = Path(world.config.checkpoint_dir) / f"step_{step:08d}"
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json"}
+
+
+def run(world, **changes):
+    loop = world.loop(**changes)
+    loop.start(loop.checkpoints.last())
+    loop.fit()
+    return loop
+
+
+# ── training ──
+
+
+def test_training_learns_and_logs(clean):
+    run(clean, max_steps=24)
+    train = [line for line in metrics(clean) if line.get("split") == "train"]
+    assert [line["step"] for line in train] == list(range(1, 25))
+    assert train[-1]["loss"] < train[0]["loss"] - 0.3
+    assert all(math.isfinite(line[key]) for line in train for key in
+               ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time"))
+    assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
+    assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
+
+
+def test_accumulated_small_batches_equal_one_large_batch(clean):
+    """Two batches of an accumulated step and the same clips in one batch: same losses (dropout off)."""
+    training = dataclasses.replace(clean.config.training, dropout=0.0, accumulation=2)
+    loop = clean.loop(training=training, log=False)
+    batches, used = next(loop._steps())
+    assert used == 2
+    sums = loop._backward(batches)
+    model = loop.accelerator.unwrap_model(loop.model)
+    separately = [model.eval()(batch) for batch in batches]
+    assert sums[0].item() == pytest.approx(sum(text.item() for text, _ in separately), rel=1e-4)
+    assert float(sums[3]) == sum(len(batch["audio_target"]) for batch in batches)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
+    loop = clean.loop(log=False)
+    loop.start(None)
+    batches, _ = next(loop._steps())
+    before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+    for batch in batches:
+        batch["cond_mels"][:] = float("nan")
+    for attempt in range(4):
+        loop._train_step(batches)
+    assert loop.progress.skipped == 4
+    assert all(torch.equal(before[name], p) for name, p in loop.model.named_parameters())
+    with pytest.raises(RunError, match="lower learning_rate"):
+        loop._train_step(batches)
+
+
+def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
+    training = dataclasses.replace(clean.config.training, dropout=0.0)
+    plain = run(clean, training=training, max_steps=4)
+    expected = {name: p.detach().clone() for name, p in plain.model.named_parameters()}
+    shutil.rmtree(clean.config.checkpoint_dir)
+    loop = clean.loop(training=training, max_steps=4)
+    loop.start(None)
+    forward = loop.model.forward
+
+    def too_small(batch):
+        if loop.model.training and batch["shape"][0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    loop.model.forward = too_small
+    loop.fit()
+    assert loop.progress.parts > 1 and "out of GPU memory" in capsys.readouterr().err
+    assert loop.checkpoints.last().state()["parts"] == loop.progress.parts
+    for name, parameter in loop.model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_running_average_is_validated_saved_and_carried_on(clean):
+    training = dataclasses.replace(clean.config.training, ema_decay=0.9)
+    whole = run(clean, training=training, max_steps=8, checkpoint_interval=4)
+    checkpoint = whole.checkpoints.last()
+    averaged, live = checkpoint.weights("ema"), checkpoint.weights()
+    assert any(not torch.equal(averaged[name], live[name]) for name in live)
+    loop = clean.loop(training=dataclasses.replace(training, ema_decay=0.0), log=False)
+    loop.bare.gpt.load_state_dict(averaged)
+    assert loop.validate() == pytest.approx(checkpoint.val_loss, rel=1e-5)
+
+    shutil.rmtree(clean.config.checkpoint_dir)
+    run(clean, training=training, max_steps=8, checkpoint_interval=4)  # the same run, stopped after half
+    shutil.rmtree(Path(clean.config.checkpoint_dir) / "step_00000008")
+    again = run(clean, training=training, max_steps=8, checkpoint_interval=4)
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in again.checkpoints.last().weights("ema").items())
+
+
+def test_another_batch_size_goes_on_with_the_next_epoch(clean, capsys):
+    run(clean, max_steps=3)
+    data = copy(clean.data)
+    data.budget *= 2
+    loop = dataclasses.replace(clean, data=data).loop(max_steps=5)
+    loop.start(loop.checkpoints.last())
+    assert (loop.progress.step, loop.progress.epoch, loop.progress.offset) == (3, 1, 0)
+    assert "planned anew" in capsys.readouterr().out
+    loop.fit()
+
+
+def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):
+    record = Path(clean.config.checkpoint_dir) / "memory.json"
+    for budget, parts in ((clean.data.budget, 4), (clean.data.budget + 1, 1)):
+        write_json(record, {"parts": 4, "budget": budget})
+        loop = clean.loop(log=False)
+        loop.start(None)
+        assert loop.progress.parts == parts
+
+
+# ── stopping and carrying on ──
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world):
+    """The last checkpoint of a run that was never stopped, dropout on, steps of two accumulated batches."""
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    world.config = dataclasses.replace(world.config, max_steps=10, checkpoint_interval=2,
+                                       training=dataclasses.replace(world.config.training, accumulation=2))
+    run(world)
+    return saved(world, 10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_it_ends_with_the_same_checkpoint_bit_for_bit(world, undisturbed, seed):
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    dice = random.Random(seed)
+    fork = multiprocessing.get_context("fork")
+    for _ in range(3):
+        process = fork.Process(target=run, args=(world,))
+        process.start()
+        log, lines = Path(world.config.log_dir) / "metrics.jsonl", dice.randint(2, 7)
+        before = len(metrics(world)) if log.exists() else 0
+        while process.is_alive() and (len(metrics(world)) if log.exists() else 0) < before + lines:
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.1)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    process = fork.Process(target=run, args=(world,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert saved(world, 10) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_so_and_is_reported(clean, number, capsys):
+    loop = clean.loop(max_steps=1000)
+    loop.start(None)
+    original, calls = loop._train_step, []
+
+    def step_and_signal(batches):
+        calls.append(1)
+        original(batches)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+
+    loop._train_step = step_and_signal
+    with pytest.raises(Interrupted) as stop:
+        loop.fit()
+    assert stop.value.signum == number
+    assert loop.checkpoints.last().step == 3
+    assert loop.checkpoints.last().state()["step"] == 3
+    assert "stopped at step 3" in capsys.readouterr().out
+    assert metrics(clean)[-1]["event"] == "stop"
+
+
+def test_a_checkpoint_between_two_metric_lines_changes_neither(clean):
+    """Lines every three steps, a checkpoint at step 4: carrying on from it must log step 6 as it was logged."""
+    training = dataclasses.replace(clean.config.training, log_interval=3, keep_checkpoints=9)
+    settings = {"training": training, "max_steps": 9, "checkpoint_interval": 2}
+    loop = run(clean, **settings)
+    for checkpoint in loop.checkpoints.checkpoints():
+        if checkpoint.step != 4:
+            shutil.rmtree(checkpoint.folder)
+    assert run(clean, **settings).progress.step == 9
+    lines = [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(clean) if line.get("split") == "train"]
+    assert [step for step, *_ in lines] == [3, 6, 9, 6, 9] and lines[3:] == lines[1:3]
+
+
+def test_progress_survives_a_checkpoint(clean):
+    loop = run(clean, max_steps=4, checkpoint_interval=2)
+    state = loop.checkpoints.last().state()
+    assert {name: state[name] for name in vars(Progress())} == vars(loop.progress)
+    config = json.loads((loop.checkpoints.last().folder / "config.json").read_text("utf-8"))
+    assert config["seed"] == clean.config.seed

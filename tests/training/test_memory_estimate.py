@@ -1,0 +1,48 @@
+"""The estimate against what autograd really keeps."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from data_loader import AUDIO_STOPS, CollateFunction, ModelLimits, Sample
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.memory_estimate import StepShape, estimate_memory
+from xtts_ka.model.checkpoint import build_gpt, tiny_config
+
+
+def saved_bytes(model: CompactGPT, batch: dict, bf16: bool) -> int:
+    """Bytes of all tensors that the step keeps for its backward pass, weights aside, each storage once."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t), (
+            torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()):
+        model(batch)
+    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for pointer, size in sizes.items() if pointer not in weights)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("layers, dim, checkpointing", [(4, 128, False), (8, 256, False), (12, 256, True)])
+def test_the_estimate_is_near_what_autograd_keeps(layers, dim, checkpointing, bf16):
+    config = tiny_config(layers, dim, dim // 64, 400)
+    model = CompactGPT(build_gpt(config, 400), 0.1, checkpointing).train()
+    rows, text, codes, frames = 3, 40, 70, 160
+    sample = Sample(np.arange(1, text + 1), np.zeros(codes, np.uint16), np.zeros((frames, 80), np.float16), (0, 0))
+    batch = CollateFunction(ModelLimits.of(config.model_args))([sample] * rows)
+    estimate = estimate_memory(model, StepShape(rows, text + 1, codes + AUDIO_STOPS, frames), bf16=bf16)
+    kept = saved_bytes(model, batch, bf16)
+    if bf16 and checkpointing:  # autograd recomputes from autocast's copies of the weights, which stay all the same
+        kept += 2 * sum(p.numel() for p in model.parameters())
+    assert estimate.step == pytest.approx(kept, rel=0.25)
+    assert estimate.states == 16 * sum(p.numel() for p in model.parameters())
+
+
+def test_shards_share_the_states_and_an_average_adds_to_them():
+    model = CompactGPT(build_gpt(tiny_config(1, 64, 1, 300), 300))
+    shape = StepShape(2, 10, 20, 100)
+    plain = estimate_memory(model, shape, bf16=False)
+    assert estimate_memory(model, shape, bf16=False, shards=4).states == plain.states / 4
+    assert estimate_memory(model, shape, bf16=False, average=True).states == plain.states * 1.25
+    assert "GiB" in str(plain)

@@ -1,0 +1,181 @@
+"""Two real processes on gloo: the same curve as one, killed and resumed, and never left hanging."""
+
+import dataclasses
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from xtts_ka.training import process_group
+import tiny
+from xtts_ka.core.files import read_jsonl
+from xtts_ka.core.console import run_cli
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    torch.set_num_threads(1)
+    return tiny.build_world(tmp_path_factory.mktemp("processes"))
+
+
+@pytest.fixture(autouse=True)
+def clean(world):
+    for folder in (world.config.checkpoint_dir, world.config.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def curve(world) -> dict[tuple[str, int], float]:
+    """(split, step) → loss; the last line counts where a restart repeated a step."""
+    file = Path(world.config.log_dir) / "metrics.jsonl"
+    lines = read_jsonl(file) if file.exists() else ()
+    return {(line["split"], line["step"]): line["loss"] for line in lines if "loss" in line}
+
+
+def train(world, processes: int, steps: int = 10, **training) -> None:
+    """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
+    config = dataclasses.replace(world.config, max_steps=steps, checkpoint_interval=2, training=dataclasses.replace(
+        world.config.training, accumulation=2 // processes, **training))
+    with process_group.joined(config) as peers:
+        loop = world.loop(**vars(config), log=peers.is_main)
+        loop.start(loop.checkpoints.last())
+        loop.fit()
+
+
+def launch(body, processes: int = 2, log: Path | None = None) -> list:
+    """Start `body(rank)` in processes that find each other as under torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def child(rank):
+        if log:
+            sys.stderr = open(log.with_suffix(f".{rank}"), "w", buffering=1)
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1",
+                          MASTER_PORT=str(port))
+        AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have made it, for one process
+        os._exit(run_cli(lambda: body(rank)))
+
+    children = [FORK.Process(target=child, args=(rank,)) for rank in range(processes)]
+    for process in children:
+        process.start()
+    return children
+
+
+def finish(children, within: float = 120) -> list[int]:
+    """Wait for all and return their exit codes; a hanging one is killed and fails the test."""
+    deadline = time.monotonic() + within
+    for process in children:
+        process.join(max(0.1, deadline - time.monotonic()))
+    hanging = [process.pid for process in children if process.is_alive()]
+    for pid in hanging:
+        os.kill(pid, signal.SIGKILL)
+    assert not hanging
+    return [process.exitcode for process in children]
+
+
+def wait_for_lines(world, count: int, children: list) -> None:
+    while len(curve(world)) < count:
+        assert all(process.is_alive() for process in children)
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def alone(world):
+    """The curve of one process with the same global batch: two accumulated batches a step."""
+    assert finish(launch(lambda rank: train(world, 1), processes=1)) == [0]
+    return curve(world)
+
+
+@pytest.mark.parametrize("sharding", [False, True])
+def test_two_processes_reach_the_curve_of_one(world, alone, sharding):
+    assert finish(launch(lambda rank: train(world, 2, sharding=sharding))) == [0, 0]
+    assert curve(world) == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("sharding", [False, True])
+def test_killed_they_resume_and_so_does_another_number_of_them(world, alone, sharding):
+    for lines in (4, 9):
+        children = launch(lambda rank: train(world, 2, sharding=sharding))
+        wait_for_lines(world, lines, children)
+        for process in children:
+            os.kill(process.pid, signal.SIGKILL)
+        finish(children)
+    assert finish(launch(lambda rank: train(world, 1), processes=1)) == [0]
+    assert curve(world) == pytest.approx(alone, rel=1e-4)
+
+
+def test_when_one_is_killed_the_other_ends_with_a_sentence(world, tmp_path):
+    children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
+    wait_for_lines(world, 3, children)
+    os.kill(children[1].pid, signal.SIGKILL)
+    assert finish(children, within=60) == [1, -signal.SIGKILL]
+    message = (tmp_path / "errors.0").read_text()
+    assert "run the same command" in message and "Traceback" not in message
+
+
+def test_a_silent_process_ends_the_job_though_no_connection_breaks(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(process_group, "SIGN_SECONDS", 0.2)
+    monkeypatch.setattr(process_group, "SILENCE_SECONDS", 2.0)
+    children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
+    wait_for_lines(world, 3, children)
+    os.kill(children[1].pid, signal.SIGSTOP)
+    children[0].join(60)
+    os.kill(children[1].pid, signal.SIGKILL)
+    assert finish(children)[0] == 1
+    assert "process 1 on" in (message := (tmp_path / "errors.0").read_text()) and "no sign of life" in message
+
+
+def test_the_error_of_one_is_told_to_all(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(process_group, "SIGN_SECONDS", 0.2)
+
+    def body(rank):
+        with process_group.joined(world.config) as peers:
+            if rank == 1:
+                raise process_group.UserError("recording x.wav is not readable")
+            peers.hear("a word that nobody says")
+
+    children = launch(body, log=tmp_path / "errors")
+    assert finish(children) == [1, 2]
+    assert "process 1 on" in (message := (tmp_path / "errors.0").read_text()) and "x.wav is not readable" in message
+
+
+def test_sigterm_to_one_stops_all_at_the_same_step(world):
+    children = launch(lambda rank: train(world, 2, steps=1000))
+    wait_for_lines(world, 3, children)
+    os.kill(children[1].pid, signal.SIGTERM)
+    assert finish(children) == [143, 143]
+    last = max(step for _, step in curve(world))
+    assert (Path(world.config.checkpoint_dir) / f"step_{last:08d}/manifest.json").is_file()
+
+
+def test_the_main_process_goes_first(tmp_path):
+    def body(rank):
+        from xtts_ka.core.config import PretrainConfig
+
+        with process_group.joined(PretrainConfig(device="cpu")) as peers, peers.main_first("work"):
+            if rank == 0:
+                time.sleep(0.5)
+                (tmp_path / "done").touch()
+            elif not (tmp_path / "done").exists():
+                raise process_group.UserError("too early")
+
+    assert finish(launch(body)) == [0, 0]
+
+
+def test_one_gpu_for_several_processes_is_refused(world, tmp_path):
+    def body(rank):
+        with process_group.joined(dataclasses.replace(world.config, device="cuda:1")):
+            pass
+
+    assert finish(launch(body, log=tmp_path / "errors")) == [2, 2]
+    assert "set device to auto" in (tmp_path / "errors.0").read_text()

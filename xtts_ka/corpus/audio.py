@@ -1,0 +1,182 @@
+"""Recordings on disk: read as mono samples, in blocks, with memory that no header can inflate; and written whole.
+
+libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3 at any rate and channel count. A header is only a
+claim: every limit here is checked against the samples that really come out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from xtts_ka.core.files import write_bytes
+from xtts_ka.core.console import UserError
+
+RATES = (4_000, 384_000)  # Hz; a header that says anything else is damaged
+MAX_CHANNELS = 64
+MAX_SAMPLES = 2**27  # per channel that one call returns at most: 512 MiB of float32, 1.7 hours at 22,050 Hz
+FULL_SCALE = 0.99  # a sample this far out counts as clipped: 8-bit audio stops at 127/128, mp3 blurs tops
+
+_BLOCK_VALUES = 2**19  # samples × channels decoded at a time: 2 MiB of float32
+_UNKNOWN_FRAMES = 2**62  # libsndfile says 2**63 - 1 where a header leaves the length open
+_OPEN_ENDED_BYTES = 0x7FFF0000  # a wav written to a pipe claims this many data bytes, or more
+_WAV_CUT = re.compile(r"data\s*:\s*(\d+) \(should be (\d+)\)")
+
+
+class AudioError(UserError):
+    """A recording cannot be used: `reason` is a short key such as `missing_audio`, `detail` is for people."""
+
+    def __init__(self, path: Path | str, reason: str, detail: str):
+        self.path, self.reason, self.detail = path, reason, detail
+        super().__init__(f"{path}: {detail} ({reason})")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """What a header claims. `frames` (samples per channel) and `seconds` are 0 where it leaves them open."""
+
+    rate: int
+    channels: int
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AudioContent:
+    """What a recording really holds, measured on its decoded mono mix."""
+
+    rate: int
+    channels: int
+    seconds: float
+    peak: float  # largest absolute sample of the mono mix
+    clipped_fraction: float  # share of the samples, over all channels, at or beyond `FULL_SCALE`
+    sha256: str  # of rate and mono samples: equal for a wav and its flac copy
+
+
+def probe(path: Path | str) -> AudioFacts:
+    """Read a recording's header only. AudioError `missing_audio` or `unreadable_audio` where that fails."""
+    with _opened(path) as sound:
+        frames = sound.frames if 0 <= sound.frames < _UNKNOWN_FRAMES else 0
+        return AudioFacts(sound.samplerate, sound.channels, frames, frames / sound.samplerate)
+
+
+def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Read a recording as (float32 samples (n,), rate in Hz), channels averaged, `max_seconds` of it at most.
+
+    AudioError `missing_audio`, `unreadable_audio`, `empty_audio` (no samples), `non_finite_audio` (NaN or
+    infinity), or `too_long` (without `max_seconds`, more than MAX_SAMPLES).
+    """
+    with _opened(path) as sound:
+        rate = sound.samplerate
+        limit = MAX_SAMPLES if max_seconds is None else min(MAX_SAMPLES, math.ceil(max_seconds * rate))
+        blocks, length = [], 0
+        for mono, _ in _blocks(sound, path, limit + 1):  # one more, to tell "longer" from "just as long"
+            blocks.append(mono)
+            length += len(mono)
+        if max_seconds is None and length > limit:
+            raise AudioError(path, "too_long", f"longer than {limit / rate:.0f} s, which is no single clip")
+    return np.concatenate(blocks)[:limit], rate
+
+
+def measure(path: Path | str, max_seconds: float) -> AudioContent:
+    """Decode a recording in blocks and measure it, reading at most `max_seconds` and a second more.
+
+    Errors are those of `read_mono`, and AudioError `too_long` where it goes on after `max_seconds`.
+    """
+    with _opened(path) as sound:
+        rate, channels = sound.samplerate, sound.channels
+        digest = hashlib.sha256(rate.to_bytes(4, "big"))
+        length, clipped, peak = 0, 0.0, 0.0
+        for mono, block_clipped in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
+            digest.update(mono.tobytes())
+            length += len(mono)
+            clipped += block_clipped
+            peak = max(peak, float(np.abs(mono).max()))
+        if length > max_seconds * rate:
+            claim = f"; its header says {sound.frames / rate:.1f} s" if sound.frames < _UNKNOWN_FRAMES else ""
+            raise AudioError(path, "too_long", f"longer than {max_seconds:g} s{claim}")
+    share = clipped / (length * channels)
+    return AudioContent(rate, channels, length / rate, peak, share, digest.hexdigest())
+
+
+def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
+    """Write mono samples in [-1, 1] as a 16-bit wav, whole or not at all.
+
+    libsndfile writes into memory only: of a full disk it says nothing but "System error", or nothing.
+    """
+    wav = io.BytesIO()
+    soundfile.write(wav, samples, rate, subtype="PCM_16", format="WAV")
+    write_bytes(path, wav.getvalue())
+
+
+# ── libsndfile, with every way to fail named ────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        raise AudioError(path, "missing_audio", "the file does not exist or cannot be reached") from None
+    if stat.S_ISLNK(status.st_mode):  # it may lead anywhere; who trusts it resolves it before
+        raise AudioError(path, "unreadable_audio", "a symbolic link; put the recording itself there")
+    # A pipe would block, and .raw has no header to read.
+    if not stat.S_ISREG(status.st_mode) or Path(path).suffix.lower() == ".raw":
+        raise AudioError(path, "unreadable_audio", "not an audio file")
+    if status.st_size == 0:
+        raise AudioError(path, "empty_audio", "the file is empty")
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as sound:
+            _check_header(sound, path)
+            yield sound
+    except (soundfile.SoundFileError, UnicodeError, OSError) as error:
+        raise AudioError(path, "unreadable_audio", _one_line(error)) from None
+
+
+def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
+    if not RATES[0] <= sound.samplerate <= RATES[1]:
+        raise AudioError(path, "unreadable_audio", f"its header says {sound.samplerate} Hz")
+    if not 1 <= sound.channels <= MAX_CHANNELS:
+        raise AudioError(path, "unreadable_audio", f"its header says {sound.channels} channels")
+    cut = _WAV_CUT.search(sound.extra_info)  # libsndfile shortens the claim without a word elsewhere
+    if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
+        raise AudioError(path, "unreadable_audio", f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
+
+
+def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames are out."""
+    step = max(1, _BLOCK_VALUES // sound.channels)
+    given = 0
+    while given < limit:
+        block = sound.read(min(step, limit - given), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise AudioError(path, "non_finite_audio", "it holds NaN or infinite samples")
+        given += len(block)
+        yield mono, int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+    if not given:
+        raise AudioError(path, "empty_audio", "it holds no samples")
+    if given < limit and sound.frames < _UNKNOWN_FRAMES:  # the file ended by itself: where its header says?
+        rate, missing = sound.samplerate, sound.frames - given
+        if missing > max(0.1 * rate, 0.01 * sound.frames):
+            seconds = f"{given / rate:.2f} s of the {sound.frames / rate:.2f} s in its header"
+            raise AudioError(path, "unreadable_audio", f"cut short: {seconds}")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.partition(": ")[2] or text or type(error).__name__  # soundfile puts the path first, as we do

@@ -1,0 +1,93 @@
+"""An interpolated modified Kneser–Ney n-gram over characters, and what it and the language model agree on.
+
+Both models read at most MAX_CHARACTERS of a text, know the same alphabet, and predict every sentence with its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from xtts_ka.georgian.text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+
+MAX_CHARACTERS = 1000  # what a model reads of one transcript: XTTS cannot speak as much at once
+UNKNOWN_BITS = 16.0  # a symbol outside a model's alphabet is one of some 2¹⁶ others
+ALPHABET = GEORGIAN_LETTERS + ARCHAIC_LETTERS + " " + PUNCTUATION  # what a normalised text consists of
+BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start and end, anything unheard of
+
+
+class CharacterNgram:
+    """Interpolated modified Kneser–Ney over characters (Chen & Goodman 1999, "An empirical study of smoothing…").
+
+    An n-gram is one integer of 8 bits a character, so that counting and looking up are sorting and bisection in numpy.
+    """
+
+    def __init__(self, texts: Sequence[str], order: int = 6):
+        if not 1 <= order <= 7:
+            raise ValueError(f"order must be 1 to 7, not {order}")
+        self.order = order
+        letters = sorted(set(ALPHABET) | {c for c, _ in Counter("".join(texts)).most_common(200)})[:250]
+        self._ids = {letter: i for i, letter in enumerate(letters, start=2)}
+        codes, ends, _ = self._codes(texts)
+        self._levels = []
+        longer = None
+        for n in range(order, 0, -1):
+            grams, counts = np.unique(self._grams(codes, ends, n), return_counts=True)
+            if longer is not None:  # below the top, what counts is how many different characters precede
+                shorter, preceded = np.unique(longer & ((1 << 8 * n) - 1), return_counts=True)
+                from_start = (n > 1) & (grams >> 8 * (n - 1) == BOUNDARY)  # nothing precedes a sentence's start
+                counts = np.where(from_start, counts, _look_up(shorter, preceded, grams, 1))
+            longer = grams
+            self._levels.insert(0, _discounted(grams, counts))
+
+    def bits(self, texts: Sequence[str]) -> np.ndarray:
+        """−log₂ p of each text with its end, (len(texts),) float64."""
+        codes, ends, owner = self._codes(texts)
+        p = np.full(len(ends), 1 / (len(self._ids) + 2))
+        for n, (grams, own, contexts, left) in enumerate(self._levels, start=1):
+            wanted = self._grams(codes, ends, n)
+            p = _look_up(grams, own, wanted, 0.0) + _look_up(contexts, left, wanted >> 8, 1.0) * p
+        bits = -np.log2(p) + UNKNOWN_BITS * (codes[ends] == UNKNOWN)
+        return np.bincount(owner, bits, minlength=len(texts))
+
+    def _codes(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All texts as one array of codes, the positions in it to predict, and the text each of these belongs to."""
+        padding = [BOUNDARY] * (self.order - 1)
+        codes, ends, owner = [], [], []
+        for number, text in enumerate(texts):
+            symbols = [self._ids.get(c, UNKNOWN) for c in text[:MAX_CHARACTERS]] + [BOUNDARY]
+            first = len(codes) + len(padding)
+            codes += padding + symbols
+            ends.extend(range(first, first + len(symbols)))
+            owner += [number] * len(symbols)
+        return tuple(np.array(part, np.int64) for part in (codes, ends, owner))
+
+    @staticmethod
+    def _grams(codes: np.ndarray, ends: np.ndarray, n: int) -> np.ndarray:
+        """The n-gram that ends at each position, as an integer."""
+        grams = np.zeros(len(ends), np.int64)
+        for back in range(n - 1, -1, -1):
+            grams = grams << 8 | codes[ends - back]
+        return grams
+
+
+def _discounted(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    y = n1 / (n1 + 2 * n2) if n1 else 0.5
+    found = [k - (k + 1) * y * more / fewer if fewer else 0.5
+             for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
+    # Few characters make few counts of counts, and their estimates can leave the range where they make sense.
+    steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
+    taken = steps[np.minimum(counts, 3)]
+    contexts, inverse = np.unique(grams >> 8, return_inverse=True)
+    totals = np.bincount(inverse, counts)
+    return grams, (counts - taken) / totals[inverse], contexts, np.bincount(inverse, taken) / totals
+
+
+def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray, absent: float) -> np.ndarray:
+    """The value of each `wanted` among sorted `keys`, or `absent`."""
+    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], absent)
