@@ -16,8 +16,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xtts_ka.core.console import UserError, add_verbosity_flags, progress, quiet, run_cli, say, size, style, verbose, warn
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.console import progress, quiet, say, size, style, verbose, warn
+from xtts_ka.core.errors import UserError
 
 if TYPE_CHECKING:
     from xtts_ka.monitor.history import RunHistory
@@ -28,18 +30,23 @@ BIG_LOG = 50 * 10**6  # bytes from which reading gets a progress bar
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Show how a run is doing: stages, training, checkpoints, disk and warnings.",
-        epilog="example: python checkpoint_monitor.py --config xtts_pretrain_config.json --watch --plot")
+        epilog="example: python checkpoint_monitor.py --config xtts_pretrain_config.json --watch --plot",
+    )
     add = parser.add_argument
     add("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
     add("--watch", action="store_true", help="refresh until Ctrl-C")
     add("--interval", type=_seconds, metavar="N", help="seconds between refreshes (monitor.interval)")
-    add("--plot", nargs="?", const="", metavar="FILE.png",
-        help="draw the curves (default: training_plot.png in log_dir)")
+    add(
+        "--plot",
+        nargs="?",
+        const="",
+        metavar="FILE.png",
+        help="draw the curves (default: training_plot.png in log_dir)",
+    )
     add("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
     add("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
     add("--cleanup", action="store_true", help="delete old checkpoints, after asking; never best or last")
-    add("--keep", type=_count, metavar="N",
-        help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
+    add("--keep", type=_count, metavar="N", help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
     add("--superseded", action="store_true", help="with --cleanup: also the runs that were replaced")
     add("--yes", action="store_true", help="with --cleanup: do not ask")
     add("--verify", action="store_true", help="compare the checksums of every checkpoint file (slow)")
@@ -68,9 +75,8 @@ def run(args: argparse.Namespace) -> int:
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
     if args.watch:
         return watch(args, config, history)
-    tasks = [name for name in ("plot", "analyze", "export", "cleanup")
-             if getattr(args, name) not in (None, False)]
-    if tasks != ["export"] and tasks != ["cleanup"] or args.json:
+    tasks = [name for name in ("plot", "analyze", "export", "cleanup") if getattr(args, name) not in (None, False)]
+    if (tasks != ["export"] and tasks != ["cleanup"]) or args.json:
         _refresh(history)
     report: dict[str, Any] = {}
     if args.json or not tasks:
@@ -157,8 +163,7 @@ def _live(terminal):
 # ── plot, analysis, export ──────────────────────────────────────────────────────────────────────────────────
 
 
-def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory,
-         announce: bool = True) -> str | None:
+def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory, announce: bool = True) -> str | None:
     """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
     from xtts_ka.monitor.plots import draw_plot
 
@@ -179,7 +184,8 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     from dataclasses import asdict
 
     from xtts_ka.monitor.analysis import describe
-    from xtts_ka.monitor.status import judge, list_checkpoints
+    from xtts_ka.monitor.status import judge
+    from xtts_ka.training.checkpoint_folders import list_checkpoints
 
     result = judge(config, history, list_checkpoints(Path(config.checkpoint_dir), verify=args.verify))
     if not args.json:
@@ -198,12 +204,13 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
 
 def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Write the CSV with a progress bar where it is long."""
-    from xtts_ka.monitor.history import export_csv
+    from xtts_ka.monitor.csv_export import export_csv
 
     target = Path(args.export)
     if target.resolve() == history.path.resolve():
         raise UserError(f"--export {target} is the log itself: choose another file")
     with progress(what="exporting", unit="row", unit_scale=True, leave=False) as bar:
+
         def on_rows(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
@@ -226,15 +233,29 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     if not args.json:
         for line in planned.lines():
             say(line)
-    agreed = bool(planned.doomed) and (args.yes or not args.json and _agreed())
+    agreed = bool(planned.doomed) and (args.yes or (not args.json and _agreed()))
     # Training may have written a new best meanwhile: what is deleted was agreed to and is still to go.
-    deleted = delete(folder, [d for d in plan(folder, keep, superseded=args.superseded).doomed
-                              if d.path in {p.path for p in planned.doomed}]) if agreed else []
+    deleted = (
+        delete(
+            folder,
+            [
+                d
+                for d in plan(folder, keep, superseded=args.superseded).doomed
+                if d.path in {p.path for p in planned.doomed}
+            ],
+        )
+        if agreed
+        else []
+    )
     if not args.json and planned.doomed:
         freed = sum(d.bytes for d in deleted)
         say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")
-    return {"would_delete": [d.as_dict() for d in planned.doomed], "left_alone": dict(planned.left_alone),
-            "deleted": [d.path.name for d in deleted], "freed_bytes": sum(d.bytes for d in deleted)}
+    return {
+        "would_delete": [d.as_dict() for d in planned.doomed],
+        "left_alone": dict(planned.left_alone),
+        "deleted": [d.path.name for d in deleted],
+        "freed_bytes": sum(d.bytes for d in deleted),
+    }
 
 
 def _agreed() -> bool:

@@ -12,459 +12,68 @@ sentence: adding recordings never moves one, and the same sentence never stands 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import itertools
 import json
-import math
-import os
-import re
-import shutil
 import sys
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
 
-from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
-from xtts_ka.core.console import UserError, add_verbosity_flags, command, heading, progress, run_cli, say, style
-from xtts_ka.corpus.formats import FORMATS, Corpus, Row, find_corpus
-from xtts_ka.georgian.text import georgian_fraction, normalise, words
-from xtts_ka.corpus.tables import (MAX_ID_LENGTH, SPLITS, Clip, is_safe_id, read_drop_report, split_csv, write_drop_report,
-                            write_splits)
+from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG
-
-SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
-MAX_TEXT = 2_000  # characters; nobody says more in a clip
-MIN_VAL_CLIPS = 2  # training compares runs by the validation loss; one clip says nothing
-EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several, the first is taken
-
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no Unicode
-
-
-class Drop(str, Enum):
-    """Why a row is left out."""
-
-    BAD_ROW = "bad_row"
-    OUTSIDE_SOURCE = "outside_source"
-    DUPLICATE_ID = "duplicate_id"
-    EMPTY_TEXT = "empty_text"
-    NON_GEORGIAN_TEXT = "non_georgian_text"
-    MISSING_AUDIO = "missing_audio"
-    UNREADABLE_AUDIO = "unreadable_audio"
-    EMPTY_AUDIO = "empty_audio"
-    NON_FINITE_AUDIO = "non_finite_audio"
-    CLIPPED_AUDIO = "clipped_audio"
-    TOO_SHORT = "too_short"
-    TOO_LONG = "too_long"
-    DUPLICATE_AUDIO = "duplicate_audio"
-
-
-def _opt(default, help: str, *, at_least: float = 0.0, at_most: float = math.inf):
-    return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most})
-
-
-@dataclass(frozen=True)
-class MetadataOptions:
-    """What counts as a usable clip, and how clips are split. An impossible value is a UserError."""
-
-    min_seconds: float = _opt(0.5, "shortest clip kept")
-    max_seconds: float = _opt(11.6, "longest clip kept; XTTS hears no more than 11.6 s", at_most=600)
-    max_clipped_fraction: float = _opt(0.01, "largest share of full-scale samples in a clip", at_most=1)
-    min_georgian_fraction: float = _opt(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
-    max_drop_fraction: float = _opt(0.5, "no table is written where more would be dropped", at_most=1)
-    val_fraction: float = _opt(0.05, "share of the sentences kept for validation", at_most=0.9)
-    test_fraction: float = _opt(0.05, "share of the sentences kept for the final test", at_most=0.9)
-    archaic: str = "respell"  # of the letters ჱ ჲ ჳ ჴ ჵ: respell or keep
-    copy: bool = False  # the clips kept into audio/ beside each table
-
-    def __post_init__(self):
-        for spec in fields(self):
-            value, rule = getattr(self, spec.name), spec.metadata
-            if rule and not rule["at_least"] <= value <= rule["at_most"]:  # also false for NaN
-                limits = f"{rule['at_least']:g} and {rule['at_most']:g}"
-                raise UserError(f"{spec.name} is {value}: it must lie between {limits}")
-        if self.archaic not in ("respell", "keep"):
-            raise UserError(f"archaic is {self.archaic!r}: it must be respell or keep")
-        if self.min_seconds >= self.max_seconds:
-            raise UserError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise UserError("val_fraction and test_fraction leave nothing to train on: keep the sum below 1")
-
-
-@dataclass(frozen=True)
-class MetadataReport:
-    """What `create_metadata` found and wrote."""
-
-    corpora: tuple[Corpus, ...]
-    rows: int
-    dropped: dict[str, int]  # reason → rows
-    splits: dict[str, tuple[int, float]]  # split → (clips, seconds)
-    speakers: int
-    embeddings: int  # clips with an embedding file
-    drop_report: Path
-
-    @property
-    def kept(self) -> int:
-        """Clips in all splits together."""
-        return sum(clips for clips, _ in self.splits.values())
-
-    @property
-    def seconds(self) -> float:
-        """Speech in all splits together."""
-        return sum(seconds for _, seconds in self.splits.values())
-
-
-class _Dropped(Exception):
-    def __init__(self, reason: Drop, detail: str):
-        self.reason, self.detail = reason, detail
-
-
-class _Candidate(NamedTuple):
-    """A row whose line, path and text are in order, and whose audio has yet to be looked at."""
-
-    file_id: str
-    text: str
-    speaker_id: str
-    audio: Path
-
-
-def create_metadata(
-    source: Path | str | Sequence[Path | str],
-    output_dir: Path | str,
-    *,
-    format: str = "auto",
-    embeddings_dir: Path | str | None = None,
-    options: MetadataOptions = MetadataOptions(),
-) -> MetadataReport:
-    """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
-
-    `embeddings_dir` holds voice embeddings named after the clips (default
-    `<output_dir>/embeddings/embeddings`). UserError where no corpus is found, where more than
-    `options.max_drop_fraction` of the rows would go, or where fewer than two clips would be left for
-    validation; no table is touched then, but the drop report is written as soon as every row was looked at.
-    """
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
-    output_dir = Path(output_dir)
-    corpora = tuple(find_corpus(folder, format) for folder in sources)
-    read_only = [corpus.folder for corpus in corpora] + ([Path(embeddings_dir)] if embeddings_dir else [])
-    _check_folders([*sources, *read_only], output_dir)
-    embeddings = _find_embeddings(embeddings_dir, output_dir)
-    for corpus in corpora:
-        say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
-
-    for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
-        sweep_partials(folder)  # what a killed run left; two runs into one folder at once make no sense
-    clips, drops, rows = _examine(corpora, options)
-    drop_report = write_drop_report(output_dir, drops)
-    dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
-    _check_drops(rows, dropped, options, drop_report)
-    splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip in _with_embeddings(clips, embeddings):
-        splits[split_of(clip.text, options)].append(clip)
-    _check_splits(splits, options)
-    if options.copy:
-        splits = {split: _copied(splits[split], split_csv(output_dir, split).parent) for split in SPLITS}
-    write_splits(output_dir, splits, read_only[len(corpora):] if options.copy else read_only)
-    return MetadataReport(
-        corpora, rows, dropped,
-        {split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
-        len({clip.speaker_id for clip in clips}),
-        sum(clip.embedding_path is not None for clips in splits.values() for clip in clips), drop_report)
-
+from xtts_ka.core.console import say
+from xtts_ka.corpus.formats import FORMATS
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, print_details, print_report
 
 # ── what is checked before and after ────────────────────────────────────────────────────────────────────────
-
-
-def _check_folders(sources: Sequence[Path | str], output_dir: Path) -> None:
-    real = os.path.realpath(output_dir)
-    for source in map(os.path.realpath, sources):
-        if os.path.commonpath([source, real]) == source:
-            raise UserError(f"the output folder {output_dir} lies in the source {source}, which is read only: "
-                            "choose another --output_dir")
-        if _UNWRITABLE.search(source):
-            raise UserError(f"the name of the folder {source!r} holds characters that no table can hold: rename it")
-    if os.path.exists(real) and not os.path.isdir(real):
-        raise UserError(f"the output folder {output_dir} is a file: choose another --output_dir")
-
-
-def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, drop_report: Path) -> None:
-    if rows == 0:
-        raise UserError("the source has no rows: give a folder whose table or .txt files name a recording")
-    gone = sum(dropped.values())
-    if gone > options.max_drop_fraction * rows or gone == rows:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
-        raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}), and --max_drop_fraction allows "
-                        f"{options.max_drop_fraction:g}: see {drop_report}, mend them or raise the limit")
-
-
-def _check_splits(splits: dict[str, list[Clip]], options: MetadataOptions) -> None:
-    clips = [clip for split in SPLITS for clip in splits[split]]
-    if len(splits["val"]) < MIN_VAL_CLIPS:
-        places = sorted(_place(clip.text) for clip in clips)
-        wanted = math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
-        enough = len(clips) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
-        remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
-        raise UserError(f"only {len(splits['val'])} of {len(clips)} clips would be for validation, which "
-                        f"needs {MIN_VAL_CLIPS}: {remedy}")
-    if not splits["train"]:
-        raise UserError(f"none of {len(clips)} clips would be left for training: lower --val_fraction and "
-                        "--test_fraction or add recordings of more sentences")
 
 
 # ── one row after the other ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _examine(
-    corpora: Sequence[Corpus], options: MetadataOptions
-) -> tuple[list[Clip], list[tuple[str, ...]], int]:
-    """Return (clips kept, drop report rows, rows in all) in the tables' order, whatever the threads do."""
-    from concurrent.futures import ThreadPoolExecutor  # libsndfile and SHA-256 leave the interpreter free
-
-    rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
-    clips: list[Clip] = []
-    drops: list[tuple[str, ...]] = []
-    screen, first_with = _Screen(options), {}
-    with (progress(total=len(rows), what="checking audio", unit="clip") as bar,
-          ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool):
-        for batch in _batches(rows, 256):  # small, so that Ctrl-C has little to wait for
-            candidates = [screen(corpus, row) for corpus, row in batch]
-            checked = pool.map(lambda candidate: _listen(candidate, options), candidates)
-            for (corpus, row), candidate, heard in zip(batch, candidates, checked):
-                if not isinstance(heard, _Dropped):
-                    seconds, sha256 = heard
-                    first = first_with.setdefault(sha256, candidate.file_id)
-                    if first != candidate.file_id:
-                        heard = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}")
-                if isinstance(heard, _Dropped):
-                    file_id = candidate.file_id if isinstance(candidate, _Candidate) else ""
-                    why = (heard.reason.value, f"{row.where}: {heard.detail}")
-                    drops.append((file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
-                else:
-                    clips.append(Clip(*candidate[:3], seconds, candidate.audio, None))
-            bar.update(len(batch))
-    return clips, drops, len(rows)
-
-
-def _batches(rows: Sequence, size: int) -> Iterator[Sequence]:
-    return (rows[start:start + size] for start in range(0, len(rows), size))
-
-
-class _Screen:
-    """Checks a row's line, path and text, and gives it its ids. It remembers: rows must come in order."""
-
-    def __init__(self, options: MetadataOptions):
-        self._options = options
-        self._file_ids = _Names("clip")
-        self._speaker_ids = _Names("speaker")
-        self._lines_of: dict[str, str] = {}
-
-    def __call__(self, corpus: Corpus, row: Row) -> _Candidate | _Dropped:
-        try:
-            if row.problem:
-                raise _Dropped(Drop.BAD_ROW, row.problem)
-            audio = _contained(corpus.folder, row.audio)
-            text = self._read(row.text)
-        except _Dropped as drop:
-            return drop
-        if audio in self._lines_of:
-            return _Dropped(Drop.DUPLICATE_ID, f"{self._lines_of[audio]} names the same file")
-        self._lines_of[audio] = row.where
-        file_id = self._file_ids(audio, _id_source(os.path.relpath(audio, corpus.folder)))
-        speaker = row.speaker or corpus.folder.name
-        return _Candidate(file_id, text, self._speaker_ids(speaker, speaker), Path(audio))
-
-    def _read(self, raw: str) -> str:
-        if len(raw) > MAX_TEXT:
-            raise _Dropped(Drop.BAD_ROW, f"the text has {len(raw)} characters")
-        text = normalise(raw, archaic=self._options.archaic)
-        fraction = georgian_fraction(raw)
-        # A text without letters may still be a number, which is read in Georgian.
-        if any(map(str.isalpha, raw)) and fraction < self._options.min_georgian_fraction:
-            raise _Dropped(Drop.NON_GEORGIAN_TEXT, f"{fraction:.0%} of its letters are Georgian")
-        if not text:
-            raise _Dropped(Drop.EMPTY_TEXT, "nothing in it is spoken" if raw.strip() else "it has no text")
-        return text
-
-
-def _contained(folder: Path, name: str) -> str:
-    """The real path of a row's recording. _Dropped where the name is unusable or leads out of the folder."""
-    if not name:
-        raise _Dropped(Drop.BAD_ROW, "it names no recording")
-    if _UNWRITABLE.search(name):
-        raise _Dropped(Drop.BAD_ROW, "the file name holds characters that no table can hold")
-    real = os.path.realpath(os.path.join(folder, name))
-    if os.path.commonpath([folder, real]) != str(folder):
-        raise _Dropped(Drop.OUTSIDE_SOURCE, f"the recording is outside {folder}")
-    return real
-
-
-def _listen(candidate: _Candidate | _Dropped, options: MetadataOptions) -> tuple[float, str] | _Dropped:
-    """Decode one recording: (seconds, hash of its samples), or why it is dropped. Runs in a thread."""
-    from xtts_ka.corpus.audio import AudioError, measure
-
-    if isinstance(candidate, _Dropped):
-        return candidate
-    try:
-        heard = measure(candidate.audio, options.max_seconds)
-    except AudioError as error:
-        return _Dropped(Drop(error.reason), error.detail)
-    if heard.peak < SILENCE_PEAK:
-        return _Dropped(Drop.EMPTY_AUDIO, f"{heard.seconds:.2f} s of silence")
-    if heard.seconds < options.min_seconds:
-        return _Dropped(Drop.TOO_SHORT, f"{heard.seconds:.2f} s")
-    if heard.clipped_fraction > options.max_clipped_fraction:
-        return _Dropped(Drop.CLIPPED_AUDIO, f"{heard.clipped_fraction:.1%} of its samples are at full scale")
-    return heard.seconds, heard.sha256
-
-
 # ── ids, splits, embeddings, copies ─────────────────────────────────────────────────────────────────────────
-
-
-class _Names:
-    """Turns file names and speaker names into unique ids that are safe in file names and spreadsheets.
-
-    A name that is safe already stays as it is; otherwise, or where two names would meet, eight digits of a
-    hash of the whole name follow. So an id does not depend on what else the corpus holds, unless two names
-    meet.
-    """
-
-    def __init__(self, fallback: str):
-        self._fallback = fallback
-        self._ids: dict[str, str] = {}  # key → id
-        self._keys: dict[str, str] = {}  # id → key
-
-    def __call__(self, key: str, name: str) -> str:
-        """The id of `key`, which identifies the thing, made from `name`."""
-        if key not in self._ids:
-            plain = unicodedata.normalize("NFC", name)
-            safe = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or self._fallback
-            unmarked = [safe] if safe == plain and is_safe_id(safe) else []
-            candidates = itertools.chain(unmarked, self._marked(safe, name))
-            self._ids[key] = next(c for c in candidates if self._keys.setdefault(c, key) == key)
-        return self._ids[key]
-
-    @staticmethod
-    def _marked(safe: str, name: str) -> Iterator[str]:
-        for attempt in itertools.count():
-            digest = hashlib.sha256(f"{name}{chr(0) * attempt}".encode("utf-8", "surrogatepass")).hexdigest()
-            yield f"{safe[:MAX_ID_LENGTH - 9]}-{digest[:8]}"
-
-
-def _id_source(relative: str) -> str:
-    """What tells a recording apart: its path without the suffix and without the usual folder for audio."""
-    parts = Path(relative).with_suffix("").parts
-    return "/".join(parts[1:] if len(parts) > 1 and parts[0] in ("clips", "wavs", "wav", "audio") else parts)
-
-
-def _place(text: str) -> float:
-    """Where a normalised sentence falls in [0, 1): by its words alone, so that a comma more moves nothing."""
-    digest = hashlib.sha256(" ".join(words(text)).encode("utf-8")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def split_of(text: str, options: MetadataOptions = MetadataOptions()) -> str:
-    """The split of a normalised sentence.
-
-    Validation takes the low end of the hash and the test the high end, so changing one's share leaves the
-    other be.
-    """
-    place = _place(text)
-    if place < options.val_fraction:
-        return "val"
-    return "test" if place >= 1 - options.test_fraction else "train"
-
-
-def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dict[str, Path]:
-    """Stem → embedding file, for the files directly in the folder."""
-    folder = Path(embeddings_dir or output_dir / "embeddings" / "embeddings")
-    if not folder.is_dir():
-        if embeddings_dir is not None:
-            raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
-        return {}
-    files = [Path(os.path.abspath(file)) for file in folder.iterdir()
-             if file.suffix in EMBEDDING_SUFFIXES and not _UNWRITABLE.search(str(file))]
-    files.sort(key=lambda file: EMBEDDING_SUFFIXES.index(file.suffix), reverse=True)
-    return {file.stem: file for file in files}
-
-
-def _with_embeddings(clips: Sequence[Clip], embeddings: dict[str, Path]) -> list[Clip]:
-    """Give each clip the embedding named by its id, or by its file's stem if no other clip has that stem."""
-    if not embeddings:
-        return list(clips)
-    stems = Counter(clip.audio_path.stem for clip in clips)
-    return [
-        replace(clip, embedding_path=embeddings.get(clip.file_id) or embeddings.get(stem) if stems[stem] == 1
-                else embeddings.get(clip.file_id))
-        for clip in clips for stem in (clip.audio_path.stem,)
-    ]
-
-
-def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
-    """Copy the recordings into audio/ beside their table, each whole or not at all; return clips of them."""
-    copies = []
-    for clip in progress(clips, what=f"copying {folder.name}", unit="clip"):
-        copy = Path(os.path.realpath(folder), "audio", f"{clip.file_id}{clip.audio_path.suffix.lower()}")
-        if _stamp(copy) != _stamp(clip.audio_path):
-            with atomic_path(copy) as temporary:
-                shutil.copyfile(clip.audio_path, temporary)
-                status = clip.audio_path.stat()
-                os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        copies.append(replace(clip, audio_path=copy))
-    return copies
-
-
-def _stamp(file: Path) -> tuple[int, int] | None:
-    return (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_report(report: MetadataReport) -> None:
-    """Print what was kept and dropped, by split and by reason."""
-    heading("metadata")
-    say(f"kept {report.kept} of {report.rows} clips: {report.seconds / 3600:.2f} hours, {report.speakers} "
-        f"speaker{'s'[:report.speakers != 1]}, {report.embeddings} with an embedding")
-    for split, (clips, seconds) in report.splits.items():
-        say(f"  {split:<6}{clips:>9} clips {seconds / 60:>10.1f} min")
-    if report.dropped:
-        say(f"dropped {sum(report.dropped.values())}, listed in {report.drop_report}:")
-        for reason, count in report.dropped.items():
-            say(f"  {reason:<18}{count:>9}")
-    else:
-        say("dropped none")
-
-
-def _print_details(output_dir: Path, report: MetadataReport) -> None:
-    """With --verbose: the tables written, and every row of the drop report."""
-    for split in report.splits:
-        say(f"  wrote {split_csv(output_dir, split)}", verbose=True)
-    for _, action, reason, detail, *_ in read_drop_report(output_dir):
-        say(f"  {action} {detail} ({reason})", verbose=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Turn recordings with transcripts into checked train, val and test tables.",
-        epilog="example: python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data")
-    parser.add_argument("--source", nargs="+", required=True, metavar="DIR",
-                        help="folder with recordings and transcripts (several are joined); only read")
+        epilog="example: python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data",
+    )
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folder with recordings and transcripts (several are joined); only read",
+    )
     parser.add_argument("--output_dir", default="data", help="folder that gets split/ (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="auto",
-                        help="layout of the source (default: %(default)s)")
-    parser.add_argument("--embeddings_dir", metavar="DIR",
-                        help="embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="layout of the source (default: %(default)s)")
+    parser.add_argument(
+        "--embeddings_dir",
+        metavar="DIR",
+        help="embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)",
+    )
     for spec in fields(MetadataOptions):
         if spec.metadata:
-            parser.add_argument(f"--{spec.name}", type=float, default=spec.default, metavar="X",
-                                help=f"{spec.metadata['help']} (default: %(default)s)")
-    parser.add_argument("--archaic", choices=("respell", "keep"), default="respell",
-                        help="archaic letters in transcripts (default: %(default)s)")
-    parser.add_argument("--copy", action="store_true",
-                        help="copy the clips kept to audio/ beside each table: OUTPUT_DIR then stands alone")
+            parser.add_argument(
+                f"--{spec.name}",
+                type=float,
+                default=spec.default,
+                metavar="X",
+                help=f"{spec.metadata['help']} (default: %(default)s)",
+            )
+    parser.add_argument(
+        "--archaic",
+        choices=("respell", "keep"),
+        default="respell",
+        help="archaic letters in transcripts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy the clips kept to audio/ beside each table: OUTPUT_DIR then stands alone",
+    )
     add_verbosity_flags(parser)
     return parser
 
@@ -474,12 +83,15 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         options = MetadataOptions(**{spec.name: getattr(args, spec.name) for spec in fields(MetadataOptions)})
-        report = create_metadata(args.source, args.output_dir, format=args.format,
-                                 embeddings_dir=args.embeddings_dir, options=options)
+        report = create_metadata(
+            args.source, args.output_dir, format=args.format, embeddings_dir=args.embeddings_dir, options=options
+        )
         print_report(report)
-        _print_details(Path(args.output_dir), report)
-        say(f"\nset \"data_dir\": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}"
-            f"\nnext: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}")
+        print_details(Path(args.output_dir), report)
+        say(
+            f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}'
+            f"\nnext: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}"
+        )
 
     return run_cli(body, args)
 

@@ -11,26 +11,24 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from xtts_ka.training import feature_cache
-from xtts_ka.corpus import recording_changes
-from xtts_ka.core.files import hash_value, sweep_partials
-from xtts_ka.training.batch_plan import BatchPlan
-from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, run_cli, say, style
-from xtts_ka.training.feature_cache import SAMPLE_RATE, FeatureCache, clip_key, frames_of
-from xtts_ka.training.memory_estimate import StepShape
-from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.console import say, style
+from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.lock import RunLock
-from xtts_ka.core.stage_ledger import file_digest
-from xtts_ka.training.clip_index import (AUDIO_STOPS, COND_POSITIONS, FEATURES, VERSION, MissingFeatures, ModelLimits, TrainingIndex,
-                            build_index, open_index)
+from xtts_ka.corpus import recording_changes
+from xtts_ka.model.geometry import frames_of
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, FEATURES, ModelLimits, TrainingIndex
+from xtts_ka.training.feature_cache import SAMPLE_RATE, FeatureCache
+from xtts_ka.training.memory_estimate import StepShape
+from xtts_ka.training.prepare_features import extended_vocabulary, feature_key, make_indexes, open_indexes
 
 FRAMES_PER_SECOND = SAMPLE_RATE / 256
 
@@ -143,14 +141,29 @@ class CollateFunction:
         import torch
 
         length = max(COND_POSITIONS + len(s.text) + 1 + len(s.codes) + AUDIO_STOPS for s in samples)
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in (
-            "cond_at", "text", "text_position", "text_at", "audio", "audio_position", "audio_at",
-            "text_target", "text_scored", "audio_target", "audio_scored")}
+        columns: dict[str, list[np.ndarray]] = {
+            name: []
+            for name in (
+                "cond_at",
+                "text",
+                "text_position",
+                "text_at",
+                "audio",
+                "audio_position",
+                "audio_at",
+                "text_target",
+                "text_scored",
+                "audio_target",
+                "audio_scored",
+            )
+        }
         for row, (sample, heard) in enumerate(zip(samples, self._heard_codes(samples))):
             for name, values in self._row(sample, row * length, heard).items():
                 columns[name].append(values)
         batch = {name: torch.from_numpy(np.concatenate(parts).astype(np.int64)) for name, parts in columns.items()}
-        batch["cond_mels"] = torch.from_numpy(np.stack([s.cond_mel for s in samples])).float().transpose(1, 2).contiguous()
+        batch["cond_mels"] = (
+            torch.from_numpy(np.stack([s.cond_mel for s in samples])).float().transpose(1, 2).contiguous()
+        )
         batch["shape"] = (len(samples), length)
         batch["seconds"] = sum(len(s.codes) for s in samples) * 1024 / 22050
         return batch
@@ -173,17 +186,33 @@ class CollateFunction:
         target = np.concatenate([sample.codes, stops]).astype(np.int64)
         scored = np.ones(len(target), bool)
         scored[slice(*heard)] = False
-        return {"cond_at": at + np.arange(COND_POSITIONS),
-                "text": text, "text_position": np.arange(len(text)), "text_at": text_at,
-                "audio": audio, "audio_position": np.arange(len(audio)), "audio_at": audio_at,
-                "text_target": np.append(sample.text, limits.stop_text), "text_scored": text_at,
-                "audio_target": target[scored], "audio_scored": audio_at[scored]}
+        return {
+            "cond_at": at + np.arange(COND_POSITIONS),
+            "text": text,
+            "text_position": np.arange(len(text)),
+            "text_at": text_at,
+            "audio": audio,
+            "audio_position": np.arange(len(audio)),
+            "audio_at": audio_at,
+            "text_target": np.append(sample.text, limits.stop_text),
+            "text_scored": text_at,
+            "audio_target": target[scored],
+            "audio_scored": audio_at[scored],
+        }
 
 
 class EpochBatches(Sequence[list[Draw]]):
     """An epoch's batches, each made when it is asked for; a slice of them is another of these."""
 
-    def __init__(self, data: XTTSDataset, plan: BatchPlan, epoch: int, asked: tuple[int, int], seed: int, which: range | None = None):
+    def __init__(
+        self,
+        data: XTTSDataset,
+        plan: BatchPlan,
+        epoch: int,
+        asked: tuple[int, int],
+        seed: int,
+        which: range | None = None,
+    ):
         """asked: fewest and most mel frames of a batch's voice samples."""
         self._about = data, plan, epoch, asked, seed
         self._which = range(len(plan)) if which is None else which
@@ -216,8 +245,10 @@ def _said_by_worker(error: Exception) -> str:
     if str(error).startswith("Caught ") and isinstance(error, RunError | OSError):
         return str(error).strip().rpartition("\n")[2].partition(": ")[2]
     if str(error).startswith("DataLoader worker"):
-        return ("a process that loads the batches was killed; memory or /dev/shm may be full: make room there, and the same "
-                "command carries on")
+        return (
+            "a process that loads the batches was killed; memory or /dev/shm may be full: make room there, and the same "
+            "command carries on"
+        )
     return ""
 
 
@@ -227,13 +258,19 @@ def _said_by_worker(error: Exception) -> str:
 class DataManager:
     """Plans batches for training and validation, and loads them. limits: of the model to train."""
 
-    def __init__(self, config: PretrainConfig, train: TrainingIndex, val: TrainingIndex, cache: FeatureCache, limits: ModelLimits):
+    def __init__(
+        self, config: PretrainConfig, train: TrainingIndex, val: TrainingIndex, cache: FeatureCache, limits: ModelLimits
+    ):
         self.config, self.limits = config, limits
         self.left_out = Counter(train.facts["left_out"]) + Counter(val.facts["left_out"])
         if not len(train) or not len(val):
-            raise UserError(f"the data in {config.data_dir} leaves {len(train)} training and {len(val)} validation clips that "
-                            f"fit the model ({dict(self.left_out)} left out): add recordings")
-        self.train, self.val = (XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val))
+            raise UserError(
+                f"the data in {config.data_dir} leaves {len(train)} training and {len(val)} validation clips that "
+                f"fit the model ({dict(self.left_out)} left out): add recordings"
+            )
+        self.train, self.val = (
+            XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val)
+        )
         self.budget = int(config.batch_size * train.facts["median_positions"])
 
     def train_batches(self, epoch: int, budget: int | None = None) -> EpochBatches:
@@ -246,14 +283,19 @@ class DataManager:
         """Always the same: fixed order, fixed voice samples of middling length."""
         frames = round(float(np.mean(self.config.training.conditioning_seconds)) * FRAMES_PER_SECOND)
         plan = _plan(self.val.index, self.budget, self.config.seed, 0)
-        return EpochBatches(self.val, plan, 0, (frames, frames), self.config.seed)[: self.config.training.validation_batches]
+        return EpochBatches(self.val, plan, 0, (frames, frames), self.config.seed)[
+            : self.config.training.validation_batches
+        ]
 
-    def loader(self, dataset: XTTSDataset, batches: Iterable[list[Draw]], workers: int = 0, pin: bool = False) -> Iterator[dict]:
+    def loader(
+        self, dataset: XTTSDataset, batches: Iterable[list[Draw]], workers: int = 0, pin: bool = False
+    ) -> Iterator[dict]:
         """Collated batches in the given order."""
         from torch.utils.data import DataLoader
 
-        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=CollateFunction(self.limits), num_workers=workers,
-                            pin_memory=pin)
+        loader = DataLoader(
+            dataset, batch_sampler=batches, collate_fn=CollateFunction(self.limits), num_workers=workers, pin_memory=pin
+        )
         try:
             yield from loader
         except (RunError, OSError, RuntimeError) as error:
@@ -265,16 +307,24 @@ class DataManager:
         """A full batch of clips of average length, its voice samples as long as they get."""
         index, clips = self.train.index, len(self.train)
         text, all_of_it = 1 + len(index.tokens) / clips, float(np.mean(index.positions))
-        return StepShape(max(1.0, self.budget / all_of_it), text, all_of_it - COND_POSITIONS - text,
-                         max(self.config.training.conditioning_seconds) * FRAMES_PER_SECOND)
+        return StepShape(
+            max(1.0, self.budget / all_of_it),
+            text,
+            all_of_it - COND_POSITIONS - text,
+            max(self.config.training.conditioning_seconds) * FRAMES_PER_SECOND,
+        )
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
         plan = _plan(self.train.index, self.budget, self.config.seed, 0)
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         return [
-            *("{:<12}{clips:>8,} clips  {hours:8.3f} h  {speakers:>5} speakers  {shortest:.1f}–{longest:.1f} s".format(
-                name, hours=facts["seconds"] / 3600, **facts) for name, facts in (("train", self.train.index.facts), ("val", self.val.index.facts))),
+            *(
+                "{:<12}{clips:>8,} clips  {hours:8.3f} h  {speakers:>5} speakers  {shortest:.1f}–{longest:.1f} s".format(
+                    name, hours=facts["seconds"] / 3600, **facts
+                )
+                for name, facts in (("train", self.train.index.facts), ("val", self.val.index.facts))
+            ),
             f"left out    {left}",
             f"batches     {len(plan)} an epoch of at most {self.budget:,} positions, {100 * plan.padding:.1f} % padding",
         ]
@@ -283,94 +333,19 @@ class DataManager:
 def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:
     """Open the training indexes, computing first what they or the feature cache lack. Needs the language stage's vocabulary.
 
-    look=False: the recording_changes are taken to be as they were when the indexes were made, as another process has just seen.
+    look=False: the recordings are taken to be as they were when the indexes were made, as another process has just seen.
     """
     from xtts_ka.model.checkpoint import read_config
 
-    _vocabulary(config)
+    extended_vocabulary(config)
     limits = ModelLimits.of(read_config(config.base_model_path).model_args)
-    cache = FeatureCache(Path(config.data_dir) / FEATURES, _feature_key(config))
-    indexes = _open_indexes(config, cache, limits, look)
+    cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
+    indexes = open_indexes(config, cache, limits, look)
     if not all(indexes):
         with RunLock(cache.folder / "cache.lock").hold():
-            indexes = _make_indexes(config, cache, limits, device)
+            indexes = make_indexes(config, cache, limits, device)
     recording_changes.look_again()
     return DataManager(config, *indexes, cache, limits)
-
-
-def _open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> list[TrainingIndex | None]:
-    return [open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in TRAINING_SPLITS]
-
-
-def _make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
-    """Compute what the cache lacks, then the indexes."""
-    from xtts_ka.georgian.text import normalise
-    from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
-    from xtts_ka.model.checkpoint import FeatureExtractor, read_config
-
-    sweep_partials(cache.folder)
-    encoder = BatchEncoder(load_tokenizer(_vocabulary(config)), config.language)
-
-    def encode(texts: list[str]) -> list[np.ndarray]:
-        return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
-
-    def build() -> list[TrainingIndex]:
-        keys, find = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}, cache.finder()
-        return [open_index(cache.folder, split, key) or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
-                for split, key in keys.items()]
-
-    with suppress(MissingFeatures):  # it costs little to find out, and nothing is missing where only texts have changed
-        return build()
-    missing = cache.missing((key, row.audio_path) for split in TRAINING_SPLITS for row, key in _keyed_rows(config, split))
-    # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
-    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
-    extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
-    cache.fill(missing, hear, extractor, 600.0 if device.startswith("cuda") else 60.0)
-    return build()
-
-
-def _hear(path: str, max_seconds: float) -> Any:
-    """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
-    from xtts_ka.corpus.audio import AudioError
-    from xtts_ka.model.checkpoint import REFLECTED, load_speech
-
-    speech = load_speech(path, max_seconds)
-    if speech.shape[1] <= REFLECTED:
-        raise AudioError(path, "too_short", f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables")
-    return speech
-
-
-def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
-    """The rows of a table, each with its key in the feature cache."""
-    seen = recording_changes.listing(config.data_dir, split)
-    for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
-        yield row, clip_key(row.file_id, size, changed)
-
-
-def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True) -> dict[str, Any]:
-    """Everything that an index depends on."""
-    from xtts_ka.georgian import text
-    from xtts_ka.model import vocabulary
-
-    reading = [Path(vocabulary.__file__), *sorted(Path(text.__file__).parent.glob("*.py"))]
-    return {"version": VERSION, "table": file_digest(split_csv(config.data_dir, split)),
-            "recordings": recording_changes.listing(config.data_dir, split).digest if look else None,
-            "vocabulary": file_digest(_vocabulary(config)), "reading": hash_value([file_digest(file) for file in reading]),
-            "archaic": config.text.archaic, "language": config.language, "limits": [limits.max_text, limits.max_codes],
-            "cache": cache.state()}
-
-
-def _vocabulary(config: PretrainConfig) -> Path:
-    file = Path(config.output_model_path) / "vocab.json"
-    if not file.is_file():
-        raise UserError(f"{file} does not exist: run python run_pretrain.py first (the language stage writes it)")
-    return file
-
-
-def _feature_key(config: PretrainConfig) -> str:
-    """Digest of everything but the recording_changes that the cached features depend on."""
-    weights = {name: file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
-    return hash_value({"version": feature_cache.VERSION, "sample_rate": SAMPLE_RATE, **weights})
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,19 +357,29 @@ def _show(config: PretrainConfig) -> None:
         say(line)
     for name, clips in (("train", data.train), ("val", data.val)):
         low, middle, high = np.percentile(clips.index.positions, [5, 50, 95])
-        say(f"{name:<12}5, 50 and 95 % of the clips are no longer than {low:.0f}, {middle:.0f} and {high:.0f} positions", verbose=True)
-    say(f"features    {Path(config.data_dir) / 'features'}\nvocabulary  {Path(config.output_model_path) / 'vocab.json'}", verbose=True)
+        say(
+            f"{name:<12}5, 50 and 95 % of the clips are no longer than {low:.0f}, {middle:.0f} and {high:.0f} positions",
+            verbose=True,
+        )
+    say(
+        f"features    {Path(config.data_dir) / 'features'}\nvocabulary  {Path(config.output_model_path) / 'vocab.json'}",
+        verbose=True,
+    )
     batch = next(data.loader(data.train, data.train_batches(0)[:1]))
-    say(style("\nthe first batch", "bold") + f"  {batch['shape'][0]} clips × {batch['shape'][1]} positions, {batch['seconds']:.1f} s of audio")
+    say(
+        style("\nthe first batch", "bold")
+        + f"  {batch['shape'][0]} clips × {batch['shape'][1]} positions, {batch['seconds']:.1f} s of audio"
+    )
     for name, value in batch.items():
         if hasattr(value, "shape"):
-            say(f"  {name:<15} {str(tuple(value.shape)):<18} {value.dtype}")
+            say(f"  {name:<15} {tuple(value.shape)!s:<18} {value.dtype}")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Print what the loader would feed to training: split sizes, hours, speakers, lengths, one batch's shapes.",
-        epilog="example: python data_loader.py --config xtts_pretrain_config.json")
+        epilog="example: python data_loader.py --config xtts_pretrain_config.json",
+    )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="the pipeline's config (default: %(default)s)")
     add_verbosity_flags(parser)
     args = parser.parse_args(argv)

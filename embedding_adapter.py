@@ -10,28 +10,30 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xtts_ka.core.files import load_torch, save_torch
-from xtts_ka.core.console import UserError, add_verbosity_flags, heading, progress, run_cli, say, warn
-from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
-from xtts_ka.corpus.tables import (
-    DROP_REPORT,
-    SPLITS,
-    Clip,
-    read_drop_report,
-    read_split,
-    replace_suspects,
-    split_csv,
-)
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.console import heading, progress, say, warn
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.tensor_files import save_torch
+from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
+from xtts_ka.corpus.tables import DROP_REPORT, SPLITS, Clip, read_split, replace_suspects, split_csv
+from xtts_ka.model.speakers import (
+    SPEAKER_WIDTH,
+    SUSPECT,
+    Table,
+    clip_speech,
+    hashed_order,
+    read_speakers,
+    speaker_table,
+)
 from xtts_ka.model.voice_space import (
     LEAST_TOLD_APART,
     RidgeReport,
@@ -44,30 +46,15 @@ from xtts_ka.model.voice_space import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from xtts_ka.model.checkpoint import VoiceEncoder, XttsFiles
+    from xtts_ka.model.checkpoint import XttsFiles
+    from xtts_ka.model.features import VoiceEncoder
 
 SPEAKERS_FILE = "speakers_xtts.pth"
-SUSPECT = "suspect_speaker"  # this stage's reason in the drop report
-SPEAKER_WIDTH = 512  # of XTTS's speaker space
 
 UTTERANCES_PER_SPEAKER = 20  # encoded for a speaker's centroid at most
 JUDGED_UTTERANCES = 100  # encoded to find out where given vectors live
 FITTED_UTTERANCES = 1000  # encoded to fit the ridge map
 PER_SPEAKER_VECTOR = 5  # recordings encoded for a vector that stands for a whole speaker
-MAX_SECONDS = 30.0  # of one recording, as coqui's max_ref_len
-VOICE_SECONDS = 30.0  # of speech behind a gpt_cond_latent, as coqui's gpt_cond_len
-GOOD_SECONDS = (3.0, 12.0)  # clips taken first for it
-LEAST_SECONDS = 0.33  # coqui refuses less
-_ANEW = "make it anew with: python embedding_adapter.py --force"
-
-Table = dict[str, dict[str, "Tensor"]]
-
-
-def _turn(name: str) -> bytes:
-    """A place in an order that has nothing to do with names and does not move when others are added."""
-    return blake2b(name.encode("utf-8"), digest_size=8).digest()
 
 
 # ── the adapter ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -80,14 +67,13 @@ class EmbeddingAdapter:
     all of them: `run`. Each keeps what it found, for `metrics`.
     """
 
-    def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str,
-                 others: Sequence[Clip] = ()):
+    def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str, others: Sequence[Clip] = ()):
         if not clips:
             raise UserError(f"{data_dir} has no recordings: make the tables with create_metadata_files.py")
         self.clips, self.encoder, self.data_dir, self.others = list(clips), encoder, data_dir, list(others)
         self.speaker_of = {clip.file_id: clip.speaker_id for clip in clips}
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)  # a second or more first, then by hash
-        for clip in sorted(clips, key=lambda clip: (clip.duration < 1.0, _turn(clip.file_id))):
+        for clip in sorted(clips, key=lambda clip: (clip.duration < 1.0, hashed_order(clip.file_id))):
             self.by_speaker[clip.speaker_id].append(clip)
         self.given = GivenVectors()
         self.encoded: dict[str, np.ndarray] = {}  # file_id → unit (512,), by XTTS's own encoder
@@ -102,16 +88,20 @@ class EmbeddingAdapter:
         """Read the user's vectors and say what was found."""
         self.given = given = read_given(self.data_dir, self.clips, self.others)
         if given:
-            say(f"{given.files} embedding file{'s' * (given.files > 1)}: {given.width} numbers a vector, for "
+            say(
+                f"{given.files} embedding file{'s' * (given.files > 1)}: {given.width} numbers a vector, for "
                 f"{len(given.utterances)} of {len(self.clips)} recordings and {len(given.speakers)} of "
-                f"{len(self.by_speaker)} speakers")
+                f"{len(self.by_speaker)} speakers"
+            )
         elif not given.files:
             say(f"no embeddings in {Path(self.data_dir) / FOLDER}: voices are computed from the recordings")
         if given.unusable:
             warn(f"vectors without a direction, not used ({len(given.unusable)}): {_some(given.unusable)}")
         if given.unused:
-            warn(f"vectors that match no recording or speaker, or several, not used ({len(given.unused)}): "
-                 f"{_some(given.unused)}")
+            warn(
+                f"vectors that match no recording or speaker, or several, not used ({len(given.unused)}): "
+                f"{_some(given.unused)}"
+            )
         if given.files and not given:
             warn("no given embedding can be used: voices are computed from the recordings")
         return given
@@ -168,17 +158,20 @@ class EmbeddingAdapter:
             verdict = self.judge_space()
             if verdict.own is not None:
                 other = "" if verdict.other is None else f", of other speakers {verdict.other:.3f}"
-                say(f"cosine to XTTS's own encodings of the same voices {verdict.own:.3f}{other} "
-                    f"({verdict.pairs} pairs)")
+                say(
+                    f"cosine to XTTS's own encodings of the same voices {verdict.own:.3f}{other} "
+                    f"({verdict.pairs} pairs)"
+                )
             if verdict.in_space:
                 say("the given vectors live in XTTS's speaker space: taken as they are")
             elif (ridge := self.fit_ridge()).useful:
-                say("the given vectors live in another space and are mapped into XTTS's: on held-out "
+                say(
+                    "the given vectors live in another space and are mapped into XTTS's: on held-out "
                     f"{ridge.held_out} cosine {ridge.cosine:.4f}, the mean voice alone {ridge.chance:.4f} "
-                    f"({ridge.pairs} pairs)")
+                    f"({ridge.pairs} pairs)"
+                )
             else:
-                warn(f"the given vectors are not used ({ridge.reason}): voices are computed from the "
-                     "recordings")
+                warn(f"the given vectors are not used ({ridge.reason}): voices are computed from the recordings")
         table = self.collect(self.adapt())
         self._say_suspects()
         return table
@@ -186,21 +179,32 @@ class EmbeddingAdapter:
     def _say_suspects(self) -> None:
         for kind, share in self.told_apart.items():
             if share is not None and share < LEAST_TOLD_APART:
-                say(f"by the {kind} vectors {share:.0%} of the recordings are nearest to their own speaker: "
-                    "too few to name suspect labels (an untrained encoder, or one person with several names)")
+                say(
+                    f"by the {kind} vectors {share:.0%} of the recordings are nearest to their own speaker: "
+                    "too few to name suspect labels (an untrained encoder, or one person with several names)"
+                )
         if count := len(self.suspects):
             named = _some([f"{suspect.file_id}, {suspect.detail}" for suspect in self.suspects])
-            warn(f"{count} recording{'s do' if count > 1 else ' does'} not sound like the speaker and will "
-                 f"not shape the voice (see {DROP_REPORT}): {named}")
+            warn(
+                f"{count} recording{'s do' if count > 1 else ' does'} not sound like the speaker and will "
+                f"not shape the voice (see {DROP_REPORT}): {named}"
+            )
 
     def metrics(self) -> dict[str, Any]:
         """What was found, as JSON-able builtins."""
         given, report = self.given, None
         if given.files:
-            report = {"files": given.files, "width": given.width, "utterances": len(given.utterances),
-                      "speakers": len(given.speakers), "elsewhere": given.elsewhere,
-                      "unused": len(given.unused), "unused_names": given.unused[:20], "unusable": len(given.unusable),
-                      "unusable_names": given.unusable[:20]}
+            report = {
+                "files": given.files,
+                "width": given.width,
+                "utterances": len(given.utterances),
+                "speakers": len(given.speakers),
+                "elsewhere": given.elsewhere,
+                "unused": len(given.unused),
+                "unused_names": given.unused[:20],
+                "unusable": len(given.unusable),
+                "unusable_names": given.unusable[:20],
+            }
         return {
             "speakers": len(self.source),
             "recordings": len(self.clips),
@@ -219,12 +223,14 @@ class EmbeddingAdapter:
         At most `limit` recordings are encoded; speakers take turns in an order set by hash.
         """
         given = self.given
-        order = sorted(self.by_speaker, key=_turn)
+        order = sorted(self.by_speaker, key=hashed_order)
         queues = [[c for c in self.by_speaker[name] if c.file_id in given.utterances] for name in order]
         chosen = [clip for turn in zip_longest(*queues) for clip in turn if clip][:limit]
         places = (limit - len(chosen)) // PER_SPEAKER_VECTOR
-        behind = {name: self.by_speaker[name][:PER_SPEAKER_VECTOR]
-                  for name in [name for name in order if name in given.speakers][:places]}
+        behind = {
+            name: self.by_speaker[name][:PER_SPEAKER_VECTOR]
+            for name in [name for name in order if name in given.speakers][:places]
+        }
         self._encode(chosen + [clip for clips in behind.values() for clip in clips], "comparing embeddings")
         pairs = [(given.utterances[c.file_id], self.encoded[c.file_id], c.speaker_id) for c in chosen]
         for name, clips in behind.items():
@@ -237,7 +243,7 @@ class EmbeddingAdapter:
         """Encode those of `clips` that were not encoded yet."""
         new = [clip for clip in clips if clip.file_id not in self.encoded]
         for clip in progress(new, what=what, unit="clip", shown=bool(new)):
-            vector = self.encoder.speaker_embedding(_speech(clip)).double().numpy().reshape(-1)
+            vector = self.encoder.speaker_embedding(clip_speech(clip)).double().numpy().reshape(-1)
             if not np.isfinite(vector).all() or not vector.any():
                 raise UserError(f"{clip.audio_path} has no voice that XTTS can encode: delete it and its row")
             self.encoded[clip.file_id] = unit(vector)
@@ -247,116 +253,25 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _speech(clip: Clip) -> Tensor:
-    from xtts_ka.model.checkpoint import SAMPLE_RATE, load_speech
-
-    speech = load_speech(clip.audio_path, MAX_SECONDS)
-    if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
-        raise UserError(f"{clip.audio_path} is shorter than {LEAST_SECONDS} s: delete it and its row")
-    return speech
-
-
 # ── the speaker table ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def reference_clips(clips: Sequence[Clip], suspects: Collection[str] = ()) -> list[Clip]:
-    """The clips of one speaker whose sound makes the conditioning latent: as many as fill 30 s.
-
-    Clips of 3 to 12 s come before others, longer ones before shorter, and equals in an order set by hash, so
-    that a later call, with the trained GPT, hears the same. Suspects are taken where there is nothing else.
-    """
-    low, high = GOOD_SECONDS
-    ranked = sorted(clips, key=lambda clip: (clip.file_id in suspects, not low <= clip.duration <= high,
-                                             clip.duration < low, _turn(clip.file_id)))
-    chosen, seconds = [], 0.0
-    for clip in ranked:
-        if seconds >= VOICE_SECONDS or (chosen and clip.file_id in suspects):
-            break
-        chosen.append(clip)
-        seconds += min(clip.duration, MAX_SECONDS)
-    return chosen
-
-
-def cond_latent(clips: Sequence[Clip], encoder: VoiceEncoder) -> Tensor:
-    """(1, 32, model_dim) float32 of the clips joined, as coqui's `get_conditioning_latents` joins them."""
-    import torch
-
-    from xtts_ka.model.checkpoint import SAMPLE_RATE
-
-    speech = torch.cat([_speech(clip) for clip in clips], dim=1)[:, : int(VOICE_SECONDS * SAMPLE_RATE)]
-    return encoder.cond_latent(speech).clone()
-
-
-def speaker_table(clips: Sequence[Clip], encoder: VoiceEncoder, voices: Mapping[str, np.ndarray],
-                  suspects: Collection[str] = ()) -> Table:
-    """{speaker_id: {"gpt_cond_latent": (1, 32, model_dim), "speaker_embedding": (1, 512, 1)}}, float32.
-
-    voices: speaker_id → (512,). The order of the two entries is part of the format: coqui unpacks them.
-    UserError for a speaker without recordings, and for recordings that give no finite latent.
-    """
-    import torch
-    by_speaker: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        by_speaker[clip.speaker_id].append(clip)
-    table = {}
-    for name in progress(sorted(voices), what="conditioning latents", unit="speaker"):
-        if name not in by_speaker:
-            raise UserError(f"speaker {name} has no recording in the split tables: {_ANEW}")
-        latent = cond_latent(reference_clips(by_speaker[name], suspects), encoder)
-        if not torch.isfinite(latent).all():
-            raise UserError(f"the recordings of speaker {name} give no finite conditioning latent: check "
-                            "them and the base model")
-        embedding = torch.from_numpy(np.asarray(unit(voices[name]), np.float32)).reshape(1, SPEAKER_WIDTH, 1)
-        table[name] = {"gpt_cond_latent": latent, "speaker_embedding": embedding}
-    return table
-
-
-def recompute_cond_latents(table: Table, clips: Sequence[Clip], encoder: VoiceEncoder,
-                           suspects: Collection[str] = ()) -> Table:
-    """The same speakers and speaker embeddings with the conditioning latents of `encoder`, a trained GPT's.
-
-    suspects: file_ids to leave out, as `suspect_ids` reads them. The table itself stays as it is.
-    """
-    voices = {name: entry["speaker_embedding"].numpy().reshape(-1) for name, entry in table.items()}
-    fresh = speaker_table(clips, encoder, voices, suspects)
-    return {name: {**fresh[name], "speaker_embedding": table[name]["speaker_embedding"]} for name in fresh}
-
-
-def suspect_ids(data_dir: Path | str) -> set[str]:
-    """The file_ids that the drop report lists as suspect labels."""
-    return {row[0] for row in read_drop_report(data_dir) if row[1:3] == ("suspect", SUSPECT)}
-
-
-def read_speakers(path: Path | str) -> Table:
-    """Read and check a `speakers_xtts.pth`; UserError for a missing, damaged, hostile or other one."""
-    import torch
-
-    def sound(entry: Any) -> bool:
-        if not isinstance(entry, dict) or list(entry) != ["gpt_cond_latent", "speaker_embedding"]:
-            return False
-        if not all(isinstance(part, torch.Tensor) and part.dtype == torch.float32 for part in entry.values()):
-            return False
-        latent, embedding = entry.values()
-        return embedding.shape == (1, SPEAKER_WIDTH, 1) and latent.ndim == 3 and latent.shape[:2] == (1, 32)
-
-    table = load_torch(path, remedy=_ANEW)
-    if not (isinstance(table, dict) and table and all(isinstance(n, str) and sound(table[n]) for n in table)):
-        raise UserError(f"{path} is no table of XTTS speakers: {_ANEW}")
-    return table
 
 
 # ── the stage and the script ────────────────────────────────────────────────────────────────────────────────
 
 
 def run_embeddings_stage(
-    config: PretrainConfig, clips: list[Clip], base: XttsFiles, device: str = "cpu",
-    others: Sequence[Clip] = (), file: str = SPEAKERS_FILE,
+    config: PretrainConfig,
+    clips: list[Clip],
+    base: XttsFiles,
+    device: str = "cpu",
+    others: Sequence[Clip] = (),
+    file: str = SPEAKERS_FILE,
 ) -> dict[str, Any]:
     """Write `file` into `output_model_path` and the drop report's suspect rows; return the metrics.
 
     others: recordings of splits that are not to be heard; embedding files that bear their names are in order.
     """
-    from xtts_ka.model.checkpoint import VoiceEncoder
+    from xtts_ka.model.features import VoiceEncoder
 
     adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir, others)
     table = adapter.run()
@@ -371,8 +286,10 @@ def _describe(path: Path) -> None:
     """Say what a speaker table holds."""
     table = read_speakers(path)
     width = next(iter(table.values()))["gpt_cond_latent"].shape[2]
-    say(f"{path} holds {len(table)} speaker{'s' * (len(table) > 1)} ({_some(sorted(table))}), conditioning "
-        f"latents of width {width}")
+    say(
+        f"{path} holds {len(table)} speaker{'s' * (len(table) > 1)} ({_some(sorted(table))}), conditioning "
+        f"latents of width {width}"
+    )
     for name, voice in sorted(table.items()):
         norms = [f"{kind} {tuple(tensor.shape)}, norm {float(tensor.norm()):.3f}" for kind, tensor in voice.items()]
         say(f"  {name}: {'; '.join(norms)}", verbose=True)
@@ -385,22 +302,30 @@ def _adapt_alone(config_path: str, force: bool) -> None:
         _describe(target)
         say("nothing to do; --force makes it anew")
         return
-    clips, *rest = (read_split(config.data_dir, split) for split in SPLITS
-                    if split == "train" or split_csv(config.data_dir, split).is_file())
+    clips, *rest = (
+        read_split(config.data_dir, split)
+        for split in SPLITS
+        if split == "train" or split_csv(config.data_dir, split).is_file()
+    )
     import torch
 
     from xtts_ka.model.checkpoint import missing_base_files, read_model
 
     if config.starter.enabled and missing_base_files(config.base_model_path):
-        raise UserError(f"the base model {config.base_model_path} is not there: the starter's stand-in is "
-                        f"made by `python run_pretrain.py --config {config_path} --only embeddings`")
+        raise UserError(
+            f"the base model {config.base_model_path} is not there: the starter's stand-in is "
+            f"made by `python run_pretrain.py --config {config_path} --only embeddings`"
+        )
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     heading("embeddings")
-    metrics = run_embeddings_stage(config, clips, read_model(config.base_model_path), device,
-                                   [clip for split in rest for clip in split])
+    metrics = run_embeddings_stage(
+        config, clips, read_model(config.base_model_path), device, [clip for split in rest for clip in split]
+    )
     sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
-    say(f"voices: {sources}; {metrics['encoded']} of {metrics['recordings']} recordings encoded; "
-        f"{metrics['suspects']} suspect labels")
+    say(
+        f"voices: {sources}; {metrics['encoded']} of {metrics['recordings']} recordings encoded; "
+        f"{metrics['suspects']} suspect labels"
+    )
     _describe(target)
 
 
@@ -408,7 +333,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The script: the embeddings stage alone."""
     parser = argparse.ArgumentParser(
         description="Turn voice embeddings (or the recordings) into XTTS-v2 speakers: speakers_xtts.pth.",
-        epilog=f"example: python embedding_adapter.py --config {DEFAULT_CONFIG} --force")
+        epilog=f"example: python embedding_adapter.py --config {DEFAULT_CONFIG} --force",
+    )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="the pipeline's config (%(default)s)")
     parser.add_argument("--force", action="store_true", help=f"make {SPEAKERS_FILE} anew where there is one")
     add_verbosity_flags(parser)

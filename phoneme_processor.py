@@ -21,19 +21,28 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from xtts_ka.core import files
-from xtts_ka.georgian import phonology
-from xtts_ka.georgian import text as georgian_text
-from xtts_ka.core.console import UserError, add_verbosity_flags, note, run_cli, say, warn
+from xtts_ka.core import files, tensor_files
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
+from xtts_ka.core.console import note, say, warn
+from xtts_ka.core.errors import UserError
+from xtts_ka.georgian import alphabet, phonology
+from xtts_ka.georgian import text as georgian_text
 
 if TYPE_CHECKING:
     import numpy as np
 
     from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, TrainedG2P
 
-__all__ = ["GraphemeToPhoneme", "Lexicon", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "read_lexicon",
-           "run_phonemes_stage"]
+__all__ = [
+    "GraphemeToPhoneme",
+    "Lexicon",
+    "PhonemeEncoder",
+    "PhonemeProcessor",
+    "PhonemeVocab",
+    "read_lexicon",
+    "run_phonemes_stage",
+]
 
 MODEL, FACTS, DICTIONARY, VOCAB = "g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl"
 MISTAKES = "g2p_mistakes.tsv"
@@ -108,12 +117,14 @@ def read_lexicon(path: Path | str, into: Lexicon | None = None) -> Lexicon:
                 lexicon.not_georgian += 1
                 continue
             usable += 1
-            letters = phonology.fold_letters(word)
+            letters = alphabet.fold_letters(word)
             if lexicon.entries.setdefault(letters, phones) is not phones:
                 lexicon.alternatives += 1
     if not usable:
-        raise UserError(f"lexicon {path} has no Georgian word: give lines of word<TAB>p h o n e s, or take it out of "
-                        "phonemes.lexicon_paths")
+        raise UserError(
+            f"lexicon {path} has no Georgian word: give lines of word<TAB>p h o n e s, or take it out of "
+            "phonemes.lexicon_paths"
+        )
     return lexicon
 
 
@@ -193,15 +204,19 @@ class PhonemeVocab:
 
     def save(self, path: Path | str) -> None:
         """Write the vocabulary as a pickle of builtins."""
-        files.write_pickle(path, {"format": 1, "symbols": self.symbols})
+        tensor_files.write_pickle(path, {"format": 1, "symbols": self.symbols})
 
     @classmethod
     def load(cls, path: Path | str) -> PhonemeVocab:
         """Read what `save` wrote. Raises UserError for anything else."""
-        saved = files.read_pickle(path)
+        saved = tensor_files.read_pickle(path)
         symbols = saved.get("symbols") if isinstance(saved, dict) else None
-        if not isinstance(symbols, list) or tuple(symbols[: len(cls.SPECIALS)]) != cls.SPECIALS \
-                or not all(isinstance(symbol, str) for symbol in symbols) or len(set(symbols)) != len(symbols):
+        if (
+            not isinstance(symbols, list)
+            or tuple(symbols[: len(cls.SPECIALS)]) != cls.SPECIALS
+            or not all(isinstance(symbol, str) for symbol in symbols)
+            or len(set(symbols)) != len(symbols)
+        ):
             raise UserError(f"{path} is no phoneme vocabulary: {_RERUN}")
         return cls(symbols)
 
@@ -215,8 +230,16 @@ class PhonemeEncoder:
     A word with a letter that the network never saw goes by rule. `rules` is the reference to compare with.
     """
 
-    def __init__(self, rules: PhonemeProcessor, dictionary: dict[str, list[str]], model: GraphemeToPhoneme,
-                 vocab: PhonemeVocab, *, level: str, archaic: str):
+    def __init__(
+        self,
+        rules: PhonemeProcessor,
+        dictionary: dict[str, list[str]],
+        model: GraphemeToPhoneme,
+        vocab: PhonemeVocab,
+        *,
+        level: str,
+        archaic: str,
+    ):
         self.rules, self.dictionary, self.model, self.vocab = rules, dictionary, model, vocab
         self.level, self._archaic = level, archaic
 
@@ -229,8 +252,14 @@ class PhonemeEncoder:
         if not isinstance(dictionary, dict) or not all(isinstance(phones, str) for phones in dictionary.values()):
             raise UserError(f"phoneme dictionary {model_dir / DICTIONARY} is no object of word: phones: {_RERUN}")
         rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
-        return cls(rules, {word: phones.split() for word, phones in dictionary.items()}, model,
-                   PhonemeVocab.load(model_dir / VOCAB), level=facts["level"], archaic=facts["archaic"])
+        return cls(
+            rules,
+            {word: phones.split() for word, phones in dictionary.items()},
+            model,
+            PhonemeVocab.load(model_dir / VOCAB),
+            level=facts["level"],
+            archaic=facts["archaic"],
+        )
 
     def phonemes(self, word: str) -> list[str]:
         """The phones of one word; none where it has no Georgian letter."""
@@ -242,8 +271,10 @@ class PhonemeEncoder:
         missing = sorted({word for word in letters if word and word not in self.dictionary})
         known = [word for word in missing if self.model.knows(word)]
         found = dict(zip(known, self.model.predict(known), strict=True))
-        return [list(self.dictionary.get(word) or found.get(word) or self.rules.phonemes(word, self.level == "narrow"))
-                for word in letters]
+        return [
+            list(self.dictionary.get(word) or found.get(word) or self.rules.phonemes(word, self.level == "narrow"))
+            for word in letters
+        ]
 
     def encode(self, text: str, *, ends: bool = False) -> list[int]:
         """Phoneme ids of raw text: normalised, split into words with a boundary between; `ends` adds <s> and </s>."""
@@ -269,7 +300,7 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
     from xtts_ka.georgian.g2p_model import GraphemeToPhoneme
 
     facts = files.read_json(model_dir / FACTS, "G2P model description", _RERUN)
-    weights = files.load_torch(model_dir / MODEL, remedy=_RERUN)
+    weights = tensor_files.load_torch(model_dir / MODEL, remedy=_RERUN)
     expected = {"level": str, "archaic": str, "convention": dict, "network": dict}
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in expected.items()):
         raise UserError(f"G2P model description {model_dir / FACTS} lacks what rebuilds the model: {_RERUN}")
@@ -309,12 +340,19 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
         raise UserError(f"there is no Georgian word in the transcripts of {config.data_dir}: check their text column")
     user = processor.user_lexicon
     if user.alternatives or user.not_georgian:
-        say(f"lexicons: {len(user.entries)} words; {user.alternatives} further pronunciations and {user.not_georgian} "
-            "rows that are not one Georgian word were left out")
+        say(
+            f"lexicons: {len(user.entries)} words; {user.alternatives} further pronunciations and {user.not_georgian} "
+            "rows that are not one Georgian word were left out"
+        )
     own_convention = len(user.entries) >= OWN_CONVENTION_WORDS
     taught = dict(user.entries) if own_convention else {**dictionary, **user.entries}
-    always = {} if own_convention else {
-        letter: processor.phonemes(letter, narrow) for letter in phonology.CONVENTION if letter not in user.entries}
+    always = (
+        {}
+        if own_convention
+        else {
+            letter: processor.phonemes(letter, narrow) for letter in phonology.CONVENTION if letter not in user.entries
+        }
+    )
     trained = train_g2p(taught, config.phonemes, config.seed, always=always)
     if own_convention:
         guessed = [word for word in dictionary if word not in user.entries and trained.model.knows(word)]
@@ -322,16 +360,25 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
     dictionary = dict(sorted({**dictionary, **user.entries}.items()))
     _write_outputs(config, processor, dictionary, trained)
     report = trained.report
-    return {"words": len(dictionary), "tokens": sum(words.values()), "level": config.phonemes.level,
-            "inventory": len({phone for phones in dictionary.values() for phone in phones}),
-            "taught_by": "lexicon" if own_convention else "rules and lexicon" if user.entries else "rules",
-            "heldout": report["heldout"], "heldout_wer": report["wer"], "heldout_per": report["per"],
-            "table_wer": report["table_wer"], "table_per": report["table_per"], "epochs": report["epochs"],
-            "seconds": round(time.monotonic() - started, 2)}
+    return {
+        "words": len(dictionary),
+        "tokens": sum(words.values()),
+        "level": config.phonemes.level,
+        "inventory": len({phone for phones in dictionary.values() for phone in phones}),
+        "taught_by": "lexicon" if own_convention else "rules and lexicon" if user.entries else "rules",
+        "heldout": report["heldout"],
+        "heldout_wer": report["wer"],
+        "heldout_per": report["per"],
+        "table_wer": report["table_wer"],
+        "table_per": report["table_per"],
+        "epochs": report["epochs"],
+        "seconds": round(time.monotonic() - started, 2),
+    }
 
 
-def _write_outputs(config: PretrainConfig, processor: PhonemeProcessor, dictionary: dict[str, list[str]],
-                   trained: TrainedG2P) -> None:
+def _write_outputs(
+    config: PretrainConfig, processor: PhonemeProcessor, dictionary: dict[str, list[str]], trained: TrainedG2P
+) -> None:
     folder = Path(config.output_model_path)
     symbols = processor.inventory(config.phonemes.level == "narrow", archaic=True)
     symbols += sorted({phone for phones in dictionary.values() for phone in phones} - set(symbols))
@@ -339,21 +386,33 @@ def _write_outputs(config: PretrainConfig, processor: PhonemeProcessor, dictiona
     PhonemeVocab(symbols).save(folder / VOCAB)
     rows = [("word", "expected", "got")] + [(word, " ".join(e), " ".join(g)) for word, e, g in trained.mistakes]
     files.write_text(folder / MISTAKES, "".join("\t".join(row) + "\n" for row in rows))
-    files.save_torch(folder / MODEL, trained.model.state_dict())
+    tensor_files.save_torch(folder / MODEL, trained.model.state_dict())
     report = {key: value for key, value in trained.report.items() if key != "seconds"}  # a rerun gives the same bytes
-    files.write_json(folder / FACTS, {
-        "level": config.phonemes.level, "archaic": config.text.archaic, "seed": config.seed,
-        "convention": dict(config.phonemes.convention), "report": report, "network": trained.model.facts()})
+    files.write_json(
+        folder / FACTS,
+        {
+            "level": config.phonemes.level,
+            "archaic": config.text.archaic,
+            "seed": config.seed,
+            "convention": dict(config.phonemes.convention),
+            "report": report,
+            "network": trained.model.facts(),
+        },
+    )
 
 
 def _report(metrics: dict[str, Any], folder: Path) -> None:
     def percent(rate: float | None) -> str:
         return "not measured (no held-out words)" if rate is None else f"{100 * rate:.2f} %"
 
-    say(f"{metrics['words']} words, {metrics['inventory']} symbols ({metrics['level']}), "
-        f"taught by {metrics['taught_by']}")
-    say(f"held out {metrics['heldout']} words: word error rate {percent(metrics['heldout_wer'])}, phoneme error rate "
-        f"{percent(metrics['heldout_per'])}; a table of ±3 letters: {percent(metrics['table_wer'])}")
+    say(
+        f"{metrics['words']} words, {metrics['inventory']} symbols ({metrics['level']}), "
+        f"taught by {metrics['taught_by']}"
+    )
+    say(
+        f"held out {metrics['heldout']} words: word error rate {percent(metrics['heldout_wer'])}, phoneme error rate "
+        f"{percent(metrics['heldout_per'])}; a table of ±3 letters: {percent(metrics['table_wer'])}"
+    )
     say(f"{metrics['epochs']} epochs, {metrics['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
     for name, value in metrics.items():
         say(f"  {name}: {value}", verbose=True)
@@ -367,7 +426,7 @@ _BATCH_LINES = 1024  # lines that the model transcribes at once
 def _spoken_words(line: str) -> list[str]:
     """The words of one line: Georgian letters as they stand, anything else as georgian_text reads it aloud."""
     if phonology.is_all_georgian(line):
-        return [phonology.fold_letters(line)]
+        return [alphabet.fold_letters(line)]
     return georgian_text.words(georgian_text.normalise(line, archaic="keep"))
 
 
@@ -380,8 +439,10 @@ def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model:
     if use_model:
         model, facts = load_g2p(Path(config.output_model_path))
         if narrow and facts["level"] != "narrow":
-            raise UserError("the trained model is broad: drop --narrow, or set phonemes.level to narrow and run the "
-                            "phonemes stage again")
+            raise UserError(
+                "the trained model is broad: drop --narrow, or set phonemes.level to narrow and run the "
+                "phonemes stage again"
+            )
     else:
         model, rules = None, PhonemeProcessor(PhonemesConfig(convention=config.phonemes.convention))
     stream = sys.stdin.buffer if source == "-" else _open(source, "word list")
@@ -406,26 +467,33 @@ def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model:
                     silent.append((number, text))
                 print(f"{text}\t{f' {PhonemeVocab.BOUNDARY} '.join(said)}" if text else "")
     sys.stdout.flush()
-    note(f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {'the trained model' if model else 'rule'}")
+    note(
+        f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {'the trained model' if model else 'rule'}"
+    )
     if total == len(silent):
         raise UserError(f"{name} has no word with a Georgian reading: give one Georgian word a line, as UTF-8")
     if silent:
         number, text = silent[0]
-        warn(f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription "
-             f"(first: line {number}, {text[:40]!r})")
+        warn(
+            f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription "
+            f"(first: line {number}, {text[:40]!r})"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
     """See the module docstring."""
     parser = argparse.ArgumentParser(
         description="Train the Georgian phoneme dictionary and G2P model, or transcribe a list of words.",
-        epilog="example: python phoneme_processor.py --config xtts_pretrain_config.json --words words.txt --narrow")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE",
-                        help=f"the run's config (default: {DEFAULT_CONFIG})")
+        epilog="example: python phoneme_processor.py --config xtts_pretrain_config.json --words words.txt --narrow",
+    )
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"the run's config (default: {DEFAULT_CONFIG})"
+    )
     parser.add_argument("--words", metavar="FILE", help="transcribe FILE, one word a line (- for standard input)")
     parser.add_argument("--narrow", action="store_true", help="with --words: narrow transcription, with allophones")
-    parser.add_argument("--model", action="store_true",
-                        help="with --words: what the trained model says instead of the rules")
+    parser.add_argument(
+        "--model", action="store_true", help="with --words: what the trained model says instead of the rules"
+    )
     add_verbosity_flags(parser, quiet="print warnings and errors only (with --words: the phones too)")
     args = parser.parse_args(argv)
     if (args.narrow or args.model) and not args.words:

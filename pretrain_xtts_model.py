@@ -1,50 +1,96 @@
 """The stages' classes, thin over the levels below, and the pipeline that runs them in order.
 
-    embeddings → phonemes → language → xtts_init → full_pretrain
+embeddings → phonemes → language → xtts_init → full_pretrain
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xtts_ka.corpus import recording_changes
-from xtts_ka.starter import stand_ins as starter_kit
-from xtts_ka.core.files import (hash_value, read_pickle, sweep_partials, tensors_from_bytes, tensors_to_bytes, write_json,
-                       write_pickle)
-from xtts_ka.training.checkpoint_manager import CheckpointManager
-from xtts_ka.core.console import RunError, UserError, heading, say, warn
-from xtts_ka.corpus.tables import DROP_REPORT, SPLITS, TRAINING_SPLITS, Clip, has_metadata, read_split, source_roots, split_csv
+from tokenizers import Tokenizer
+
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
-from xtts_ka.training.process_group import ALONE, Peers
-from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger, file_digest
+from xtts_ka.core.console import heading, say, warn
+from xtts_ka.core.digests import file_digest, hash_value
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.files import sweep_partials, write_json
+from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger
+from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
+from xtts_ka.core.torch_settings import choose_device, one_thread
+from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus.odd_transcripts import (
+    MAX_SENTENCES,
+    MEASURED_AT_MOST,
+    bits_of_all,
+    compare_models,
+    held_out_split,
+    list_suspects,
+    network_fitter,
+    surprising_transcripts,
+)
+from xtts_ka.corpus.tables import (
+    DROP_REPORT,
+    SPLITS,
+    TRAINING_SPLITS,
+    Clip,
+    has_metadata,
+    read_split,
+    source_roots,
+    split_csv,
+)
+from xtts_ka.georgian.alphabet import ALPHABET
+from xtts_ka.georgian.language_model import Segmenter, saved_network
+from xtts_ka.georgian.text import is_georgian, normalise
 from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+from xtts_ka.model.vocabulary import (
+    VocabularyExtension,
+    count_words,
+    coverage_report,
+    encode_batch,
+    extend_vocabulary,
+    measured_character_limit,
+    open_vocabulary,
+)
+from xtts_ka.starter import stand_ins as starter_kit
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.process_group import ALONE, Peers
 
 if TYPE_CHECKING:
     from data_loader import DataManager
     from xtts_ka.training.metrics_log import MetricsLog
 
-__all__ = ["CheckpointManager", "LanguageModelProcessor", "PhonemeModelProcessor", "PretrainPipeline",
-           "XTTSModelInitializer", "XTTSPretrainer"]
+__all__ = [
+    "CheckpointManager",
+    "LanguageModelProcessor",
+    "PhonemeModelProcessor",
+    "PretrainPipeline",
+    "XTTSModelInitializer",
+    "XTTSPretrainer",
+]
 
 SPEAKERS_BASE = "speakers_base.pth"  # the embeddings stage's table; speakers_xtts.pth is remade with the trained GPT
 
 # Settings that say how a training is watched, saved and fitted into memory, and not what comes out of it.
-_WATCHING = ("log_interval", "validation_interval", "keep_checkpoints", "checkpoint_minutes", "max_bad_steps",
-             "gradient_checkpointing", "compile", "sharding")
+_WATCHING = (
+    "log_interval",
+    "validation_interval",
+    "keep_checkpoints",
+    "checkpoint_minutes",
+    "max_bad_steps",
+    "gradient_checkpointing",
+    "compile",
+    "sharding",
+)
 _TRAINING = tuple(f"training.{spec.name}" for spec in dataclasses.fields(TrainingConfig) if spec.name not in _WATCHING)
 # A finished training carries on when only these changed: its length, and the stages that nothing but the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
-
-
-def choose_device(name: str) -> str:
-    """auto → cuda where there is one, else cpu."""
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def training_clips(config: PretrainConfig) -> list[Clip]:
@@ -67,22 +113,34 @@ class EmbeddingsProcessor(_Stage):
         from embedding_adapter import run_embeddings_stage
 
         base = read_model(self.config.base_model_path)
-        others = [clip for name in SPLITS[1:] if split_csv(self.config.data_dir, name).is_file()
-                  for clip in read_split(self.config.data_dir, name)]
-        return run_embeddings_stage(self.config, read_split(self.config.data_dir, "train"), base,
-                                    choose_device(self.config.device), others, SPEAKERS_BASE)
+        others = [
+            clip
+            for name in SPLITS[1:]
+            if split_csv(self.config.data_dir, name).is_file()
+            for clip in read_split(self.config.data_dir, name)
+        ]
+        return run_embeddings_stage(
+            self.config,
+            read_split(self.config.data_dir, "train"),
+            base,
+            choose_device(self.config.device),
+            others,
+            SPEAKERS_BASE,
+        )
 
 
 class PhonemeModelProcessor(_Stage):
     """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
 
     def run(self) -> dict[str, Any]:
-        from xtts_ka.georgian.text import words
         from phoneme_processor import run_phonemes_stage
+        from xtts_ka.georgian.text import words
 
         counts = Counter(word for clip in training_clips(self.config) for word in words(clip.text))
         if not counts:
-            raise UserError(f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column")
+            raise UserError(
+                f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column"
+            )
         metrics = run_phonemes_stage(self.config, counts)
         results = {name: value for name, value in metrics.items() if name != "seconds"}  # a rerun gives the same bytes
         write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **results})
@@ -93,7 +151,6 @@ class LanguageModelProcessor(_Stage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
     def run(self) -> dict[str, Any]:
-        from xtts_ka.georgian.language_model import run_language_stage
 
         return run_language_stage(self.config, training_clips(self.config))
 
@@ -102,22 +159,33 @@ class XTTSModelInitializer(_Stage):
     """Base checkpoint + new vocabulary → new text rows, every other weight untouched, with the proof of it."""
 
     def run(self) -> dict[str, Any]:
-        from xtts_ka.model.vocabulary import load_tokenizer
         from xtts_ka.model.text_rows import new_rows, old_logits_change
+        from xtts_ka.model.vocabulary import load_tokenizer
 
         base = read_model(self.config.base_model_path)
         language = read_pickle(self.out / "language_model_results.pkl")
         tokenizer = load_tokenizer(base.vocab_file)
         settings = self.config.xtts_init
         frequencies = language["log_frequencies"] if settings.token_biases else None
-        rows = new_rows(settings.method, language["new_tokens"], base.gpt_state(), tokenizer, frequencies, self.config.seed)
+        rows = new_rows(
+            settings.method, language["new_tokens"], base.gpt_state(), tokenizer, frequencies, self.config.seed
+        )
         state = grow_text_rows(base, rows.embedding, rows.head, rows.bias)
         proof = old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)
         untouched = all(state[n] is t or state[n][: len(t)].equal(t) for n, t in base.state.items())
-        metrics = {"method": settings.method, "rows_before": base.text_rows, "rows_after": base.text_rows + len(rows.bias),
-                   "new_rows": len(rows.bias), "anchored": rows.anchored, "old_weights_untouched": untouched, **proof}
+        metrics = {
+            "method": settings.method,
+            "rows_before": base.text_rows,
+            "rows_after": base.text_rows + len(rows.bias),
+            "new_rows": len(rows.bias),
+            "anchored": rows.anchored,
+            "old_weights_untouched": untouched,
+            **proof,
+        }
         if not (untouched and proof["old_logits_max_change"] <= 1e-4):  # NaN is no proof either
-            raise RunError(f"the extension changed what the base model says ({proof}): this must not happen; please report it")
+            raise RunError(
+                f"the extension changed what the base model says ({proof}): this must not happen; please report it"
+            )
         tensors = {"embedding": rows.embedding, "head": rows.head, "bias": rows.bias}
         write_pickle(self.out / "xtts_init_results.pkl", {"schema": 1, **metrics, "rows": tensors_to_bytes(tensors)})
         return metrics
@@ -133,16 +201,18 @@ class XTTSPretrainer(_Stage):
 
     def run(self) -> dict[str, Any]:
         from data_loader import open_data
+        from xtts_ka.model.checkpoint import load_gpt
         from xtts_ka.model.compact_gpt import CompactGPT
         from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
         from xtts_ka.training.metrics_log import MetricsLog, unfinished_run
-        from xtts_ka.model.checkpoint import load_gpt
 
         config, peers = self.config, self.peers
         accelerator = build_accelerator(config)
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
-        with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies, the others find it done
+        with peers.main_first(
+            "data and checkpoints"
+        ):  # one process fills the cache and tidies, the others find it done
             data = open_data(config, str(accelerator.device), look=peers.is_main)
             if peers.is_main:
                 checkpoints.tidy()
@@ -150,9 +220,14 @@ class XTTSPretrainer(_Stage):
         for line in data.describe() if peers.is_main else ():
             say(line)
         last = checkpoints.last()
-        model = CompactGPT(load_gpt(XTTSModelInitializer(config).initial_model(base)), config.training.dropout,
-                           config.training.gradient_checkpointing)
-        base = base.without_gpt()  # the weights are mapped: a model.pth that is overwritten meanwhile would pull them away
+        model = CompactGPT(
+            load_gpt(XTTSModelInitializer(config).initial_model(base)),
+            config.training.dropout,
+            config.training.gradient_checkpointing,
+        )
+        base = (
+            base.without_gpt()
+        )  # the weights are mapped: a model.pth that is overwritten meanwhile would pull them away
         # A run killed before its first checkpoint begins again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
@@ -166,7 +241,9 @@ class XTTSPretrainer(_Stage):
         del loop, model  # four times the model's size, which the export may need
         return self._export(base, data, checkpoints, log, str(accelerator.device)) if peers.is_main else {}
 
-    def _export(self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str) -> dict[str, Any]:
+    def _export(
+        self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str
+    ) -> dict[str, Any]:
         """The best checkpoint in coqui's layout, and the report."""
         from xtts_ka.training.export import export_model, write_report
 
@@ -183,8 +260,12 @@ class XTTSPretrainer(_Stage):
 
     def run_id(self) -> str:
         """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
-        files = [self.out / "xtts_init_results.pkl", self.out / "vocab.json", Path(self.config.base_model_path) / "model.pth",
-                 *(split_csv(self.config.data_dir, name) for name in TRAINING_SPLITS)]
+        files = [
+            self.out / "xtts_init_results.pkl",
+            self.out / "vocab.json",
+            Path(self.config.base_model_path) / "model.pth",
+            *(split_csv(self.config.data_dir, name) for name in TRAINING_SPLITS),
+        ]
         return hash_value([file_digest(file) for file in files])[:16]
 
     def has_finished(self) -> bool:
@@ -199,8 +280,10 @@ class XTTSPretrainer(_Stage):
 
 def stand_ins(config: PretrainConfig) -> list[str]:
     """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
-    made = [(Path(config.base_model_path), "a tiny untrained base model"),
-            (Path(config.data_dir) / starter_kit.RECORDINGS, "synthetic espeak-ng speech")]
+    made = [
+        (Path(config.base_model_path), "a tiny untrained base model"),
+        (Path(config.data_dir) / starter_kit.RECORDINGS, "synthetic espeak-ng speech"),
+    ]
     return [what for folder, what in made if (folder / starter_kit.MARK).is_file()]
 
 
@@ -210,8 +293,10 @@ class PretrainPipeline:
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
         self.asked = self.config = config
         self.peers = peers
-        self.ledger = StageLedger(Path(config.output_model_path) / "pretrain_progress.json",
-                                  [_looking_again(stage) for stage in self._table()])
+        self.ledger = StageLedger(
+            Path(config.output_model_path) / "pretrain_progress.json",
+            [_looking_again(stage) for stage in self._table()],
+        )
 
     # ── inputs ──
 
@@ -220,18 +305,27 @@ class PretrainPipeline:
         config, problems = self.asked, []
         missing = missing_base_files(config.base_model_path)
         if missing:
-            problems.append(f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
-                            f"{FETCH} {config.base_model_path} ({LICENCE})")
+            problems.append(
+                f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
+                f"{FETCH} {config.base_model_path} ({LICENCE})"
+            )
         if not has_metadata(config.data_dir):
-            problems.append(f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recording_changes with: "
-                            f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}")
+            problems.append(
+                f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
+                f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}"
+            )
         return problems
 
     def prepare(self) -> None:
         """Make the stand-ins where starter mode is on and inputs are missing; without it, missing inputs are a UserError."""
         tables = [Path(self.asked.data_dir) / DROP_REPORT, *(split_csv(self.asked.data_dir, name) for name in SPLITS)]
-        for folder in (self.asked.output_model_path, self.asked.log_dir, self.asked.data_dir, Path(self.asked.base_model_path).parent,
-                       *(table.parent for table in tables)):
+        for folder in (
+            self.asked.output_model_path,
+            self.asked.log_dir,
+            self.asked.data_dir,
+            Path(self.asked.base_model_path).parent,
+            *(table.parent for table in tables),
+        ):
             sweep_partials(Path(folder))
         problems = self.missing_inputs()
         if problems and not self.asked.starter.enabled:
@@ -243,22 +337,30 @@ class PretrainPipeline:
         for folder in source_roots(self.config.data_dir)[1:]:
             say(f"recordings and embeddings are also read from {folder}")
         for what in stand_ins(self.config):
-            warn(f"STARTER: this run uses {what}, not the real thing; it shows the pipeline at work and gives no usable voice")
+            warn(
+                f"STARTER: this run uses {what}, not the real thing; it shows the pipeline at work and gives no usable voice"
+            )
 
     def use_what_is_there(self) -> None:
         """Take the starter's training length where the base model is the starter's."""
         if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
             starter = self.asked.starter
-            self.config = dataclasses.replace(self.asked, max_steps=starter.max_steps, learning_rate=starter.learning_rate)
+            self.config = dataclasses.replace(
+                self.asked, max_steps=starter.max_steps, learning_rate=starter.learning_rate
+            )
 
     # ── stages ──
 
-    def plan(self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json") -> list[Decision]:
+    def plan(
+        self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json"
+    ) -> list[Decision]:
         """What would run, and why."""
         recording_changes.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
-    def run(self, decisions: list[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any) -> None:
+    def run(
+        self, decisions: list[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any
+    ) -> None:
         """Run the decided stages; call inside `with pipeline.ledger.locked()`. `before` and `after` as `StageLedger.run` has them."""
         write_json(self.ledger.path.with_name("resolved_config.json"), self.config.as_dict())
 
@@ -289,26 +391,72 @@ class PretrainPipeline:
             return lambda config: [out / name for name in names]
 
         return [
-            Stage("embeddings", 1, ("language",), _embeddings_inputs, files(SPEAKERS_BASE),
-                  lambda config: EmbeddingsProcessor(config).run(), after=()),
-            Stage("phonemes", 1, ("phonemes", "text.archaic", "seed"), _phonemes_inputs,
-                  files("g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl", "g2p_mistakes.tsv",
-                        "phoneme_model_results.pkl"),
-                  lambda config: PhonemeModelProcessor(config).run(), after=()),
-            Stage("language", 1, ("text", "language_model", "language", "seed"), _language_inputs,
-                  files("vocab.json", "language_model_results.pkl"),
-                  lambda config: LanguageModelProcessor(config).run(), after=()),
-            Stage("xtts_init", 1, ("xtts_init", "seed"), _init_inputs, files("xtts_init_results.pkl"),
-                  lambda config: XTTSModelInitializer(config).run(), after=("language",)),
-            Stage("full_pretrain", 1, (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed"), _pretrain_inputs,
-                  files("model.pth", "config.json", "dvae.pth", "mel_stats.pth", "speakers_xtts.pth",
-                        "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md"),
-                  lambda config: XTTSPretrainer(config, self.peers).run()),
+            Stage(
+                "embeddings",
+                1,
+                ("language",),
+                _embeddings_inputs,
+                files(SPEAKERS_BASE),
+                lambda config: EmbeddingsProcessor(config).run(),
+                after=(),
+            ),
+            Stage(
+                "phonemes",
+                1,
+                ("phonemes", "text.archaic", "seed"),
+                _phonemes_inputs,
+                files(
+                    "g2p_model.pt",
+                    "g2p_config.json",
+                    "phoneme_dict_ka.json",
+                    "phoneme_vocab.pkl",
+                    "g2p_mistakes.tsv",
+                    "phoneme_model_results.pkl",
+                ),
+                lambda config: PhonemeModelProcessor(config).run(),
+                after=(),
+            ),
+            Stage(
+                "language",
+                1,
+                ("text", "language_model", "language", "seed"),
+                _language_inputs,
+                files("vocab.json", "language_model_results.pkl"),
+                lambda config: LanguageModelProcessor(config).run(),
+                after=(),
+            ),
+            Stage(
+                "xtts_init",
+                1,
+                ("xtts_init", "seed"),
+                _init_inputs,
+                files("xtts_init_results.pkl"),
+                lambda config: XTTSModelInitializer(config).run(),
+                after=("language",),
+            ),
+            Stage(
+                "full_pretrain",
+                1,
+                (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed"),
+                _pretrain_inputs,
+                files(
+                    "model.pth",
+                    "config.json",
+                    "dvae.pth",
+                    "mel_stats.pth",
+                    "speakers_xtts.pth",
+                    "xtts_v2_ka_combined.pkl",
+                    "xtts_v2_ka_config.json",
+                    "REPORT.md",
+                ),
+                lambda config: XTTSPretrainer(config, self.peers).run(),
+            ),
         ]
 
 
 def _looking_again(stage: Stage) -> Stage:
-    """`stage`, behind which recording_changes are looked at again: they may be edited while it works."""
+    """`stage`, behind which recordings are looked at again: they may be edited while it works."""
+
     def run(config: PretrainConfig) -> dict[str, Any]:
         metrics = stage.run(config)
         recording_changes.look_again()
@@ -329,16 +477,24 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    return {"recordings": hash_value([recording_changes.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
+    return {
+        "recordings": hash_value([recording_changes.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])
+    }
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {**_base_inputs(config, "config.json", "model.pth"), **_split_inputs(config), **_recordings(config),
-            "embeddings": recording_changes.embeddings_digest(config.data_dir)}
+    return {
+        **_base_inputs(config, "config.json", "model.pth"),
+        **_split_inputs(config),
+        **_recordings(config),
+        "embeddings": recording_changes.embeddings_digest(config.data_dir),
+    }
 
 
 def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
-    lexicons = {f"lexicon {path}": file_digest(Path(path)) for path in config.phonemes.lexicon_paths if Path(path).is_file()}
+    lexicons = {
+        f"lexicon {path}": file_digest(Path(path)) for path in config.phonemes.lexicon_paths if Path(path).is_file()
+    }
     return {**_split_inputs(config), **lexicons}
 
 
@@ -352,3 +508,133 @@ def _init_inputs(config: PretrainConfig) -> dict[str, str]:
 
 def _pretrain_inputs(config: PretrainConfig) -> dict[str, str]:
     return {**_base_inputs(config, *BASE_FILES), **_split_inputs(config), **_recordings(config)}
+
+
+SCHEMA = 1
+MIN_SENTENCES = 3  # one each to learn from, to stop by and to measure on
+
+
+def token_log_frequencies(counts: Counter[int], new_ids: Sequence[int]) -> dict[int, float]:
+    """New id → natural log of its share of all text tokens, half a count added to each so that none is impossible."""
+    total = sum(counts.values()) + 0.5 * len(new_ids)
+    return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
+
+
+def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Write `vocab.json` and `language_model_results.pkl`, list surprising transcripts, and return the stage's metrics.
+
+    clips: what may be learnt from (train and val). Tokens are trained on the distinct training sentences: a sentence
+    that a hundred people have read counts once, and what the models are stopped by and measured on must be new to the
+    tokenizer too (on the starter's text, tokens made of the development sentences flattered those by 0.2 bits per
+    character). Token frequencies count every clip, as training will. Raises UserError for a broken base vocabulary
+    and for transcripts that are too few or hold no Georgian.
+    """
+    # Normalising spells foreign words with Georgian letters, so the question is asked before.
+    if clips and not any(is_georgian(clip.text) for clip in clips):
+        raise UserError(
+            f"the transcripts in {config.data_dir} hold no Georgian letter (the first is "
+            f"{clips[0].text[:40]!r}): check the text column and its encoding"
+        )
+    clips = [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
+    parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
+    train, development, held_out = parts
+    if sum(map(len, parts)) < MIN_SENTENCES:
+        raise UserError(
+            f"the transcripts in {config.data_dir} hold {sum(map(len, parts))} different sentences, and "
+            f"the language stage needs {MIN_SENTENCES} at least: check the text column or add recordings"
+        )
+    extension = extend_vocabulary(
+        Path(config.base_model_path) / "vocab.json",
+        count_words(train),
+        new_tokens=config.text.new_tokens,
+        min_pair_count=config.text.min_pair_count,
+        language=config.language,
+        archaic_letters=config.text.archaic == "keep",
+    )
+    tokenizer = open_vocabulary(extension.vocabulary)
+    coverage = _coverage(tokenizer, clips, held_out, config.language)
+    sequences = encode_batch(tokenizer, [clip.text for clip in clips], config.language)
+    counts = Counter(token for sequence in sequences for token in sequence)
+    frequencies = token_log_frequencies(counts, extension.new_ids)
+
+    segmenter = Segmenter(tokenizer)
+    tokens = _compact_vocabulary(extension, segmenter, train)
+    fit = network_fitter(config, segmenter, tokens, development)
+    with one_thread():
+        network, measured = compare_models(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
+        bits = bits_of_all([text for part in parts for text in part], measured, fit)
+    suspects = surprising_transcripts(bits, clips)
+    list_suspects(config, suspects, bits)
+
+    metrics = {
+        "new_tokens": len(extension.new_ids),
+        "vocabulary_size": extension.size,
+        "limited_by": extension.facts["limited_by"],
+        "sentences": sum(map(len, parts)),
+        **coverage,
+        **measured,
+        "suspects": len(suspects),
+    }
+    out = Path(config.output_model_path)
+    write_json(out / "vocab.json", extension.vocabulary)
+    write_pickle(
+        out / "language_model_results.pkl",
+        {
+            "schema": SCHEMA,
+            "language": config.language,
+            "new_ids": extension.new_ids,
+            "new_tokens": extension.new_tokens,
+            "token_counts": [counts[i] for i in extension.new_ids],
+            "log_frequencies": [frequencies[i] for i in extension.new_ids],
+            "character_limit": coverage["character_limit"],
+            "extension": extension.facts,
+            "metrics": metrics,
+            "suspects": [(clip.file_id, rate) for clip, rate in suspects],
+            "network": saved_network(network, config.language_model),
+        },
+    )
+    _report(metrics, extension)
+    return metrics
+
+
+def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
+    """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
+    unseen = coverage_report(tokenizer, held_out, language=language)
+    spoken = coverage_report(tokenizer, [clip.text for clip in clips], [clip.duration for clip in clips], language)
+    limit = measured_character_limit(
+        unseen["low_characters_per_token"], chars_per_second=spoken["low_characters_per_second"]
+    )
+    return {
+        "characters_per_token": unseen["characters_per_token"],
+        "tokens_per_second": spoken["tokens_per_second"],
+        "characters_per_second": spoken["characters_per_second"],
+        "unknown_tokens": spoken["unknown"],
+        "longest_transcript_tokens": spoken["longest"],
+        "character_limit": limit,
+    }
+
+
+def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
+    """Boundary, unknown, every Georgian token, and the base tokens that normalised text or the training text needs."""
+    georgian = [token for token in extension.vocabulary["model"]["vocab"] if re.fullmatch("[ა-ჵ]+", token)]
+    others = {token for text in (ALPHABET, *ALPHABET, *train[:MAX_SENTENCES]) for token in segmenter.tokens(text)}
+    return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
+
+
+def _report(metrics: dict[str, Any], extension: VocabularyExtension) -> None:
+    facts = extension.facts
+    say(
+        f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
+        f"{facts['base_size']} to {facts['size'] - 1}; {metrics['characters_per_token']:.2f} characters per token, "
+        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, {metrics['character_limit']} characters "
+        "at once"
+    )
+    lead, error = metrics["network_lead"], metrics["network_lead_standard_error"]
+    say(
+        f"held-out bits per character on {metrics['heldout_sentences']} sentences: network "
+        f"{metrics['network_bits_per_character']:.3f}, Kneser–Ney {metrics['ngram_order']}-gram "
+        f"{metrics['ngram_bits_per_character']:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by "
+        f"{abs(lead):.3f} ± {error:.3f}"
+    )
+    if metrics["suspects"]:
+        say(f"{metrics['suspects']} transcripts look odd to the {metrics['scorer']} model: see split/drop_report.csv")

@@ -10,15 +10,18 @@ import signal
 import sys
 import time
 
-from xtts_ka.core.console import (NOTHING, Interrupted, UserError, add_verbosity_flags, command, duration, heading, obey_verbosity, run_cli,
-                     say, style)
+from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
+from xtts_ka.core.console import NOTHING, duration, heading, obey_verbosity, say, style
+from xtts_ka.core.errors import Interrupted, UserError
 
 # stage → (the metric that sums it up, how the summary says it)
-KEY_FIGURES = {"embeddings": ("speakers", "{:d} speakers"),
-               "phonemes": ("heldout_per", "{:.2%} phoneme errors"),
-               "language": ("new_tokens", "{:d} new tokens"),
-               "xtts_init": ("new_rows", "{:d} new text rows"),
-               "full_pretrain": ("best_val_loss", "validation loss {:.4g}")}
+KEY_FIGURES = {
+    "embeddings": ("speakers", "{:d} speakers"),
+    "phonemes": ("heldout_per", "{:.2%} phoneme errors"),
+    "language": ("new_tokens", "{:d} new tokens"),
+    "xtts_init": ("new_rows", "{:d} new text rows"),
+    "full_pretrain": ("best_val_loss", "validation loss {:.4g}"),
+}
 COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted": "yellow"}
 
 
@@ -35,11 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         description=f"Adapt XTTS-v2 to Georgian, stage by stage: {' → '.join(STAGES)}. Run it again after a crash: it carries on.",
-        epilog="example: python run_pretrain.py --config xtts_pretrain_config.json --dry-run")
+        epilog="example: python run_pretrain.py --config xtts_pretrain_config.json --dry-run",
+    )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="run every stage again")
     parser.add_argument("--only", choices=STAGES, help="run this one stage again; those it needs must be done")
-    parser.add_argument("--dry-run", action="store_true", help="print per stage whether it would run, and why; change nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print per stage whether it would run, and why; change nothing"
+    )
     add_verbosity_flags(parser)
     return parser
 
@@ -84,8 +90,11 @@ def dry_run(pipeline, args: argparse.Namespace, missing: list[str]) -> None:
     for line in lines:
         say(line)
     due = sum(line.split()[1] == "runs" for line in lines)
-    say(f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}" if due else
-        "\nno stage would run: everything is up to date")
+    say(
+        f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}"
+        if due
+        else "\nno stage would run: everything is up to date"
+    )
 
 
 def run_stages(pipeline, args: argparse.Namespace) -> None:
@@ -108,8 +117,14 @@ def run_stages(pipeline, args: argparse.Namespace) -> None:
     summary.show()
     say(f"\nthe model stands in {pipeline.config.output_model_path}")
     trained = pipeline.ledger.status("full_pretrain") == "done"
-    say("next: " + (command("synthesize.py", "--config", args.config, "--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
-                    if trained else command("run_pretrain.py", "--config", args.config)))
+    say(
+        "next: "
+        + (
+            command("synthesize.py", "--config", args.config, "--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
+            if trained
+            else command("run_pretrain.py", "--config", args.config)
+        )
+    )
 
 
 def _again(args: argparse.Namespace, reached: str | None = None) -> str:
@@ -123,8 +138,12 @@ class Summary:
     """What has become of each stage so far: told as it happens, and as a table at the end."""
 
     def __init__(self, pipeline):
-        self.files = {stage.name: [file.name for file in stage.outputs(pipeline.config)] for stage in pipeline.ledger.stages}
-        self.rows: dict[str, tuple[str, float | None, str, bool]] = {}  # status, seconds, key figure, are its files there
+        self.files = {
+            stage.name: [file.name for file in stage.outputs(pipeline.config)] for stage in pipeline.ledger.stages
+        }
+        self.rows: dict[
+            str, tuple[str, float | None, str, bool]
+        ] = {}  # status, seconds, key figure, are its files there
         self.stage: str | None = None  # the one under way
         self._started = 0.0
 
@@ -155,7 +174,12 @@ class Summary:
         heading("summary")
         columns = shutil.get_terminal_size((120, 0)).columns
         indent, lead = (71, "") if columns >= 100 else (4, "\n" + 4 * " ")  # the files beside the rest, or below it
-        say(style(f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}".rstrip(), "bold"))
+        say(
+            style(
+                f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}".rstrip(),
+                "bold",
+            )
+        )
         for stage, files in self.files.items():
             status, seconds, figure, there = self.rows.get(stage, ("not run", None, NOTHING, False))
             marked = style(f"{status:<11}", COLOURS.get(status, "dim"))

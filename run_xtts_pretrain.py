@@ -1,7 +1,7 @@
 """Run single steps of the pipeline in this process, or the training in several.
 
-    python run_xtts_pretrain.py --config xtts_pretrain_config.json --step language_model
-    torchrun --nproc_per_node 8 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain
+python run_xtts_pretrain.py --config xtts_pretrain_config.json --step language_model
+torchrun --nproc_per_node 8 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain
 """
 
 from __future__ import annotations
@@ -11,19 +11,27 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from xtts_ka.core.console import UserError, add_verbosity_flags, command, heading, run_cli, say
+from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, load_config
+from xtts_ka.core.console import heading, say
+from xtts_ka.core.errors import UserError
 
 if TYPE_CHECKING:
     from pretrain_xtts_model import PretrainPipeline
 
-STEPS = {"language_model": "language", "phoneme_model": "phonemes", "xtts_init": "xtts_init", "full_pretrain": "full_pretrain"}
+STEPS = {
+    "language_model": "language",
+    "phoneme_model": "phonemes",
+    "xtts_init": "xtts_init",
+    "full_pretrain": "full_pretrain",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Run one training step of the pipeline, or all of them in order, in this process.",
-        epilog="example: python run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain")
+        epilog="example: python run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain",
+    )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
     parser.add_argument("--step", choices=STEPS, help="the step to run (default: all of them in order)")
     add_verbosity_flags(parser)
@@ -39,8 +47,10 @@ def run(args: argparse.Namespace) -> None:
         from xtts_ka.training.process_group import joined, world_size
 
         if world_size() > 1 and args.step != "full_pretrain":
-            raise UserError("several processes can share the training only: add --step full_pretrain, and run the other steps "
-                            "without torchrun or accelerate launch")
+            raise UserError(
+                "several processes can share the training only: add --step full_pretrain, and run the other steps "
+                "without torchrun or accelerate launch"
+            )
         from pretrain_xtts_model import PretrainPipeline
     with joined(config) as peers:
         pipeline = PretrainPipeline(config, peers)
@@ -49,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
 def lead(args: argparse.Namespace, pipeline: PretrainPipeline) -> None:
     """Hold the lock, decide what is due, and run it; the other processes are called when training begins."""
+
     def announce(decision) -> None:
         heading(f"{decision.stage.name}: {decision.reason}")
         pipeline.peers.tell(decision.stage.name, "due" if decision.run else "not due")

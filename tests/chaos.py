@@ -42,14 +42,31 @@ ENVIRONMENT = dict(os.environ)  # as we were started: torch, once imported, adds
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style, warn  # noqa: E402
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
+from xtts_ka.core.console import heading, say, style, warn
+from xtts_ka.core.errors import RunError, UserError
 
 CONFIG = {
-    "device": "cpu", "batch_size": 4, "checkpoint_interval": 3,
-    "starter": {"enabled": True, "clips": 80, "layers": 2, "model_dim": 64, "heads": 1, "max_steps": 36,
-                "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
-    "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 3}, "language_model": {"max_epochs": 3, "dim": 32},
-    "training": {"log_interval": 2, "validation_interval": 6, "ema_decay": 0.9},  # a checkpoint every 3 splits metric windows
+    "device": "cpu",
+    "batch_size": 4,
+    "checkpoint_interval": 3,
+    "starter": {
+        "enabled": True,
+        "clips": 80,
+        "layers": 2,
+        "model_dim": 64,
+        "heads": 1,
+        "max_steps": 36,
+        "sentences": str(ROOT / "data/starter_sentences_ka.txt"),
+    },
+    "text": {"new_tokens": 100},
+    "phonemes": {"max_epochs": 3},
+    "language_model": {"max_epochs": 3, "dim": 32},
+    "training": {
+        "log_interval": 2,
+        "validation_interval": 6,
+        "ema_decay": 0.9,
+    },  # a checkpoint every 3 splits metric windows
 }
 PATIENCE = 900.0  # seconds until a run counts as hanging
 
@@ -95,9 +112,15 @@ class Run:
         self.last_operation = ""
         self._log, self._news, self._over = log, threading.Condition(), False
         self._process = subprocess.Popen(
-            [sys.executable, *script, "--config", "config.json"], cwd=folder, start_new_session=True,
+            [sys.executable, *script, "--config", "config.json"],
+            cwd=folder,
+            start_new_session=True,
             env={**ENVIRONMENT, "TMPDIR": str(folder / "tmp")},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         atexit.register(self.kill)  # Ctrl-C on this script does not reach another session
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -227,8 +250,11 @@ PACE = ("audio_s_per_s", "data_wait_s", "time")  # what a metric line says of th
 
 def artifacts(run: Path) -> dict[str, str]:
     """Relative name → digest of its content without times, for every file and folder of a run."""
-    found = {"metrics, restarts merged": _digest(metrics(run)), "TensorBoard curves": _digest(curves(run)),
-             **{f"features of {clip}": digest for clip, digest in features(run)}}
+    found = {
+        "metrics, restarts merged": _digest(metrics(run)),
+        "TensorBoard curves": _digest(curves(run)),
+        **{f"features of {clip}": digest for clip, digest in features(run)},
+    }
     for path in sorted(run.rglob("*")):
         name = INDEX.sub(r"/index_\1", path.relative_to(run).as_posix())
         if path.is_dir():
@@ -258,13 +284,15 @@ def _without_times(value: Any) -> Any:
 
 def metrics(run: Path) -> list[dict[str, str]]:
     """The rows that the monitor exports, without what they say of the machine."""
-    from xtts_ka.monitor.history import export_csv
+    from xtts_ka.monitor.csv_export import export_csv
 
     table = run.parent / "metrics.csv"
     export_csv(run / "logs/metrics.jsonl", table)
     with open(table, newline="") as rows:
-        return [{name: cell for name, cell in row.items() if name.removeprefix("val_") not in PACE}
-                for row in csv.DictReader(rows)]
+        return [
+            {name: cell for name, cell in row.items() if name.removeprefix("val_") not in PACE}
+            for row in csv.DictReader(rows)
+        ]
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
@@ -292,8 +320,11 @@ def features(run: Path) -> Iterator[tuple[str, str]]:
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
     """One line for each thing that is missing, left over or different."""
-    return [f"{'missing' if name not in found else 'left over' if name not in expected else 'different'}: {name}"
-            for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    return [
+        f"{'missing' if name not in found else 'left over' if name not in expected else 'different'}: {name}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
 
 
 # ── rounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,7 +346,9 @@ class Chaos:
         first = Run(self.run, self.work / "undisturbed.log")
         self._must_succeed(first)
         if unseen := [name for name in NAMES if name not in first.begun]:
-            raise RunError(f"the pipeline's output lacks the lines that begin {', '.join(unseen)}: bring PHASES up to date")
+            raise RunError(
+                f"the pipeline's output lacks the lines that begin {', '.join(unseen)}: bring PHASES up to date"
+            )
         begun = [*first.begun.values(), time.monotonic()]
         self.seconds = dict(zip(NAMES, (end - start for start, end in itertools.pairwise(begun))))
         self.expected = artifacts(self.run)
@@ -341,14 +374,18 @@ class Chaos:
             if code != -signal.SIGKILL:
                 raise RunError(f"a restart failed with exit code {code}: see {log}")
             self.kills[NAMES[run.phase], way] += 1
-            say(f"  kill {self.kills.total():>3} by the {way:<9}  {NAMES[run.phase]:<21}  {run.last_operation}".rstrip())
+            say(
+                f"  kill {self.kills.total():>3} by the {way:<9}  {NAMES[run.phase]:<21}  {run.last_operation}".rstrip()
+            )
         else:
             self._must_succeed(Run(self.run, log))
         unlike = [f"round {number}: {line}" for line in differences(self.expected, artifacts(self.run))]
         self.compared += len(self.expected)
         self.failures += unlike
-        say(f"round {number}: {time.monotonic() - began:.0f} s, "
-            + (style(f"{len(unlike)} differences", "red") if unlike else style("all equal", "green")))
+        say(
+            f"round {number}: {time.monotonic() - began:.0f} s, "
+            + (style(f"{len(unlike)} differences", "red") if unlike else style("all equal", "green"))
+        )
         for line in unlike:
             warn(line)
         if unlike:
@@ -358,8 +395,9 @@ class Chaos:
 
     def _deal(self, kills: int) -> list[tuple[int, str]]:
         """The next cards of a shuffled deck that holds every phase once for each way to strike in it."""
-        deck = [(phase, way) for phase, name in enumerate(NAMES) for way in WAYS
-                if way == "clock" or self.operations[name]]
+        deck = [
+            (phase, way) for phase, name in enumerate(NAMES) for way in WAYS if way == "clock" or self.operations[name]
+        ]
         while len(self._cards) < kills:
             self._cards += self.dice.sample(deck, len(deck))
         dealt, self._cards = self._cards[:kills], self._cards[kills:]
@@ -414,8 +452,10 @@ def chaos(args: argparse.Namespace) -> int:
         say(f"{name:<22} {storm.kills[name, 'clock']:>13} {storm.kills[name, 'operation']:>16}")
     in_all = [sum(storm.kills[name, way] for name in NAMES) for way in WAYS]
     say(f"{'in all':<22} {in_all[0]:>13} {in_all[1]:>16}\n")
-    say(f"{rounds} rounds, {storm.compared} artifacts compared, {len(storm.failures)} different, missing or left over; "
-        f"{(time.monotonic() - began) / 60:.0f} minutes (seed {args.seed})")
+    say(
+        f"{rounds} rounds, {storm.compared} artifacts compared, {len(storm.failures)} different, missing or left over; "
+        f"{(time.monotonic() - began) / 60:.0f} minutes (seed {args.seed})"
+    )
     for line in storm.failures:
         say(f"  {line}")
     if storm.failures:

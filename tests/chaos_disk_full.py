@@ -24,11 +24,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from xtts_ka.core.files import TEMPORARY_SUFFIX  # noqa: E402
-from chaos import artifacts, differences  # noqa: E402
-from xtts_ka.core.console import RunError, UserError, add_verbosity_flags, heading, run_cli, say, style  # noqa: E402
-from pipeline_run import run, write_config  # noqa: E402
-from xtts_ka.core.stage_ledger import StageLedger  # noqa: E402
+from chaos import artifacts, differences
+from pipeline_run import run, write_config
+
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
+from xtts_ka.core.console import heading, say, style
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.files import TEMPORARY_SUFFIX
+from xtts_ka.core.stage_ledger import StageLedger
 
 MODEL = "models/xtts_v2_ka"
 FULL = re.compile(r"error: the disk is full while writing (\S+): free some space and run the same command; .*")
@@ -46,8 +49,10 @@ class SmallDisk:
     def _mount(self, *arguments: str) -> None:
         done = subprocess.run(["mount", *arguments, str(self.place)], capture_output=True, text=True)
         if done.returncode:
-            raise UserError(f"a tmpfs cannot be mounted at {self.place} ({done.stderr.strip()}): run this as root, and in a "
-                            f"container only if that may mount")
+            raise UserError(
+                f"a tmpfs cannot be mounted at {self.place} ({done.stderr.strip()}): run this as root, and in a "
+                f"container only if that may mount"
+            )
 
     def used(self) -> int:
         blocks = os.statvfs(self.place)
@@ -108,7 +113,9 @@ def grow(args: argparse.Namespace) -> int:
     finally:
         disk.unmount()
     heading("result")
-    say(f"{len(named)} starts found the disk full, at {len(set(named))} different files; {size / 2**20:.0f} MiB at the end")
+    say(
+        f"{len(named)} starts found the disk full, at {len(set(named))} different files; {size / 2**20:.0f} MiB at the end"
+    )
     say(f"{len(expected)} artifacts compared, {len(unlike)} different, missing or left over")
     for line in unlike:
         say(f"  {line}")
@@ -140,8 +147,13 @@ def fill(disk: SmallDisk, config: Path, whole: Path, *flags: str) -> list[str]:
 def size_of(whole: Path, name: str) -> int:
     """Bytes that a file takes in the undisturbed run: a recording with all its fellows, a checkpoint by another's."""
     pattern = re.sub(r"step_\d+", "step_*", name.partition("/wavs/")[0])
-    return max((sum(file.stat().st_size + PAGE for file in (path, *path.rglob("*")) if file.is_file())
-                for path in whole.glob(pattern)), default=0)
+    return max(
+        (
+            sum(file.stat().st_size + PAGE for file in (path, *path.rglob("*")) if file.is_file())
+            for path in whole.glob(pattern)
+        ),
+        default=0,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,15 +8,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
 # The same cases in every run, and nothing kept from one run for the next.
 hypothesis.settings.register_profile("reproducible", derandomize=True, database=None)
 hypothesis.settings.load_profile("reproducible")
 
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job, and in all that tests start there
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # ignored in a shell's background job, and in all that tests start there
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +38,12 @@ def stopped(tmp_path_factory):
     from pipeline_run import stop, write_config
 
     config = write_config(tmp_path_factory.mktemp("pipeline"))
-    return config, [stop(config, "── starter", signal.SIGINT), stop(config, "── embeddings:", signal.SIGTERM),
-                    stop(config, "step      4/", signal.SIGINT), stop(config, "carrying on from step", signal.SIGKILL)]
+    return config, [
+        stop(config, "── starter", signal.SIGINT),
+        stop(config, "── embeddings:", signal.SIGTERM),
+        stop(config, "step      4/", signal.SIGINT),
+        stop(config, "carrying on from step", signal.SIGKILL),
+    ]
 
 
 @pytest.fixture(scope="session")

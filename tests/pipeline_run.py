@@ -11,19 +11,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-MODEL_FILES = ("g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
-               "phoneme_model_results.pkl xtts_init_results.pkl xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
-               "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth").split()
+MODEL_FILES = (
+    "g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
+    "phoneme_model_results.pkl xtts_init_results.pkl xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
+    "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth"
+).split()
 
 
 def write_config(folder: Path, **changes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "device": "cpu", "batch_size": 4,
-        "starter": {"enabled": True, "clips": 60, "layers": 1, "model_dim": 64, "heads": 1, "max_steps": 12,
-                    "sentences": str(ROOT / "data/starter_sentences_ka.txt")},
-        "text": {"new_tokens": 100}, "phonemes": {"max_epochs": 2}, "language_model": {"max_epochs": 2, "dim": 32},
-        "training": {"log_interval": 2, "validation_interval": 6}, **changes}
+        "device": "cpu",
+        "batch_size": 4,
+        "starter": {
+            "enabled": True,
+            "clips": 60,
+            "layers": 1,
+            "model_dim": 64,
+            "heads": 1,
+            "max_steps": 12,
+            "sentences": str(ROOT / "data/starter_sentences_ka.txt"),
+        },
+        "text": {"new_tokens": 100},
+        "phonemes": {"max_epochs": 2},
+        "language_model": {"max_epochs": 2, "dim": 32},
+        "training": {"log_interval": 2, "validation_interval": 6},
+        **changes,
+    }
     path = folder / "config.json"
     path.write_text(json.dumps(config), "utf-8")
     return path
@@ -55,7 +69,9 @@ class Stop(NamedTuple):
 
 def stop(config: Path, at: str, number: signal.Signals) -> Stop:
     """Run until a line that holds `at`, and send the signal a moment later."""
-    process = subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent)
+    process = subprocess.Popen(
+        command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent
+    )
     said = ""
     for line in process.stdout:
         said += line
@@ -65,4 +81,6 @@ def stop(config: Path, at: str, number: signal.Signals) -> Stop:
             break
     said += process.stdout.read()
     process.stdout.close()
-    return Stop(at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock").exists())
+    return Stop(
+        at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock").exists()
+    )

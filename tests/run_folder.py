@@ -8,7 +8,10 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from xtts_ka.core.files import CHECKPOINT_SCHEMA, append_jsonl, write_json, write_manifest
+from xtts_ka.core.digests import write_manifest
+from xtts_ka.core.files import write_json
+from xtts_ka.core.jsonl import append_jsonl
+from xtts_ka.training.checkpoint_folders import CHECKPOINT_SCHEMA
 
 START = 1_790_000_000.0  # unix seconds at which every synthetic run begins
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
@@ -27,8 +30,7 @@ def descent(share: float) -> float:
     return 2.0 + 4.0 * (1 + 30 * share) ** -0.45
 
 
-def curve(kind: str, lines: int = 400, total_lines: int | None = None, every: int = 10,
-          seed: int = 1) -> list[dict]:
+def curve(kind: str, lines: int = 400, total_lines: int | None = None, every: int = 10, seed: int = 1) -> list[dict]:
     """The metric lines of a run of one kind, with a validation every ten lines.
 
     kind: healthy, plateau, divergence, spikes, overfitting, lr_noise, starvation.
@@ -55,22 +57,37 @@ def curve(kind: str, lines: int = 400, total_lines: int | None = None, every: in
             wait = 1.6
         loss = max(0.1, loss + noise)
         time = round(START + 3.0 * i + draw.uniform(-0.1, 0.1), 3)
-        records.append({"step": i * every, "split": "train", "loss": loss, "loss_text": loss * 1.4,
-                        "loss_mel": loss * 0.99,
-                        "lr": lr, "grad_norm": norm + draw.uniform(0, 0.1),
-                        "audio_s_per_s": 28 + draw.gauss(0, 0.5),
-                        "data_wait_s": wait, "time": time})
+        records.append(
+            {
+                "step": i * every,
+                "split": "train",
+                "loss": loss,
+                "loss_text": loss * 1.4,
+                "loss_mel": loss * 0.99,
+                "lr": lr,
+                "grad_norm": norm + draw.uniform(0, 0.1),
+                "audio_s_per_s": 28 + draw.gauss(0, 0.5),
+                "data_wait_s": wait,
+                "time": time,
+            }
+        )
         if i % 10 == 0:
             val += draw.gauss(0, 0.005)
-            records.append({"step": i * every, "split": "val", "loss": val, "loss_text": val * 1.4,
-                            "loss_mel": val * 0.99,
-                            "time": time + 0.5})
+            records.append(
+                {
+                    "step": i * every,
+                    "split": "val",
+                    "loss": val,
+                    "loss_text": val * 1.4,
+                    "loss_mel": val * 0.99,
+                    "time": time + 0.5,
+                }
+            )
     return records
 
 
 def started(step: int = 0, total: int = 4000, resumed: bool = False, time: float = START) -> dict:
-    return {"event": "start", "step": step, "total_steps": total, "resumed": resumed, "run_id": "run-a",
-            "time": time}
+    return {"event": "start", "step": step, "total_steps": total, "resumed": resumed, "run_id": "run-a", "time": time}
 
 
 def write_log(path: Path, records: list[dict]) -> Path:
@@ -79,8 +96,14 @@ def write_log(path: Path, records: list[dict]) -> Path:
     return path
 
 
-def add_checkpoint(folder: Path, step: int, val_loss: float | None = None, run_id: str = "run-a",
-                   time: float | None = None, size: int = 5000) -> Path:
+def add_checkpoint(
+    folder: Path,
+    step: int,
+    val_loss: float | None = None,
+    run_id: str = "run-a",
+    time: float | None = None,
+    size: int = 5000,
+) -> Path:
     """A checkpoint folder with our manifest and `size` bytes of weights."""
     target = folder / f"step_{step:08d}"
     target.mkdir(parents=True)
@@ -88,23 +111,36 @@ def add_checkpoint(folder: Path, step: int, val_loss: float | None = None, run_i
     (target / "optimizer.pt").write_bytes(b"o" * 100)
     write_json(target / "state.json", {"step": step, "skipped": 0})
     write_json(target / "config.json", {})
-    write_manifest(target, {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": run_id, "val_loss": val_loss,
-                            "time": START + 0.3 * step if time is None else time})
+    write_manifest(
+        target,
+        {
+            "schema": CHECKPOINT_SCHEMA,
+            "step": step,
+            "run_id": run_id,
+            "val_loss": val_loss,
+            "time": START + 0.3 * step if time is None else time,
+        },
+    )
     return target
 
 
 def progress_record(status: str = "done", **stages: dict) -> dict:
     """pretrain_progress.json with every stage in `status`; keyword arguments replace fields of a stage."""
-    entry = {"status": status, "started": "2026-09-21T13:00:00Z", "finished": "2026-09-21T13:10:00Z",
-             "seconds": 600.0,
-             "error": None, "metrics": {}, "fingerprint": {"version": 1, "config": {}, "inputs": {},
-                                                           "outputs": {}}}
+    entry = {
+        "status": status,
+        "started": "2026-09-21T13:00:00Z",
+        "finished": "2026-09-21T13:10:00Z",
+        "seconds": 600.0,
+        "error": None,
+        "metrics": {},
+        "fingerprint": {"version": 1, "config": {}, "inputs": {}, "outputs": {}},
+    }
     return {"schema": 1, "stages": {name: entry | stages.get(name, {}) for name in STAGES}}
 
 
-def make_run(folder: Path, records: list[dict] | None = None,
-             checkpoints: Callable[[Path], None] | None = None,
-             **config: object) -> Path:
+def make_run(
+    folder: Path, records: list[dict] | None = None, checkpoints: Callable[[Path], None] | None = None, **config: object
+) -> Path:
     """A run's folder; returns its config file. Without `records` nothing has been logged."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "xtts_pretrain_config.json"
@@ -112,8 +148,7 @@ def make_run(folder: Path, records: list[dict] | None = None,
     if records is not None:
         log = write_log(folder / "logs" / "metrics.jsonl", [started(), *records])
         write_json(folder / "models" / "xtts_v2_ka" / "pretrain_progress.json", progress_record())
-        append_jsonl(log, {"event": "finish", "step": 4000,
-                           "time": records[-1]["time"] + 1 if records else START})
+        append_jsonl(log, {"event": "finish", "step": 4000, "time": records[-1]["time"] + 1 if records else START})
     if checkpoints:
         checkpoints(folder / "checkpoints")
     return path

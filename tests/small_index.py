@@ -7,21 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from xtts_ka.training.feature_cache import RECORD
 from xtts_ka.corpus.tables import Row
 from xtts_ka.training.clip_index import ModelLimits, TrainingIndex, build_index
+from xtts_ka.training.feature_cache import RECORD
 
 LIMITS = ModelLimits(start_text=261, stop_text=0, start_audio=1024, stop_audio=1025, max_text=401, max_codes=604)
 
 
 def rows_of(count: int, speakers: Sequence[str]) -> list[Row]:
     """Rows whose text is their number."""
-    return [Row(f"clip{i}", str(i), speakers[i % len(speakers)], 1.0, f"/nowhere/clip{i}.wav", "", f"clip{i}.wav")
-            for i in range(count)]
+    return [
+        Row(f"clip{i}", str(i), speakers[i % len(speakers)], 1.0, f"/nowhere/clip{i}.wav", "", f"clip{i}.wav")
+        for i in range(count)
+    ]
 
 
 def make_index(folder: Path, samples: Sequence[int], speakers: Sequence[str] = ("a",), **key) -> TrainingIndex:
     """Clip i has key i, `samples[i]` samples and 3 + i % 40 tokens, all of them 10 + i."""
+
     def find(keys):
         records = np.zeros(len(keys), RECORD)
         records["key"], records["samples"] = keys, [samples[key] for key in keys]

@@ -18,15 +18,24 @@ import run_pretrain
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
-    "device": "cpu", "batch_size": 4, "max_steps": 6, "checkpoint_interval": 2, "learning_rate": 1e-3, "text": {"new_tokens": 60},
-    "phonemes": {"max_epochs": 1, "dim": 32}, "language_model": {"max_epochs": 1, "dim": 32, "layers": 1},
-    "training": {"log_interval": 1, "validation_interval": 3, "conditioning_seconds": [0.5, 1.0]}}
+    "device": "cpu",
+    "batch_size": 4,
+    "max_steps": 6,
+    "checkpoint_interval": 2,
+    "learning_rate": 1e-3,
+    "text": {"new_tokens": 60},
+    "phonemes": {"max_epochs": 1, "dim": 32},
+    "language_model": {"max_epochs": 1, "dim": 32, "layers": 1},
+    "training": {"log_interval": 1, "validation_interval": 3, "conditioning_seconds": [0.5, 1.0]},
+}
 
 
 def write_config(folder: Path, **changes) -> Path:
     """The project's settings with `changes`; a section's changes are laid over the section."""
-    merged = SETTINGS | {key: SETTINGS[key] | value if isinstance(value, dict) and key in SETTINGS else value
-                         for key, value in changes.items()}
+    merged = SETTINGS | {
+        key: SETTINGS[key] | value if isinstance(value, dict) and key in SETTINGS else value
+        for key, value in changes.items()
+    }
     path = folder / "config.json"
     path.write_text(json.dumps(merged), "utf-8")
     return path
@@ -49,8 +58,12 @@ def here(main, *flags: object) -> Outcome:
 
 
 def driver(config: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def outcome(process: subprocess.Popen) -> Outcome:
@@ -74,8 +87,13 @@ class Project:
 
     def copy(self, folder: Path) -> Path:
         """A copy in `folder`; models and checkpoints, which the pipeline only ever replaces, are hard links."""
-        for name, how in (("wavs", shutil.copy2), ("data", shutil.copy2), ("logs", shutil.copy2), ("models", os.link),
-                          ("checkpoints", os.link)):
+        for name, how in (
+            ("wavs", shutil.copy2),
+            ("data", shutil.copy2),
+            ("logs", shutil.copy2),
+            ("models", os.link),
+            ("checkpoints", os.link),
+        ):
             shutil.copytree(self.folder / name, folder / name, copy_function=how)
         write_config(folder)
         return folder
@@ -83,8 +101,9 @@ class Project:
 
 def make(folder: Path) -> Project:
     """Make the inputs and run the pipeline on them."""
-    from xtts_ka.starter import stand_ins
     import tiny
+
+    from xtts_ka.starter import stand_ins
 
     recordings = tiny.write_recordings(folder / "wavs")
     tiny.write_data(folder / "data", recordings)
@@ -94,7 +113,9 @@ def make(folder: Path) -> Project:
     running = driver(config)
     try:
         seen = ""
-        while "voices are computed from the recordings" not in seen:  # the embeddings stage says so when it is under way
+        while (
+            "voices are computed from the recordings" not in seen
+        ):  # the embeddings stage says so when it is under way
             line = running.stdout.readline()
             assert line, running.stderr.read()
             seen += line

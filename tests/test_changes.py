@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from small_project import Outcome, here, write_config
 
 import run_pretrain
 from xtts_ka.core.config import STAGES
-from small_project import Outcome, here, write_config
 
 
 def run(folder: Path, *flags: str, **changes) -> Outcome:
@@ -28,7 +28,7 @@ def reasons(folder: Path, **changes) -> dict[str, str]:
     listing = run(folder, "--dry-run", **changes)
     write_config(folder)
     assert listing.code == 0, listing.err
-    rows = [line.split(maxsplit=2) for line in listing.out.splitlines()[:len(STAGES)]]
+    rows = [line.split(maxsplit=2) for line in listing.out.splitlines()[: len(STAGES)]]
     assert [row[0] for row in rows] == list(STAGES)
     return {name: reason for name, verdict, reason in rows if verdict == "runs"}
 
@@ -68,24 +68,59 @@ def test_a_finished_project_and_its_copy_are_up_to_date(small_project, project):
     assert reasons(small_project.folder) == reasons(project) == {}
 
 
-@pytest.mark.parametrize("changes", [
-    {"log_dir": "elsewhere"}, {"device": "auto"}, {"checkpoint_interval": 1}, {"monitor": {"keep": 7}}, {"starter": {"clips": 99}},
-    *({"training": {key: value}} for key, value in {
-        "log_interval": 5, "validation_interval": 2, "keep_checkpoints": 9, "checkpoint_minutes": 1.5, "max_bad_steps": 2,
-        "gradient_checkpointing": True, "compile": True, "sharding": True}.items())], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log_dir": "elsewhere"},
+        {"device": "auto"},
+        {"checkpoint_interval": 1},
+        {"monitor": {"keep": 7}},
+        {"starter": {"clips": 99}},
+        *(
+            {"training": {key: value}}
+            for key, value in {
+                "log_interval": 5,
+                "validation_interval": 2,
+                "keep_checkpoints": 9,
+                "checkpoint_minutes": 1.5,
+                "max_bad_steps": 2,
+                "gradient_checkpointing": True,
+                "compile": True,
+                "sharding": True,
+            }.items()
+        ),
+    ],
+    ids=str,
+)
 def test_keys_that_do_not_change_the_model_run_nothing(small_project, changes):
     assert reasons(small_project.folder, **changes) == {}
 
 
-@pytest.mark.parametrize("changes, expected", [
-    ({"learning_rate": 2e-3}, {"full_pretrain": "learning_rate 0.001 → 0.002"}),
-    ({"training": {"dropout": 0.2}}, {"full_pretrain": "training.dropout 0.1 → 0.2"}),
-    ({"max_steps": 8}, {"full_pretrain": "max_steps 6 → 8"}),
-    ({"phonemes": {"level": "narrow"}}, {"phonemes": "phonemes.level broad → narrow", "full_pretrain": "phonemes runs again"}),
-    ({"xtts_init": {"method": "random"}}, {"xtts_init": "xtts_init.method mean → random", "full_pretrain": "xtts_init runs again"}),
-    ({"text": {"new_tokens": 50}}, {"language": "text.new_tokens 60 → 50", "xtts_init": "language runs again",
-                                    "full_pretrain": "language runs again"}),
-], ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"learning_rate": 2e-3}, {"full_pretrain": "learning_rate 0.001 → 0.002"}),
+        ({"training": {"dropout": 0.2}}, {"full_pretrain": "training.dropout 0.1 → 0.2"}),
+        ({"max_steps": 8}, {"full_pretrain": "max_steps 6 → 8"}),
+        (
+            {"phonemes": {"level": "narrow"}},
+            {"phonemes": "phonemes.level broad → narrow", "full_pretrain": "phonemes runs again"},
+        ),
+        (
+            {"xtts_init": {"method": "random"}},
+            {"xtts_init": "xtts_init.method mean → random", "full_pretrain": "xtts_init runs again"},
+        ),
+        (
+            {"text": {"new_tokens": 50}},
+            {
+                "language": "text.new_tokens 60 → 50",
+                "xtts_init": "language runs again",
+                "full_pretrain": "language runs again",
+            },
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
 def test_a_changed_key_runs_what_reads_it(small_project, changes, expected):
     assert reasons(small_project.folder, **changes) == expected
 
@@ -133,14 +168,18 @@ def resave(path: Path) -> None:
     torch.save(content, path)
 
 
-@pytest.mark.parametrize("name, edit, stages", [
-    ("wavs/clip03.wav", revoice, "embeddings full_pretrain"),
-    ("data/split/train/train_metadata.csv", reword, "embeddings phonemes language xtts_init full_pretrain"),
-    ("models/base_xtts_v2/vocab.json", rename_a_token, "language xtts_init full_pretrain"),
-    ("models/base_xtts_v2/model.pth", resave, "embeddings xtts_init full_pretrain"),
-    ("models/base_xtts_v2/dvae.pth", resave, "full_pretrain"),
-    ("models/base_xtts_v2/mel_stats.pth", resave, "full_pretrain"),
-], ids=str)
+@pytest.mark.parametrize(
+    "name, edit, stages",
+    [
+        ("wavs/clip03.wav", revoice, "embeddings full_pretrain"),
+        ("data/split/train/train_metadata.csv", reword, "embeddings phonemes language xtts_init full_pretrain"),
+        ("models/base_xtts_v2/vocab.json", rename_a_token, "language xtts_init full_pretrain"),
+        ("models/base_xtts_v2/model.pth", resave, "embeddings xtts_init full_pretrain"),
+        ("models/base_xtts_v2/dvae.pth", resave, "full_pretrain"),
+        ("models/base_xtts_v2/mel_stats.pth", resave, "full_pretrain"),
+    ],
+    ids=str,
+)
 def test_an_edited_file_runs_what_reads_it(small_project, name, edit, stages):
     path = small_project.folder / name
     with put_back(path):
@@ -183,8 +222,13 @@ def test_more_steps_carry_on_and_an_edit_meanwhile_is_noticed_and_trained_anew(p
     assert "step_00000008" in steps(project)
     again = run(project, max_steps=8)
     assert again.code == 0, again.err
-    for line in ("── embeddings: recordings changed (", "\nphonemes up to date", "\nlanguage up to date", "\nxtts_init up to date",
-                 "── full_pretrain: recordings was edited while its stage ran"):
+    for line in (
+        "── embeddings: recordings changed (",
+        "\nphonemes up to date",
+        "\nlanguage up to date",
+        "\nxtts_init up to date",
+        "── full_pretrain: recordings was edited while its stage ran",
+    ):
         assert line in again.out
     assert trained(project) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "superseded_1" in steps(project)
@@ -229,7 +273,9 @@ def test_other_settings_train_a_finished_model_anew_even_after_a_kill(project, m
 def test_a_stage_that_only_the_export_reads_does_not_train_anew(project):
     result = run(project, phonemes={"level": "narrow"})
     assert result.code == 0, result.err
-    assert "phonemes: phonemes.level broad → narrow" in result.out and "nothing left to train: step 6 of 6" in result.out
+    assert (
+        "phonemes: phonemes.level broad → narrow" in result.out and "nothing left to train: step 6 of 6" in result.out
+    )
     assert trained(project) == [] and not any("superseded" in name for name in steps(project))
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import run_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
 
 import checkpoint_monitor
-import run_folder
-from xtts_ka.core.files import write_json
 from checkpoint_monitor import main
 from xtts_ka.core.console import duration, size
-from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
+from xtts_ka.core.files import write_json
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
@@ -36,13 +36,19 @@ def live(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "START", time.time() - 902)
     config = make_run(tmp_path / "run")
     records = curve("healthy", 300, 400)
-    log = [started(), *[r for r in records if r["step"] <= 1200], started(1000, resumed=True),
-           *[r for r in records if r["step"] > 1000]]
+    log = [
+        started(),
+        *[r for r in records if r["step"] <= 1200],
+        started(1000, resumed=True),
+        *[r for r in records if r["step"] > 1000],
+    ]
     write_log(tmp_path / "run/logs/metrics.jsonl", log)
     for step, val in ((500, 3.9), (1000, 3.4), (1500, 3.1), (2000, 3.25), (2500, 3.2), (3000, None)):
         add_checkpoint(tmp_path / "run/checkpoints", step, val, time=run_folder.START + 0.3 * step)
-    write_json(tmp_path / "run/models/xtts_v2_ka/pretrain_progress.json",
-               progress_record(full_pretrain={"status": "running", "finished": None}))
+    write_json(
+        tmp_path / "run/models/xtts_v2_ka/pretrain_progress.json",
+        progress_record(full_pretrain={"status": "running", "finished": None}),
+    )
     return config
 
 
@@ -52,8 +58,7 @@ def monitor(capsys, config, *flags) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() if p.is_file() else b""
-            for p in sorted(folder.rglob("*"))}
+    return {p.relative_to(folder).as_posix(): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
 # ── the screen ──
@@ -62,9 +67,24 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_the_screen_shows_everything_and_writes_nothing(live, capsys):
     before = tree(live.parent)
     out = monitor(capsys, live)
-    for part in ("embeddings     done", "full_pretrain  running", "step 3000 / 4000", "75.0 %",
-                 "restarted 1×", "time left 4 min 5", "±", "ends ",
-                 "↘ falling", "lr 4.7", "gradient norm", "28", "data wait 2 %", "best", "last", "free of"):
+    for part in (
+        "embeddings     done",
+        "full_pretrain  running",
+        "step 3000 / 4000",
+        "75.0 %",
+        "restarted 1×",
+        "time left 4 min 5",
+        "±",
+        "ends ",
+        "↘ falling",
+        "lr 4.7",
+        "gradient norm",
+        "28",
+        "data wait 2 %",
+        "best",
+        "last",
+        "free of",
+    ):
         assert part in out, part
     assert "\x1b" not in out and max(map(len, out.splitlines())) <= 100
     assert tree(live.parent) == before
@@ -100,8 +120,9 @@ def test_a_missing_config_is_one_clear_sentence(tmp_path, capsys):
 
 
 def test_json_is_strict_and_has_what_the_screen_has(live, capsys):
-    (live.parent / "logs/metrics.jsonl").open("a").write('{"step": 3010, "split": "train", "loss": NaN, '
-                                                         '"lr": Infinity}\n')
+    (live.parent / "logs/metrics.jsonl").open("a").write(
+        '{"step": 3010, "split": "train", "loss": NaN, "lr": Infinity}\n'
+    )
     out = monitor(capsys, live, "--json")
     status = json.loads(out, parse_constant=pytest.fail)
     assert out.count("\n") == 1
@@ -117,8 +138,7 @@ def test_quiet_prints_warnings_only(live, capsys):
     (live.parent / "checkpoints/step_00002000/optimizer.pt").unlink()
     assert main(["--config", str(live), "--quiet"]) == 0
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("warning: checkpoint step_00002000 is not valid (optimizer.pt is "
-                                        "missing)")
+    assert out == "" and err.startswith("warning: checkpoint step_00002000 is not valid (optimizer.pt is missing)")
 
 
 def test_plot_analyze_and_export_together(live, tmp_path, capsys):
@@ -133,25 +153,33 @@ def test_plot_analyze_and_export_together(live, tmp_path, capsys):
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
-    code = ("import sys, checkpoint_monitor\ntry:\n    checkpoint_monitor.main(['--help'])\nexcept "
-            "SystemExit:\n    pass\n"
-            "print('HEAVY', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'rich') if m in "
-            "sys.modules])")
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                         check=True).stdout
+    code = (
+        "import sys, checkpoint_monitor\ntry:\n    checkpoint_monitor.main(['--help'])\nexcept "
+        "SystemExit:\n    pass\n"
+        "print('HEAVY', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'rich') if m in "
+        "sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "example: python checkpoint_monitor.py" in out and out.endswith("HEAVY []\n")
 
 
 def test_the_screen_needs_no_torch(live):
-    code = ("import sys, checkpoint_monitor\n"
-            f"checkpoint_monitor.main(['--config', {str(live)!r}, '--analyze'])\n"
-            "assert 'torch' not in sys.modules")
+    code = (
+        "import sys, checkpoint_monitor\n"
+        f"checkpoint_monitor.main(['--config', {str(live)!r}, '--analyze'])\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_flags_that_do_not_go_together(live, capsys):
-    for flags in (["--watch", "--cleanup"], ["--yes"], ["--keep", "2"], ["--cleanup", "--keep", "0"],
-                  ["--interval", "0"]):
+    for flags in (
+        ["--watch", "--cleanup"],
+        ["--yes"],
+        ["--keep", "2"],
+        ["--cleanup", "--keep", "0"],
+        ["--interval", "0"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["--config", str(live), *flags])
         assert stop.value.code == 2
@@ -172,14 +200,20 @@ def test_the_line_for_a_pipe_names_the_stage_that_runs_before_training_does(live
     assert "nothing is running  no metrics yet" in one_line(read_status(config, history))
     history.refresh()
     assert "running  step 3000/4000  loss 2.9" in one_line(read_status(config, history))
-    write_json(live.parent / "models/xtts_v2_ka/pretrain_progress.json", progress_record(language={"status": "running"}))
+    write_json(
+        live.parent / "models/xtts_v2_ka/pretrain_progress.json", progress_record(language={"status": "running"})
+    )
     assert one_line(read_status(config, history)).endswith("stage language is running")
 
 
 def test_quiet_watching_tells_each_warning_once(live):
     (live.parent / "checkpoints/step_00002000/optimizer.pt").unlink()
-    watching = subprocess.Popen(command(live, "--watch", "--interval", "0.2", "--quiet"), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+    watching = subprocess.Popen(
+        command(live, "--watch", "--interval", "0.2", "--quiet"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert "step_00002000 is not valid" in watching.stderr.readline()
     (live.parent / "checkpoints/step_00002500/optimizer.pt").unlink()
     assert "step_00002500 is not valid" in watching.stderr.readline()
@@ -193,8 +227,9 @@ def command(config, *flags) -> list[str]:
 
 def test_watch_in_a_pipe_prints_lines_survives_rotation_and_ends_cleanly(live):
     log = live.parent / "logs/metrics.jsonl"
-    watching = subprocess.Popen(command(live, "--watch", "--interval", "0.3"), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+    watching = subprocess.Popen(
+        command(live, "--watch", "--interval", "0.3"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     first = watching.stdout.readline()
     assert all(part in first for part in ("running  step 3000/4000  loss 2.9", "best 3.0", "±"))
     assert "\x1b" not in first
@@ -211,8 +246,9 @@ def test_watch_in_a_pipe_prints_lines_survives_rotation_and_ends_cleanly(live):
 def test_watch_on_a_terminal_refreshes_in_place_and_redraws_the_plot(live):
     master, slave = pty.openpty()
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "90", "LINES": "45", "TERM": "xterm"}
-    watching = subprocess.Popen(command(live, "--watch", "--interval", "0.3", "--plot"), stdout=slave,
-                                stderr=slave, env=environment)
+    watching = subprocess.Popen(
+        command(live, "--watch", "--interval", "0.3", "--plot"), stdout=slave, stderr=slave, env=environment
+    )
     os.close(slave)
     seen, plot = "", live.parent / "logs/training_plot.png"
 
@@ -247,15 +283,21 @@ def names(config) -> list[str]:
 def test_cleanup_says_asks_and_deletes_only_then(live, capsys, monkeypatch):
     before = tree(live.parent)
     for answer in ("n", "", "what", EOFError):
+
         def reply(prompt, answer=answer):
             if answer is EOFError:
                 raise EOFError
             return answer
+
         monkeypatch.setattr("builtins.input", reply)
         out = monitor(capsys, live, "--cleanup")
         assert "nothing was deleted" in out and tree(live.parent) == before
-    for part in ("keep    step_00001500  (best)", "keep    step_00003000  (last)",
-                 "keep    step_00002500  (one of the 2 newest)", "delete  step_00000500"):
+    for part in (
+        "keep    step_00001500  (best)",
+        "keep    step_00003000  (last)",
+        "keep    step_00002500  (one of the 2 newest)",
+        "delete  step_00000500",
+    ):
         assert part in out
     assert re.search(r"3 to delete, which frees 1\d\.\d kB", out)
     monkeypatch.setattr("builtins.input", lambda prompt: "y")
@@ -271,8 +313,11 @@ def test_cleanup_with_yes_and_keep(live, capsys):
 
 def test_cleanup_with_json_never_asks(live, capsys):
     report = json.loads(monitor(capsys, live, "--cleanup", "--json"))["cleanup"]
-    assert [d["name"] for d in report["would_delete"]] == ["step_00000500", "step_00001000",
-                                                           "step_00002000"] and report["deleted"] == []
+    assert [d["name"] for d in report["would_delete"]] == [
+        "step_00000500",
+        "step_00001000",
+        "step_00002000",
+    ] and report["deleted"] == []
     assert len(names(live)) == 6
     report = json.loads(monitor(capsys, live, "--cleanup", "--json", "--yes"))["cleanup"]
     assert len(report["deleted"]) == 3 and report["freed_bytes"] > 15_000 and len(names(live)) == 3
@@ -298,8 +343,18 @@ def test_cleanup_leaves_alone_and_names_what_the_pipeline_did_not_write(live, tm
     kept = {*names(live)} - {"step_00002000"}
     out = monitor(capsys, live, "--cleanup", "--yes")
     assert {*names(live)} == kept and (outside / "model.safetensors").exists()
-    for name in (".step_00003500.77.partial", "step_00000100", "step_00000200", "step_00000300",
-                 "step_00000500", "step_00000700", "step_00001000", "step_00009000", "backup", "readme.txt"):
+    for name in (
+        ".step_00003500.77.partial",
+        "step_00000100",
+        "step_00000200",
+        "step_00000300",
+        "step_00000500",
+        "step_00000700",
+        "step_00001000",
+        "step_00009000",
+        "backup",
+        "readme.txt",
+    ):
         assert f"leave   {name}  (" in out, name
 
 
@@ -337,8 +392,7 @@ def test_fuzz_cleanup_never_takes_best_last_or_the_newest(tmp_path_factory, data
         val = data.draw(st.none() | st.floats(0, 5))
         target = add_checkpoint(root / "checkpoints", step, val, time=START + i, size=64)
         if damaged := data.draw(st.booleans()):
-            (target / data.draw(st.sampled_from(["model.safetensors", "state.json",
-                                                 "optimizer.pt"]))).unlink()
+            (target / data.draw(st.sampled_from(["model.safetensors", "state.json", "optimizer.pt"]))).unlink()
         runs[step] = (val, not damaged)
     keep = data.draw(st.integers(1, 4))
     monitor(capsys, config, "--cleanup", "--yes", "--keep", str(keep))
@@ -354,16 +408,37 @@ def test_fuzz_cleanup_never_takes_best_last_or_the_newest(tmp_path_factory, data
 
 def test_durations_and_sizes():
     assert [duration(s) for s in (None, 0, 59.6, 61, 3600, 7320, 86400 * 3 + 3600 * 4, 86400 * 250)] == [
-        "–", "0 s", "1 min 0 s", "1 min 1 s", "1 h 0 min", "2 h 2 min", "3 d 4 h", "250 d"]
-    assert [size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)] == ["–", "999 B", "1.5 kB", "5.3 GB",
-                                                                           "2500 TB"]
+        "–",
+        "0 s",
+        "1 min 0 s",
+        "1 min 1 s",
+        "1 h 0 min",
+        "2 h 2 min",
+        "3 d 4 h",
+        "250 d",
+    ]
+    assert [size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)] == ["–", "999 B", "1.5 kB", "5.3 GB", "2500 TB"]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.one_of(st.binary(max_size=20), st.fixed_dictionaries(
-    {"step": st.integers(0, 99), "split": st.sampled_from(["train", "val"]), "loss": st.floats() | st.none(),
-     "lr": st.floats(), "time": st.floats()},
-).map(lambda r: json.dumps(r).encode())), min_size=1, max_size=60))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.fixed_dictionaries(
+                {
+                    "step": st.integers(0, 99),
+                    "split": st.sampled_from(["train", "val"]),
+                    "loss": st.floats() | st.none(),
+                    "lr": st.floats(),
+                    "time": st.floats(),
+                }
+            ).map(lambda r: json.dumps(r).encode()),
+        ),
+        min_size=1,
+        max_size=60,
+    )
+)
 def test_fuzz_every_log_can_be_shown_and_analysed(tmp_path_factory, capsys, lines):
     root = tmp_path_factory.getbasetemp() / "screen"
     config = make_run(root)

@@ -14,21 +14,24 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
 import create_metadata_files
-from xtts_ka.core.console import UserError
+from create_metadata_files import main
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import MAX_LINE_BYTES
-from create_metadata_files import MetadataOptions, create_metadata, main, split_of
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, split_of
 from xtts_ka.corpus.tables import SPLITS, has_metadata, read_drop_report, read_split, split_csv
-from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
 ROOT = Path(create_metadata_files.__file__).parent
 FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 2000))
 
 
 def snapshot(folder: Path) -> dict:
-    return {path: (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
-            for path in sorted(folder.rglob("*"))}
+    return {
+        path: (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 # ── reasons to drop a row ────────────────────────────────────────────────────────────────────────────────
@@ -82,11 +85,19 @@ def test_limits_are_inclusive_and_can_be_moved(tmp_path):
     assert create_metadata(source, tmp_path / "data", options=options).dropped == {"too_short": 1}
 
 
-@pytest.mark.parametrize("text, reason", [
-    ("", "empty_text"), ("  ", "empty_text"), ("... ?!", "empty_text"), ("😀", "empty_text"),
-    ("Good morning", "non_georgian_text"), ("Доброе утро, ნინო", "non_georgian_text"),
-    ("=HYPERLINK(1)", "non_georgian_text"), ("ა" * 2_001, "bad_row"),
-])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("", "empty_text"),
+        ("  ", "empty_text"),
+        ("... ?!", "empty_text"),
+        ("😀", "empty_text"),
+        ("Good morning", "non_georgian_text"),
+        ("Доброе утро, ნინო", "non_georgian_text"),
+        ("=HYPERLINK(1)", "non_georgian_text"),
+        ("ა" * 2_001, "bad_row"),
+    ],
+)
 def test_text_that_cannot_be_used(tmp_path, text, reason):
     source = coqui(tmp_path / "src")
     speak(source / "wavs/bad.wav", 70)
@@ -103,8 +114,18 @@ def test_numbers_alone_are_text(tmp_path):
     assert clips_of(tmp_path / "data")["year"].text == "ოთხმოცდაცხრამეტი"
 
 
-@pytest.mark.parametrize("name", ["../outside.wav", "/{tmp}/outside.wav", "wavs/link.wav", "/etc/passwd",
-                                  "linked/outside.wav", "wavs/../../outside.wav", "linked/../outside.wav"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.wav",
+        "/{tmp}/outside.wav",
+        "wavs/link.wav",
+        "/etc/passwd",
+        "linked/outside.wav",
+        "wavs/../../outside.wav",
+        "linked/../outside.wav",
+    ],
+)
 def test_recordings_outside_the_source_are_not_touched(tmp_path, name):
     source = coqui(tmp_path / "src")
     speak(tmp_path / "outside.wav", 70)
@@ -129,7 +150,10 @@ def test_pipes_and_devices_in_a_source_are_not_opened(tmp_path):
     (source / "wavs/zero.wav").symlink_to("/dev/zero")
     add_row(source, f"wavs/pipe.wav|{SENTENCES[30]}|nino")
     add_row(source, f"wavs/zero.wav|{SENTENCES[31]}|nino")
-    assert create_metadata(source, tmp_path / "data", options=ALL).dropped == {"unreadable_audio": 1, "outside_source": 1}
+    assert create_metadata(source, tmp_path / "data", options=ALL).dropped == {
+        "unreadable_audio": 1,
+        "outside_source": 1,
+    }
 
 
 def test_absolute_paths_and_links_inside_the_source_are_fine(tmp_path):
@@ -143,22 +167,25 @@ def test_absolute_paths_and_links_inside_the_source_are_fine(tmp_path):
     assert (report.kept, report.dropped) == (22, {})
 
 
-@pytest.mark.parametrize("row, reason", [
-    ("wavs/none.wav|ა ბ|nino", "missing_audio"),
-    ("wavs|ა ბ|nino", "missing_audio"),  # becomes wavs.wav
-    ("wavs/c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
-    ("wavs/./c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
-    ("wavs/copy.wav|სხვა სიტყვები|nino", "duplicate_audio"),
-    ("wavs/copy.flac|სხვა სიტყვები|nino", "duplicate_audio"),
-    ("wavs/x.wav|ა", "bad_row"),
-    ("wavs/x.wav|ა|ბ|გ", "bad_row"),
-    ("wavs/x\x01.wav|ა|ბ", "bad_row"),
-    ("wavs/x.wav|ა\0|ბ", "bad_row"),
-    (b"wavs/x.wav|\xff|b", "bad_row"),
-    ("wavs/" + "x" * 5_000 + ".wav|ა ბ|nino", "missing_audio"),
-    ("wavs/x.wav|" + "ა" * 10_000_000 + "|nino", "bad_row"),
-    ("wavs/x.wav|" + "a" * (MAX_LINE_BYTES - 100) + "|nino", "bad_row"),
-])
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ("wavs/none.wav|ა ბ|nino", "missing_audio"),
+        ("wavs|ა ბ|nino", "missing_audio"),  # becomes wavs.wav
+        ("wavs/c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
+        ("wavs/./c01.wav|სხვა სიტყვები|nino", "duplicate_id"),
+        ("wavs/copy.wav|სხვა სიტყვები|nino", "duplicate_audio"),
+        ("wavs/copy.flac|სხვა სიტყვები|nino", "duplicate_audio"),
+        ("wavs/x.wav|ა", "bad_row"),
+        ("wavs/x.wav|ა|ბ|გ", "bad_row"),
+        ("wavs/x\x01.wav|ა|ბ", "bad_row"),
+        ("wavs/x.wav|ა\0|ბ", "bad_row"),
+        (b"wavs/x.wav|\xff|b", "bad_row"),
+        ("wavs/" + "x" * 5_000 + ".wav|ა ბ|nino", "missing_audio"),
+        ("wavs/x.wav|" + "ა" * 10_000_000 + "|nino", "bad_row"),
+        ("wavs/x.wav|" + "a" * (MAX_LINE_BYTES - 100) + "|nino", "bad_row"),
+    ],
+)
 def test_rows_that_cannot_be_used(tmp_path, row, reason):
     source = coqui(tmp_path / "src")
     samples, rate = soundfile.read(source / "wavs/c05.wav", dtype="int16")
@@ -260,12 +287,18 @@ def test_what_a_killed_run_left_is_swept(tmp_path):
     assert not list((tmp_path / "data").rglob("*.partial"))
 
 
-@pytest.mark.parametrize("wrong, word", [
-    ({"min_seconds": -1}, "min_seconds"), ({"max_seconds": float("nan")}, "max_seconds"),
-    ({"max_seconds": 1e9}, "between 0 and 600"), ({"val_fraction": 0.6, "test_fraction": 0.6}, "below 1"),
-    ({"min_seconds": 5, "max_seconds": 4}, "not below"), ({"max_drop_fraction": 1.5}, "between 0 and 1"),
-    ({"archaic": "sing"}, "respell or keep"),
-])
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        ({"min_seconds": -1}, "min_seconds"),
+        ({"max_seconds": float("nan")}, "max_seconds"),
+        ({"max_seconds": 1e9}, "between 0 and 600"),
+        ({"val_fraction": 0.6, "test_fraction": 0.6}, "below 1"),
+        ({"min_seconds": 5, "max_seconds": 4}, "not below"),
+        ({"max_drop_fraction": 1.5}, "between 0 and 1"),
+        ({"archaic": "sing"}, "respell or keep"),
+    ],
+)
 def test_impossible_options(wrong, word):
     with pytest.raises(UserError, match=word):
         MetadataOptions(**wrong)
@@ -318,8 +351,20 @@ def test_adding_rows_moves_and_renames_nothing(tmp_path):
 
 def test_ids_are_unique_safe_and_stable(tmp_path):
     source = tmp_path / "src"
-    names = ["plain", "two words", "ქართული", "a/b", "a_b", "x" * 90, "=sum", "-dash", "dot.ted", "ქართული (1)",
-             "a", "B"]
+    names = [
+        "plain",
+        "two words",
+        "ქართული",
+        "a/b",
+        "a_b",
+        "x" * 90,
+        "=sum",
+        "-dash",
+        "dot.ted",
+        "ქართული (1)",
+        "a",
+        "B",
+    ]
     for i, name in enumerate(names):
         path = speak(source / f"{name}.wav", i)
         path.parent.joinpath(path.name[:-4] + ".txt").write_text(SENTENCES[i], encoding="utf-8")
@@ -360,8 +405,9 @@ def test_embeddings_are_found_by_id_and_by_unique_stem(tmp_path):
     for name in ("0.npy", "5.pt", "5.npz", "6.json", "7.wav", "unused.npy"):
         (folder / name).touch()
     report = create_metadata(source, tmp_path / "data", options=ALL)
-    clips = {str(clip.audio_path.relative_to(source).with_suffix("")): clip
-             for clip in clips_of(tmp_path / "data").values()}
+    clips = {
+        str(clip.audio_path.relative_to(source).with_suffix("")): clip for clip in clips_of(tmp_path / "data").values()
+    }
     assert clips["ნინო/5"].embedding_path == folder / "5.npz"
     assert clips["გია/6"].embedding_path == folder / "6.json"
     for name in ("ნინო/7", "ნინო/0", "გია/0"):  # 0.npy: whose would it be?
@@ -371,8 +417,9 @@ def test_embeddings_are_found_by_id_and_by_unique_stem(tmp_path):
     own.mkdir()
     (own / f"{clips['გია/0'].file_id}.npy").touch()
     create_metadata(source, tmp_path / "data", embeddings_dir=own, options=ALL)
-    assert [c.embedding_path for c in clips_of(tmp_path / "data").values() if c.embedding_path] == \
-        [own / f"{clips['გია/0'].file_id}.npy"]
+    assert [c.embedding_path for c in clips_of(tmp_path / "data").values() if c.embedding_path] == [
+        own / f"{clips['გია/0'].file_id}.npy"
+    ]
     with pytest.raises(UserError, match="embeddings folder .* does not exist"):
         create_metadata(source, tmp_path / "data", embeddings_dir=tmp_path / "none", options=ALL)
 
@@ -408,11 +455,16 @@ def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
     assert captured.out == "" and captured.err == ""
 
 
-@pytest.mark.parametrize("extra, word", [
-    (["--val_fraction", "0"], "validation"), (["--min_seconds", "99"], "max_seconds"),
-    (["--format", "fleurs"], "fleurs"), (["--embeddings_dir", "/nowhere"], "/nowhere"),
-    (["--max_seconds", "0.55"], "too_long 20"),
-])
+@pytest.mark.parametrize(
+    "extra, word",
+    [
+        (["--val_fraction", "0"], "validation"),
+        (["--min_seconds", "99"], "max_seconds"),
+        (["--format", "fleurs"], "fleurs"),
+        (["--embeddings_dir", "/nowhere"], "/nowhere"),
+        (["--max_seconds", "0.55"], "too_long 20"),
+    ],
+)
 def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):
     source = coqui(tmp_path / "src")
     assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), "--quiet", *extra]) == 2
@@ -439,12 +491,30 @@ assert not heavy, heavy
 
 # ── anything ─────────────────────────────────────────────────────────────────────────────────────────────
 
-TABLES = {"coqui": ("metadata.csv", "audio_file|text|speaker_name"),
-          "common_voice": ("validated.tsv", "client_id\tpath\tsentence"),
-          "fleurs": ("train.tsv", "1\tc1.wav\tა ბ გ\tა"),
-          "ljspeech": ("metadata.csv", "c1|ა ბ გ")}
-ODD = ["c1.wav", "c2", "../c1.wav", "/etc/passwd", "ა ბ", "დიახ", "|", "\t", '"', "\n", "\r\n", "=1+1", "\0", "ნინო",
-       "wavs/c1.wav", "."]
+TABLES = {
+    "coqui": ("metadata.csv", "audio_file|text|speaker_name"),
+    "common_voice": ("validated.tsv", "client_id\tpath\tsentence"),
+    "fleurs": ("train.tsv", "1\tc1.wav\tა ბ გ\tა"),
+    "ljspeech": ("metadata.csv", "c1|ა ბ გ"),
+}
+ODD = [
+    "c1.wav",
+    "c2",
+    "../c1.wav",
+    "/etc/passwd",
+    "ა ბ",
+    "დიახ",
+    "|",
+    "\t",
+    '"',
+    "\n",
+    "\r\n",
+    "=1+1",
+    "\0",
+    "ნინო",
+    "wavs/c1.wav",
+    ".",
+]
 row_lists = st.lists(st.lists(st.text(max_size=10) | st.sampled_from(ODD), max_size=6), max_size=6)
 
 

@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pipeline_run import MODEL_FILES, run, statuses
 
 import synthesize
-from xtts_ka.core.files import read_jsonl, read_manifest
-from xtts_ka.training.checkpoint_manager import CheckpointManager
-from xtts_ka.core.console import UserError
-from pipeline_run import MODEL_FILES, run, statuses
-from xtts_ka.core.config import load_config
 from pretrain_xtts_model import PretrainPipeline
-from xtts_ka.monitor.status import list_checkpoints
-from xtts_ka.model.checkpoint import FeatureExtractor, read_config, read_model
+from xtts_ka.core.config import load_config
+from xtts_ka.core.digests import read_manifest
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.model.checkpoint import read_config, read_model
+from xtts_ka.model.features import FeatureExtractor
+from xtts_ka.training.checkpoint_folders import list_checkpoints
+from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 OUTPUTS = sorted({*MODEL_FILES, "speakers_base.pth", "g2p_mistakes.tsv", "REPORT.md"} - {"pretrain_progress.json"})
 CHECKPOINT = ("model.safetensors", "optimizer.pt", "state.json", "config.json", "manifest.json")
@@ -107,12 +109,20 @@ def test_every_file_of_the_model_is_under_guard(finished, model):
     assert plan(finished[0]) == {}
 
 
-@pytest.mark.parametrize("name, damage", [
-    pytest.param(name, damage, id=f"{name}-{damage.__name__}")
-    for name in OUTPUTS for damage in ((truncated, flipped) if name in LARGE else DAMAGE)])
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        pytest.param(name, damage, id=f"{name}-{damage.__name__}")
+        for name in OUTPUTS
+        for damage in ((truncated, flipped) if name in LARGE else DAMAGE)
+    ],
+)
 def test_a_damaged_artifact_is_named_and_its_stage_runs_again(finished, model, tmp_path, name, damage):
-    owner = next(stage.name for stage in PretrainPipeline(load_config(finished[0])).ledger.stages
-                 if model / name in stage.outputs(load_config(finished[0])))
+    owner = next(
+        stage.name
+        for stage in PretrainPipeline(load_config(finished[0])).ledger.stages
+        if model / name in stage.outputs(load_config(finished[0]))
+    )
     with spoilt(model / name, damage, tmp_path):
         reasons = plan(finished[0])
     assert reasons.pop(owner) == f"output {name} was altered"
@@ -198,9 +208,14 @@ def test_everything_damaged_is_made_again(expendable):
     root, before = expendable.parent, artifacts_of(expendable)
     model, logs = root / "models/xtts_v2_ka", root / "logs"
     shutil.copytree(root / "checkpoints/step_00000009", root / "checkpoints/superseded_1/step_00000009")
-    for file in (model / "pretrain_progress.json", model / "resolved_config.json", *(model / name for name in OUTPUTS),
-                 next((root / "data/features").glob("*/index.bin")), next((logs / "tensorboard").iterdir()),
-                 root / "checkpoints/superseded_1/step_00000009/state.json"):
+    for file in (
+        model / "pretrain_progress.json",
+        model / "resolved_config.json",
+        *(model / name for name in OUTPUTS),
+        next((root / "data/features").glob("*/index.bin")),
+        next((logs / "tensorboard").iterdir()),
+        root / "checkpoints/superseded_1/step_00000009/state.json",
+    ):
         spoil(file, zeroed)
     spoil(logs / "metrics.jsonl", flipped)
     lines = (logs / "metrics.jsonl").read_bytes().count(b"\n")

@@ -7,18 +7,28 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import tiny
-from xtts_ka.training.batch_plan import BatchPlan
-from xtts_ka.core.console import RunError, UserError
-from data_loader import (AUDIO_STOPS, COND_POSITIONS, CollateFunction, DataManager, Draw, EpochBatches, Sample, XTTSDataset,
-                         _own_voice, main, open_data)
-from xtts_ka.training.feature_cache import codes_of, frames_of
-from xtts_ka.core.config import PretrainConfig
 from small_index import LIMITS, make_index
+
+from data_loader import (
+    CollateFunction,
+    DataManager,
+    Draw,
+    EpochBatches,
+    Sample,
+    XTTSDataset,
+    _own_voice,
+    main,
+    open_data,
+)
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.model.geometry import codes_of, frames_of
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS
 
 
 class MemoryCache:
@@ -71,7 +81,9 @@ def test_exactly_the_codes_that_were_heard_are_not_scored(samples, frames, seed)
     assert voice.shape == (frames, 80)
     batch = CollateFunction(LIMITS)([Sample(np.array([7]), codes, voice, heard)])
     given_away = {int(frame) * 256 // 1024 for frame in voice[:, 0]}
-    assert batch["audio_target"].tolist() == [c for c in codes if c not in given_away] + [LIMITS.stop_audio] * AUDIO_STOPS
+    assert (
+        batch["audio_target"].tolist() == [c for c in codes if c not in given_away] + [LIMITS.stop_audio] * AUDIO_STOPS
+    )
 
 
 @pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker"])
@@ -104,6 +116,7 @@ def test_voice_samples_are_functions_of_seed_epoch_and_clip(dataset):
 
 def test_an_epoch_is_made_as_it_is_asked_for_and_resumes_anywhere(dataset):
     data = dataset(np.random.default_rng(1).integers(20000, 200000, 200), ["a", "b", "c"])
+
     def epoch(number, seed=3):
         return EpochBatches(data, BatchPlan(data.index.positions, 900, seed, number), number, (86, 172), seed)
 
@@ -112,7 +125,7 @@ def test_an_epoch_is_made_as_it_is_asked_for_and_resumes_anywhere(dataset):
     assert list(epoch(1)) == whole and list(epoch(2)) != whole and list(epoch(1, seed=4)) != whole
     rest = epoch(1)[7:]
     assert rest[0] == whole[7] and list(rest) == whole[7:] and list(rest[2::3]) == whole[9::3] and len(rest[2:5]) == 3
-    assert epoch(1)[-1] == whole[-1] and not list(epoch(1)[len(whole):])
+    assert epoch(1)[-1] == whole[-1] and not list(epoch(1)[len(whole) :])
     with pytest.raises(IndexError):
         rest[len(rest)]
     assert len({batch[0].cond_frames for batch in whole}) > 5
@@ -123,8 +136,12 @@ def test_an_epoch_is_made_as_it_is_asked_for_and_resumes_anywhere(dataset):
 
 def test_a_batch_by_hand():
     mel = np.ones((50, 80), np.float16)
-    batch = CollateFunction(LIMITS)([Sample(np.array([7, 8]), np.array([1, 2, 3], np.uint16), mel, (0, 0)),
-                                     Sample(np.array([9]), np.array([4, 5], np.uint16), mel, (5, 8))])
+    batch = CollateFunction(LIMITS)(
+        [
+            Sample(np.array([7, 8]), np.array([1, 2, 3], np.uint16), mel, (0, 0)),
+            Sample(np.array([9]), np.array([4, 5], np.uint16), mel, (5, 8)),
+        ]
+    )
     length = 32 + 3 + 3 + AUDIO_STOPS
     assert batch["shape"] == (2, length)
     assert batch["text"].tolist() == [261, 7, 8, 261, 9]
@@ -143,13 +160,18 @@ def test_a_batch_by_hand():
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=6))
 def test_rows_have_no_holes(sizes):
-    samples = [Sample(np.arange(text), np.arange(codes, dtype=np.uint16), np.zeros((10, 80), np.float16), (0, 0))
-               for text, codes in sizes]
+    samples = [
+        Sample(np.arange(text), np.arange(codes, dtype=np.uint16), np.zeros((10, 80), np.float16), (0, 0))
+        for text, codes in sizes
+    ]
     batch = CollateFunction(LIMITS)(samples)
     rows, length = batch["shape"]
     used = sorted([*batch["cond_at"].tolist(), *batch["text_at"].tolist(), *batch["audio_at"].tolist()])
-    expected = [row * length + at for row, (text, codes) in enumerate(sizes)
-                for at in range(COND_POSITIONS + text + 1 + codes + AUDIO_STOPS)]
+    expected = [
+        row * length + at
+        for row, (text, codes) in enumerate(sizes)
+        for at in range(COND_POSITIONS + text + 1 + codes + AUDIO_STOPS)
+    ]
     assert used == expected
     assert len(batch["audio_target"]) == sum(codes + AUDIO_STOPS for _, codes in sizes)
 
@@ -170,9 +192,9 @@ def test_a_second_start_reads_the_index_alone(world, monkeypatch):
     def fail(*_):
         raise AssertionError("the table was read again")
 
-    import data_loader
+    from xtts_ka.training import prepare_features
 
-    monkeypatch.setattr(data_loader, "read_rows", fail)
+    monkeypatch.setattr(prepare_features, "read_rows", fail)
     again = open_data(world.config)
     assert draws_of(again) == draws_of(world.data) and again.describe() == world.data.describe()
     assert again.train.index.folder == world.data.train.index.folder
@@ -180,8 +202,8 @@ def test_a_second_start_reads_the_index_alone(world, monkeypatch):
 
 def test_tokens_are_what_synthesis_will_read_and_codes_those_of_the_clip(world):
     from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.features import FeatureExtractor, load_speech
     from xtts_ka.model.vocabulary import encode, load_tokenizer
-    from xtts_ka.model.checkpoint import FeatureExtractor, load_speech
 
     tokenizer, folder = load_tokenizer(f"{world.config.output_model_path}/vocab.json"), world.model.folder
     extractor = FeatureExtractor(folder, world.model.config)
@@ -213,7 +235,9 @@ def test_damage_found_in_a_worker_process_is_one_sentence(world, tmp_path):
         assert str(caught.value).startswith("the feature cache") and "clip clip" in str(caught.value)
         assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
     finally:
-        with open(mels, "r+b") as file:  # in its place: the worker may still map it, and a file cut short is a bus error to it
+        with open(
+            mels, "r+b"
+        ) as file:  # in its place: the worker may still map it, and a file cut short is a bus error to it
             file.write(whole[0])
         (data.train.cache.folder / "index.bin").write_bytes(whole[1])
 
@@ -236,8 +260,13 @@ def _killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("end, said", [(_no_room, "[Errno 28] No space left on device: 'index.bin'"),
-                                       (_killed, "a process that loads the batches was killed; ")])
+@pytest.mark.parametrize(
+    "end, said",
+    [
+        (_no_room, "[Errno 28] No space left on device: 'index.bin'"),
+        (_killed, "a process that loads the batches was killed; "),
+    ],
+)
 def test_what_ends_a_worker_process_is_told_in_one_sentence(world, end, said):
     with pytest.raises(RunError) as caught:
         list(world.data.loader(_Spoiling(end), [[0]], workers=1))
@@ -256,7 +285,15 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert main(["--config", str(tmp_path / "config.json"), "--verbose"]) == 0
     out = capsys.readouterr().out
-    for words in ("train             10 clips", "2 speakers", "% padding", "positions\n", "the first batch", "cond_mels", "torch.float32"):
+    for words in (
+        "train             10 clips",
+        "2 speakers",
+        "% padding",
+        "positions\n",
+        "the first batch",
+        "cond_mels",
+        "torch.float32",
+    ):
         assert words in out
 
 

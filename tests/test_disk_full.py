@@ -20,25 +20,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from xtts_ka.core import files
-from xtts_ka.corpus.audio import write_wav
-from xtts_ka.training.checkpoint_manager import CheckpointManager
-from xtts_ka.core.console import run_cli
-from create_metadata_files import MetadataOptions, create_metadata
-from xtts_ka.training.feature_cache import FeatureCache
 from pipeline_run import command, write_config
-from xtts_ka.corpus.tables import replace_suspects
-from xtts_ka.training.metrics_log import MetricsLog
-from xtts_ka.core.config import PretrainConfig
 from run_folder import curve, started, write_log
-from xtts_ka.monitor.history import RunHistory, export_csv
-from xtts_ka.monitor.plots import draw_plot
 from small_corpora import coqui
 from small_index import make_index
-from xtts_ka.core.stage_ledger import Stage, StageLedger
-from xtts_ka.starter.speech import speak_corpus
 from training.test_feature_cache import fill, key_of
+
+from xtts_ka.core import files, jsonl, tensor_files
+from xtts_ka.core.command_line import run_cli
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.stage_ledger import Stage, StageLedger
+from xtts_ka.corpus.audio import write_wav
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+from xtts_ka.corpus.tables import replace_suspects
+from xtts_ka.monitor.csv_export import export_csv
+from xtts_ka.monitor.history import RunHistory
+from xtts_ka.monitor.plots import draw_plot
+from xtts_ka.starter.speech import speak_corpus
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.feature_cache import FeatureCache
+from xtts_ka.training.metrics_log import MetricsLog
 
 ROOT = Path(__file__).parents[1]
 SMALL_DISK = os.environ.get("SMALL_DISK")  # a mounted file system of a few megabytes, made by the last test
@@ -101,7 +102,7 @@ def log(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
         path = folder / "a.jsonl"
         for number in range(path.read_bytes().count(b"\n") if path.exists() else 0, 60 * version):
-            files.append_jsonl(path, {"number": number, "text": "ტექსტი" * 9})
+            jsonl.append_jsonl(path, {"number": number, "text": "ტექსტი" * 9})
 
     return write
 
@@ -138,13 +139,15 @@ def features(beside: Path) -> Callable:
 
 def training_index(beside: Path) -> Callable:
     samples = [22_050 + number for number in range(600)]
-    return lambda folder, version: make_index(folder, samples) if version == 2 else None  # an old one would be of no use
+    return lambda folder, version: (
+        make_index(folder, samples) if version == 2 else None
+    )  # an old one would be of no use
 
 
 def metrics(beside: Path) -> Callable:
     def write(folder: Path, version: int) -> None:
         log = MetricsLog(folder, fresh=False)
-        done = len(list(files.read_jsonl(log.file))) if log.file.exists() else 0
+        done = len(list(jsonl.read_jsonl(log.file))) if log.file.exists() else 0
         for step in range(done, 60 * version):
             log.log(step, "val", {"loss": 1.0, "loss_text": 2.0, "loss_mel": 3.0}, 120)
 
@@ -160,7 +163,8 @@ def tables(beside: Path) -> Callable:
 
 def drop_report(beside: Path) -> Callable:
     return lambda folder, version: replace_suspects(
-        folder, "voice", [(f"clip{number}", "x" * 200, "a.wav", "ტექსტი") for number in range(60 * version)])
+        folder, "voice", [(f"clip{number}", "x" * 200, "a.wav", "ტექსტი") for number in range(60 * version)]
+    )
 
 
 def speech(beside: Path) -> Callable:
@@ -176,14 +180,34 @@ def exported_metrics(beside: Path) -> Callable:
 WRITES = {
     "text": file("a.txt", lambda path, version: files.write_text(path, f"{version} ტექსტი" * 2_000)),
     "json": file("a.json", lambda path, version: files.write_json(path, [version] * 5_000)),
-    "pickle": file("a.pkl", lambda path, version: files.write_pickle(path, {"rows": b"%d" % version * 50_000})),
-    "torch": file("a.pth", lambda path, version: files.save_torch(
-        path, {"w": torch.full((50_000,), float(version)), "b": torch.ones(3)})),
-    "safetensors": file("a.safetensors", lambda path, version: files.save_tensors(
-        path, {"w": torch.full((50_000,), float(version))})),
+    "pickle": file("a.pkl", lambda path, version: tensor_files.write_pickle(path, {"rows": b"%d" % version * 50_000})),
+    "torch": file(
+        "a.pth",
+        lambda path, version: tensor_files.save_torch(
+            path, {"w": torch.full((50_000,), float(version)), "b": torch.ones(3)}
+        ),
+    ),
+    "safetensors": file(
+        "a.safetensors",
+        lambda path, version: tensor_files.save_tensors(path, {"w": torch.full((50_000,), float(version))}),
+    ),
     "wav": file("a.wav", lambda path, version: write_wav(path, np.full(50_000, version / 4, np.float32), 24_000)),
-    **{write.__name__: write for write in (copy, log, a_folder, checkpoint, features, training_index, metrics, tables,
-                                           drop_report, speech, exported_metrics)},
+    **{
+        write.__name__: write
+        for write in (
+            copy,
+            log,
+            a_folder,
+            checkpoint,
+            features,
+            training_index,
+            metrics,
+            tables,
+            drop_report,
+            speech,
+            exported_metrics,
+        )
+    },
 }
 
 
@@ -197,7 +221,9 @@ def grows(name: str) -> bool:
 def test_each_write(disk, tmp_path, capsys, monkeypatch, kind, share):
     starts = []
     monkeypatch.setattr(time, "time", lambda: 1_790_000_000.0)  # so that two runs write the same bytes,
-    monkeypatch.setattr(socket, "gethostname", lambda: f"start{len(starts)}")  # TensorBoard's files under names of their own
+    monkeypatch.setattr(
+        socket, "gethostname", lambda: f"start{len(starts)}"
+    )  # TensorBoard's files under names of their own
     (tmp_path / "beside").mkdir()
     do = WRITES[kind](tmp_path / "beside")
 
@@ -221,13 +247,14 @@ def test_each_write(disk, tmp_path, capsys, monkeypatch, kind, share):
     left = content(disk)
     for name, data in left.items():
         before, after = old.get(name, b""), new.get(name, b"")
-        assert data in (before, after) or grows(name) and data.startswith(before) and after.startswith(data), name
+        assert data in (before, after) or (grows(name) and data.startswith(before) and after.startswith(data)), name
         assert not name.endswith(".jsonl") or data.endswith(b"\n")
     assert old.keys() - left.keys() == set()
 
     write(2)
     assert {name: data for name, data in content(disk).items() if "tfevents" not in name} == {
-        name: data for name, data in new.items() if "tfevents" not in name}
+        name: data for name, data in new.items() if "tfevents" not in name
+    }
 
 
 def empty(folder: Path) -> None:
@@ -258,6 +285,7 @@ def test_the_plot(disk, tmp_path, capsys):
 
 def test_the_record(disk, capsys):
     """Wherever room runs out, the record is whole, says no stage done that is not, and the next run needs no help."""
+
     def write(config) -> dict:
         files.write_text(disk / "out.txt", "o" * 20_000)
         return {"note": "n" * 30_000}  # the last record is the largest
@@ -276,7 +304,10 @@ def test_the_record(disk, capsys):
         if code:
             errors.add(named(capsys).name)
             assert ledger.plan(PretrainConfig())[0].run and content(disk).keys() <= {
-                "pretrain.lock", "pretrain_progress.json", "out.txt"}
+                "pretrain.lock",
+                "pretrain_progress.json",
+                "out.txt",
+            }
         assert run_cli(run) == 0 and not ledger.plan(PretrainConfig())[0].run
         assert content(disk).keys() == {"pretrain_progress.json", "out.txt"}
         empty(disk)
@@ -290,8 +321,13 @@ def test_the_record(disk, capsys):
 def test_the_pipeline(tmp_path):
     """Its first large file is the stand-in's DVAE: one sentence, and nothing of the model's folder is left."""
     config = write_config(tmp_path / "run")
-    limited = subprocess.run(command(config), capture_output=True, text=True, timeout=300,
-                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)))
+    limited = subprocess.run(
+        command(config),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)),
+    )
     assert limited.returncode == 1 and "Traceback" not in limited.stderr and limited.stderr.count("error: ") == 1
     assert f"{tmp_path}/run/models/base_xtts_v2/dvae.pth would be" in limited.stderr
     assert list((tmp_path / "run/models").glob("*xtts*/*")) == [] and not list(tmp_path.rglob("*.partial"))
@@ -306,10 +342,17 @@ def test_all_of_it_on_a_small_real_disk(tmp_path):
         pytest.skip("this is that run")
     (tmp_path / "disk").mkdir()
     mount = f"mount -t tmpfs -o size=4m tmpfs {tmp_path}/disk"
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode
+    ):
         pytest.skip("a small file system cannot be mounted here")
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", f"{mount} && exec {sys.executable} -m pytest {__file__} -p no:cacheprovider"],
-        env=os.environ | {"SMALL_DISK": f"{tmp_path}/disk", "TMPDIR": str(tmp_path)}, cwd=ROOT, capture_output=True,
-        text=True, timeout=300)
+        env=os.environ | {"SMALL_DISK": f"{tmp_path}/disk", "TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

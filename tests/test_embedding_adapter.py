@@ -18,20 +18,16 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 import embedding_adapter
-from xtts_ka.corpus import tables
-from embedding_adapter import (
-    EmbeddingAdapter,
-    read_speakers,
-    recompute_cond_latents,
-    reference_clips,
-    run_embeddings_stage,
-)
-from xtts_ka.corpus.embedding_files import FOLDER, read_given
-from xtts_ka.corpus.tables import Clip, UserError
-from mutations import mutated
+from embedding_adapter import EmbeddingAdapter, run_embeddings_stage
 from xtts_ka.core.config import StarterConfig, load_config
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus import tables
+from xtts_ka.corpus.embedding_files import FOLDER, read_given
+from xtts_ka.corpus.tables import Clip
+from xtts_ka.model.speakers import read_speakers, recompute_cond_latents, reference_clips, suspect_ids
 from xtts_ka.model.voice_space import find_suspects, fit_ridge, gap_closed, judge_space, ridge_maps, unit
 
 ROOT = Path(__file__).parents[1]
@@ -86,8 +82,8 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(recordings, tmp_path_factory):
     """The tiny base model of starter mode, one layer of width 64."""
-    from xtts_ka.starter.stand_ins import make_base_model
     from xtts_ka.model.checkpoint import read_model
+    from xtts_ka.starter.base_model import make_base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
     paths = [clip.audio_path for clip in recordings[1][:2]]
@@ -97,7 +93,7 @@ def base(recordings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(base):
-    from xtts_ka.model.checkpoint import VoiceEncoder
+    from xtts_ka.model.features import VoiceEncoder
 
     return Remembering(VoiceEncoder(base.config, base.state))
 
@@ -105,10 +101,12 @@ def encoder(base):
 @pytest.fixture(scope="module")
 def encodings(recordings, encoder):
     """file_id → XTTS's own (512,) embedding."""
-    from xtts_ka.model.checkpoint import load_speech
+    from xtts_ka.model.features import load_speech
 
-    return {clip.file_id: encoder.speaker_embedding(load_speech(clip.audio_path)).numpy().reshape(-1)
-            for clip in recordings[1]}
+    return {
+        clip.file_id: encoder.speaker_embedding(load_speech(clip.audio_path)).numpy().reshape(-1)
+        for clip in recordings[1]
+    }
 
 
 @pytest.fixture
@@ -224,7 +222,10 @@ def test_suspects_are_exactly_the_swapped_labels():
     labels |= {"u005": "s03", "u050": "s00", "u051": "s00"}  # two of them go to one speaker
     suspects, told_apart = find_suspects(named, labels)
     assert {s.file_id: (s.speaker_id, s.nearest) for s in suspects} == {
-        "u005": ("s03", "s00"), "u050": ("s00", "s04"), "u051": ("s00", "s04")}
+        "u005": ("s03", "s00"),
+        "u050": ("s00", "s04"),
+        "u051": ("s00", "s04"),
+    }
     assert 0.95 < told_apart < 1 and "closer to s00" in suspects[0].detail
 
 
@@ -308,8 +309,10 @@ def test_embedding_path_and_shared_audio_names(recordings, given_folder):
     data, clips = recordings
     write(given_folder / "x.npy", VECTOR)
     write(given_folder / "take.npy", VECTOR)
-    pathed = [Clip("a", "ა", "s0", 1.0, data / "p" / "take.wav", given_folder / "x.npy"),
-              Clip("b", "ა", "s1", 1.0, data / "q" / "take.wav", None)]
+    pathed = [
+        Clip("a", "ა", "s0", 1.0, data / "p" / "take.wav", given_folder / "x.npy"),
+        Clip("b", "ა", "s1", 1.0, data / "q" / "take.wav", None),
+    ]
     found = read_given(data, pathed)
     assert found.utterances.keys() == {"a"} and "take" in found.unused[0]  # two recordings bear it
     write(given_folder / "q" / "take.pt", VECTOR)
@@ -400,10 +403,24 @@ def header(shape: str, descr: str = "'<f8'") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-@pytest.mark.parametrize("content", [
-    header("(1000000000000,)"), header("(512, 100000)"), header("(3,)"), header("(-3,)"), header("()"),
-    header("(1,)"), header("(3,)", "'|O'"), header("(3,)", "'<U9'"), header("(3,)", "[('a', '<f8')]"),
-    header("(" * 3000), header("(3,)") + bytes(23), b"", b"\x93NUMPY"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        header("(1000000000000,)"),
+        header("(512, 100000)"),
+        header("(3,)"),
+        header("(-3,)"),
+        header("()"),
+        header("(1,)"),
+        header("(3,)", "'|O'"),
+        header("(3,)", "'<U9'"),
+        header("(3,)", "[('a', '<f8')]"),
+        header("(" * 3000),
+        header("(3,)") + bytes(23),
+        b"",
+        b"\x93NUMPY",
+    ],
+)
 def test_bad_array_headers(recordings, given_folder, content):
     (given_folder / "u00.npy").write_bytes(content)
     refused(recordings, "u00.npy")
@@ -430,18 +447,42 @@ def test_bombs_are_bounded(recordings, given_folder, monkeypatch):
     refused(recordings, "u00.json", "MiB")
 
 
-@pytest.mark.parametrize("value", [
-    "[]", "{}", "3", "null", '"x"', "[1]", "[true, false]", '["1", "2"]', "[[1, 2], [3, 4]]", "[1, [2]]",
-    "[1, 2", '{"u00": {}}', '{"u00": "x"}', '{"embedding": {"a": {}}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[]",
+        "{}",
+        "3",
+        "null",
+        '"x"',
+        "[1]",
+        "[true, false]",
+        '["1", "2"]',
+        "[[1, 2], [3, 4]]",
+        "[1, [2]]",
+        "[1, 2",
+        '{"u00": {}}',
+        '{"u00": "x"}',
+        '{"embedding": {"a": {}}}',
+        "[" * 100_000,
+    ],
+)
 def test_bad_json(recordings, given_folder, value):
     (given_folder / "u00.json").write_text(value)
     refused(recordings, "u00.json")
 
 
 def test_odd_tensors(recordings, given_folder):
-    odd = [torch.ones(3, dtype=torch.complex64), torch.tensor([True, False]), torch.eye(3).to_sparse()[0],
-           torch.ones(3, device="meta"), torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
-           "text", [], {1.5: [1, 2]}]
+    odd = [
+        torch.ones(3, dtype=torch.complex64),
+        torch.tensor([True, False]),
+        torch.eye(3).to_sparse()[0],
+        torch.ones(3, device="meta"),
+        torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+        "text",
+        [],
+        {1.5: [1, 2]},
+    ]
     for value in odd:
         torch.save(value, given_folder / "u00.pt")
         refused(recordings, "u00.pt")
@@ -452,7 +493,9 @@ def test_odd_tensors(recordings, given_folder):
 keys = st.sampled_from(["u00", "s1", "embedding", "x"])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=3), max_leaves=12)
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=12,
+)
 
 
 def read_or_refuse(recordings, path: Path, content: bytes) -> None:
@@ -600,7 +643,7 @@ def test_reference_clips_are_good_ones_and_fill_half_a_minute():
 
 
 def test_cond_latents_are_coquis_of_the_joined_clips(recordings, base, encoder, encodings):
-    from xtts_ka.model.checkpoint import load_speech
+    from xtts_ka.model.features import load_speech
 
     adapter = adapter_of(recordings, encoder)
     table = adapter.collect({"s1": encodings["u10"]})
@@ -611,7 +654,7 @@ def test_cond_latents_are_coquis_of_the_joined_clips(recordings, base, encoder, 
 
 
 def test_latents_follow_a_trained_gpt(recordings, base, encoder, encodings):
-    from xtts_ka.model.checkpoint import VoiceEncoder
+    from xtts_ka.model.features import VoiceEncoder
 
     table = adapter_of(recordings, encoder).collect({"s0": encodings["u00"], "s1": encodings["u10"]})
     kept = {name: entry["gpt_cond_latent"].clone() for name, entry in table.items()}
@@ -643,8 +686,11 @@ def project(recordings, base, tmp_path):
     """A config beside a copy of the data with real split tables."""
     data = tmp_path / "data"
     shutil.copytree(recordings[0], data)
-    clips = [replace(clip, audio_path=data / clip.audio_path.relative_to(recordings[0]))
-             for clip in recordings[1] if clip.speaker_id in ("s0", "s1")]
+    clips = [
+        replace(clip, audio_path=data / clip.audio_path.relative_to(recordings[0]))
+        for clip in recordings[1]
+        if clip.speaker_id in ("s0", "s1")
+    ]
     tables.write_splits(data, {"train": clips[1:], "val": clips[:1], "test": []})
     config = tmp_path / "config.json"
     raw = {"data_dir": "data", "base_model_path": str(base.folder), "output_model_path": "out"}
@@ -675,7 +721,7 @@ def test_stage_writes_what_coqui_reads(project, base, encodings):
     assert metrics["ridge"]["useful"] and metrics["voices_from"] == {"mapped": 2}
     (row,) = tables.read_drop_report(config.data_dir)
     assert row[:3] == ("u00", "suspect", "suspect_speaker") and "closer to s0" in row[3]
-    assert metrics["suspects"] == 1 and embedding_adapter.suspect_ids(config.data_dir) == {"u00"}
+    assert metrics["suspects"] == 1 and suspect_ids(config.data_dir) == {"u00"}
     json.dumps(metrics)
 
 
@@ -717,9 +763,11 @@ def test_script_without_base_model(project, capsys):
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
-    probe = ("import sys, embedding_adapter\n"
-             "try: embedding_adapter.main(['--help'])\nexcept SystemExit: pass\n"
-             "print(sorted({'torch', 'pandas', 'transformers', 'matplotlib', 'TTS'} & sys.modules.keys()))")
+    probe = (
+        "import sys, embedding_adapter\n"
+        "try: embedding_adapter.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'pandas', 'transformers', 'matplotlib', 'TTS'} & sys.modules.keys()))"
+    )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0 and "--force" in done.stdout and "example:" in done.stdout
     assert done.stdout.rstrip().endswith("[]")

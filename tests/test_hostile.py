@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small_corpora import SENTENCES, add_row, coqui
+from small_project import Outcome, here, write_config
 
 import create_metadata_files
 import data_loader
@@ -26,10 +28,8 @@ import embedding_adapter
 import phoneme_processor
 import run_pretrain
 import synthesize
-from xtts_ka.core.files import hash_file, hash_value, write_manifest
+from xtts_ka.core.digests import hash_file, hash_value, write_manifest
 from xtts_ka.corpus.tables import SOURCES, split_csv
-from small_corpora import SENTENCES, add_row, coqui
-from small_project import Outcome, here, write_config
 
 ROOT = Path(__file__).parents[1]
 OUT = "models/xtts_v2_ka"
@@ -85,12 +85,26 @@ def test_the_bomb_is_real(bomb, tmp_path):
 
 
 def test_only_one_module_unpickles():
-    unsafe = {("pickle", "load"), ("pickle", "loads"), ("torch", "load"), ("np", "load"), ("numpy", "load"), ("marshal", "loads"),
-              ("pickle", "Unpickler"), ("joblib", "load"), ("yaml", "load"), ("shelve", "open")}
+    unsafe = {
+        ("pickle", "load"),
+        ("pickle", "loads"),
+        ("torch", "load"),
+        ("np", "load"),
+        ("numpy", "load"),
+        ("marshal", "loads"),
+        ("pickle", "Unpickler"),
+        ("joblib", "load"),
+        ("yaml", "load"),
+        ("shelve", "open"),
+    }
     found = set()
     for path in ROOT.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in unsafe:
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and (node.value.id, node.attr) in unsafe
+            ):
                 found.add(path.name)
             assert not (isinstance(node, ast.Name) and node.id in ("eval", "exec")), path.name
     assert found == {"artifacts.py"}
@@ -109,10 +123,19 @@ def test_code_in_given_embeddings(project, bomb, name):
     refused(here(run_pretrain.main, "--config", project / "config.json"), name, "replace or delete it")
 
 
-RESULTS = {"g2p_model.pt": "phonemes", "phoneme_vocab.pkl": "phonemes", "phoneme_model_results.pkl": "phonemes",
-           "language_model_results.pkl": "language", "xtts_init_results.pkl": "xtts_init", "speakers_base.pth": "embeddings",
-           "model.pth": "full_pretrain", "dvae.pth": "full_pretrain", "mel_stats.pth": "full_pretrain",
-           "speakers_xtts.pth": "full_pretrain", "xtts_v2_ka_combined.pkl": "full_pretrain"}
+RESULTS = {
+    "g2p_model.pt": "phonemes",
+    "phoneme_vocab.pkl": "phonemes",
+    "phoneme_model_results.pkl": "phonemes",
+    "language_model_results.pkl": "language",
+    "xtts_init_results.pkl": "xtts_init",
+    "speakers_base.pth": "embeddings",
+    "model.pth": "full_pretrain",
+    "dvae.pth": "full_pretrain",
+    "mel_stats.pth": "full_pretrain",
+    "speakers_xtts.pth": "full_pretrain",
+    "xtts_v2_ka_combined.pkl": "full_pretrain",
+}
 
 
 def test_code_in_results_is_noticed_without_a_look_inside(small_project, project, bomb):
@@ -136,8 +159,10 @@ def forge_record(folder: Path, name: str) -> None:
     path.write_text(json.dumps(record), "utf-8")
 
 
-@pytest.mark.parametrize("name", ["language_model_results.pkl", "xtts_init_results.pkl", "speakers_base.pth", "g2p_model.pt",
-                                  "phoneme_vocab.pkl"])
+@pytest.mark.parametrize(
+    "name",
+    ["language_model_results.pkl", "xtts_init_results.pkl", "speakers_base.pth", "g2p_model.pt", "phoneme_vocab.pkl"],
+)
 def test_code_in_results_that_the_record_vouches_for_is_refused_by_the_stage_that_reads_them(project, bomb, name):
     bomb(project / OUT / name)
     forge_record(project, name)
@@ -148,9 +173,10 @@ def test_code_in_what_the_small_scripts_read(small_project, project, bomb):
     config = project / "config.json"
     (project / "words.txt").write_text("სახლი\n", "utf-8")
     for main, flags, names in (
-            (phoneme_processor.main, ("--words", project / "words.txt", "--model"), ["g2p_model.pt"]),
-            (embedding_adapter.main, (), ["speakers_xtts.pth"]),
-            (synthesize.main, ("--text", "დილა", "--output", project / "a.wav"), ["model.pth", "speakers_xtts.pth"])):
+        (phoneme_processor.main, ("--words", project / "words.txt", "--model"), ["g2p_model.pt"]),
+        (embedding_adapter.main, (), ["speakers_xtts.pth"]),
+        (synthesize.main, ("--text", "დილა", "--output", project / "a.wav"), ["model.pth", "speakers_xtts.pth"]),
+    ):
         for name in names:
             bomb(project / OUT / name)
             refused(here(main, "--config", config, *flags), name)
@@ -175,8 +201,10 @@ def test_code_in_a_checkpoint_that_its_manifest_vouches_for(project, bomb):
     refused(here(run_pretrain.main, "--config", write_config(project, max_steps=8)), "optimizer.pt", "mkdir")
 
 
-@pytest.mark.parametrize("name, content", [
-    ("model.safetensors", b"\0" * 100), ("state.json", b"[]"), ("state.json", b'{"step": "x", "total_steps": 6}')])
+@pytest.mark.parametrize(
+    "name, content",
+    [("model.safetensors", b"\0" * 100), ("state.json", b"[]"), ("state.json", b'{"step": "x", "total_steps": 6}')],
+)
 def test_a_checkpoint_of_nonsense_that_its_manifest_vouches_for(project, name, content):
     checkpoint_with(project, name, lambda path: path.write_bytes(content))
     refused(here(run_pretrain.main, "--config", write_config(project, max_steps=8)), "checkpoint")
@@ -187,11 +215,21 @@ def test_a_checkpoint_of_nonsense_that_its_manifest_vouches_for(project, name, c
 ROW = "x1,კატას რძე უყვარს.,speaker0,2.0,{},"
 
 
-@pytest.mark.parametrize("cell, words", [
-    ("../../../../outside/o.wav", ("leads out of", SOURCES)), ("/etc/passwd", ("relative",)), ("away/o.wav", ("leads out of",)),
-    ("../../../wavs/../outside/o.wav", ("leads out of",)), ("a\0b.wav", ("control character",)), ("a\x1b[2Jb.wav", ("control character",)),
-    ("a" * 10_000_000, ("over 1048576 bytes",)), ('"a\nb.wav"', ("relative",)), ("C:\\o.wav", ("relative",)),
-], ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize(
+    "cell, words",
+    [
+        ("../../../../outside/o.wav", ("leads out of", SOURCES)),
+        ("/etc/passwd", ("relative",)),
+        ("away/o.wav", ("leads out of",)),
+        ("../../../wavs/../outside/o.wav", ("leads out of",)),
+        ("a\0b.wav", ("control character",)),
+        ("a\x1b[2Jb.wav", ("control character",)),
+        ("a" * 10_000_000, ("over 1048576 bytes",)),
+        ('"a\nb.wav"', ("relative",)),
+        ("C:\\o.wav", ("relative",)),
+    ],
+    ids=lambda value: str(value)[:24],
+)
 def test_a_table_that_leads_elsewhere_or_is_no_table(project, cell, words):
     outside = project.parent / "outside"
     outside.mkdir(exist_ok=True)
@@ -222,7 +260,9 @@ def test_no_cell_of_ours_is_a_formula_for_a_spreadsheet(tmp_path):
         add_row(source, f"wavs/{name}.wav|{SENTENCES[30]}|={name}")
         add_row(source, f"wavs/gone{name}.wav|={name}|@x")
         add_row(source, f"{name}|{SENTENCES[31]}|")
-    result = here(create_metadata_files.main, "--source", source, "--output_dir", tmp_path / "data", "--val_fraction", "0.2")
+    result = here(
+        create_metadata_files.main, "--source", source, "--output_dir", tmp_path / "data", "--val_fraction", "0.2"
+    )
     assert result.code == 0, result.err
     for path in (tmp_path / "data/split").rglob("*.csv"):
         with open(path, encoding="utf-8", newline="") as file:
@@ -233,8 +273,15 @@ def test_no_cell_of_ours_is_a_formula_for_a_spreadsheet(tmp_path):
 # ── audio ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # Recordings that lie or swell, and the word for what is wrong with each; one is in order.
-AUDIO = {"hours.flac": "too_long", "wide.flac": "too_long", "hours.ogg": "too_long", "fast.wav": "", "nan.wav": "non_finite_audio",
-         "nothing.wav": "empty_audio", "claims.wav": "unreadable_audio"}
+AUDIO = {
+    "hours.flac": "too_long",
+    "wide.flac": "too_long",
+    "hours.ogg": "too_long",
+    "fast.wav": "",
+    "nan.wav": "non_finite_audio",
+    "nothing.wav": "empty_audio",
+    "claims.wav": "unreadable_audio",
+}
 
 
 @pytest.fixture(scope="module")
@@ -242,17 +289,25 @@ def audio(tmp_path_factory):
     """Their folder. The first is a minute of sound and an hour of silence: 2 MB that unpack to 115, or 317 at 22,050 Hz."""
     folder = tmp_path_factory.mktemp("audio")
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, 44_100).astype(np.float32)
-    for name, minutes, rate, channels in (("hours.flac", 60, 8_000, 1), ("wide.flac", 0.7, 192_000, 8), ("hours.ogg", 10, 8_000, 1)):
+    for name, minutes, rate, channels in (
+        ("hours.flac", 60, 8_000, 1),
+        ("wide.flac", 0.7, 192_000, 8),
+        ("hours.ogg", 10, 8_000, 1),
+    ):
         with soundfile.SoundFile(folder / name, "w", rate, channels) as sound:
             sound.write(np.tile(noise[:rate, None], channels))
             for _ in range(round(10 * minutes)):
                 sound.write(np.zeros((6 * rate, channels), np.int16))
-    soundfile.write(folder / "fast.wav", np.tile(noise[:, None], (9, 8)), 192_000)  # two seconds at 192 kHz in 8 channels
+    soundfile.write(
+        folder / "fast.wav", np.tile(noise[:, None], (9, 8)), 192_000
+    )  # two seconds at 192 kHz in 8 channels
     soundfile.write(folder / "nan.wav", np.append(noise, np.nan), 22_050, subtype="FLOAT")
     (folder / "nothing.wav").touch()
     soundfile.write(folder / "claims.wav", noise, 22_050)
     content = bytearray((folder / "claims.wav").read_bytes())
-    content[4:8], content[40:44] = (int.to_bytes(10 * 3600 * 44_100 + extra, 4, "little") for extra in (36, 0))  # ten hours
+    content[4:8], content[40:44] = (
+        int.to_bytes(10 * 3600 * 44_100 + extra, 4, "little") for extra in (36, 0)
+    )  # ten hours
     (folder / "claims.wav").write_bytes(content)
     return folder
 
@@ -268,7 +323,9 @@ def mark():  # not ru_maxrss: a process begins with its parent's
 
 def peak_mib(program: str, *arguments: object) -> tuple[float, str]:
     """Run a program of this test in a process of its own: (MiB that its peak grew between its two marks, its output)."""
-    result = subprocess.run([sys.executable, "-c", PROLOGUE + program, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + program, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     first, last = (float(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("PEAK"))
     return last - first, result.stdout + result.stderr
@@ -279,12 +336,16 @@ def test_recordings_that_lie_or_swell_are_dropped_in_little_memory(audio, tmp_pa
     for number, name in enumerate(AUDIO):
         shutil.copy(audio / name, source / "wavs")
         add_row(source, f"wavs/{name}|{SENTENCES[30 + number]}|nino")
-    grown, said = peak_mib("""
+    grown, said = peak_mib(
+        """
 import create_metadata_files, soundfile
 mark()
 assert create_metadata_files.main(["--source", sys.argv[1], "--output_dir", sys.argv[2], "--val_fraction", "0.2"]) == 0
 mark()
-""", source, tmp_path / "data")
+""",
+        source,
+        tmp_path / "data",
+    )
     with open(tmp_path / "data/split/drop_report.csv", encoding="utf-8", newline="") as file:
         dropped = {row["audio_path"]: row["reason"] for row in csv.DictReader(file)}
     assert dropped == {f"wavs/{name}": reason for name, reason in AUDIO.items() if reason}
@@ -301,7 +362,8 @@ def listen_to(project: Path, audio: Path, *names: str) -> None:
 
 def test_packed_silence_is_read_no_further_than_the_model_hears(project, audio):
     listen_to(project, audio, "hours.flac", "fast.wav")
-    grown, said = peak_mib("""
+    grown, said = peak_mib(
+        """
 import data_loader, torch
 from xtts_ka.model.checkpoint import FeatureExtractor, read_config
 base = Path(sys.argv[1])
@@ -309,7 +371,10 @@ FeatureExtractor(base, read_config(base))([torch.randn(1, 30 * 22050)] * 2)  # w
 mark()
 assert data_loader.main(["--config", sys.argv[2]]) == 0
 mark()
-""", project / "models/base_xtts_v2", project / "config.json")
+""",
+        project / "models/base_xtts_v2",
+        project / "config.json",
+    )
     assert "1 audio too long" in said
     assert grown < 200, said
 

@@ -16,8 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phoneme_processor
-from xtts_ka.core.console import UserError
-from xtts_ka.georgian.phonology import FEATURES
 from phoneme_processor import (
     OUTPUTS,
     PhonemeEncoder,
@@ -28,17 +26,21 @@ from phoneme_processor import (
     transcript_words,
 )
 from xtts_ka.core.config import PhonemesConfig, PretrainConfig
+from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.phonology import FEATURES
 
-STEMS = ("ქალაქ კაც ხელ თვალ ვაშლ ღვინ ცხვარ ბავშვ სახლ წიგნ "
-         "გზავნ ლამაზ თბილ ძველ შავ წვიმ კარგ ზღვ მთვარ ვარსკვლავ").split()
+STEMS = (
+    "ქალაქ კაც ხელ თვალ ვაშლ ღვინ ცხვარ ბავშვ სახლ წიგნ გზავნ ლამაზ თბილ ძველ შავ წვიმ კარგ ზღვ მთვარ ვარსკვლავ"
+).split()
 ENDINGS = "ი მა ს ის ით ად ო ები ებმა ში ზე".split()
 WORDS = Counter({stem + ending: 1 + i for i, ending in enumerate(ENDINGS) for stem in STEMS})
 
 
 def _config(folder: Path, **phonemes) -> PretrainConfig:
     settings = {"level": "narrow", "dim": 32, "max_epochs": 4, "batch_size": 32, "learning_rate": 4e-3, **phonemes}
-    return PretrainConfig(data_dir=str(folder / "data"), output_model_path=str(folder / "model"),
-                          phonemes=PhonemesConfig(**settings))
+    return PretrainConfig(
+        data_dir=str(folder / "data"), output_model_path=str(folder / "model"), phonemes=PhonemesConfig(**settings)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +96,18 @@ def test_lexicon_words_are_folded_and_byte_order_marks_ignored(tmp_path):
     assert lexicon.entries == {"კაცი": ["k", "a"], "ა": ["ɑ"]}
 
 
-@pytest.mark.parametrize(("content", "complaint"), [
-    ("კაცი\tk a\nსახლი s a\n", "line 2: 1 column where"),
-    ("კაცი\tk a\tx\n", "line 1: 3 columns where"),
-    ("კაცი\tk a\n\tk a\n", "line 2: the word is empty"),
-    ("კაცი\tk a\n\nსახლი\t \n", "line 3: the pronunciation is empty"),
-    ("კაცი\tk a\n".encode() + b"\xff\xfe\n", "line 2: not UTF-8"),
-    ("", "no Georgian word"),
-    ("hello\th e\n", "no Georgian word"),
-])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("კაცი\tk a\nსახლი s a\n", "line 2: 1 column where"),
+        ("კაცი\tk a\tx\n", "line 1: 3 columns where"),
+        ("კაცი\tk a\n\tk a\n", "line 2: the word is empty"),
+        ("კაცი\tk a\n\nსახლი\t \n", "line 3: the pronunciation is empty"),
+        ("კაცი\tk a\n".encode() + b"\xff\xfe\n", "line 2: not UTF-8"),
+        ("", "no Georgian word"),
+        ("hello\th e\n", "no Georgian word"),
+    ],
+)
 def test_bad_lexicon_is_one_sentence_with_file_and_line(tmp_path, content, complaint):
     path = _lexicon_file(tmp_path, content)
     with pytest.raises(UserError, match=complaint) as error:
@@ -140,8 +145,9 @@ def test_vocab_ids_and_file(tmp_path):
             vocab.decode([wrong])
 
 
-@pytest.mark.parametrize("content", [[], {"symbols": ["a"]}, {"symbols": None},
-                                     {"symbols": [*PhonemeVocab.SPECIALS, "a", "a"]}])
+@pytest.mark.parametrize(
+    "content", [[], {"symbols": ["a"]}, {"symbols": None}, {"symbols": [*PhonemeVocab.SPECIALS, "a", "a"]}]
+)
 def test_a_pickle_that_is_no_vocabulary_is_refused(tmp_path, content):
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match="no phoneme vocabulary"):
@@ -245,8 +251,15 @@ def test_a_damaged_model_folder_is_a_user_error(stage, tmp_path, name, damage):
 @pytest.fixture
 def config_file(tmp_path) -> Path:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"data_dir": "data", "output_model_path": "model",
-                                "phonemes": {"level": "narrow", "dim": 32, "max_epochs": 2}}))
+    path.write_text(
+        json.dumps(
+            {
+                "data_dir": "data",
+                "output_model_path": "model",
+                "phonemes": {"level": "narrow", "dim": 32, "max_epochs": 2},
+            }
+        )
+    )
     return path
 
 
@@ -261,7 +274,8 @@ def test_words_are_printed_line_by_line(tmp_path, config_file, capsys):
     assert phoneme_processor.main(["--config", str(config_file), "--words", words]) == 0
     assert capsys.readouterr().out == (
         "ცხვარი\tt͡s x v ɑ r i\n\nᲥᲐᲚᲐᲥᲘ\tkʰ ɑ l ɑ kʰ i\nჱჲჳჴჵ\tɛ j j w i qʰ ɔː\n"
-        "დიდი კაცი\td i d i # kʼ ɑ t͡s i\n5\tx u tʰ i\n")
+        "დიდი კაცი\td i d i # kʼ ɑ t͡s i\n5\tx u tʰ i\n"
+    )
     assert phoneme_processor.main(["--config", str(config_file), "--words", words, "--narrow"]) == 0
     assert capsys.readouterr().out.startswith("ცხვარი\tt͡s xʷ ɑ r i\n\nᲥᲐᲚᲐᲥᲘ\tkʰ ɑ ɫ ɑ kʰ i\n")
 
@@ -286,12 +300,15 @@ def test_a_line_without_a_reading_keeps_its_place_and_is_counted(tmp_path, confi
     assert "1 of 3 lines" in err and "line 2" in err
 
 
-@pytest.mark.parametrize(("content", "complaint"), [
-    ("კაცი\n".encode() + b"\xff\n", "words.txt, line 2: not UTF-8"),
-    ("", "words.txt has no word"),
-    ("...\n\n", "words.txt has no word"),
-    (None, "words.txt"),
-])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("კაცი\n".encode() + b"\xff\n", "words.txt, line 2: not UTF-8"),
+        ("", "words.txt has no word"),
+        ("...\n\n", "words.txt has no word"),
+        (None, "words.txt"),
+    ],
+)
 def test_word_lists_that_cannot_be_used(tmp_path, config_file, capsys, content, complaint):
     words = str(tmp_path / "words.txt") if content is None else _words_file(tmp_path, content)
     assert phoneme_processor.main(["--config", str(config_file), "--words", words]) == 2
@@ -331,8 +348,10 @@ def test_levels_belong_to_words(config_file, capsys):
 
 
 def test_help_and_rules_import_no_torch():
-    code = ("import sys, phoneme_processor as p\ntry: p.main(['--help'])\nexcept SystemExit: pass\n"
-            "p.PhonemeProcessor().phonemes('კაცი')\nassert not {'torch', 'pandas', 'transformers'} & set(sys.modules)")
+    code = (
+        "import sys, phoneme_processor as p\ntry: p.main(['--help'])\nexcept SystemExit: pass\n"
+        "p.PhonemeProcessor().phonemes('კაცი')\nassert not {'torch', 'pandas', 'transformers'} & set(sys.modules)"
+    )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "example: python phoneme_processor.py" in done.stdout, done.stderr

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from pipeline_run import MODEL_FILES, ROOT, run, statuses, write_config
 
 
@@ -31,9 +30,17 @@ def test_every_promised_file_is_there(finished):
 def test_what_killed_writers_left_is_swept_at_the_next_start(project):
     import run_pretrain
 
-    left = [project / place for place in (
-        "data/.starter_recordings.1.partial", "data/split/.drop_report.csv.1.partial", "data/split/val/.val_metadata.csv.1.partial",
-        "models/.base_xtts_v2.1.partial", "models/xtts_v2_ka/.vocab.json.1.partial", "logs/.metrics.csv.1.partial")]
+    left = [
+        project / place
+        for place in (
+            "data/.starter_recordings.1.partial",
+            "data/split/.drop_report.csv.1.partial",
+            "data/split/val/.val_metadata.csv.1.partial",
+            "models/.base_xtts_v2.1.partial",
+            "models/xtts_v2_ka/.vocab.json.1.partial",
+            "logs/.metrics.csv.1.partial",
+        )
+    ]
     for file in left:
         file.touch()
     assert run_pretrain.main(["--config", str(project / "config.json")]) == 0
@@ -41,35 +48,42 @@ def test_what_killed_writers_left_is_swept_at_the_next_start(project):
 
 
 def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(project, monkeypatch):
-    from xtts_ka.core.files import read_jsonl
-    from xtts_ka.training.metrics_log import MetricsLog
-    from xtts_ka.core.config import load_config
     from pretrain_xtts_model import XTTSPretrainer
+    from xtts_ka.core.config import load_config
+    from xtts_ka.core.jsonl import read_jsonl
+    from xtts_ka.training.metrics_log import MetricsLog
 
     logs = project / "new_logs"
-    config = dataclasses.replace(load_config(project / "config.json"), checkpoint_dir=str(project / "new"), log_dir=str(logs))
+    config = dataclasses.replace(
+        load_config(project / "config.json"), checkpoint_dir=str(project / "new"), log_dir=str(logs)
+    )
     with monkeypatch.context() as patch:
         patch.setattr(MetricsLog, "log", lambda *_: (_ for _ in ()).throw(OSError("died")))
         with pytest.raises(OSError, match="died"):
             XTTSPretrainer(config).run()
     XTTSPretrainer(config).run()
     assert [file.name for file in logs.glob("*.jsonl")] == ["metrics.jsonl"]
-    assert [line["resumed"] for line in read_jsonl(logs / "metrics.jsonl") if line.get("event") == "start"] == [False, False]
+    assert [line["resumed"] for line in read_jsonl(logs / "metrics.jsonl") if line.get("event") == "start"] == [
+        False,
+        False,
+    ]
 
 
 def test_the_phonemes_stage_writes_the_same_bytes_again(finished):
-    from xtts_ka.core.config import load_config
     from pretrain_xtts_model import PhonemeModelProcessor
+    from xtts_ka.core.config import load_config
 
     config = load_config(finished[0])
     before = {file.name: file.read_bytes() for file in Path(config.output_model_path).glob("*phoneme*")}
     PhonemeModelProcessor(config).run()
-    assert before and all((Path(config.output_model_path) / name).read_bytes() == content for name, content in before.items())
+    assert before and all(
+        (Path(config.output_model_path) / name).read_bytes() == content for name, content in before.items()
+    )
 
 
 def test_pickles_hold_builtins_that_plain_pickle_reads(finished):
     model = finished[0].parent / "models/xtts_v2_ka"
-    from xtts_ka.core.files import read_pickle, tensors_from_bytes
+    from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes
 
     for name in MODEL_FILES:
         if name.endswith(".pkl"):
@@ -81,7 +95,9 @@ def test_pickles_hold_builtins_that_plain_pickle_reads(finished):
 
 def test_the_starter_is_named_as_what_it_is(finished):
     config, result = finished
-    assert "STARTER" in result.stderr and "STARTER" in (config.parent / "models/xtts_v2_ka/REPORT.md").read_text("utf-8")
+    assert "STARTER" in result.stderr and "STARTER" in (config.parent / "models/xtts_v2_ka/REPORT.md").read_text(
+        "utf-8"
+    )
     assert (config.parent / "models/base_xtts_v2/STARTER.json").is_file()
 
 
@@ -90,7 +106,7 @@ def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     from TTS.tts.layers.xtts.xtts_manager import SpeakerManager
     from TTS.tts.models.xtts import Xtts
 
-    from xtts_ka.model.checkpoint import register_georgian
+    from xtts_ka.model.coqui_georgian import register_georgian
 
     folder = finished[0].parent / "models/xtts_v2_ka"
     before = (folder / "model.pth").read_bytes()
@@ -114,33 +130,53 @@ def test_synthesize_writes_a_wav(finished, tmp_path):
     import soundfile
 
     config, _ = finished
-    result = subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა მშვიდობისა!",
-                             "--output", str(tmp_path / "a.wav")], capture_output=True, text=True)
+    result = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "synthesize.py"),
+            "--config",
+            str(config),
+            "--text",
+            "დილა მშვიდობისა!",
+            "--output",
+            str(tmp_path / "a.wav"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stderr
     wave, rate = soundfile.read(tmp_path / "a.wav")
     assert rate == 24000 and len(wave) >= 1024 and np.isfinite(wave).all()
-    result = subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა", "--speaker", "nobody"],
-                            capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა", "--speaker", "nobody"],
+        capture_output=True,
+        text=True,
+    )
     refused(result, "nobody", "espeak_f1")
 
 
 def test_training_and_synthesis_tokenize_alike(finished):
-    from xtts_ka.georgian.text import normalise
-    from xtts_ka.model.vocabulary import encode, load_tokenizer
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 
-    from xtts_ka.model.checkpoint import register_georgian
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.coqui_georgian import register_georgian
+    from xtts_ka.model.vocabulary import encode, load_tokenizer
 
     register_georgian()
     vocab = finished[0].parent / "models/xtts_v2_ka/vocab.json"
     theirs, ours = VoiceBpeTokenizer(str(vocab)), load_tokenizer(vocab)
-    for text in ("2026 წლის 12 მარტს, XIX საუკუნე — 3%-ით!", "ᲡᲐᲥᲐᲠᲗᲕᲔᲚᲝ", "hello მსოფლიო", "ჭიჭყინა ბაყაყი წყალში ყიყინებს."):
+    for text in (
+        "2026 წლის 12 მარტს, XIX საუკუნე — 3%-ით!",
+        "ᲡᲐᲥᲐᲠᲗᲕᲔᲚᲝ",
+        "hello მსოფლიო",
+        "ჭიჭყინა ბაყაყი წყალში ყიყინებს.",
+    ):
         ids = theirs.encode(text.lower(), "ka")  # Xtts.inference lower-cases first
         assert ids == encode(ours, normalise(text)) and 1 not in ids
 
 
 def test_the_base_languages_are_untouched(finished):
-    from xtts_ka.core.files import read_pickle
+    from xtts_ka.core.tensor_files import read_pickle
 
     root = finished[0].parent / "models"
     results = read_pickle(root / "xtts_v2_ka/xtts_init_results.pkl")
@@ -208,7 +244,9 @@ def test_missing_and_malformed_config(tmp_path):
 
 def test_missing_base_model_with_starter_off(tmp_path):
     config = write_config(tmp_path, starter={"enabled": False})
-    refused(run(config), "hf download coqui/XTTS-v2 --local-dir", "Coqui Public Model License", "create_metadata_files.py")
+    refused(
+        run(config), "hf download coqui/XTTS-v2 --local-dir", "Coqui Public Model License", "create_metadata_files.py"
+    )
     assert not (tmp_path / "models/base_xtts_v2").exists()
 
 

@@ -7,13 +7,13 @@ import subprocess
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-
-import run_pretrain
-from xtts_ka.core.console import RunError
 from mutations import mutated, mutated_json
 from pipeline_run import ROOT, run, statuses, write_config
-from xtts_ka.core.config import PretrainConfig, StarterConfig
 from small_project import here
+
+import run_pretrain
+from xtts_ka.core.config import PretrainConfig, StarterConfig
+from xtts_ka.core.errors import RunError
 
 
 def last_command(text: str) -> str:
@@ -53,11 +53,13 @@ def test_the_summary_has_a_row_for_each_stage_and_a_next_command_that_works(fini
     config, result = finished
     summary = result.stdout.partition("── summary")[2]
     rows = {row.split()[0]: row for row in re.split(r"\n(?=[a-z])", summary)}  # with the lines of files below each
-    for stage, status, figure, file in (("embeddings", "up to date", "6 speakers", "speakers_base.pth"),
-                                        ("phonemes", "up to date", "phoneme errors", "g2p_model.pt"),
-                                        ("language", "up to date", "100 new tokens", "vocab.json"),
-                                        ("xtts_init", "up to date", "100 new text rows", "xtts_init_results.pkl"),
-                                        ("full_pretrain", "done", "validation loss ", "xtts_v2_ka_combined.pkl")):
+    for stage, status, figure, file in (
+        ("embeddings", "up to date", "6 speakers", "speakers_base.pth"),
+        ("phonemes", "up to date", "phoneme errors", "g2p_model.pt"),
+        ("language", "up to date", "100 new tokens", "vocab.json"),
+        ("xtts_init", "up to date", "100 new text rows", "xtts_init_results.pkl"),
+        ("full_pretrain", "done", "validation loss ", "xtts_v2_ka_combined.pkl"),
+    ):
         assert all(part in rows[stage] for part in (status, figure, file, " s  "))
     pasted = last_command(result.stdout)
     spoken = subprocess.run(pasted, shell=True, cwd=config.parent, capture_output=True, text=True)
@@ -101,12 +103,18 @@ def test_a_dry_run_on_a_bare_machine_says_all_and_writes_nothing(tmp_path):
     assert result.returncode == 0 and result.stdout.count("  runs  its inputs are made anew") == 5
     assert result.stdout.count("starter would first make a stand-in") == 2
     assert "5 of 5 stages would run; nothing was changed" in result.stdout
-    assert last_command(result.stdout).endswith(f"--config {config}") and [f.name for f in tmp_path.iterdir()] == ["config.json"]
+    assert last_command(result.stdout).endswith(f"--config {config}") and [f.name for f in tmp_path.iterdir()] == [
+        "config.json"
+    ]
 
 
 def test_a_dry_run_without_inputs_and_starter_is_refused_and_writes_nothing(tmp_path):
     result = run(write_config(tmp_path, starter={"enabled": False}), "--dry-run")
-    assert result.returncode == 2 and "hf download" in result.stderr and [f.name for f in tmp_path.iterdir()] == ["config.json"]
+    assert (
+        result.returncode == 2
+        and "hf download" in result.stderr
+        and [f.name for f in tmp_path.iterdir()] == ["config.json"]
+    )
 
 
 def test_a_dry_run_of_a_finished_pipeline_says_that_nothing_is_due(finished):
@@ -120,8 +128,14 @@ def test_an_unknown_stage_is_refused(capsys):
     assert stop.value.code == 2 and "invalid choice" in capsys.readouterr().err
 
 
-CONFIG = PretrainConfig(data_dir="data", base_model_path="base", output_model_path="out", checkpoint_dir="c", log_dir="l",
-                        starter=StarterConfig(enabled=True, sentences="s")).as_dict()
+CONFIG = PretrainConfig(
+    data_dir="data",
+    base_model_path="base",
+    output_model_path="out",
+    checkpoint_dir="c",
+    log_dir="l",
+    starter=StarterConfig(enabled=True, sentences="s"),
+).as_dict()
 
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,8 +8,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*flags, **environment):
-    return subprocess.run([sys.executable, str(ROOT / "run_xtts_pretrain.py"), *flags], capture_output=True, text=True,
-                          env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run_xtts_pretrain.py"), *flags],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 def test_only_the_training_is_shared_by_several_processes(tmp_path):
@@ -27,12 +31,30 @@ def test_a_step_before_its_needs_names_them(tmp_path):
 
 def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finished, tmp_path):
     project = shutil.copytree(finished[0].parent, tmp_path / "project")
-    result = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-                             str(ROOT / "run_xtts_pretrain.py"), "--config", str(project / "config.json"), "--step", "full_pretrain"],
-                            capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(ROOT / "run_xtts_pretrain.py"),
+            "--config",
+            str(project / "config.json"),
+            "--step",
+            "full_pretrain",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("── full_pretrain: --only") == 1  # one process speaks for both
     assert "step     12/12  train" in result.stdout and "Exported: step" in result.stdout
-    listing = subprocess.run([sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],
-                             capture_output=True, text=True)
+    listing = subprocess.run(
+        [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],
+        capture_output=True,
+        text=True,
+    )
     assert listing.stdout.count("skip  up to date") == 5, listing.stdout

@@ -6,15 +6,20 @@ import subprocess
 import sys
 
 import pytest
-
 from pipeline_run import ROOT
 
 READER = "xtts_ka.georgian.text"
-FLAGS = {"run_pretrain": ["--config", "--force", "--only", "--dry-run"], "run_xtts_pretrain": ["--config", "--step"],
-         "embedding_adapter": ["--config", "--force"], "phoneme_processor": ["--config", "--words"], "data_loader": ["--config"],
-         "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
-         "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
-         READER: ["--archaic"], "synthesize": ["--text"]}
+FLAGS = {
+    "run_pretrain": ["--config", "--force", "--only", "--dry-run"],
+    "run_xtts_pretrain": ["--config", "--step"],
+    "embedding_adapter": ["--config", "--force"],
+    "phoneme_processor": ["--config", "--words"],
+    "data_loader": ["--config"],
+    "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
+    "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
+    READER: ["--archaic"],
+    "synthesize": ["--text"],
+}
 FILTERS = (READER, "phoneme_processor")  # their standard output is their result, with --quiet too
 
 
@@ -27,14 +32,18 @@ def test_no_script_is_forgotten():
 @pytest.mark.parametrize("script", FLAGS)
 def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
     heavy = ("torch", "TTS", "pandas", "transformers", "matplotlib")
-    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import importlib; script = importlib.import_module({script!r})\n"
-            f"try: script.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
-            f"print('HEAVY', [m for m in {heavy} if m in sys.modules])")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import importlib; script = importlib.import_module({script!r})\n"
+        f"try: script.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
+        f"print('HEAVY', [m for m in {heavy} if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "HEAVY []" in result.stdout
     assert all(flag in result.stdout for flag in [*FLAGS[script], "--quiet", "--verbose"])
-    assert (f"example: python -m {script} " if script == READER else f"example: python {script}.py ") in " ".join(result.stdout.split())
+    assert (f"example: python -m {script} " if script == READER else f"example: python {script}.py ") in " ".join(
+        result.stdout.split()
+    )
 
 
 def arguments(script: str, config, folder) -> list[str]:
@@ -43,9 +52,15 @@ def arguments(script: str, config, folder) -> list[str]:
     words.write_text("5 კატა\n", "utf-8")
     of_its_own = {
         "phoneme_processor": ["--words", str(words)],
-        "create_metadata_files": ["--source", str(config.parent / "data/starter_recordings"), "--output_dir", str(folder / "data")],
+        "create_metadata_files": [
+            "--source",
+            str(config.parent / "data/starter_recordings"),
+            "--output_dir",
+            str(folder / "data"),
+        ],
         READER: [str(words)],
-        "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")]}.get(script, [])
+        "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")],
+    }.get(script, [])
     return of_its_own if script in ("create_metadata_files", READER) else ["--config", str(config), *of_its_own]
 
 

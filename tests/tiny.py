@@ -10,23 +10,34 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from xtts_ka.core.files import write_json
-from xtts_ka.training.checkpoint_manager import CheckpointManager
 from data_loader import DataManager, open_data
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
-from xtts_ka.corpus.tables import Clip, write_splits
-from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
-from xtts_ka.starter.stand_ins import make_base_model
-from xtts_ka.starter.speech import VOICES, synthesise
+from xtts_ka.core.files import write_json
+from xtts_ka.corpus.tables import Clip, write_splits
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
-from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.starter.base_model import make_base_model
+from xtts_ka.starter.speech import VOICES, synthesise
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.training.metrics_log import MetricsLog
 
-SENTENCES = ("დღეს კარგი ამინდია.", "ბავშვები ეზოში თამაშობენ.", "მზე ანათებს მთებს.", "სად მიდიხარ, მეგობარო?",
-             "ჩვენ ვსვამთ ცხელ ჩაის.", "წიგნი მაგიდაზე დევს.", "ხვალ ზღვაზე წავალთ!", "ეს ძალიან გრძელი გზაა.",
-             "ჟურნალი ჰაერში ფრიალებს.", "კატას რძე უყვარს.", "პატარა ჯიხვი კლდეზე დგას.", "ღამით წვიმა მოვიდა.")
+SENTENCES = (
+    "დღეს კარგი ამინდია.",
+    "ბავშვები ეზოში თამაშობენ.",
+    "მზე ანათებს მთებს.",
+    "სად მიდიხარ, მეგობარო?",
+    "ჩვენ ვსვამთ ცხელ ჩაის.",
+    "წიგნი მაგიდაზე დევს.",
+    "ხვალ ზღვაზე წავალთ!",
+    "ეს ძალიან გრძელი გზაა.",
+    "ჟურნალი ჰაერში ფრიალებს.",
+    "კატას რძე უყვარს.",
+    "პატარა ჯიხვი კლდეზე დგას.",
+    "ღამით წვიმა მოვიდა.",
+)
 
 
 def write_recordings(folder: Path) -> list[Path]:
@@ -43,8 +54,10 @@ def write_recordings(folder: Path) -> list[Path]:
 
 def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
     """Split tables over the recordings: the last two validate."""
-    clips = [Clip(file.stem, SENTENCES[i], f"speaker{i % 2}", float(soundfile.info(file).duration), file, None)
-             for i, file in enumerate(recordings)]
+    clips = [
+        Clip(file.stem, SENTENCES[i], f"speaker{i % 2}", float(soundfile.info(file).duration), file, None)
+        for i, file in enumerate(recordings)
+    ]
     write_splits(data_dir, {"train": clips[:-2], "val": clips[-2:], "test": []}, {file.parent for file in recordings})
     return clips
 
@@ -74,9 +87,15 @@ class World:
         data = copy(self.data)
         data.config = config
         checkpoints = CheckpointManager(config.checkpoint_dir, "run", config.training.keep_checkpoints)
-        return PretrainLoop(CompactGPT(load_gpt(self.model), config.training.dropout), data, checkpoints,
-                            MetricsLog(config.log_dir, fresh=False) if log else None, config, build_accelerator(config),
-                            config.max_steps)
+        return PretrainLoop(
+            CompactGPT(load_gpt(self.model), config.training.dropout),
+            data,
+            checkpoints,
+            MetricsLog(config.log_dir, fresh=False) if log else None,
+            config,
+            build_accelerator(config),
+            config.max_steps,
+        )
 
 
 def build_world(folder: Path, **settings) -> World:
@@ -84,13 +103,23 @@ def build_world(folder: Path, **settings) -> World:
     recordings = write_recordings(folder / "wavs")
     clips = write_data(folder / "data", recordings)
     base = read_model(write_base_model(folder / "base", recordings))
-    extension = extend_vocabulary(base.vocab_file, count_words(c.text for c in clips), new_tokens=60, min_pair_count=2,
-                                  archaic_letters=False)
+    extension = extend_vocabulary(
+        base.vocab_file, count_words(c.text for c in clips), new_tokens=60, min_pair_count=2, archaic_letters=False
+    )
     write_json(folder / "vocab.json", extension.vocabulary)
     rows = new_rows("random", extension.new_tokens, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=1)
     model = XttsFiles(base.config, grow_text_rows(base, rows.embedding, rows.head, rows.bias), base.folder)
     config = PretrainConfig(
-        data_dir=str(folder / "data"), checkpoint_dir=str(folder / "checkpoints"), log_dir=str(folder / "logs"),
-        output_model_path=str(folder), base_model_path=str(base.folder), device="cpu", batch_size=3, learning_rate=1e-3,
-        max_steps=8, training=TrainingConfig(log_interval=1, validation_interval=4, conditioning_seconds=[0.5, 1.0]), **settings)
+        data_dir=str(folder / "data"),
+        checkpoint_dir=str(folder / "checkpoints"),
+        log_dir=str(folder / "logs"),
+        output_model_path=str(folder),
+        base_model_path=str(base.folder),
+        device="cpu",
+        batch_size=3,
+        learning_rate=1e-3,
+        max_steps=8,
+        training=TrainingConfig(log_interval=1, validation_interval=4, conditioning_seconds=[0.5, 1.0]),
+        **settings,
+    )
     return World(config, model, open_data(config))

@@ -21,17 +21,28 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from xtts_ka.core.files import save_torch, tensors_to_bytes, write_bytes
-from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.core.console import say
+from xtts_ka.core.files import write_bytes
+from xtts_ka.core.tensor_files import save_torch, tensors_to_bytes
+from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 NAP, PAUSE = 0.0005, 0.01  # seconds
 
 
 def tensors(layers: int, dim: int, device: str) -> dict[str, torch.Tensor]:
     """The matrices and norms of `layers` GPT-2 blocks."""
-    shapes = {"c_attn": (dim, 3 * dim), "attn_proj": (dim, dim), "c_fc": (dim, 4 * dim), "mlp_proj": (4 * dim, dim), "ln": (dim,)}
-    return {f"h.{layer}.{name}": torch.randn(shape, device=device) for layer in range(layers) for name, shape in shapes.items()}
+    shapes = {
+        "c_attn": (dim, 3 * dim),
+        "attn_proj": (dim, dim),
+        "c_fc": (dim, 4 * dim),
+        "mlp_proj": (4 * dim, dim),
+        "ln": (dim,),
+    }
+    return {
+        f"h.{layer}.{name}": torch.randn(shape, device=device)
+        for layer in range(layers)
+        for name, shape in shapes.items()
+    }
 
 
 def held(running: Callable[[], bool]) -> tuple[float, float]:
@@ -59,7 +70,8 @@ def managed(manager: CheckpointManager, step: int, weights: dict, optimizer: dic
 def plain(folder: Path, weights: dict, optimizer: dict) -> tuple[float, float, float]:
     began = time.perf_counter()
     weights, optimizer = torch.utils._pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), (weights, optimizer))
+        torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), (weights, optimizer)
+    )
     copied = time.perf_counter() - began
 
     def write() -> None:
@@ -80,18 +92,25 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     weights = tensors(args.layers, args.dim, args.device)
-    moments = {name: {"step": torch.tensor(1.0), "exp_avg": torch.randn_like(w), "exp_avg_sq": torch.rand_like(w)} for name, w in weights.items()}
+    moments = {
+        name: {"step": torch.tensor(1.0), "exp_avg": torch.randn_like(w), "exp_avg_sq": torch.rand_like(w)}
+        for name, w in weights.items()
+    }
     optimizer = {"state": moments, "param_groups": [{"lr": 1e-4, "params": list(weights)}]}
     folder = args.work / "writer"
     shutil.rmtree(folder, ignore_errors=True)
     manager = CheckpointManager(folder / "managed", "bench")
     say(f"{12 * sum(w.numel() for w in weights.values()) / 1e9:.2f} GB a checkpoint, {args.device}")
     for step in range(1, args.saves + 1):
-        for name, way in (("plain", lambda: plain(folder / "plain", weights, optimizer)),
-                          ("managed", lambda: managed(manager, step, weights, optimizer))):
+        for name, way in (
+            ("plain", lambda: plain(folder / "plain", weights, optimizer)),
+            ("managed", lambda: managed(manager, step, weights, optimizer)),
+        ):
             copied, written, pauses = way()
-            say(f"{name:<8} copied in {copied:5.2f} s, written after {written:5.2f} s more, Python held {pauses:5.2f} s; "
-                f"in all {copied + pauses:5.2f} s of waiting")
+            say(
+                f"{name:<8} copied in {copied:5.2f} s, written after {written:5.2f} s more, Python held {pauses:5.2f} s; "
+                f"in all {copied + pauses:5.2f} s of waiting"
+            )
     shutil.rmtree(folder)
 
 

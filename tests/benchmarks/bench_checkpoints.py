@@ -19,15 +19,15 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/benchmarks")]
 
 import torch
-
 from bench_training import geometry_parser, prepare, synchronise
-from xtts_ka.training.checkpoint_manager import CheckpointManager
-from xtts_ka.core.console import say
+
 from data_loader import open_data
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import say
 from xtts_ka.model.checkpoint import load_gpt
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 
 
 def timed_step(loop: PretrainLoop, steps) -> float:
@@ -78,9 +78,13 @@ def main() -> None:
     step, interval = statistics.mean(plain), PretrainConfig().checkpoint_interval
     blocked, slowed, written = (statistics.mean(column) for column in zip(*costs))
     size = sum(file.stat().st_size for file in loop.checkpoints.last().folder.iterdir())
-    say(f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB blocks the loop for {blocked:.3f} s, slows the steps beside it by "
-        f"{slowed:.3f} s, and is written in {written:.2f} s")
-    say(f"cost at the default interval of {interval} steps: {100 * (blocked + slowed) / (interval * step):.2f} % of the loop's time")
+    say(
+        f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB blocks the loop for {blocked:.3f} s, slows the steps beside it by "
+        f"{slowed:.3f} s, and is written in {written:.2f} s"
+    )
+    say(
+        f"cost at the default interval of {interval} steps: {100 * (blocked + slowed) / (interval * step):.2f} % of the loop's time"
+    )
 
     began = time.perf_counter()
     again = fresh()
@@ -90,8 +94,10 @@ def main() -> None:
     again.start(last)
     loaded = time.perf_counter()
     timed_step(again, again._steps())
-    say(f"resuming: model {built - began:.2f} s, checksums {checked - built:.2f} s, weights and moments {loaded - checked:.2f} s, "
-        f"first step {time.perf_counter() - loaded:.2f} s")
+    say(
+        f"resuming: model {built - began:.2f} s, checksums {checked - built:.2f} s, weights and moments {loaded - checked:.2f} s, "
+        f"first step {time.perf_counter() - loaded:.2f} s"
+    )
 
 
 if __name__ == "__main__":

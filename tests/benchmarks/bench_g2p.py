@@ -32,8 +32,27 @@ LOAN_SHARE = 0.05
 
 
 def _plural(stem: str) -> list[str]:
-    return [stem + "ებ" + ending for ending in
-            ("ი", "მა", "ს", "ის", "ით", "ად", "ო", "ში", "ზე", "თან", "ისთვის", "იდან", "ამდე", "იც", "ია", "ივით")]
+    return [
+        stem + "ებ" + ending
+        for ending in (
+            "ი",
+            "მა",
+            "ს",
+            "ის",
+            "ით",
+            "ად",
+            "ო",
+            "ში",
+            "ზე",
+            "თან",
+            "ისთვის",
+            "იდან",
+            "ამდე",
+            "იც",
+            "ია",
+            "ივით",
+        )
+    ]
 
 
 def decline(kind: str, stem: str) -> list[str]:
@@ -51,8 +70,12 @@ def decline(kind: str, stem: str) -> list[str]:
     if kind == "vowel-o":
         return singular + [stem + e for e in ("თი", "დ", "სთვის", "დან", "სი")] + _plural(stem)
     cut = stem[:-1]
-    return (singular + [cut + e for e in ("ის", "ით", "ისთვის", "იდან")] + [stem + "დ"]
-            + _plural(cut if kind == "vowel-a" else stem))
+    return (
+        singular
+        + [cut + e for e in ("ის", "ით", "ისთვის", "იდან")]
+        + [stem + "დ"]
+        + _plural(cut if kind == "vowel-a" else stem)
+    )
 
 
 def read_stems() -> Iterator[tuple[bool, str, str]]:
@@ -129,12 +152,19 @@ def measure(size: int, split: str, seed: int, config) -> None:
     speed, cpu_speed = len(many) / (time.monotonic() - begun), len(many) / (time.process_time() - cpu)
     network = dict(zip(held, trained.model.predict(held), strict=True))
     by_table = {word: table.phonemes(word) for word in held}
-    say(f"  trained {trained.epochs} epochs in {seconds:.1f} s; {speed:,.0f} words/s in batches "
-        f"({cpu_speed:,.0f} per CPU second)")
-    for name, words in (("all", held), ("regular", [w for w in held if w not in irregular]),
-                        ("irregular", [w for w in held if w in irregular])):
-        say(f"  {name:9} {len(words):5} words   network {_rates(lexicon, words, network)}"
-            f"   table {_rates(lexicon, words, by_table)}")
+    say(
+        f"  trained {trained.epochs} epochs in {seconds:.1f} s; {speed:,.0f} words/s in batches "
+        f"({cpu_speed:,.0f} per CPU second)"
+    )
+    for name, words in (
+        ("all", held),
+        ("regular", [w for w in held if w not in irregular]),
+        ("irregular", [w for w in held if w in irregular]),
+    ):
+        say(
+            f"  {name:9} {len(words):5} words   network {_rates(lexicon, words, network)}"
+            f"   table {_rates(lexicon, words, by_table)}"
+        )
     wrong = [w for w in held if network[w] != lexicon[w]]
     for word in wrong[:12]:
         say(f"    {word}\t{' '.join(lexicon[word])}\t{' '.join(network[word])}")

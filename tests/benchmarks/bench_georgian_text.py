@@ -1,7 +1,7 @@
 """Megabytes of text that `normalise` reads in a second of processor time, for three kinds of text.
 
-    python tests/benchmarks/bench_georgian_text.py
-    python tests/benchmarks/bench_georgian_text.py --megabytes 8
+python tests/benchmarks/bench_georgian_text.py
+python tests/benchmarks/bench_georgian_text.py --megabytes 8
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from xtts_ka.georgian.text import normalise  # noqa: E402
+from xtts_ka.georgian.text import normalise
 
 VOCABULARY = (
     "დილით მზე მთის უკნიდან ამოვიდა და სოფელი გააღვიძა ბავშვები სკოლისკენ მიდიოდნენ ხოლო მდინარე ჩუმად "

@@ -32,16 +32,23 @@ PARTS = ("prepare", "read", "first", "second")
 def config_of(work: Path):
     from xtts_ka.core.config import PretrainConfig
 
-    return PretrainConfig(data_dir=str(work / "data"), base_model_path=str(work / "base"), output_model_path=str(work),
-                          checkpoint_dir=str(work / "checkpoints"), log_dir=str(work / "logs"), device="cpu")
+    return PretrainConfig(
+        data_dir=str(work / "data"),
+        base_model_path=str(work / "base"),
+        output_model_path=str(work),
+        checkpoint_dir=str(work / "checkpoints"),
+        log_dir=str(work / "logs"),
+        device="cpu",
+    )
 
 
 # ── what is measured upon ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def prepare(work: Path, rows: int) -> dict:
-    """Tables, recording_changes, base model, vocabulary and feature cache, where they are not there yet."""
+    """Tables, recordings, base model, vocabulary and feature cache, where they are not there yet."""
     import tiny
+
     from xtts_ka.core.files import write_json
     from xtts_ka.corpus.tables import read_rows, split_csv, write_splits
     from xtts_ka.model.vocabulary import count_words, extend_vocabulary
@@ -72,9 +79,14 @@ def synthetic_clips(rows: int, folder: Path) -> list:
     letters = "აეიოუბგდვზთკლმნპრსტფქღყშჩცძწჭხჯჰ"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 11))) for _ in range(50_000)]
     return [
-        Clip(f"common_voice_ka_{i:08d}", " ".join(rng.choices(words, k=rng.randint(4, 14))) + ".",
-             f"cv_{rng.randrange(5_000):08x}", rng.randint(30, 110) / 10,
-             folder / f"clips/common_voice_ka_{i:08d}.mp3", None)
+        Clip(
+            f"common_voice_ka_{i:08d}",
+            " ".join(rng.choices(words, k=rng.randint(4, 14))) + ".",
+            f"cv_{rng.randrange(5_000):08x}",
+            rng.randint(30, 110) / 10,
+            folder / f"clips/common_voice_ka_{i:08d}.mp3",
+            None,
+        )
         for i in range(rows)
     ]
 
@@ -84,17 +96,18 @@ def write_sparse_cache(config) -> None:
     import numpy as np
 
     import data_loader
-    from xtts_ka.training import feature_cache
     from xtts_ka.corpus import recording_changes
-    from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE, FeatureCache, codes_of, frames_of
     from xtts_ka.corpus.tables import TRAINING_SPLITS
+    from xtts_ka.model.geometry import codes_of, frames_of
+    from xtts_ka.training import feature_cache
+    from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE, FeatureCache
 
     @cache
     def bytes_of(samples: int) -> tuple[int, int, int]:
         codes, mel = bytes(2 * codes_of(samples)), bytes(2 * feature_cache.MELS * frames_of(samples))
         return len(codes), len(mel), zlib.crc32(mel, zlib.crc32(codes))
 
-    folder = FeatureCache(Path(config.data_dir) / "features", data_loader._feature_key(config)).folder
+    folder = FeatureCache(Path(config.data_dir) / "features", data_loader.feature_key(config)).folder
     records, codes_at, mel_at = [], 0, 0
     for split in TRAINING_SPLITS:
         for row, key in data_loader._keyed_rows(config, split):
@@ -133,8 +146,8 @@ def start(work: Path, rows: int) -> dict:
     with recording_changes.looking_ahead(config):
         import pretrain_xtts_model
     from data_loader import open_data
-    from xtts_ka.training.gpt_trainer import build_accelerator
     from xtts_ka.model.checkpoint import read_model
+    from xtts_ka.training.gpt_trainer import build_accelerator
 
     marks: dict[str, tuple[float, float]] = {}
 
@@ -162,8 +175,16 @@ def start(work: Path, rows: int) -> dict:
     drawn = clips / (time.process_time() - cpu)
     assert len(data.train) + len(data.val) == rows
     index = data.train.index.folder
-    return {"marks": marks, "rss_opened": opened, "clips_a_second": drawn, "rss_300_batches": memory("VmRSS"), "anonymous": memory("RssAnon"), "batches": len(batches),
-            "index_bytes": sum(file.stat().st_size for file in index.iterdir()), "about": data.describe()}
+    return {
+        "marks": marks,
+        "rss_opened": opened,
+        "clips_a_second": drawn,
+        "rss_300_batches": memory("VmRSS"),
+        "anonymous": memory("RssAnon"),
+        "batches": len(batches),
+        "index_bytes": sum(file.stat().st_size for file in index.iterdir()),
+        "about": data.describe(),
+    }
 
 
 def memory(name: str) -> int:
@@ -175,16 +196,30 @@ def memory(name: str) -> int:
 def timed(part: str, work: Path, rows: int) -> dict:
     """Run one part in a process of its own."""
     arguments = ["--part", part, "--rows", str(rows), "--work", str(work.resolve())]
-    result = subprocess.run([sys.executable, str(Path(__file__).resolve()), *arguments], check=True, stdout=subprocess.PIPE, text=True, cwd=work,
-                            env={**os.environ, "BENCH_START": repr(time.time())})
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=work,
+        env={**os.environ, "BENCH_START": repr(time.time())},
+    )
     return json.loads(result.stdout.splitlines()[-1])
 
 
 def run_part(part: str, work: Path, rows: int) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     facts = {"prepare": prepare, "read": read, "first": start, "second": start}[part](work, rows)
-    print(json.dumps({"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu,
-                      "peak_bytes": memory("VmHWM"), **facts}))
+    print(
+        json.dumps(
+            {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - cpu,
+                "peak_bytes": memory("VmHWM"),
+                **facts,
+            }
+        )
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -207,21 +242,36 @@ def report(parts: dict[str, dict], rows: int) -> int:
     """Print the figures, and whether the limits are kept."""
     first, second = parts["first"], parts["second"]
     print(f"{rows:,} rows; write_splits {parts['prepare'].get('write_splits', 0):.1f} s")
-    print(f"read_split      {parts['read']['seconds']:6.1f} s ({parts['read']['cpu_seconds']:.1f} s of one core), peak {parts['read']['peak_bytes'] / 1e9:.2f} GB")
+    print(
+        f"read_split      {parts['read']['seconds']:6.1f} s ({parts['read']['cpu_seconds']:.1f} s of one core), peak {parts['read']['peak_bytes'] / 1e9:.2f} GB"
+    )
     for name, part in (("first start", first), ("second start", second)):
         marks = [(0.0, 0.0), *part["marks"].values()]
-        steps = (f"{step} {b[0] - a[0]:.2f} s ({b[1] - a[1]:.2f})" for step, a, b in zip(part["marks"], marks, marks[1:]))
-        print(f"{name:<15} " + ", ".join(steps) + f"; all {marks[-1][0]:.1f} s ({marks[-1][1]:.1f} of a core); peak {part['peak_bytes'] / 1e9:.2f} GB")
-    print(f"training        {second['rss_opened'] / 1e6:.0f} MB resident at the first batch, {second['rss_300_batches'] / 1e6:.0f} MB 300 batches "
-          f"later, {second['anonymous'] / 1e6:.0f} MB of it not mapped files; index {first['index_bytes'] / 1e6:.0f} MB, {first['batches']:,} batches an epoch; "
-          f"{second['clips_a_second']:.0f} clips a second drawn and collated by one core")
+        steps = (
+            f"{step} {b[0] - a[0]:.2f} s ({b[1] - a[1]:.2f})" for step, a, b in zip(part["marks"], marks, marks[1:])
+        )
+        print(
+            f"{name:<15} "
+            + ", ".join(steps)
+            + f"; all {marks[-1][0]:.1f} s ({marks[-1][1]:.1f} of a core); peak {part['peak_bytes'] / 1e9:.2f} GB"
+        )
+    print(
+        f"training        {second['rss_opened'] / 1e6:.0f} MB resident at the first batch, {second['rss_300_batches'] / 1e6:.0f} MB 300 batches "
+        f"later, {second['anonymous'] / 1e6:.0f} MB of it not mapped files; index {first['index_bytes'] / 1e6:.0f} MB, {first['batches']:,} batches an epoch; "
+        f"{second['clips_a_second']:.0f} clips a second drawn and collated by one core"
+    )
     print("\n".join(first["about"]))
     making = first["marks"]["index"][0]  # imports and all: the table is read beside them
     scale = rows / 1_000_000
-    kept = {f"table and index in {MAX_SECONDS * scale:g} s": making < MAX_SECONDS * scale,
-            f"in {MAX_BYTES / 1e9:g} GB": max(first["peak_bytes"], parts["read"]["peak_bytes"]) < MAX_BYTES,
-            f"first batch within {MAX_START:g} s": second["marks"]["first batch"][0] < MAX_START}
-    print(f"table and index {making:.1f} s: " + ", ".join(f"{what} {'kept' if ok else 'PASSED'}" for what, ok in kept.items()))
+    kept = {
+        f"table and index in {MAX_SECONDS * scale:g} s": making < MAX_SECONDS * scale,
+        f"in {MAX_BYTES / 1e9:g} GB": max(first["peak_bytes"], parts["read"]["peak_bytes"]) < MAX_BYTES,
+        f"first batch within {MAX_START:g} s": second["marks"]["first batch"][0] < MAX_START,
+    }
+    print(
+        f"table and index {making:.1f} s: "
+        + ", ".join(f"{what} {'kept' if ok else 'PASSED'}" for what, ok in kept.items())
+    )
     return 0 if all(kept.values()) else 1
 
 

@@ -29,26 +29,27 @@ def write_lines(log: Path, first: int, count: int) -> None:
             chunk = []
             for i in range(start, min(start + 10_000, first + count)):
                 loss = 2.0 + 4.0 / (1 + i * 1e-5) + (i * 7919 % 1000) * 1e-4
-                losses = f'"loss": {loss!r}, "loss_text": {loss * 1.4!r}, "loss_mel": {loss * .99!r}'
+                losses = f'"loss": {loss!r}, "loss_text": {loss * 1.4!r}, "loss_mel": {loss * 0.99!r}'
                 when = f'"time": {1.79e9 + 3.0 * i!r}'
-                chunk.append(f'{{"step": {10 * i}, "split": "train", {losses}, "lr": 2e-05, '
-                             f'"grad_norm": 0.8731, "audio_s_per_s": 28.1, "data_wait_s": 0.03, {when}}}\n')
+                chunk.append(
+                    f'{{"step": {10 * i}, "split": "train", {losses}, "lr": 2e-05, '
+                    f'"grad_norm": 0.8731, "audio_s_per_s": 28.1, "data_wait_s": 0.03, {when}}}\n'
+                )
                 if i % 10 == 0:
                     chunk.append(f'{{"step": {10 * i}, "split": "val", {losses}, {when}}}\n')
             out.write("".join(chunk))
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     epilog="example: python tests/benchmarks/bench_monitor.py --lines "
-                                            "1000000")
-    parser.add_argument("--lines", type=int, default=10_000_000, help="old training lines (default: "
-                                                                      "%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="example: python tests/benchmarks/bench_monitor.py --lines 1000000"
+    )
+    parser.add_argument("--lines", type=int, default=10_000_000, help="old training lines (default: %(default)s)")
     args = parser.parse_args(argv)
     from rich.console import Console
+    from run_folder import add_checkpoint, make_run
 
     from xtts_ka.core.config import load_config
-    from run_folder import add_checkpoint, make_run
     from xtts_ka.monitor.history import RunHistory
     from xtts_ka.monitor.screen import screen
     from xtts_ka.monitor.status import read_status
@@ -77,11 +78,13 @@ def main(argv: list[str] | None = None) -> int:
         rows = len(history.train.table()["step"])
         typical, worst = 1000 * statistics.median(seconds), 1000 * max(seconds)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{args.lines} old lines, {log.stat().st_size / 1e9:.2f} GB: first reading {first:.1f} s, then "
-              f"a refresh with {NEW_LINES} new "
-              f"lines {typical:.1f} ms (worst of {REFRESHES}: {worst:.1f} ms); {rows} rows kept, peak memory "
-              f"{peak / 1024:.0f} MB "
-              f"({before / 1024:.0f} MB before reading)")
+        print(
+            f"{args.lines} old lines, {log.stat().st_size / 1e9:.2f} GB: first reading {first:.1f} s, then "
+            f"a refresh with {NEW_LINES} new "
+            f"lines {typical:.1f} ms (worst of {REFRESHES}: {worst:.1f} ms); {rows} rows kept, peak memory "
+            f"{peak / 1024:.0f} MB "
+            f"({before / 1024:.0f} MB before reading)"
+        )
     return 0 if typical < LIMIT_MS else 1
 
 

@@ -24,10 +24,10 @@ STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 
 def write_inputs(work: Path, clips: int) -> Path:
     """Starter speech, the full-size base model, and a config for two steps of two clips."""
-    from create_metadata_files import MetadataOptions, create_metadata
-    from xtts_ka.corpus.tables import read_split
     from xtts_ka.core.config import StarterConfig
-    from xtts_ka.starter.stand_ins import make_base_model
+    from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+    from xtts_ka.corpus.tables import read_split
+    from xtts_ka.starter.base_model import make_base_model
     from xtts_ka.starter.speech import read_sentences, speak_corpus
 
     if not (work / "speech").exists():
@@ -37,9 +37,17 @@ def write_inputs(work: Path, clips: int) -> Path:
         recordings = [clip.audio_path for clip in read_split(work / "data", "train")[:40]]
         make_base_model(work / "models/base_xtts_v2", StarterConfig(layers=30, model_dim=1024, heads=16), recordings, 0)
     config = work / "config.json"
-    config.write_text(json.dumps({"device": "cpu", "batch_size": 2, "max_steps": 2,
-                                  "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
-                                  "training": {"log_interval": 1, "validation_batches": 1}}))
+    config.write_text(
+        json.dumps(
+            {
+                "device": "cpu",
+                "batch_size": 2,
+                "max_steps": 2,
+                "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
+                "training": {"log_interval": 1, "validation_batches": 1},
+            }
+        )
+    )
     return config
 
 
@@ -65,8 +73,21 @@ def main() -> None:
     again = [sys.executable, __file__, "--work", str(args.work), "--clips", str(args.clips), "--inputs_only"]
     rows = [("checkpoint written", *measured(again))]
     for stage in STAGES:
-        rows.append((stage, *measured([sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(args.work / "config.json"),
-                                       "--only", stage])))
+        rows.append(
+            (
+                stage,
+                *measured(
+                    [
+                        sys.executable,
+                        str(ROOT / "run_pretrain.py"),
+                        "--config",
+                        str(args.work / "config.json"),
+                        "--only",
+                        stage,
+                    ]
+                ),
+            )
+        )
     print(f"\n{'stage':<20} {'seconds':>8} {'peak GiB':>9}")
     for name, seconds, memory in rows:
         print(f"{name:<20} {seconds:>8.0f} {memory:>9.1f}")

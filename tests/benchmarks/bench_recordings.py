@@ -1,6 +1,6 @@
-"""How long a start looks at the recording_changes, on this disk and on one that takes its time to answer.
+"""How long a start looks at the recordings, on this disk and on one that takes its time to answer.
 
-    python tests/benchmarks/bench_recordings.py --recording_changes 50000 --answer-ms 0.2
+    python tests/benchmarks/bench_recordings.py --recordings 50000 --answer-ms 0.2
 
 The slow disk is this one with a pause before each answer, as a network disk makes it. One thread and AT_ONCE of them in turn.
 """
@@ -16,15 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from xtts_ka.core.command_line import run_cli
 from xtts_ka.corpus import recording_changes
-from xtts_ka.core.console import run_cli
 from xtts_ka.corpus.tables import Clip, write_splits
 
 AT_ONCE = recording_changes.AT_ONCE
 
 
 def make(folder: Path, count: int) -> Path:
-    """A data folder whose train table names `count` recording_changes, 1,000 in each folder."""
+    """A data folder whose train table names `count` recordings, 1,000 in each folder."""
     clips = [Clip(f"c{i}", "ტექსტი", "nino", 1.0, folder / f"wavs/{i // 1000}/{i}.wav", None) for i in range(count)]
     for clip in clips:
         clip.audio_path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,9 @@ def seconds(data: Path, at_once: int) -> float:
 
 def measure(data: Path, name: str, count: int) -> None:
     one, many = map(min, zip(*((seconds(data, 1), seconds(data, AT_ONCE)) for _ in range(3))))
-    print(f"{name:<24} one thread {1e6 * one / count:7.1f} µs a recording, {AT_ONCE} threads {1e6 * many / count:7.1f}: {one / many:.2f} ×")
+    print(
+        f"{name:<24} one thread {1e6 * one / count:7.1f} µs a recording, {AT_ONCE} threads {1e6 * many / count:7.1f}: {one / many:.2f} ×"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -18,44 +18,56 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import coqui_trainer
 import torch
 
-import coqui_trainer
-from xtts_ka.core.files import write_json
-from xtts_ka.core.console import say
-from create_metadata_files import create_metadata
 from data_loader import open_data
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
-from xtts_ka.training.memory_estimate import estimate_memory
-from xtts_ka.corpus.tables import has_metadata, read_split
 from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
-from xtts_ka.starter.stand_ins import make_base_model
-from xtts_ka.starter.speech import read_sentences, speak_corpus
+from xtts_ka.core.console import say
+from xtts_ka.core.files import write_json
+from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.tables import has_metadata, read_split
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.coqui_georgian import register_georgian
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
-from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model, register_georgian
+from xtts_ka.starter.base_model import make_base_model
+from xtts_ka.starter.speech import read_sentences, speak_corpus
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.training.memory_estimate import estimate_memory
 
 
 def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
     """Speech, base model and extended vocabulary in `args.work`."""
     work = args.work
     config = PretrainConfig(
-        data_dir=str(work / "data"), base_model_path=str(work / f"base_{args.layers}x{args.dim}"), log_dir=str(work / "logs"),
-        checkpoint_dir=str(work / "checkpoints"), output_model_path=str(work / "model"), batch_size=args.batch,
-        device=args.device, learning_rate=1e-4,
-        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="same_clip"))
+        data_dir=str(work / "data"),
+        base_model_path=str(work / f"base_{args.layers}x{args.dim}"),
+        log_dir=str(work / "logs"),
+        checkpoint_dir=str(work / "checkpoints"),
+        output_model_path=str(work / "model"),
+        batch_size=args.batch,
+        device=args.device,
+        learning_rate=1e-4,
+        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="same_clip"),
+    )
     if not has_metadata(config.data_dir):
         sentences = read_sentences(ROOT / "data/starter_sentences_ka.txt")
         speak_corpus(sentences, work / "speech", seed=1, max_clips=args.clips)
         create_metadata(work / "speech", Path(config.data_dir), format="coqui")
     clips = read_split(config.data_dir, "train")
     if not Path(config.base_model_path).exists():
-        make_base_model(Path(config.base_model_path), StarterConfig(layers=args.layers, model_dim=args.dim, heads=args.dim // 64),
-                        [clip.audio_path for clip in clips[:80]], 0)
+        make_base_model(
+            Path(config.base_model_path),
+            StarterConfig(layers=args.layers, model_dim=args.dim, heads=args.dim // 64),
+            [clip.audio_path for clip in clips[:80]],
+            0,
+        )
     base = read_model(config.base_model_path)
-    extension = extend_vocabulary(base.vocab_file, count_words(c.text for c in clips), new_tokens=1000, min_pair_count=2,
-                                  archaic_letters=False)
+    extension = extend_vocabulary(
+        base.vocab_file, count_words(c.text for c in clips), new_tokens=1000, min_pair_count=2, archaic_letters=False
+    )
     write_json(work / "model" / "vocab.json", extension.vocabulary)
     rows = new_rows("random", extension.new_tokens, base.gpt_state(), load_tokenizer(base.vocab_file), None, 0)
     return config, XttsFiles(base.config, grow_text_rows(base, rows.embedding, rows.head, rows.bias), base.folder)
@@ -73,10 +85,14 @@ def synchronise(device: torch.device) -> float:
 def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.device) -> dict[str, float]:
     """coqui's loader, `format_batch_on_device`, `train_step` and AdamW for `args.steps` steps."""
     register_georgian()
-    trainer = coqui_trainer.build(model, str(args.work / "model/vocab.json"), dropout=True, max_text_length=400).to(device)
+    trainer = coqui_trainer.build(model, str(args.work / "model/vocab.json"), dropout=True, max_text_length=400).to(
+        device
+    )
     trainer.config.batch_size = args.batch
-    samples = [{"text": c.text, "audio_file": str(c.audio_path), "language": "ka", "speaker_name": c.speaker_id}
-               for c in read_split(config.data_dir, "train")]
+    samples = [
+        {"text": c.text, "audio_file": str(c.audio_path), "language": "ka", "speaker_name": c.speaker_id}
+        for c in read_split(config.data_dir, "train")
+    ]
     loader = trainer.get_data_loader(trainer.config, samples=samples)
     torch.set_num_threads(args.threads)
     trainer.config.lr = config.learning_rate
@@ -106,8 +122,11 @@ def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.devi
                     times[name] += b - a
             if done == args.steps:
                 break
-    return {"audio_s_per_s": seconds / sum(times.values()), **{f"{n}_share": t / sum(times.values()) for n, t in times.items()},
-            "seconds_a_step": sum(times.values()) / args.steps}
+    return {
+        "audio_s_per_s": seconds / sum(times.values()),
+        **{f"{n}_share": t / sum(times.values()) for n, t in times.items()},
+        "seconds_a_step": sum(times.values()) / args.steps,
+    }
 
 
 # ── ours ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,9 +161,15 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
             times["data"] += marks[1] - marks[0]
             times["step"] += marks[2] - marks[1]
     total = sum(times.values())
-    return {"audio_s_per_s": seconds / total, **{f"{n}_share": t / total for n, t in times.items()},
-            "seconds_a_step": total / args.steps, "tflops_per_s": flops / total / 1e12, "cache_seconds": cache_seconds,
-            "cache_x_real_time": audio / cache_seconds, "train_seconds": float(data.train.seconds.sum())}
+    return {
+        "audio_s_per_s": seconds / total,
+        **{f"{n}_share": t / total for n, t in times.items()},
+        "seconds_a_step": total / args.steps,
+        "tflops_per_s": flops / total / 1e12,
+        "cache_seconds": cache_seconds,
+        "cache_x_real_time": audio / cache_seconds,
+        "train_seconds": float(data.train.seconds.sum()),
+    }
 
 
 def step_flops(model: XttsFiles, batch: dict) -> float:
@@ -155,7 +180,9 @@ def step_flops(model: XttsFiles, batch: dict) -> float:
     frames = batch["cond_mels"].shape[2]
     blocks = args.gpt_layers * (2 * 12 * dim**2 * rows * length + 2 * rows * length**2 * dim)
     voice = 6 * (2 * 4 * dim**2 * rows * frames + 4 * rows * frames**2 * dim)
-    heads = 2 * dim * (len(batch["text_target"]) * model.text_rows + len(batch["audio_target"]) * args.gpt_num_audio_tokens)
+    heads = (
+        2 * dim * (len(batch["text_target"]) * model.text_rows + len(batch["audio_target"]) * args.gpt_num_audio_tokens)
+    )
     return 3 * (blocks + voice + heads)
 
 
@@ -192,18 +219,28 @@ def main() -> None:
     config, model = prepare(args)
     device = torch.device("cpu" if args.device == "cpu" else "cuda")
     results = {}
-    for name, run in (("coqui", lambda: run_coqui(args, config, model, device)), ("ours", lambda: run_ours(args, config, model))):
+    for name, run in (
+        ("coqui", lambda: run_coqui(args, config, model, device)),
+        ("ours", lambda: run_ours(args, config, model)),
+    ):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         results[name] = run()
         if device.type == "cuda":
             results[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         say(f"{name:<6} " + "  ".join(f"{key} {value:.3f}" for key, value in results[name].items()))
-    say(f"\n{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}: ours / coqui = "
-        f"{results['ours']['audio_s_per_s'] / results['coqui']['audio_s_per_s']:.2f} × audio seconds per second")
+    say(
+        f"\n{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}: ours / coqui = "
+        f"{results['ours']['audio_s_per_s'] / results['coqui']['audio_s_per_s']:.2f} × audio seconds per second"
+    )
     ours, heard = results["ours"], results["ours"]["train_seconds"]
-    first = {"coqui": heard / results["coqui"]["audio_s_per_s"], "ours": ours["cache_seconds"] + heard / ours["audio_s_per_s"]}
-    say(f"first epoch, cache included: coqui {first['coqui']:.0f} s, ours {first['ours']:.0f} s ({first['coqui'] / first['ours']:.2f} ×)")
+    first = {
+        "coqui": heard / results["coqui"]["audio_s_per_s"],
+        "ours": ours["cache_seconds"] + heard / ours["audio_s_per_s"],
+    }
+    say(
+        f"first epoch, cache included: coqui {first['coqui']:.0f} s, ours {first['ours']:.0f} s ({first['coqui'] / first['ours']:.2f} ×)"
+    )
     if device.type == "cuda":
         rate = matrix_product_rate(device)
         say(f"bf16 product {rate:.0f} TFLOP/s; model utilisation {100 * results['ours']['tflops_per_s'] / rate:.1f} %")

@@ -25,42 +25,132 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 
-from xtts_ka.core.files import write_json
-from xtts_ka.training.batch_plan import BatchPlan
-from data_loader import CollateFunction, Draw, ModelLimits, XTTSDataset
-from xtts_ka.training.feature_cache import FeatureCache, clip_key
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.corpus.tables import Clip, Row
-from xtts_ka.training.optimizer import build_optimizer
+from data_loader import CollateFunction, Draw, XTTSDataset
 from xtts_ka.core.config import PretrainConfig, StarterConfig
-from xtts_ka.starter.stand_ins import make_base_model, starter_vocabulary
-from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
+from xtts_ka.core.files import write_json
+from xtts_ka.corpus.tables import Clip, Row
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, encode_batch, extend_vocabulary, load_tokenizer
-from xtts_ka.training.clip_index import build_index
-from xtts_ka.model.checkpoint import FeatureExtractor, XttsFiles, grow_text_rows, load_gpt, load_speech, read_model
+from xtts_ka.starter.base_model import make_base_model, starter_vocabulary
+from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
+from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.clip_index import ModelLimits, build_index
+from xtts_ka.training.feature_cache import FeatureCache, clip_key
+from xtts_ka.training.optimizer import build_optimizer
 
 # Subject, verb with object, and a closing word: every combination is a plain sentence.
 GRAMMAR = {
-    "en": (("the boy", "my sister", "our teacher", "the old man", "a young doctor", "the little girl", "their neighbour"),
-           ("reads a long letter", "buys fresh bread", "opens the window", "washes a big cup", "draws the garden", "hears a strange voice",
-            "finds the yellow key", "brings six chairs"), ("today", "at night", "in the village", "very slowly", "with joy")),
-    "de": (("der Junge", "meine Schwester", "unser Lehrer", "die alte Frau", "ein junger Arzt", "das kleine Kind", "der Nachbar"),
-           ("liest einen langen Brief", "kauft frisches Brot", "öffnet das Fenster", "wäscht eine große Tasse", "zeichnet den Garten",
-            "hört eine fremde Stimme", "findet den gelben Schlüssel", "bringt sechs Stühle"),
-           ("heute", "in der Nacht", "im Dorf", "sehr langsam", "mit Freude")),
-    "es": (("el chico", "mi hermana", "nuestro maestro", "la señora mayor", "un médico joven", "la niña pequeña", "el vecino"),
-           ("lee una carta larga", "compra pan fresco", "abre la ventana", "lava una taza grande", "dibuja el jardín", "oye una voz extraña",
-            "encuentra la llave amarilla", "trae seis sillas"), ("hoy", "por la noche", "en el pueblo", "muy despacio", "con alegría")),
-    "it": (("il ragazzo", "mia sorella", "il nostro maestro", "la vecchia signora", "un giovane medico", "la bambina", "il vicino"),
-           ("legge una lunga lettera", "compra il pane fresco", "apre la finestra", "lava una grande tazza", "disegna il giardino",
-            "sente una voce strana", "trova la chiave gialla", "porta sei sedie"), ("oggi", "di notte", "nel villaggio", "molto piano", "con gioia")),
-    "pl": (("chłopiec", "moja siostra", "nasz nauczyciel", "stara kobieta", "młody lekarz", "mała dziewczynka", "sąsiad"),
-           ("czyta długi list", "kupuje świeży chleb", "otwiera okno", "myje duży kubek", "rysuje ogród", "słyszy dziwny głos",
-            "znajduje żółty klucz", "przynosi sześć krzeseł"), ("dzisiaj", "w nocy", "na wsi", "bardzo powoli", "z radością")),
-    "tr": (("çocuk", "kız kardeşim", "öğretmenimiz", "yaşlı kadın", "genç doktor", "küçük kız", "komşu"),
-           ("uzun bir mektup okuyor", "taze ekmek alıyor", "pencereyi açıyor", "büyük bardağı yıkıyor", "bahçeyi çiziyor",
-            "garip bir ses duyuyor", "sarı anahtarı buluyor", "altı sandalye getiriyor"), ("bugün", "geceleyin", "köyde", "çok yavaş", "sevinçle")),
+    "en": (
+        ("the boy", "my sister", "our teacher", "the old man", "a young doctor", "the little girl", "their neighbour"),
+        (
+            "reads a long letter",
+            "buys fresh bread",
+            "opens the window",
+            "washes a big cup",
+            "draws the garden",
+            "hears a strange voice",
+            "finds the yellow key",
+            "brings six chairs",
+        ),
+        ("today", "at night", "in the village", "very slowly", "with joy"),
+    ),
+    "de": (
+        (
+            "der Junge",
+            "meine Schwester",
+            "unser Lehrer",
+            "die alte Frau",
+            "ein junger Arzt",
+            "das kleine Kind",
+            "der Nachbar",
+        ),
+        (
+            "liest einen langen Brief",
+            "kauft frisches Brot",
+            "öffnet das Fenster",
+            "wäscht eine große Tasse",
+            "zeichnet den Garten",
+            "hört eine fremde Stimme",
+            "findet den gelben Schlüssel",
+            "bringt sechs Stühle",
+        ),
+        ("heute", "in der Nacht", "im Dorf", "sehr langsam", "mit Freude"),
+    ),
+    "es": (
+        (
+            "el chico",
+            "mi hermana",
+            "nuestro maestro",
+            "la señora mayor",
+            "un médico joven",
+            "la niña pequeña",
+            "el vecino",
+        ),
+        (
+            "lee una carta larga",
+            "compra pan fresco",
+            "abre la ventana",
+            "lava una taza grande",
+            "dibuja el jardín",
+            "oye una voz extraña",
+            "encuentra la llave amarilla",
+            "trae seis sillas",
+        ),
+        ("hoy", "por la noche", "en el pueblo", "muy despacio", "con alegría"),
+    ),
+    "it": (
+        (
+            "il ragazzo",
+            "mia sorella",
+            "il nostro maestro",
+            "la vecchia signora",
+            "un giovane medico",
+            "la bambina",
+            "il vicino",
+        ),
+        (
+            "legge una lunga lettera",
+            "compra il pane fresco",
+            "apre la finestra",
+            "lava una grande tazza",
+            "disegna il giardino",
+            "sente una voce strana",
+            "trova la chiave gialla",
+            "porta sei sedie",
+        ),
+        ("oggi", "di notte", "nel villaggio", "molto piano", "con gioia"),
+    ),
+    "pl": (
+        ("chłopiec", "moja siostra", "nasz nauczyciel", "stara kobieta", "młody lekarz", "mała dziewczynka", "sąsiad"),
+        (
+            "czyta długi list",
+            "kupuje świeży chleb",
+            "otwiera okno",
+            "myje duży kubek",
+            "rysuje ogród",
+            "słyszy dziwny głos",
+            "znajduje żółty klucz",
+            "przynosi sześć krzeseł",
+        ),
+        ("dzisiaj", "w nocy", "na wsi", "bardzo powoli", "z radością"),
+    ),
+    "tr": (
+        ("çocuk", "kız kardeşim", "öğretmenimiz", "yaşlı kadın", "genç doktor", "küçük kız", "komşu"),
+        (
+            "uzun bir mektup okuyor",
+            "taze ekmek alıyor",
+            "pencereyi açıyor",
+            "büyük bardağı yıkıyor",
+            "bahçeyi çiziyor",
+            "garip bir ses duyuyor",
+            "sarı anahtarı buluyor",
+            "altı sandalye getiriyor",
+        ),
+        ("bugün", "geceleyin", "köyde", "çok yavaş", "sevinçle"),
+    ),
 }
 MARKS = (0, 50, 150, 500)
 
@@ -73,7 +163,9 @@ def base_sentences(per_language: int) -> list[tuple[str, str]]:
     pairs = []
     for language, (subjects, verbs, ends) in GRAMMAR.items():
         every = [f"{s} {v} {e}." for s, v, e in itertools.product(subjects, verbs, ends)]
-        pairs += [(language, text.lower()) for text in random.Random(language).sample(every, min(per_language, len(every)))]
+        pairs += [
+            (language, text.lower()) for text in random.Random(language).sample(every, min(per_language, len(every)))
+        ]
     return pairs
 
 
@@ -103,6 +195,7 @@ def base_tokenizer(path: Path, pairs: list[tuple[str, str]]) -> None:
     free = (i for i in itertools.count(3) if i not in specials.values())
     ids = {**specials, **{token: next(free) for token, _ in learned}}
     import json
+
     merges = json.loads(learner.to_str())["model"]["merges"]
     vocabulary["model"]["vocab"] = ids
     vocabulary["model"]["merges"] = [" ".join(m) if isinstance(m, list) else m for m in merges]
@@ -114,12 +207,21 @@ def key_of(clip: Clip) -> int:
     return clip_key(clip.file_id, status.st_size, status.st_mtime_ns)
 
 
-def dataset(name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, limits: ModelLimits) -> XTTSDataset:
+def dataset(
+    name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, limits: ModelLimits
+) -> XTTSDataset:
     def encode(texts: list[str]) -> list[list[int]]:
-        return [encode_batch(tokenizer, [text], language)[0] for language, _, text in (t.partition("\t") for t in texts)]
+        return [
+            encode_batch(tokenizer, [text], language)[0] for language, _, text in (t.partition("\t") for t in texts)
+        ]
 
-    rows = ((Row(c.file_id, f"{language}\t{c.text}", c.speaker_id, c.duration, str(c.audio_path), "", c.audio_path.name), key_of(c))
-            for language, c in clips)
+    rows = (
+        (
+            Row(c.file_id, f"{language}\t{c.text}", c.speaker_id, c.duration, str(c.audio_path), "", c.audio_path.name),
+            key_of(c),
+        )
+        for language, c in clips
+    )
     index = build_index(cache.folder, name, {"table": name}, rows, cache.finder(), encode, limits)
     return XTTSDataset(index, cache, "same_speaker", seed=1)
 
@@ -150,8 +252,17 @@ def losses(model: CompactGPT, data: XTTSDataset, collate: CollateFunction) -> tu
     return sums[0] / sums[1], sums[2] / sums[3]
 
 
-def train(model: CompactGPT, data: XTTSDataset, collate: CollateFunction, steps: int, rate: float, seed: int, marks=(), val=None,
-          text_weight: float = 0.1):
+def train(
+    model: CompactGPT,
+    data: XTTSDataset,
+    collate: CollateFunction,
+    steps: int,
+    rate: float,
+    seed: int,
+    marks=(),
+    val=None,
+    text_weight: float = 0.1,
+):
     """Train `steps` steps; returns {mark: (text, audio)} measured on `val`."""
     optimizer = build_optimizer(model, PretrainConfig(learning_rate=rate))
     source, curve = batches(data, collate, 8, seed), {}
@@ -176,8 +287,12 @@ def base_clips(work: Path, args) -> list[tuple[str, Clip]]:
     pairs = base_sentences(args.per_language)
     clips = speak(work / "base_wavs", pairs, args.longest)
     if not (work / "base").exists():
-        make_base_model(work / "base", StarterConfig(layers=args.layers, model_dim=args.dim, heads=args.dim // 64),
-                        [clip.audio_path for _, clip in clips[::max(1, len(clips) // 120)]], seed=0)
+        make_base_model(
+            work / "base",
+            StarterConfig(layers=args.layers, model_dim=args.dim, heads=args.dim // 64),
+            [clip.audio_path for _, clip in clips[:: max(1, len(clips) // 120)]],
+            seed=0,
+        )
     base_tokenizer(work / "vocab.json", pairs)
     return clips
 
@@ -201,11 +316,16 @@ def main() -> None:
     clips = base_clips(work, args)
     root = Path(__file__).parents[2]
     sentences = read_sentences(root / "data/starter_sentences_ka.txt")
-    georgian = speak(work / f"ka_wavs_{args.voices}", [("ka", s) for s in sentences for _ in range(args.voices)], args.longest)
+    georgian = speak(
+        work / f"ka_wavs_{args.voices}", [("ka", s) for s in sentences for _ in range(args.voices)], args.longest
+    )
     files = read_model(work / "base")
     cache = FeatureCache(work / "features", "0" * 16)
-    cache.fill(cache.missing((key_of(c), c.audio_path) for _, c in clips + georgian), load_speech,
-               FeatureExtractor(files.folder, files.config))
+    cache.fill(
+        cache.missing((key_of(c), c.audio_path) for _, c in clips + georgian),
+        load_speech,
+        FeatureExtractor(files.folder, files.config),
+    )
     limits = ModelLimits.of(files.config.model_args)
     collate = CollateFunction(limits)
     tokenizer = load_tokenizer(work / "vocab.json")
@@ -214,28 +334,45 @@ def main() -> None:
     # The base: the starter's tiny model with a text table of this vocabulary's size, trained on the six languages.
     trained = work / f"base_{args.base_steps}.pt"
     torch.manual_seed(0)
-    fresh = grow_text_rows(files, 0.02 * torch.randn(rows - files.text_rows, args.dim),
-                           0.02 * torch.randn(rows - files.text_rows, args.dim), torch.zeros(rows - files.text_rows))
+    fresh = grow_text_rows(
+        files,
+        0.02 * torch.randn(rows - files.text_rows, args.dim),
+        0.02 * torch.randn(rows - files.text_rows, args.dim),
+        torch.zeros(rows - files.text_rows),
+    )
     base = XttsFiles(files.config, fresh, files.folder)
     gpt = load_gpt(base)
     if trained.exists():
         gpt.load_state_dict(torch.load(trained, weights_only=True))
     else:
-        everything = (dataset("base_train", clips[: -len(clips) // 12], tokenizer, cache, limits),
-                      dataset("base_val", clips[-len(clips) // 12 :], tokenizer, cache, limits))
-        curve = train(CompactGPT(gpt, 0.1), everything[0], collate, args.base_steps, 1e-3, 0, (0, args.base_steps), everything[1])
-        print("base model, validation (text, audio):", {k: tuple(round(float(x), 3) for x in v) for k, v in curve.items()})
+        everything = (
+            dataset("base_train", clips[: -len(clips) // 12], tokenizer, cache, limits),
+            dataset("base_val", clips[-len(clips) // 12 :], tokenizer, cache, limits),
+        )
+        curve = train(
+            CompactGPT(gpt, 0.1), everything[0], collate, args.base_steps, 1e-3, 0, (0, args.base_steps), everything[1]
+        )
+        print(
+            "base model, validation (text, audio):", {k: tuple(round(float(x), 3) for x in v) for k, v in curve.items()}
+        )
         torch.save(gpt.state_dict(), trained)
     base = XttsFiles(files.config, {f"gpt.{n}": t for n, t in gpt.state_dict().items()}, files.folder)
 
     held = len(georgian) // 8
-    extension = extend_vocabulary(work / "vocab.json", count_words(c.text for _, c in georgian[held:]), new_tokens=args.new_tokens,
-                                  min_pair_count=2, archaic_letters=False)
+    extension = extend_vocabulary(
+        work / "vocab.json",
+        count_words(c.text for _, c in georgian[held:]),
+        new_tokens=args.new_tokens,
+        min_pair_count=2,
+        archaic_letters=False,
+    )
     write_json(work / "vocab_ka.json", extension.vocabulary)
     extended = load_tokenizer(work / "vocab_ka.json")
     train_data = dataset("ka_train", georgian[held:], extended, cache, limits)
     val_data = dataset("ka_val", georgian[:held], extended, cache, limits)
-    print(f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, {len(extension.new_ids)} new tokens")
+    print(
+        f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, {len(extension.new_ids)} new tokens"
+    )
 
     counts = np.bincount(train_data.index.tokens, minlength=extension.size)[extension.new_ids]
     frequencies = np.log((counts + 0.5) / (counts + 0.5).sum()).tolist()
@@ -243,15 +380,28 @@ def main() -> None:
     for method, seed in itertools.product(args.methods, range(args.seeds)):
         start = new_rows(method, extension.new_tokens, base.gpt_state(), tokenizer, frequencies, seed)
         torch.manual_seed(seed)
-        model = CompactGPT(load_gpt(XttsFiles(base.config, grow_text_rows(base, start.embedding, start.head, start.bias), base.folder)), 0.1)
+        model = CompactGPT(
+            load_gpt(
+                XttsFiles(base.config, grow_text_rows(base, start.embedding, start.head, start.bias), base.folder)
+            ),
+            0.1,
+        )
         results[method, seed] = train(model, train_data, collate, MARKS[-1], args.rate, seed, MARKS, val_data)
-        print(method, seed, {k: tuple(round(float(x), 4) for x in v) for k, v in results[method, seed].items()}, flush=True)
+        print(
+            method,
+            seed,
+            {k: tuple(round(float(x), 4) for x in v) for k, v in results[method, seed].items()},
+            flush=True,
+        )
 
     print(f"\n| start | loss | {' | '.join(f'{mark} steps' for mark in MARKS)} |\n|---|---|{'---|' * len(MARKS)}")
     for method, (kind, name) in itertools.product(args.methods, enumerate(("text", "audio"))):
         cells = [[results[method, seed][mark][kind] for seed in range(args.seeds)] for mark in MARKS]
-        print(f"| {method} | {name} | " + " | ".join(
-            f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in cells) + " |")
+        print(
+            f"| {method} | {name} | "
+            + " | ".join(f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in cells)
+            + " |"
+        )
     print(f"\n{(time.time() - began) / 60:.1f} minutes")
 
 

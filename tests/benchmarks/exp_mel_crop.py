@@ -18,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 from torch import Tensor
 
-from xtts_ka.core.files import load_torch
-from xtts_ka.core.console import say
 from data_loader import DataManager, Draw, open_data
-from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
-from xtts_ka.corpus.tables import read_split
 from xtts_ka.core.config import load_config
-from xtts_ka.model.checkpoint import FeatureExtractor, XttsFiles, load_gpt, load_speech, read_config
+from xtts_ka.core.console import say
+from xtts_ka.core.tensor_files import load_torch
+from xtts_ka.corpus.tables import read_split
+from xtts_ka.model.checkpoint import XttsFiles, load_gpt, read_config
+from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
+from xtts_ka.model.features import FeatureExtractor, load_speech
 
 EDGE = 4  # frames shown one by one at either end
 
@@ -62,22 +63,41 @@ def main() -> None:
     model = CompactGPT(load_gpt(XttsFiles(base, state, Path(config.base_model_path)))).eval()
     pairs = crops(data, FeatureExtractor(Path(config.base_model_path), base), args.batches)
 
-    errors = [((ours["cond_mels"] - theirs["cond_mels"]).norm(dim=1), theirs["cond_mels"].norm(dim=1)) for ours, theirs in pairs]
-    say(f"{sum(len(e) for e, _ in errors)} voice samples of {min(e.shape[1] for e, _ in errors)} to {max(e.shape[1] for e, _ in errors)} frames")
-    for name, part in [*((f"frame {i}", slice(i, i + 1)) for i in range(EDGE)), ("inside", slice(EDGE, -EDGE)),
-                       *((f"frame {i - EDGE}", slice(i - EDGE, i - EDGE + 1 or None)) for i in range(EDGE)), ("all", slice(None))]:
+    errors = [
+        ((ours["cond_mels"] - theirs["cond_mels"]).norm(dim=1), theirs["cond_mels"].norm(dim=1))
+        for ours, theirs in pairs
+    ]
+    say(
+        f"{sum(len(e) for e, _ in errors)} voice samples of {min(e.shape[1] for e, _ in errors)} to {max(e.shape[1] for e, _ in errors)} frames"
+    )
+    for name, part in [
+        *((f"frame {i}", slice(i, i + 1)) for i in range(EDGE)),
+        ("inside", slice(EDGE, -EDGE)),
+        *((f"frame {i - EDGE}", slice(i - EDGE, i - EDGE + 1 or None)) for i in range(EDGE)),
+        ("all", slice(None)),
+    ]:
         error, size = (torch.cat([pair[kind][:, part].flatten() for pair in errors]) for kind in (0, 1))
         say(f"  {name:<9} relative difference {float((error.square().sum() / size.square().sum()).sqrt()):.2e}")
     latents = [[voice_latents(model.gpt, batch["cond_mels"]) for batch in pair] for pair in pairs]
     apart = torch.cat([(ours - theirs).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2)) for ours, theirs in latents])
-    other = torch.cat([(theirs - theirs.roll(1, 0)).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2)) for _, theirs in latents if len(theirs) > 1])
-    say(f"conditioning latents: relative difference {float(apart.mean()):.2e} on average, {float(apart.max()):.2e} at most; "
-        f"between two clips {float(other.mean()):.2e}")
+    other = torch.cat(
+        [
+            (theirs - theirs.roll(1, 0)).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2))
+            for _, theirs in latents
+            if len(theirs) > 1
+        ]
+    )
+    say(
+        f"conditioning latents: relative difference {float(apart.mean()):.2e} on average, {float(apart.max()):.2e} at most; "
+        f"between two clips {float(other.mean()):.2e}"
+    )
     losses = torch.tensor([[float(model(batch)[1]) for batch in pair] for pair in pairs])
     codes = sum(len(ours["audio_target"]) for ours, _ in pairs)
     mean = losses.sum(dim=0) / codes
-    say(f"audio loss: {float(mean[0]):.6f} ours, {float(mean[1]):.6f} cut from the wave; by batch they differ by "
-        f"{float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).mean()):.1e} of it on average, {float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).max()):.1e} at most")
+    say(
+        f"audio loss: {float(mean[0]):.6f} ours, {float(mean[1]):.6f} cut from the wave; by batch they differ by "
+        f"{float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).mean()):.1e} of it on average, {float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).max()):.1e} at most"
+    )
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xtts_ka.core.console import UserError
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = [field.name for field in dataclasses.fields(PretrainConfig) if not field.metadata]
 KEYS = [field.name for field in dataclasses.fields(PretrainConfig)]
-INNER = [field.name for section in SECTIONS
-         for field in dataclasses.fields(getattr(PretrainConfig(), section))]
+INNER = [field.name for section in SECTIONS for field in dataclasses.fields(getattr(PretrainConfig(), section))]
 
 
 @pytest.fixture
@@ -62,9 +61,16 @@ def test_every_field_explains_itself():
 
 def test_relative_paths_stand_beside_the_config_whatever_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "c.json").write_text(json.dumps({"data_dir": "../clips", "log_dir": "/var/log/ka",
-                                                             "phonemes": {"lexicon_paths": ["a.tsv", "/b.tsv"]}}))
-    for place, name in ((tmp_path, "project/c.json"), (tmp_path / "project", "c.json"), (Path("/"), tmp_path / "project/c.json")):
+    (tmp_path / "project" / "c.json").write_text(
+        json.dumps(
+            {"data_dir": "../clips", "log_dir": "/var/log/ka", "phonemes": {"lexicon_paths": ["a.tsv", "/b.tsv"]}}
+        )
+    )
+    for place, name in (
+        (tmp_path, "project/c.json"),
+        (tmp_path / "project", "c.json"),
+        (Path("/"), tmp_path / "project/c.json"),
+    ):
         monkeypatch.chdir(place)
         config = load_config(name)
         assert config.data_dir == str(tmp_path / "clips")
@@ -78,48 +84,71 @@ def test_a_tilde_is_the_home_folder(load, monkeypatch):
     assert load({"data_dir": "~/clips"}).data_dir == "/home/nino/clips"
 
 
-@pytest.mark.parametrize("written, meant", [
-    ({"batchsize": 4}, "unknown key batchsize (did you mean batch_size?)"),
-    ({"text": {"new_token": 4}}, "unknown key text.new_token (did you mean text.new_tokens?)"),
-    ({"trainning": {}}, "unknown key trainning (did you mean training?)"),
-    ({"zzqq": 1}, "unknown key zzqq"),
-])
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        ({"batchsize": 4}, "unknown key batchsize (did you mean batch_size?)"),
+        ({"text": {"new_token": 4}}, "unknown key text.new_token (did you mean text.new_tokens?)"),
+        ({"trainning": {}}, "unknown key trainning (did you mean training?)"),
+        ({"zzqq": 1}, "unknown key zzqq"),
+    ],
+)
 def test_an_unknown_key_offers_the_nearest(load, written, meant):
     assert problems(load, written).endswith("has 1 problem: " + meant)
 
 
-@pytest.mark.parametrize("written, said", [
-    ({"batch_size": "8"}, 'batch_size must be a whole number, not a string ("8")'),
-    ({"batch_size": 8.0}, "batch_size must be a whole number, not a number (8.0)"),
-    ({"batch_size": True}, "batch_size must be a whole number, not true/false (true)"),
-    ({"batch_size": None}, "batch_size must be a whole number, not null"),
-    ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
-    ({"learning_rate": 0}, "learning_rate is 0: it must be above 0"),
-    ({"learning_rate": 2}, "learning_rate is 2: it must be at most 1"),
-    ({"language": "ru"}, "language is \"ru\": choose 'ka'"),
-    ({"device": "gpu"}, 'device is "gpu": use auto, cpu, cuda or cuda:N'),
-    ({"device": "1"}, 'device is "1": use auto, cpu, cuda or cuda:N'),
-    ({"device": "cuda:²"}, 'device is "cuda:²": use auto, cpu, cuda or cuda:N'),
-    ({"text": 5}, "text must be a JSON object, not a whole number (5)"),
-    ({"phonemes": {"lexicon_paths": "a.tsv"}}, 'phonemes.lexicon_paths must be a list, not a string ("a.tsv")'),
-    ({"phonemes": {"lexicon_paths": ["a", 5]}}, "phonemes.lexicon_paths[1] must be a string, not a whole number (5)"),
-    ({"training": {"conditioning_seconds": [6, 3]}}, "training.conditioning_seconds must be two numbers, shortest first"),
-    ({"training": {"dropout": 1}}, "training.dropout is 1: it must be at most 0.9"),
-    ({"data_dir": ""}, "data_dir is empty: it must be a path"),
-    ({"data_dir": "a\0b"}, "data_dir holds a NUL"),
-    ({"data_dir": "a\ud800b"}, "data_dir holds a NUL or half a character"),
-    ({"data_dir": "~nobody-of-that-name/x"}, "that path cannot be resolved"),
-    ({"data_dir": "x", "log_dir": "./x"}, "must be different folders"),
-    ({"output_model_path": "models/base_xtts_v2"}, "output_model_path is in base_model_path, and nothing is ever written there"),
-    ({"checkpoint_dir": "models/base_xtts_v2/deep"}, "checkpoint_dir is in base_model_path"),
-])
+@pytest.mark.parametrize(
+    "written, said",
+    [
+        ({"batch_size": "8"}, 'batch_size must be a whole number, not a string ("8")'),
+        ({"batch_size": 8.0}, "batch_size must be a whole number, not a number (8.0)"),
+        ({"batch_size": True}, "batch_size must be a whole number, not true/false (true)"),
+        ({"batch_size": None}, "batch_size must be a whole number, not null"),
+        ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
+        ({"learning_rate": 0}, "learning_rate is 0: it must be above 0"),
+        ({"learning_rate": 2}, "learning_rate is 2: it must be at most 1"),
+        ({"language": "ru"}, "language is \"ru\": choose 'ka'"),
+        ({"device": "gpu"}, 'device is "gpu": use auto, cpu, cuda or cuda:N'),
+        ({"device": "1"}, 'device is "1": use auto, cpu, cuda or cuda:N'),
+        ({"device": "cuda:²"}, 'device is "cuda:²": use auto, cpu, cuda or cuda:N'),
+        ({"text": 5}, "text must be a JSON object, not a whole number (5)"),
+        ({"phonemes": {"lexicon_paths": "a.tsv"}}, 'phonemes.lexicon_paths must be a list, not a string ("a.tsv")'),
+        (
+            {"phonemes": {"lexicon_paths": ["a", 5]}},
+            "phonemes.lexicon_paths[1] must be a string, not a whole number (5)",
+        ),
+        (
+            {"training": {"conditioning_seconds": [6, 3]}},
+            "training.conditioning_seconds must be two numbers, shortest first",
+        ),
+        ({"training": {"dropout": 1}}, "training.dropout is 1: it must be at most 0.9"),
+        ({"data_dir": ""}, "data_dir is empty: it must be a path"),
+        ({"data_dir": "a\0b"}, "data_dir holds a NUL"),
+        ({"data_dir": "a\ud800b"}, "data_dir holds a NUL or half a character"),
+        ({"data_dir": "~nobody-of-that-name/x"}, "that path cannot be resolved"),
+        ({"data_dir": "x", "log_dir": "./x"}, "must be different folders"),
+        (
+            {"output_model_path": "models/base_xtts_v2"},
+            "output_model_path is in base_model_path, and nothing is ever written there",
+        ),
+        ({"checkpoint_dir": "models/base_xtts_v2/deep"}, "checkpoint_dir is in base_model_path"),
+    ],
+)
 def test_each_problem_is_said_plainly(load, written, said):
     sentence = problems(load, written)
     assert "has 1 problem:" in sentence and said in sentence
 
 
-@pytest.mark.parametrize("raw", [b'{"max_steps": 1e999}', b'{"learning_rate": NaN}', b'{"learning_rate": -Infinity}',
-                                 b'{"learning_rate": 1' + b"0" * 400 + b"}", b'{"max_steps": 1' + b"0" * 400 + b"}"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"max_steps": 1e999}',
+        b'{"learning_rate": NaN}',
+        b'{"learning_rate": -Infinity}',
+        b'{"learning_rate": 1' + b"0" * 400 + b"}",
+        b'{"max_steps": 1' + b"0" * 400 + b"}",
+    ],
+)
 def test_numbers_that_are_none_are_refused_briefly(load, raw):
     assert len(problems(load, raw)) < 400
 
@@ -131,8 +160,23 @@ def test_all_problems_are_said_at_once(load):
         assert part in sentence
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"7", b'"x"', b"\xff\xfe", b"9" * 5000, b"[" * 100_000,
-                                 b'{"a":' * 20_000, b'{"text": ' + b"[" * 900 + b"]" * 900 + b"}", b"\0" * 300])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'"x"',
+        b"\xff\xfe",
+        b"9" * 5000,
+        b"[" * 100_000,
+        b'{"a":' * 20_000,
+        b'{"text": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b"\0" * 300,
+    ],
+)
 def test_what_is_no_json_object_is_one_sentence(load, raw):
     assert len(problems(load, raw)) < 400
 
@@ -160,17 +204,25 @@ def test_values_are_found_by_dotted_key(load):
     assert json.loads(json.dumps(config.as_dict()))["text"]["new_tokens"] == 500
 
 
-strings = st.text(max_size=12) | st.text(st.characters(categories=["Cs", "Cc", "Lo"]), max_size=4) | st.sampled_from(
-    ["ka", "auto", "cuda:1", "~", "~x", "..", "/", ".", "models/base_xtts_v2", "broad", "a" * 300, "/dev/null/x"])
+strings = (
+    st.text(max_size=12)
+    | st.text(st.characters(categories=["Cs", "Cc", "Lo"]), max_size=4)
+    | st.sampled_from(
+        ["ka", "auto", "cuda:1", "~", "~x", "..", "/", ".", "models/base_xtts_v2", "broad", "a" * 300, "/dev/null/x"]
+    )
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.integers(10**14, 10**330) | strings
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(strings, inner, max_size=3),
-                      max_leaves=6)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(strings, inner, max_size=3), max_leaves=6
+)
 sections = st.dictionaries(st.sampled_from(INNER) | strings, values, max_size=4)
 configs = st.dictionaries(st.sampled_from(KEYS) | strings, values | sections, max_size=6)
 CASES = int(os.environ.get("CONFIG_FUZZ_CASES", "500"))
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(raw=configs | values | st.binary(max_size=60))
 def test_any_json_gives_a_config_or_one_sentence(load, raw):
     try:

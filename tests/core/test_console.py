@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from xtts_ka.core import console
-from xtts_ka.core.console import (Interrupted, RunError, UserError, add_verbosity_flags, command, heading, note, progress, quiet, run_cli, say,
-                     style, warn)
+from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
+from xtts_ka.core.console import heading, note, progress, quiet, say, style, warn
+from xtts_ka.core.errors import Interrupted, RunError, UserError
 
 ROOT = Path(__file__).parents[2]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -38,27 +39,42 @@ def raising(error: BaseException):
     return body
 
 
-@pytest.mark.parametrize("error, code, line", [
-    (UserError("row 7 has no text: fill it in"), 2, "error: row 7 has no text: fill it in"),
-    (RunError("the loss is not finite"), 1, "error: the loss is not finite"),
-    (UserError("a name\nwith breaks\r\nin it"), 2, "error: a name with breaks in it"),
-    (UserError("a name\x1b[2J\x07 that steers, ხმა \udcff"), 2, "error: a name [2J that steers, ხმა \\udcff"),
-    (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "error: Permission denied: /data/x"),
-    (OSError("something odd"), 1, "error: something odd"),
-    (OSError(errno.ENOSPC, "No space left on device", "/m/model.pth"), 1,
-     "error: the disk is full while writing /m/model.pth: free some space and run the same command; "
-     "nothing finished is lost"),
-    (OSError(errno.ENOSPC, "No space left on device"), 1,
-     "error: the disk is full while writing to the output: free some space and run the same command; "
-     "nothing finished is lost"),
-    (OSError(errno.EFBIG, "File too large", "/m/model.pth"), 1,
-     "error: the system allows no file as large as /m/model.pth would be: raise the limit (ulimit -f) or use another disk, "
-     "and run the same command; nothing finished is lost"),
-    (MemoryError(), 1, "error: out of memory: close other programs or make batch_size smaller, "
-     "then run the same command"),
-    (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),
-    (Interrupted(signal.SIGINT, "go on with: x"), 130, "interrupted; go on with: x"),
-])
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (UserError("row 7 has no text: fill it in"), 2, "error: row 7 has no text: fill it in"),
+        (RunError("the loss is not finite"), 1, "error: the loss is not finite"),
+        (UserError("a name\nwith breaks\r\nin it"), 2, "error: a name with breaks in it"),
+        (UserError("a name\x1b[2J\x07 that steers, ხმა \udcff"), 2, "error: a name [2J that steers, ხმა \\udcff"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "error: Permission denied: /data/x"),
+        (OSError("something odd"), 1, "error: something odd"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/m/model.pth"),
+            1,
+            "error: the disk is full while writing /m/model.pth: free some space and run the same command; "
+            "nothing finished is lost",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "error: the disk is full while writing to the output: free some space and run the same command; "
+            "nothing finished is lost",
+        ),
+        (
+            OSError(errno.EFBIG, "File too large", "/m/model.pth"),
+            1,
+            "error: the system allows no file as large as /m/model.pth would be: raise the limit (ulimit -f) or use another disk, "
+            "and run the same command; nothing finished is lost",
+        ),
+        (
+            MemoryError(),
+            1,
+            "error: out of memory: close other programs or make batch_size smaller, then run the same command",
+        ),
+        (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),
+        (Interrupted(signal.SIGINT, "go on with: x"), 130, "interrupted; go on with: x"),
+    ],
+)
 def test_each_failure_is_one_line_and_a_code(capsys, error, code, line):
     assert run_cli(raising(error)) == code
     out, err = capsys.readouterr()
@@ -127,7 +143,9 @@ def test_a_heading_is_a_rule_with_its_title(capsys):
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from xtts_ka.core.console import UserError, heading, run_cli, say, warn
+from xtts_ka.core.command_line import run_cli
+from xtts_ka.core.console import heading, say, warn
+from xtts_ka.core.errors import UserError
 def body():
     heading("ენა")
     say("გამარჯობა " + chr(0xdcff))
@@ -138,16 +156,18 @@ sys.exit(run_cli(body))
 
 
 def test_a_terminal_without_utf8_gets_escapes_and_no_traceback():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, timeout=30,
-                          env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, timeout=30, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
     assert done.returncode == 2
     assert b"\\u10d2" in done.stdout and b"\\udcff" in done.stdout
     assert done.stderr.startswith(b"warning: \\u10e4") and b"Traceback" not in done.stderr
 
 
 def test_georgian_stays_georgian_in_utf8():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, timeout=30,
-                          env=os.environ | {"PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, timeout=30, env=os.environ | {"PYTHONIOENCODING": "utf-8"}
+    )
     assert "გამარჯობა \\udcff".encode() in done.stdout
     assert done.stderr.decode() == "warning: ფრთხილად\nerror: ცუდი გზა\n"
 
@@ -182,7 +202,7 @@ def test_a_real_terminal_has_colour_unless_no_color_is_set():
 INTERRUPTED = f"""
 import importlib.machinery, os, signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from xtts_ka.core.console import run_cli
+from xtts_ka.core.command_line import run_cli
 
 def me(number):
     os.kill(os.getpid(), number)
@@ -214,16 +234,25 @@ sys.exit(run_cli(body))
 """
 
 
-@pytest.mark.parametrize("body, code, out", [
-    ("me(signal.SIGINT)", 130, ""),
-    ("me(signal.SIGTERM)", 143, ""),
-    ("Extension('x', 'y').exec_module(None)", 130, "loaded\n"),  # an exception there would abort a C++ module
-    ("Gone()", 130, ""),  # an exception there is swallowed
-    ("fork()", 143, "worker -15\n"),
-    ("import threading; threading.Timer(0.5, me, [signal.SIGINT]).start(); import ctypes\n    ctypes.CDLL(None).sleep(1)", 130, ""),
-])
+@pytest.mark.parametrize(
+    "body, code, out",
+    [
+        ("me(signal.SIGINT)", 130, ""),
+        ("me(signal.SIGTERM)", 143, ""),
+        ("Extension('x', 'y').exec_module(None)", 130, "loaded\n"),  # an exception there would abort a C++ module
+        ("Gone()", 130, ""),  # an exception there is swallowed
+        ("fork()", 143, "worker -15\n"),
+        (
+            "import threading; threading.Timer(0.5, me, [signal.SIGINT]).start(); import ctypes\n    ctypes.CDLL(None).sleep(1)",
+            130,
+            "",
+        ),
+    ],
+)
 def test_a_signal_is_never_lost_and_never_a_traceback(body, code, out):
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED.replace("BODY", body)], capture_output=True, text=True, timeout=25)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.replace("BODY", body)], capture_output=True, text=True, timeout=25
+    )
     how = {130: "interrupted", 143: "stopped"}[code]
     assert (done.returncode, done.stdout, done.stderr) == (code, out, f"{how}; run the same command to carry on\n")
 
@@ -232,7 +261,10 @@ def test_a_log_gets_a_line_of_progress_now_and_then_and_no_bar(monkeypatch, caps
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     assert list(progress("abcd", what="reading", unit="letter")) == list("abcd")
-    assert capsys.readouterr().err.splitlines() == ["reading: 2 of 4 letters in 40 s", "reading: 4 of 4 letters in 80 s"]
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 2 of 4 letters in 40 s",
+        "reading: 4 of 4 letters in 80 s",
+    ]
     with progress(what="counting", unit="sheep", total=3, initial=1) as bar:
         bar.update(2)
         assert bar.n == 3

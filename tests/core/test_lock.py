@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from xtts_ka.core import lock as run_lock
-from xtts_ka.core.console import UserError
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.lock import RunLock
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +28,13 @@ def path(tmp_path):
 def left_behind(path: Path, **changes) -> None:
     """A lock file as a process that is gone would have left it."""
     path.parent.mkdir(exist_ok=True)
-    holder = {"pid": 4_000_000, "host": socket.gethostname(), "boot_id": BOOT, "process_start": "123",
-              "since": "2026-11-23T05:40:00Z"}
+    holder = {
+        "pid": 4_000_000,
+        "host": socket.gethostname(),
+        "boot_id": BOOT,
+        "process_start": "123",
+        "since": "2026-11-23T05:40:00Z",
+    }
     path.write_text(json.dumps(holder | changes))
 
 
@@ -39,9 +44,11 @@ def start_of(pid: int) -> str:
 
 def holding(path: Path, body: str) -> subprocess.Popen:
     """Another process that takes the lock, prints `held`, and then does `body`."""
-    script = (f"import os, signal, sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
-              f"from xtts_ka.core.lock import RunLock\nwith RunLock(Path({str(path)!r})).hold():\n"
-              f"    print('held', flush=True)\n    {body}\n")
+    script = (
+        f"import os, signal, sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
+        f"from xtts_ka.core.lock import RunLock\nwith RunLock(Path({str(path)!r})).hold():\n"
+        f"    print('held', flush=True)\n    {body}\n"
+    )
     other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
     return other
@@ -108,7 +115,9 @@ def test_a_living_holder_is_named(path):
     with holding(path, "input()") as other:
         since = json.loads(path.read_text())["since"]
         assert RunLock(path).living_holder() == other.pid
-        with pytest.raises(UserError, match=f"another run holds .*pid {other.pid} on {socket.gethostname()}, since {since}"):
+        with pytest.raises(
+            UserError, match=f"another run holds .*pid {other.pid} on {socket.gethostname()}, since {since}"
+        ):
             with RunLock(path).hold():
                 pass
         other.communicate("\n", timeout=30)
@@ -149,12 +158,16 @@ def test_a_forked_worker_that_ends_does_not_release_its_parents_lock(path):
 
 
 def test_of_processes_that_race_exactly_one_wins(path):
-    script = (f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
-              f"from xtts_ka.core.console import UserError\nfrom xtts_ka.core.lock import RunLock\ninput()\n"
-              f"try:\n    with RunLock(Path({str(path)!r})).hold():\n        print('won', flush=True); input()\n"
-              f"except UserError as error:\n    print('lost', error, flush=True)\n")
-    racers = [subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-              for _ in range(6)]
+    script = (
+        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
+        f"from xtts_ka.core.errors import UserError\nfrom xtts_ka.core.lock import RunLock\ninput()\n"
+        f"try:\n    with RunLock(Path({str(path)!r})).hold():\n        print('won', flush=True); input()\n"
+        f"except UserError as error:\n    print('lost', error, flush=True)\n"
+    )
+    racers = [
+        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
     left_behind(path)  # each of them has a dead one's lock to take over
     for racer in racers:
         racer.stdin.write("\n")
@@ -170,26 +183,33 @@ def test_of_processes_that_race_exactly_one_wins(path):
 
 def test_hammering_never_lets_two_in(path, tmp_path):
     """Three processes take and release as fast as they can until each had 20 turns; each checks that it is alone."""
-    script = (f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
-              f"from xtts_ka.core.console import UserError\nfrom xtts_ka.core.lock import RunLock\nwon = 0\n"
-              f"alone = Path({str(tmp_path / 'alone')!r})\n"
-              f"while won < 20:\n    try:\n        with RunLock(Path({str(path)!r})).hold():\n"
-              f"            os.close(os.open(alone, os.O_CREAT | os.O_EXCL)); os.unlink(alone); won += 1\n"
-              f"    except UserError:\n        pass\nprint(won)\n")
-    several = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-               for _ in range(3)]
+    script = (
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
+        f"from xtts_ka.core.errors import UserError\nfrom xtts_ka.core.lock import RunLock\nwon = 0\n"
+        f"alone = Path({str(tmp_path / 'alone')!r})\n"
+        f"while won < 20:\n    try:\n        with RunLock(Path({str(path)!r})).hold():\n"
+        f"            os.close(os.open(alone, os.O_CREAT | os.O_EXCL)); os.unlink(alone); won += 1\n"
+        f"    except UserError:\n        pass\nprint(won)\n"
+    )
+    several = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     for one in several:
         out, err = one.communicate(timeout=60)
         assert (out, err) == ("20\n", "")
 
 
-@pytest.mark.parametrize("changes", [
-    {},  # no such pid
-    {"pid": os.getpid()},  # the pid lives, but its process started at another time
-    {"boot_id": "00000000-0000-0000-0000-000000000000"},  # before a reboot
-    {"boot_id": "another boot", "pid": os.getpid(), "process_start": start_of(os.getpid())},
-    {"host": "a-container-that-is-gone"},  # the same kernel under another name
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},  # no such pid
+        {"pid": os.getpid()},  # the pid lives, but its process started at another time
+        {"boot_id": "00000000-0000-0000-0000-000000000000"},  # before a reboot
+        {"boot_id": "another boot", "pid": os.getpid(), "process_start": start_of(os.getpid())},
+        {"host": "a-container-that-is-gone"},  # the same kernel under another name
+    ],
+)
 def test_a_stale_lock_is_taken_over_at_once(path, changes, capsys):
     left_behind(path, **changes)
     begun = time.monotonic()
@@ -238,7 +258,9 @@ def test_a_zombie_is_dead(path):
     sleeper.wait()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\0" * 5000, '{"pid": "x"}', '{"pid": 1e400, "boot_id": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "\0" * 5000, '{"pid": "x"}', '{"pid": 1e400, "boot_id": []}']
+)
 def test_a_torn_or_foreign_lock_file_is_no_obstacle(path, content, monkeypatch):
     monkeypatch.setattr(run_lock, "WATCH_SECONDS", 0.2)
     path.parent.mkdir()

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xtts_ka.core import stage_ledger
-from xtts_ka.core.console import Interrupted, RunError, UserError
+from xtts_ka.core import digests, stage_ledger
 from xtts_ka.core.config import PretrainConfig
-from xtts_ka.core.stage_ledger import Stage, StageLedger, describe, file_digest
+from xtts_ka.core.digests import file_digest
+from xtts_ka.core.errors import Interrupted, RunError, UserError
+from xtts_ka.core.stage_ledger import Stage, StageLedger, describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -283,8 +284,11 @@ def test_only_runs_one_stage_and_the_next_full_run_finds_those_below_out_of_date
 
 
 def test_only_names_the_stage_that_is_missing_and_its_command(work):
-    with pytest.raises(UserError, match=r"model needs letters, which is not up to date \(never run\).*"
-                                        r"python run_pretrain.py --config my.json --only letters"):
+    with pytest.raises(
+        UserError,
+        match=r"model needs letters, which is not up to date \(never run\).*"
+        r"python run_pretrain.py --config my.json --only letters",
+    ):
         work.ledger.plan(work.config, only="model", config_path="my.json")
     work.run()
     (work.folder / "out" / "words.txt").write_text("tampered")
@@ -391,8 +395,9 @@ def test_a_killed_run_is_found_and_leaves_no_lock_to_clear(work, capsys):
 def test_a_plan_beside_a_living_run_says_that_it_is_running(work):
     code = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "(print('now', flush=True), input())")
     script = code.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(work.folder))
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "now\n"
         try:
             assert work.reasons()[1] == f"is running now (pid {other.pid})"
@@ -439,8 +444,22 @@ def test_what_changed_between_plan_and_run_is_seen(work):
 # ── a damaged record ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 400, b"{", b"[]", b'"x"', b"nul", b"\xff\xfe", b'{"schema": 1}',
-                                    b"9" * 5000, b'{"schema": 1, "stages": []}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"\0" * 400,
+        b"{",
+        b"[]",
+        b'"x"',
+        b"nul",
+        b"\xff\xfe",
+        b'{"schema": 1}',
+        b"9" * 5000,
+        b'{"schema": 1, "stages": []}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_damaged_record_is_kept_aside_and_everything_runs_again(work, damage, capsys):
     work.run()
     work.record.write_bytes(damage)
@@ -470,14 +489,20 @@ def test_one_damaged_stage_runs_again_and_the_others_stand(work, capsys):
     assert work.ledger.metrics("words") == {"characters": 14}
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                           lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-                           max_leaves=12)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
 fields = st.sampled_from(["status", "started", "finished", "seconds", "error", "metrics", "fingerprint", "checksum"])
 prints = st.dictionaries(st.sampled_from(["version", "config", "inputs", "outputs", "x"]), json_values)
-garbage = (st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode())
-           | st.dictionaries(st.sampled_from(ALL + ["x"]), st.dictionaries(fields, prints | json_values) | json_values)
-           .map(lambda stages: json.dumps({"schema": 1, "stages": stages}).encode()))
+garbage = (
+    st.binary(max_size=200)
+    | json_values.map(lambda v: json.dumps(v).encode())
+    | st.dictionaries(st.sampled_from(ALL + ["x"]), st.dictionaries(fields, prints | json_values) | json_values).map(
+        lambda stages: json.dumps({"schema": 1, "stages": stages}).encode()
+    )
+)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -548,8 +573,11 @@ def test_describe_gives_one_aligned_line_per_stage(work):
 def test_the_announcements_carry_the_record(work):
     told = []
     with (ledger := work.ledger).locked():
-        ledger.run(work.config, ledger.plan(work.config),
-                   after=lambda decision, entry: told.append((decision.stage.name, entry["metrics"])))
+        ledger.run(
+            work.config,
+            ledger.plan(work.config),
+            after=lambda decision, entry: told.append((decision.stage.name, entry["metrics"])),
+        )
     assert told == [("letters", {"characters": 9}), ("words", {"characters": 14}), ("model", {"characters": 14})]
 
 
@@ -557,12 +585,12 @@ def test_a_settled_file_is_hashed_once_and_again_when_touched(tmp_path, monkeypa
     file = tmp_path / "big.bin"
     file.write_bytes(b"abc")
     calls = []
-    whole = stage_ledger.hash_file
-    monkeypatch.setattr(stage_ledger, "hash_file", lambda path: calls.append(path) or whole(path))
+    whole = digests.hash_file
+    monkeypatch.setattr(digests, "hash_file", lambda path: calls.append(path) or whole(path))
     expected = hashlib.sha256(b"abc").hexdigest()
     assert file_digest(file) == file_digest(file) == expected
     assert len(calls) == 2  # too fresh to be remembered
-    monkeypatch.setattr(stage_ledger, "SETTLED_SECONDS", 0.01)
+    monkeypatch.setattr(digests, "SETTLED_SECONDS", 0.01)
     time.sleep(0.05)
     assert file_digest(file) == file_digest(file) == expected
     assert len(calls) == 3

@@ -29,8 +29,18 @@ def reason_of(call, *args) -> str:
     return caught.value.reason
 
 
-@pytest.mark.parametrize("suffix, rate", [("wav", 8_000), ("wav", 22_050), ("flac", 96_000), ("ogg", 44_100),
-                                          ("mp3", 48_000), ("mp3", 22_050), ("wav", 192_000)])
+@pytest.mark.parametrize(
+    "suffix, rate",
+    [
+        ("wav", 8_000),
+        ("wav", 22_050),
+        ("flac", 96_000),
+        ("ogg", 44_100),
+        ("mp3", 48_000),
+        ("mp3", 22_050),
+        ("wav", 192_000),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_format_gives_mono_at_its_own_rate(tmp_path, suffix, rate, channels):
     path = tmp_path / f"clip.{suffix}"
@@ -72,8 +82,12 @@ def test_max_seconds_takes_the_beginning(tmp_path):
 
 def test_hash_is_of_the_content_not_the_file(tmp_path):
     wave = (tone(16_000, 1) * 32_767).astype(np.int16)  # formats round floats differently
-    for name, data, rate in [("a.wav", wave, 16_000), ("b.flac", wave, 16_000), ("c.wav", wave // 2, 16_000),
-                             ("d.wav", wave, 16_001)]:
+    for name, data, rate in [
+        ("a.wav", wave, 16_000),
+        ("b.flac", wave, 16_000),
+        ("c.wav", wave // 2, 16_000),
+        ("d.wav", wave, 16_001),
+    ]:
         soundfile.write(tmp_path / name, data, rate, subtype="PCM_16")
     a, b, c, d = (measure(tmp_path / name, 2).sha256 for name in ("a.wav", "b.flac", "c.wav", "d.wav"))
     assert a == b and len({a, c, d}) == 3
@@ -121,9 +135,11 @@ def test_a_file_that_was_cut_short_is_noticed(tmp_path, suffix):
 
 def wav_header(data_bytes: int, rate: int = 22_050, channels: int = 1, bits: int = 16) -> bytes:
     frame = channels * bits // 8
-    return (struct.pack("<4sI4s", b"RIFF", min(36 + data_bytes, 2**32 - 1), b"WAVE")
-            + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, rate * frame % 2**32, frame, bits)
-            + struct.pack("<4sI", b"data", data_bytes))
+    return (
+        struct.pack("<4sI4s", b"RIFF", min(36 + data_bytes, 2**32 - 1), b"WAVE")
+        + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, rate * frame % 2**32, frame, bits)
+        + struct.pack("<4sI", b"data", data_bytes)
+    )
 
 
 def test_a_wav_header_that_claims_ten_hours(tmp_path):
@@ -170,8 +186,11 @@ def test_read_mono_without_limit_refuses_what_is_no_clip(tmp_path, monkeypatch):
 
 
 @settings(max_examples=FUZZ_CASES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(suffix=st.sampled_from(["wav", "flac", "ogg", "mp3"]), keep=st.floats(0, 1),
-       spots=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
+@given(
+    suffix=st.sampled_from(["wav", "flac", "ogg", "mp3"]),
+    keep=st.floats(0, 1),
+    spots=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
+)
 def test_damaged_files_give_samples_or_one_sentence(tmp_path, suffix, spots, keep):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, tone(16_000, 0.5), 16_000)

@@ -7,11 +7,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-
-from xtts_ka.core.console import UserError
-from xtts_ka.corpus.formats import find_corpus
-from create_metadata_files import create_metadata
 from small_corpora import ALL, SENTENCES, clips_of, coqui, speak
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.formats import find_corpus
+from xtts_ka.corpus.metadata import create_metadata
 
 # ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -21,7 +21,7 @@ def test_common_voice(tmp_path):
     lines = ["client_id\tpath\tsentence\tup_votes"]
     for i in range(12):
         speak(source / f"clips/common_voice_ka_{i}.mp3", i, rate=48_000)
-        lines.append(f"{'ab'[i % 2] * 128}\tcommon_voice_ka_{i}.mp3\t\"{SENTENCES[i]}\"\t2")
+        lines.append(f'{"ab"[i % 2] * 128}\tcommon_voice_ka_{i}.mp3\t"{SENTENCES[i]}"\t2')
     (source / "validated.tsv").write_text("\n".join(lines), encoding="utf-8")
     (source / "train.tsv").write_text("\n".join(lines[:3]), encoding="utf-8")  # a part of validated.tsv
     (source / "other.tsv").write_text("\n".join(lines), encoding="utf-8")
@@ -105,8 +105,11 @@ def test_coqui_with_other_delimiters_and_quotes(tmp_path, delimiter):
         with open(source / f"{part}.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter)
             writer.writerow(["text", "audio_file"])
-            writer.writerows([SENTENCES[i].replace(" ", ", ") if delimiter != "\t" else SENTENCES[i], f"{i}"]
-                             for i in numbers if speak(source / f"{i}.wav", i))
+            writer.writerows(
+                [SENTENCES[i].replace(" ", ", ") if delimiter != "\t" else SENTENCES[i], f"{i}"]
+                for i in numbers
+                if speak(source / f"{i}.wav", i)
+            )
     report = create_metadata(source, tmp_path / "data", options=ALL)
     assert (report.corpora[0].format, report.kept, report.dropped) == ("coqui", 14, {})
     assert {clip.speaker_id for clip in clips_of(tmp_path / "data").values()} == {"studio"}

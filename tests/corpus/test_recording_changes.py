@@ -6,17 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from xtts_ka.corpus import recording_changes
-from xtts_ka.core import stage_ledger
-from xtts_ka.core.files import hash_file
-from xtts_ka.core.console import UserError
-from xtts_ka.corpus.tables import Clip, read_rows, split_csv, write_splits
-from xtts_ka.core.config import BASE_FILES, PretrainConfig
-from xtts_ka.corpus.recording_changes import embeddings_digest, listing, look_again, look_ahead
 from small_index import LIMITS
-from xtts_ka.core.stage_ledger import file_digest
-from xtts_ka.training.clip_index import RECORD, build_index
+
+from xtts_ka.core.config import BASE_FILES, PretrainConfig
+from xtts_ka.core.digests import file_digest
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus.recording_changes import embeddings_digest, listing, look_again, look_ahead
+from xtts_ka.corpus.tables import Clip, read_rows, split_csv, write_splits
+from xtts_ka.training.clip_index import build_index
+from xtts_ka.training.feature_cache import RECORD
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,7 @@ def nothing_seen():
 
 @pytest.fixture
 def data(tmp_path):
-    """Three recording_changes of which two train."""
+    """Three recordings of which two train."""
     clips = []
     for number, name in enumerate(("ა.wav", "deep/b.wav", "c.wav")):
         path = tmp_path / "wavs" / name
@@ -45,8 +44,15 @@ def record_names(data):
     def find(keys):
         return np.full(len(keys), np.array((0, 0, 0, 22050, 0, 0), RECORD))
 
-    build_index(data / "features" / "k", "train", {"table": file_digest(split_csv(data, "train"))},
-                ((row, 0) for row in read_rows(data, "train")), find, lambda texts: [np.array([1], "<u4")] * len(texts), LIMITS)
+    build_index(
+        data / "features" / "k",
+        "train",
+        {"table": file_digest(split_csv(data, "train"))},
+        ((row, 0) for row in read_rows(data, "train")),
+        find,
+        lambda texts: [np.array([1], "<u4")] * len(texts),
+        LIMITS,
+    )
 
 
 def test_sizes_and_times_of_every_row_s_recording(data):
@@ -89,8 +95,10 @@ def test_an_answer_stands_until_told_to_look_again(data, tmp_path):
     assert listing(data, "train").digest != first.digest and listing(data, "train").files["size"][0] == 6
 
 
-@pytest.mark.parametrize("change", [lambda wavs: (wavs / "ა.wav").write_bytes(bytes(99)),
-                                    lambda wavs: os.utime(wavs / "deep/b.wav", ns=(0, 7))])
+@pytest.mark.parametrize(
+    "change",
+    [lambda wavs: (wavs / "ა.wav").write_bytes(bytes(99)), lambda wavs: os.utime(wavs / "deep/b.wav", ns=(0, 7))],
+)
 def test_the_digest_changes_with_size_and_time(data, tmp_path, change):
     before = listing(data, "train").digest, listing(data, "val").digest
     change(tmp_path / "wavs")
@@ -113,13 +121,16 @@ def test_a_table_with_an_index_is_not_read_and_gives_the_same(data, monkeypatch)
     record_names(data)
     look_again()
     monkeypatch.setattr(recording_changes, "read_rows", lambda *_: pytest.fail("read the table"))
-    assert listing(data, "train").digest == before.digest and listing(data, "train").files["size"].tolist() == [100, 101]
+    assert listing(data, "train").digest == before.digest and listing(data, "train").files["size"].tolist() == [
+        100,
+        101,
+    ]
 
 
 @pytest.mark.parametrize("harm", ["edited table", "damaged names", "no manifest"])
 def test_a_recorded_list_that_is_not_to_be_trusted_is_not_used(data, tmp_path, harm):
     record_names(data)
-    folder, = (data / "features/k").glob("index_*")
+    (folder,) = (data / "features/k").glob("index_*")
     if harm == "edited table":
         table = split_csv(data, "train")
         table.write_text("".join(table.read_text("utf-8").splitlines(True)[:2]), "utf-8")
@@ -195,17 +206,6 @@ def test_what_was_looked_at_ahead_is_not_looked_at_again(config, monkeypatch):
     assert seen[0].files["size"].tolist() == [100, 101] and seen[0].files["changed"].tolist() == [10**18, 10**18 + 1]
 
 
-def test_what_was_hashed_ahead_is_not_hashed_again_unless_it_is_changed(config, tmp_path, monkeypatch):
-    model, vocabulary = tmp_path / "base/model.pth", tmp_path / "base/vocab.json"
-    digests = hash_file(model), hash_file(vocabulary)
-    time.sleep(3.1)  # the other process takes no file's word that was written just now
-    look_ahead(config)
-    look_again()
-    vocabulary.write_bytes(b"another")
-    monkeypatch.setattr(stage_ledger, "hash_file", lambda file: f"hashed {file.name}")
-    assert file_digest(model) == digests[0] and file_digest(vocabulary) == "hashed vocab.json"
-
-
 def test_a_table_that_is_edited_meanwhile_is_looked_at_again(config, data):
     look_ahead(config)
     table = split_csv(data, "train")
@@ -226,7 +226,7 @@ def test_what_cannot_be_read_ahead_is_said_when_it_is_asked_for(config, tmp_path
 
 def test_a_look_ahead_that_is_killed_costs_nothing_but_its_time(config):
     look_ahead(config)
-    (process, _), = recording_changes._ahead
+    ((process, _),) = recording_changes._ahead
     process.kill()
     look_again()
     assert listing(config.data_dir, "train").files["size"].tolist() == [100, 101]
@@ -234,7 +234,7 @@ def test_a_look_ahead_that_is_killed_costs_nothing_but_its_time(config):
 
 def test_ctrl_c_in_a_terminal_is_not_for_the_process_that_looks_ahead(config):
     look_ahead(config)
-    (process, _), = recording_changes._ahead
+    ((process, _),) = recording_changes._ahead
     assert os.getpgid(process.pid) != os.getpgid(0)
     look_again()
 

@@ -11,13 +11,26 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
-from xtts_ka.corpus import tables as metadata_table
-from xtts_ka.core.console import UserError
-from xtts_ka.corpus.tables import (COLUMNS, DROP_REPORT, SOURCES, SPLITS, Clip, has_metadata, is_safe_id, missing_audio,
-                            read_drop_report, read_split, replace_suspects, split_csv, write_drop_report,
-                            write_splits)
 from mutations import mutated
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus import tables as metadata_table
+from xtts_ka.corpus.tables import (
+    COLUMNS,
+    DROP_REPORT,
+    SOURCES,
+    SPLITS,
+    Clip,
+    has_metadata,
+    is_safe_id,
+    missing_audio,
+    read_drop_report,
+    read_split,
+    replace_suspects,
+    split_csv,
+    write_drop_report,
+    write_splits,
+)
 
 FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 2000))
 HEADER = ",".join(COLUMNS)
@@ -56,8 +69,10 @@ def test_a_table_is_read_in_order(tmp_path):
 
 
 def test_bom_crlf_quotes_extra_and_reordered_columns(tmp_path):
-    content = ('\ufeffduration,note,file_id,audio_path,embedding_path,speaker_id,text\r\n'
-               '0.5,"a ""note""",c1,audio/c1.wav,,nino,"ა, ბ"\r\n')
+    content = (
+        "\ufeffduration,note,file_id,audio_path,embedding_path,speaker_id,text\r\n"
+        '0.5,"a ""note""",c1,audio/c1.wav,,nino,"ა, ბ"\r\n'
+    )
     put(tmp_path, content)
     (clip,) = read_split(tmp_path, "train")
     assert (clip.file_id, clip.text, clip.speaker_id, clip.duration) == ("c1", "ა, ბ", "nino", 0.5)
@@ -71,36 +86,48 @@ def test_a_linked_data_folder_reads_the_same(tmp_path):
     assert read_split(tmp_path / "elsewhere" / "link", "train")[0].audio_path == tmp_path / "rec" / "c1.wav"
 
 
-@pytest.mark.parametrize("row, column, word", [
-    (",ა,s,1,a.wav,", "file_id", "letters"),
-    ("../c,ა,s,1,a.wav,", "file_id", "letters"),
-    ("=c1,ა,s,1,a.wav,", "file_id", "letters"),
-    (f"{'x' * 81},ა,s,1,a.wav,", "file_id", "80"),
-    ("c0,ა,s,1,b.wav,", "file_id", "line 2"),
-    ("c1,,s,1,a.wav,", "text", "empty"),
-    ("c1,  ,s,1,a.wav,", "text", "empty"),
-    ("c1,ა,,1,a.wav,", "speaker_id", "letters"),
-    ("c1,ა,@s,1,a.wav,", "speaker_id", "letters"),
-    ("c1,ა,s,,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,long,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,0,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,-1,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,nan,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,inf,a.wav,", "duration", "above 0"),
-    ("c1,ა,s,1,,", "audio_path", "relative"),
-    ("c1,ა,s,1,/etc/passwd,", "audio_path", "relative"),
-    ("c1,ა,s,1,C:\\a.wav,", "audio_path", "relative"),
-    ("c1,ა,s,1,\\\\host\\a.wav,", "audio_path", "relative"),
-    ("c1,ა,s,1,a.wav,/root/e.npy", "embedding_path", "relative"),
-])
+@pytest.mark.parametrize(
+    "row, column, word",
+    [
+        (",ა,s,1,a.wav,", "file_id", "letters"),
+        ("../c,ა,s,1,a.wav,", "file_id", "letters"),
+        ("=c1,ა,s,1,a.wav,", "file_id", "letters"),
+        (f"{'x' * 81},ა,s,1,a.wav,", "file_id", "80"),
+        ("c0,ა,s,1,b.wav,", "file_id", "line 2"),
+        ("c1,,s,1,a.wav,", "text", "empty"),
+        ("c1,  ,s,1,a.wav,", "text", "empty"),
+        ("c1,ა,,1,a.wav,", "speaker_id", "letters"),
+        ("c1,ა,@s,1,a.wav,", "speaker_id", "letters"),
+        ("c1,ა,s,,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,long,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,0,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,-1,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,nan,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,inf,a.wav,", "duration", "above 0"),
+        ("c1,ა,s,1,,", "audio_path", "relative"),
+        ("c1,ა,s,1,/etc/passwd,", "audio_path", "relative"),
+        ("c1,ა,s,1,C:\\a.wav,", "audio_path", "relative"),
+        ("c1,ა,s,1,\\\\host\\a.wav,", "audio_path", "relative"),
+        ("c1,ა,s,1,a.wav,/root/e.npy", "embedding_path", "relative"),
+    ],
+)
 def test_a_bad_cell_is_named_by_line_and_column(tmp_path, row, column, word):
     sentence = refusal(tmp_path, f"{HEADER}\nc0,ა,s,1,a.wav,\n{row}\n")
     assert "line 3" in sentence and f"column {column}" in sentence and word in sentence
 
 
 @pytest.mark.parametrize("column", ["audio_path", "embedding_path"])
-@pytest.mark.parametrize("path", ["../../../outside/x.wav", "../../../../../../../../etc/x.wav", "link/x.wav", "link/../x.wav",
-                                  "../../../rec/../outside/x.wav", "../../../recordings/x.wav"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../../outside/x.wav",
+        "../../../../../../../../etc/x.wav",
+        "link/x.wav",
+        "link/../x.wav",
+        "../../../rec/../outside/x.wav",
+        "../../../recordings/x.wav",
+    ],
+)
 def test_a_path_out_of_the_known_folders_is_refused(tmp_path, path, column):
     data = tmp_path / "data"
     put(data, GOOD, "train")
@@ -124,11 +151,21 @@ def test_links_to_folders_inside_are_followed(tmp_path):
     assert two.embedding_path == tmp_path / "rec/2.npy"
 
 
-@pytest.mark.parametrize("content, word", [
-    ({"sources": ["/"]}, "holds the data folder"), ({"sources": [".."]}, "holds the data folder"),
-    ({"sources": ["../../rec", "../.."]}, "holds the data folder"), ({"sources": [1]}, "no list"), ({"sources": 3}, "no list"),
-    ([], "no list"), ({}, "no list"), (None, "no list"), ({"sources": ["a\0b"]}, "no list"), ({"sources": ["\ud800"]}, "no list"),
-])
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        ({"sources": ["/"]}, "holds the data folder"),
+        ({"sources": [".."]}, "holds the data folder"),
+        ({"sources": ["../../rec", "../.."]}, "holds the data folder"),
+        ({"sources": [1]}, "no list"),
+        ({"sources": 3}, "no list"),
+        ([], "no list"),
+        ({}, "no list"),
+        (None, "no list"),
+        ({"sources": ["a\0b"]}, "no list"),
+        ({"sources": ["\ud800"]}, "no list"),
+    ],
+)
 def test_a_list_of_sources_that_is_none_or_allows_everything_is_refused(tmp_path, content, word):
     table = put(tmp_path, f"{HEADER}\n{GOOD}\n")
     (tmp_path / SOURCES).write_text(json.dumps(content))
@@ -137,20 +174,23 @@ def test_a_list_of_sources_that_is_none_or_allows_everything_is_refused(tmp_path
     assert word in str(caught.value) and table.is_file()
 
 
-@pytest.mark.parametrize("content, word", [
-    ("", "file_id, text, speaker_id"),
-    ("\n", "file_id, text, speaker_id"),
-    ("file_id,text,speaker_id,audio_path,embedding_path\n", "lacks the column duration"),
-    (f"{HEADER},text\n", "named twice"),
-    (f"{HEADER}\n", "no rows"),
-    (f"{HEADER}\nc1,ა,s,1,a.wav\n", "line 2: 5 cells where the header has 6"),
-    (f"{HEADER}\nc1,ა,ბ,s,1,a.wav,\n", "line 2: 7 cells"),
-    (f'{HEADER}\nc1,"ა,s,1,a.wav,\n', "line 2: not CSV"),
-    (f"{HEADER}\nc1,ა\0ბ,s,1,a.wav,\n", "line 2: it holds a control character"),
-    (f"{HEADER}\n{GOOD}\n".encode() + b"c2,\xff,s,1,b.wav,\n", "line 3: not UTF-8"),
-    (f"{HEADER}\nc1,{'ა' * 4_000_000},s,1,a.wav,\n", "line 2: over"),
-    (f"{HEADER}\nc1,{'a' * 200_000},s,1,a.wav,\n", "line 2: not CSV"),
-])
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        ("", "file_id, text, speaker_id"),
+        ("\n", "file_id, text, speaker_id"),
+        ("file_id,text,speaker_id,audio_path,embedding_path\n", "lacks the column duration"),
+        (f"{HEADER},text\n", "named twice"),
+        (f"{HEADER}\n", "no rows"),
+        (f"{HEADER}\nc1,ა,s,1,a.wav\n", "line 2: 5 cells where the header has 6"),
+        (f"{HEADER}\nc1,ა,ბ,s,1,a.wav,\n", "line 2: 7 cells"),
+        (f'{HEADER}\nc1,"ა,s,1,a.wav,\n', "line 2: not CSV"),
+        (f"{HEADER}\nc1,ა\0ბ,s,1,a.wav,\n", "line 2: it holds a control character"),
+        (f"{HEADER}\n{GOOD}\n".encode() + b"c2,\xff,s,1,b.wav,\n", "line 3: not UTF-8"),
+        (f"{HEADER}\nc1,{'ა' * 4_000_000},s,1,a.wav,\n", "line 2: over"),
+        (f"{HEADER}\nc1,{'a' * 200_000},s,1,a.wav,\n", "line 2: not CSV"),
+    ],
+)
 def test_a_bad_table_is_refused(tmp_path, content, word):
     assert word in refusal(tmp_path, content)
 
@@ -165,8 +205,27 @@ def test_only_the_test_table_may_be_empty(tmp_path):
     assert read_split(tmp_path, "test") == []
 
 
-ODD = ["c1", "c2", "ა", "1.5", "-1", "nan", "1e999", "../x", "/x", '"', '""', "\n", "\r", "=1+1", "a.wav", "1_0", " ",
-       "", "\ufeff"]
+ODD = [
+    "c1",
+    "c2",
+    "ა",
+    "1.5",
+    "-1",
+    "nan",
+    "1e999",
+    "../x",
+    "/x",
+    '"',
+    '""',
+    "\n",
+    "\r",
+    "=1+1",
+    "a.wav",
+    "1_0",
+    " ",
+    "",
+    "\ufeff",
+]
 cells = st.text(max_size=12) | st.sampled_from(ODD)
 headers = st.just(list(COLUMNS)) | st.permutations(COLUMNS) | st.lists(cells, max_size=7)
 tables = st.lists(st.lists(cells, min_size=5, max_size=7), max_size=4)
@@ -205,7 +264,11 @@ c3,"ხვალ ""ზღვაზე"" წავალთ!",nino,11.25,../../re
 
 
 @settings(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=mutated(WHOLE, most=2) | mutated(WHOLE.encode()) | st.binary(max_size=200).map(f"{HEADER}\n{GOOD}\n".encode().__add__))
+@given(
+    content=mutated(WHOLE, most=2)
+    | mutated(WHOLE.encode())
+    | st.binary(max_size=200).map(f"{HEADER}\n{GOOD}\n".encode().__add__)
+)
 @example(content=WHOLE.encode())
 def test_any_edit_of_a_good_table_gives_clips_or_one_sentence(tmp_path, content):
     put(tmp_path, content)
@@ -216,8 +279,17 @@ def test_any_edit_of_a_good_table_gives_clips_or_one_sentence(tmp_path, content)
         return
     assert clips and len({clip.file_id for clip in clips}) == len(clips)
     for clip in clips:
-        assert is_safe_id(clip.file_id) and is_safe_id(clip.speaker_id) and clip.text.strip() and 0 < clip.duration < float("inf")
-        assert all(path.is_relative_to(tmp_path) and ".." not in path.parts for path in (clip.audio_path, clip.embedding_path) if path)
+        assert (
+            is_safe_id(clip.file_id)
+            and is_safe_id(clip.speaker_id)
+            and clip.text.strip()
+            and 0 < clip.duration < float("inf")
+        )
+        assert all(
+            path.is_relative_to(tmp_path) and ".." not in path.parts
+            for path in (clip.audio_path, clip.embedding_path)
+            if path
+        )
 
 
 @pytest.mark.parametrize("longest", [200, 300, 1000])
@@ -228,7 +300,11 @@ def test_a_table_of_many_blocks_is_read_as_one_and_its_lines_are_counted_through
     put(tmp_path, "\ufeff" + "\n".join([HEADER, *rows]))
     clips = read_split(tmp_path, "train")
     assert [clip.file_id for clip in clips] == [f"c{i}" for i in range(100)] and [clip.text for clip in clips] == texts
-    for harm, words in ((b"\x07", "control character"), (b"\xff", "not UTF-8"), (b"x" * longest, f"over {longest} bytes")):
+    for harm, words in (
+        (b"\x07", "control character"),
+        (b"\xff", "not UTF-8"),
+        (b"x" * longest, f"over {longest} bytes"),
+    ):
         lines = put(tmp_path, "\n".join([HEADER, *rows])).read_bytes().splitlines(keepends=True)
         lines[77] = harm + lines[77]
         said = refusal(tmp_path, b"".join(lines))
@@ -290,12 +366,13 @@ def test_missing_audio(tmp_path):
 
 
 def test_drop_report_is_safe_for_spreadsheets(tmp_path):
-    rows = [("c1", "dropped", "bad_row", "x", "a.wav", formula) for formula in
-            ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "ჩვეულებრივი, ტექსტი", "a\nb\0c", "x" * 1000)]
+    rows = [
+        ("c1", "dropped", "bad_row", "x", "a.wav", formula)
+        for formula in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "ჩვეულებრივი, ტექსტი", "a\nb\0c", "x" * 1000)
+    ]
     assert write_drop_report(tmp_path, rows) == tmp_path / DROP_REPORT
     texts = [row[5] for row in read_drop_report(tmp_path)]
-    assert texts == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "' =1", "' =1", "ჩვეულებრივი, ტექსტი", "a b c",
-                     "x" * 300]
+    assert texts == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "' =1", "' =1", "ჩვეულებრივი, ტექსტი", "a b c", "x" * 300]
 
 
 def test_suspects_of_one_reason_are_replaced(tmp_path):
@@ -306,7 +383,8 @@ def test_suspects_of_one_reason_are_replaced(tmp_path):
     write_drop_report(tmp_path, [dropped, *read_drop_report(tmp_path), other])
     replace_suspects(tmp_path, "far_from_speaker", [("c3", "0.1", "c.wav", "გ"), ("c4", "0.3", "d.wav", "დ")])
     assert read_drop_report(tmp_path) == [
-        dropped, other,
+        dropped,
+        other,
         ("c3", "suspect", "far_from_speaker", "0.1", "c.wav", "გ"),
         ("c4", "suspect", "far_from_speaker", "0.3", "d.wav", "დ"),
     ]

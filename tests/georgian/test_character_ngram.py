@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 from xtts_ka.georgian import character_ngram as cn
 from xtts_ka.georgian.character_ngram import CharacterNgram
 
-SENTENCES = [" ".join(words) + "." for words in itertools.product(
-    ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"), ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
-    ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"))]
+SENTENCES = [
+    " ".join(words) + "."
+    for words in itertools.product(
+        ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"),
+        ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
+        ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"),
+    )
+]
 NONSENSE = "ჟჰღწ ძჭჯყ ხფცძ ქწჟე რტყ უჰჟ ფჯღ ჭჟჰყ"
 
 

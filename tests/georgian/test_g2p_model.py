@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtts_ka.core.console import UserError
+from xtts_ka.core.config import PhonemesConfig
+from xtts_ka.core.errors import UserError
 from xtts_ka.georgian.g2p_alignment import ContextTable, align, edit_distance, error_rates, share
 from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, fit_g2p, train_g2p
 from xtts_ka.georgian.phonology import narrow_chunks
-from xtts_ka.core.config import PhonemesConfig
 
 SMALL = PhonemesConfig(level="narrow", dim=48, layers=2, max_epochs=12, batch_size=32, learning_rate=4e-3)
 
@@ -40,8 +40,12 @@ def test_alignment_gives_an_absorbed_letter_nothing():
 
 
 def test_alignment_of_a_letter_with_two_phones():
-    aligned = align({word: list(phones) for word, phones in
-                     {"xa": "ksa", "ax": "aks", "at": "at", "ta": "ta", "tat": "tat"}.items()})
+    aligned = align(
+        {
+            word: list(phones)
+            for word, phones in {"xa": "ksa", "ax": "aks", "at": "at", "ta": "ta", "tat": "tat"}.items()
+        }
+    )
     assert aligned["xa"] == [("k", "s"), ("a",)] and aligned["ax"] == [("a",), ("k", "s")]
 
 
@@ -58,8 +62,9 @@ def test_alignment_keeps_every_phone_in_order(lexicon):
 
 
 def test_table_backs_off_to_what_it_has_seen():
-    table = ContextTable({"აბგდე": [("a",), ("b",), ("g",), ("d",), ("e",)],
-                          "ბა": [("B",), ("a",)], "ბო": [("B",), ("o",)]})
+    table = ContextTable(
+        {"აბგდე": [("a",), ("b",), ("g",), ("d",), ("e",)], "ბა": [("B",), ("a",)], "ბო": [("B",), ("o",)]}
+    )
     assert table.phonemes("აბგდე") == ["a", "b", "g", "d", "e"]  # the whole context is known
     assert table.phonemes("ეაბგ") == ["e", "a", "b", "g"]  # ±1 letter decides for ბ
     assert table.phonemes("ებე") == ["e", "B", "e"]  # only the letter: its commonest chunk
@@ -150,8 +155,9 @@ def test_a_model_is_rebuilt_from_its_facts_and_weights(trained, lexicon):
     assert rebuilt.predict(list(lexicon)) == trained.model.predict(list(lexicon))
 
 
-@pytest.mark.parametrize("change", [{"dim": 16}, {"format": 99}, {"letters": None}, {"allowed": {}},
-                                    {"chunks": [["x"]]}])
+@pytest.mark.parametrize(
+    "change", [{"dim": 16}, {"format": 99}, {"letters": None}, {"allowed": {}}, {"chunks": [["x"]]}]
+)
 def test_facts_that_do_not_fit_the_weights_are_refused(trained, change):
     with pytest.raises(UserError, match="do not fit"):
         GraphemeToPhoneme.rebuild({**trained.model.facts(), **change}, trained.model.state_dict())

@@ -12,21 +12,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtts_ka.georgian import language_model as lm
-from xtts_ka.core.files import read_pickle, tensors_from_bytes, write_json
-from xtts_ka.core.console import UserError
-from xtts_ka.georgian.text import GEORGIAN_LETTERS
-from xtts_ka.georgian.language_model import (CausalLanguageModel, CharacterNgram, Segmenter, TokenModel, cross_fitted_bits, held_out_split,
-                            load_language_model, run_language_stage, surprising_transcripts, token_log_frequencies,
-                            train_network)
-from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
+from pretrain_xtts_model import run_language_stage, token_log_frequencies
 from xtts_ka.core.config import LanguageModelConfig, PretrainConfig, TextConfig
-from xtts_ka.starter.stand_ins import starter_vocabulary
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import write_json
+from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes
+from xtts_ka.corpus.odd_transcripts import cross_fitted_bits, held_out_split, surprising_transcripts
+from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
+from xtts_ka.georgian import language_model as lm
+from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
+from xtts_ka.georgian.character_ngram import CharacterNgram
+from xtts_ka.georgian.language_model import (
+    CausalLanguageModel,
+    Segmenter,
+    TokenModel,
+    load_language_model,
+    train_network,
+)
 from xtts_ka.model.vocabulary import count_words, encode, extend_vocabulary, load_tokenizer, open_vocabulary
+from xtts_ka.starter.base_model import starter_vocabulary
 
-SENTENCES = [f"{who} {where} {what}." for who, where, what in itertools.product(
-    ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"), ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
-    ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"))]
+SENTENCES = [
+    f"{who} {where} {what}."
+    for who, where, what in itertools.product(
+        ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"),
+        ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
+        ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"),
+    )
+]
 NONSENSE = "ჟჰღწ ძჭჯყ ხფცძ ქწჟე რტყ უჰჟ ფჯღ ჭჟჰყ"
 TINY = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.1, max_epochs=4, batch_size=16)
 
@@ -113,7 +126,10 @@ def test_training_learns_and_keeps_the_best_pass(tokenizer, vocabulary):
     untrained = TokenModel(CausalLanguageModel(vocabulary, 32, 1, 2, 0.1), Segmenter(tokenizer))
     settings = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.0, max_epochs=12, batch_size=8)
     trained = train_network(train, development, Segmenter(tokenizer), vocabulary, settings, 1)
-    assert lm.bits_per_character(trained.bits(held_out), held_out) < lm.bits_per_character(untrained.bits(held_out), held_out) / 2
+    assert (
+        lm.bits_per_character(trained.bits(held_out), held_out)
+        < lm.bits_per_character(untrained.bits(held_out), held_out) / 2
+    )
     assert 1 <= trained.epochs <= 12
 
 
@@ -181,8 +197,14 @@ def stage(tmp_path_factory):
 
 def _config(folder: Path) -> PretrainConfig:
     write_json(folder / "base/vocab.json", starter_vocabulary())
-    return PretrainConfig(data_dir=str(folder / "data"), base_model_path=str(folder / "base"), device="cpu",
-                          output_model_path=str(folder / "out"), text=TextConfig(new_tokens=90), language_model=TINY)
+    return PretrainConfig(
+        data_dir=str(folder / "data"),
+        base_model_path=str(folder / "base"),
+        device="cpu",
+        output_model_path=str(folder / "out"),
+        text=TextConfig(new_tokens=90),
+        language_model=TINY,
+    )
 
 
 def test_stage_writes_a_vocabulary_and_results_that_belong_together(stage):
@@ -218,7 +240,10 @@ def test_stage_lists_suspects_beside_those_of_other_stages(stage):
     config, clips, metrics = stage
     rows = {row[2]: row for row in read_drop_report(config.data_dir)}
     assert rows["speaker"][0] == "c001"
-    assert rows["surprising_transcript"][0] == clips[-1].file_id and "bits per character" in rows["surprising_transcript"][3]
+    assert (
+        rows["surprising_transcript"][0] == clips[-1].file_id
+        and "bits per character" in rows["surprising_transcript"][3]
+    )
     assert metrics["suspects"] == 1
 
 
@@ -231,9 +256,10 @@ def test_the_saved_network_scores_as_the_trained_one(stage):
     assert bits == pytest.approx(metrics["network_bits_per_character_one_segmentation"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("texts", "named"), [
-    ([], "0 different sentences"), (["ბიჭი მღერის."] * 5, "1 different"), (["ა", "  ", "\u200b"], "1 different"),
-])
+@pytest.mark.parametrize(
+    ("texts", "named"),
+    [([], "0 different sentences"), (["ბიჭი მღერის."] * 5, "1 different"), (["ა", "  ", "\u200b"], "1 different")],
+)
 def test_too_few_sentences_are_refused(tmp_path, texts, named):
     config = _config(tmp_path)
     with pytest.raises(UserError, match=named):

@@ -5,8 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unicode_rbnf import RbnfEngine
 
-from xtts_ka.georgian.numbers import DROP, ERGATIVE, KEEP, agree, attach, cardinal, case_before, decline
-from xtts_ka.georgian.numbers import ordinal, part, whole
+from xtts_ka.georgian.numbers import (
+    DROP,
+    ERGATIVE,
+    KEEP,
+    agree,
+    attach,
+    cardinal,
+    case_before,
+    decline,
+    ordinal,
+    part,
+    whole,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xtts_ka.georgian import numbers
 from xtts_ka.georgian import text as georgian_text
-from xtts_ka.georgian.text import (
-    ARCHAIC_LETTERS,
-    GEORGIAN_LETTERS,
-    PUNCTUATION,
-    georgian_fraction,
-    is_georgian,
-    main,
-    normalise,
-    split_sentences,
-    words,
-)
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+from xtts_ka.georgian.text import georgian_fraction, is_georgian, main, normalise, split_sentences, words
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -111,8 +103,12 @@ def test_any_string_reads_as_letters_spaces_and_punctuation_and_is_stable(text, 
     assert normalise(reading, archaic=archaic) == reading
 
 
-WORD = st.sampled_from("კმ წ ა შ ძვ ახ აღ ს ქ გვ მლნ სს სსრკ აშშ ი ე მ გ ტ თავ გამომც ჭავჭავაძე თბილისში მოვიდა წელს".split())
-SENTENCE = st.lists(st.tuples(WORD, st.sampled_from(["", "", ".", ",", "!", "?", ";", ":"])).map("".join), min_size=1, max_size=6).map(" ".join)
+WORD = st.sampled_from(
+    "კმ წ ა შ ძვ ახ აღ ს ქ გვ მლნ სს სსრკ აშშ ი ე მ გ ტ თავ გამომც ჭავჭავაძე თბილისში მოვიდა წელს".split()
+)
+SENTENCE = st.lists(
+    st.tuples(WORD, st.sampled_from(["", "", ".", ",", "!", "?", ";", ":"])).map("".join), min_size=1, max_size=6
+).map(" ".join)
 
 
 @settings(max_examples=1000, deadline=None)
@@ -128,8 +124,8 @@ def test_the_short_way_for_plain_sentences_gives_what_the_long_one_does(text):
 @given(st.integers(min_value=0, max_value=10**15))
 def test_every_number_up_to_ten_to_the_fifteen_is_read_as_its_cardinal(n):
     assert normalise(str(n) if len(str(n)) != 9 or str(n)[0] != "5" else f"{n} ₾") in (
-        georgian_text.cardinal(n),
-        f"{georgian_text.cardinal(n)} ლარი",
+        numbers.cardinal(n),
+        f"{numbers.cardinal(n)} ლარი",
     )
 
 
@@ -163,15 +159,8 @@ def test_sentences_are_split_at_their_ends():
 
 def test_long_sentences_are_cut_at_clauses_before_words():
     text = "როცა მზე ამოვიდა, ჩიტებმა გალობა დაიწყეს; მერე ყველაფერი ჩაწყნარდა."
-    assert split_sentences(text, 45) == [
-        "როცა მზე ამოვიდა, ჩიტებმა გალობა დაიწყეს;",
-        "მერე ყველაფერი ჩაწყნარდა.",
-    ]
-    assert split_sentences(text, 26) == [
-        "როცა მზე ამოვიდა,",
-        "ჩიტებმა გალობა დაიწყეს;",
-        "მერე ყველაფერი ჩაწყნარდა.",
-    ]
+    assert split_sentences(text, 45) == ["როცა მზე ამოვიდა, ჩიტებმა გალობა დაიწყეს;", "მერე ყველაფერი ჩაწყნარდა."]
+    assert split_sentences(text, 26) == ["როცა მზე ამოვიდა,", "ჩიტებმა გალობა დაიწყეს;", "მერე ყველაფერი ჩაწყნარდა."]
     assert split_sentences("ერთი ორი სამი ოთხი ხუთი", 9) == ["ერთი ორი", "სამი ოთხი", "ხუთი"]
 
 

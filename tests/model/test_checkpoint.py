@@ -3,14 +3,22 @@ import pickle
 import shutil
 
 import pytest
+import tiny
 import torch
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
-import tiny
-from xtts_ka.core.console import UserError
 from xtts_ka.core.config import STARTER_MARK
-from xtts_ka.model.checkpoint import (FeatureExtractor, VoiceEncoder, XttsFiles, code_count, extended_config, grow_text_rows, load_speech,
-                           missing_base_files, read_model, write_model)
+from xtts_ka.core.errors import UserError
+from xtts_ka.model.checkpoint import (
+    XttsFiles,
+    extended_config,
+    grow_text_rows,
+    missing_base_files,
+    read_model,
+    write_model,
+)
+from xtts_ka.model.features import FeatureExtractor, VoiceEncoder, load_speech
+from xtts_ka.model.geometry import code_count
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +52,13 @@ def test_a_checkpoint_with_a_pickled_config_is_read_and_not_rewritten(copied, mo
     state = {name: tensor.clone() for name, tensor in model.state.items()}
     for cls in (xtts_config.XttsArgs, xtts_config.XttsAudioConfig):
         monkeypatch.setattr(cls, "__module__", "TTS.tts.models.xtts")
-    torch.save({"model": {f"xtts.{name}": tensor for name, tensor in state.items()} | {"xtts.dvae.x": torch.ones(1)},
-                "config": model.config}, copied / "model.pth")
+    torch.save(
+        {
+            "model": {f"xtts.{name}": tensor for name, tensor in state.items()} | {"xtts.dvae.x": torch.ones(1)},
+            "config": model.config,
+        },
+        copied / "model.pth",
+    )
     monkeypatch.undo()
     before = content(copied)
     again = read_model(copied)
@@ -83,19 +96,34 @@ def test_damage_is_mended_where_the_model_came_from(copied):
 
 
 def test_each_fault_of_a_base_folder_is_one_sentence(copied, tmp_path):
-    assert missing_base_files(tmp_path / "nowhere") == ["config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth"]
+    assert missing_base_files(tmp_path / "nowhere") == [
+        "config.json",
+        "model.pth",
+        "vocab.json",
+        "dvae.pth",
+        "mel_stats.pth",
+    ]
     with pytest.raises(UserError, match="hf download coqui/XTTS-v2"):
         read_model(tmp_path / "nowhere")
     raw = json.loads((copied / "config.json").read_text())
-    for change, words in (({"model": "vits"}, "'vits'"), ({"model_args": {**raw["model_args"], "gpt_n_model_channels": 128}}, "another architecture"),
-                          ({"model_args": {**raw["model_args"], "gpt_use_perceiver_resampler": False}}, "XTTS v1")):
+    for change, words in (
+        ({"model": "vits"}, "'vits'"),
+        ({"model_args": {**raw["model_args"], "gpt_n_model_channels": 128}}, "another architecture"),
+        ({"model_args": {**raw["model_args"], "gpt_use_perceiver_resampler": False}}, "XTTS v1"),
+    ):
         (copied / "config.json").write_text(json.dumps({**raw, **change}))
         with pytest.raises(UserError, match=words):
             read_model(copied)
     (copied / "config.json").write_text(json.dumps(raw))
     vocabulary = json.loads((copied / "vocab.json").read_text("utf-8"))
-    for content in ("{}", "[]", "null", '{"model": 3}', '{"model": {"vocab": {"[START]": "1", "[STOP]": 0}}}',
-                    json.dumps({"model": {"vocab": vocabulary["model"]["vocab"] | {"ა": 2**31}}})):
+    for content in (
+        "{}",
+        "[]",
+        "null",
+        '{"model": 3}',
+        '{"model": {"vocab": {"[START]": "1", "[STOP]": 0}}}',
+        json.dumps({"model": {"vocab": vocabulary["model"]["vocab"] | {"ა": 2**31}}}),
+    ):
         (copied / "vocab.json").write_text(content)
         with pytest.raises(UserError, match="vocab.json"):
             read_model(copied)
@@ -103,10 +131,21 @@ def test_each_fault_of_a_base_folder_is_one_sentence(copied, tmp_path):
 
 def test_numbers_that_would_fill_the_memory_are_refused_before_anything_is_built(copied):
     raw = json.loads((copied / "config.json").read_text())
-    for name, value in (("gpt_layers", 10**9), ("gpt_layers", 513), ("gpt_layers", 0), ("gpt_n_heads", 0), ("gpt_n_heads", 3),
-                        ("gpt_max_text_tokens", -1), ("gpt_max_audio_tokens", 10**12), ("gpt_num_audio_tokens", 1.5),
-                        ("gpt_n_model_channels", "64"), ("d_vector_dim", True), ("d_vector_dim", [1]),
-                        ("decoder_input_dim", 131072), ("gpt_code_stride_len", 10**30)):
+    for name, value in (
+        ("gpt_layers", 10**9),
+        ("gpt_layers", 513),
+        ("gpt_layers", 0),
+        ("gpt_n_heads", 0),
+        ("gpt_n_heads", 3),
+        ("gpt_max_text_tokens", -1),
+        ("gpt_max_audio_tokens", 10**12),
+        ("gpt_num_audio_tokens", 1.5),
+        ("gpt_n_model_channels", "64"),
+        ("d_vector_dim", True),
+        ("d_vector_dim", [1]),
+        ("decoder_input_dim", 131072),
+        ("gpt_code_stride_len", 10**30),
+    ):
         (copied / "config.json").write_text(json.dumps(raw | {"model_args": raw["model_args"] | {name: value}}))
         with pytest.raises(UserError, match="config.json" if value else "config.json|model.pth"):
             read_model(copied)
@@ -114,7 +153,11 @@ def test_numbers_that_would_fill_the_memory_are_refused_before_anything_is_built
 
 def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(folder, copied):
     model = read_model(folder[0])
-    for hostile in (torch.zeros(1).expand(10**9, 64), torch.zeros(410, 64).to_sparse(), torch.zeros(410, 64, device="meta")):
+    for hostile in (
+        torch.zeros(1).expand(10**9, 64),
+        torch.zeros(410, 64).to_sparse(),
+        torch.zeros(410, 64, device="meta"),
+    ):
         torch.save({"model": {**model.state, "gpt.text_embedding.weight": hostile}}, copied / "model.pth")
         with pytest.raises(UserError, match="model.pth"):
             read_model(copied)
@@ -150,15 +193,23 @@ def test_growing_touches_only_the_text_table_and_its_head(folder, tmp_path):
 def coqui_mels(base):
     """coqui's own spectrograms, as its GPTTrainer builds them: (for the DVAE, for conditioning)."""
     stats = {"mel_norm_file": str(base / "mel_stats.pth"), "sampling_rate": 22050}
-    return TorchMelSpectrogram(**stats), TorchMelSpectrogram(filter_length=2048, hop_length=256, win_length=1024, normalize=False,
-                                                             mel_fmin=0, mel_fmax=8000, n_mel_channels=80, **stats)
+    return TorchMelSpectrogram(**stats), TorchMelSpectrogram(
+        filter_length=2048,
+        hop_length=256,
+        win_length=1024,
+        normalize=False,
+        mel_fmin=0,
+        mel_fmax=8000,
+        n_mel_channels=80,
+        **stats,
+    )
 
 
 def test_codes_and_mels_are_the_same_alone_and_in_company_and_as_coqui_computes_them(folder):
     base, speech = folder
     extractor = FeatureExtractor(base, read_model(base).config)
     dvae_mel, style_mel = coqui_mels(base)
-    speech = [*speech, speech[0][:, :1025], speech[1][:, :7000], speech[2][:, :256 * 40], speech[3][:, :256 * 40 - 1]]
+    speech = [*speech, speech[0][:, :1025], speech[1][:, :7000], speech[2][:, : 256 * 40], speech[3][:, : 256 * 40 - 1]]
     for clip, (codes, mel) in zip(speech, extractor(speech)):
         alone = extractor([clip])[0]
         theirs = extractor.dvae.get_codebook_indices(dvae_mel(clip))[0]

@@ -2,15 +2,18 @@
 
 import shutil
 
+import coqui_trainer
 import numpy as np
 import pytest
+import tiny
 import torch
 
-import coqui_trainer
-import tiny
-from data_loader import CollateFunction, ModelLimits, Sample
+from data_loader import CollateFunction, Sample
+from xtts_ka.model.checkpoint import load_gpt, read_model
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
-from xtts_ka.model.checkpoint import FeatureExtractor, code_count, load_gpt, load_speech, read_model
+from xtts_ka.model.features import FeatureExtractor, load_speech
+from xtts_ka.model.geometry import code_count
+from xtts_ka.training.clip_index import ModelLimits
 
 FRAMES = 300
 
@@ -37,11 +40,18 @@ def coqui_batch(trainer, speech, texts, heard=None):
         wav[row, :, : clip.shape[1]] = clip
         text[row, : len(ids)] = torch.tensor(ids)
     prompt = torch.stack([clip.repeat(1, 8)[:, : (FRAMES - 1) * 256] for clip in speech])[:, None]
-    return trainer.format_batch_on_device({
-        "wav": wav, "padded_text": text, "text_lengths": torch.tensor([len(ids) for ids in texts]),
-        "wav_lengths": torch.tensor([s.shape[1] for s in speech]), "conditioning": prompt,
-        "cond_idxs": None if heard is None else torch.tensor(heard),
-        "cond_lens": torch.tensor([prompt.shape[-1]] * len(speech)), "filenames": []})
+    return trainer.format_batch_on_device(
+        {
+            "wav": wav,
+            "padded_text": text,
+            "text_lengths": torch.tensor([len(ids) for ids in texts]),
+            "wav_lengths": torch.tensor([s.shape[1] for s in speech]),
+            "conditioning": prompt,
+            "cond_idxs": None if heard is None else torch.tensor(heard),
+            "cond_lens": torch.tensor([prompt.shape[-1]] * len(speech)),
+            "filenames": [],
+        }
+    )
 
 
 def our_batch(base, batch, texts, heard=None):
@@ -49,8 +59,14 @@ def our_batch(base, batch, texts, heard=None):
     samples = []
     for row, ids in enumerate(texts):
         codes = batch["audio_codes"][row, : -(-int(batch["wav_lengths"][row]) // 1024)].numpy().astype(np.uint16)
-        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(),
-                              (heard[row][0] // 256, heard[row][1] // 256) if heard else (0, 0)))
+        samples.append(
+            Sample(
+                np.array(ids),
+                codes,
+                batch["cond_mels"][row, 0].T.numpy(),
+                (heard[row][0] // 256, heard[row][1] // 256) if heard else (0, 0),
+            )
+        )
     return CollateFunction(ModelLimits.of(base.config.model_args), like_coqui=heard is not None)(samples)
 
 

@@ -1,10 +1,10 @@
 import pytest
+import tiny
 import torch
 
-import tiny
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, read_model
 from xtts_ka.model.text_rows import base_pieces, new_rows, old_logits_change
 from xtts_ka.model.vocabulary import load_tokenizer
-from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, read_model
 
 TOKENS = ["[ka]", "ა", "ბ", "ქ", "კ", "თი", "ში", "ჭა", "შვილი"]
 
@@ -24,7 +24,9 @@ def text_of(ids, tokenizer):
     return "".join(tokenizer.id_to_token(i) for i in ids)
 
 
-@pytest.mark.parametrize("token, spelling", [("ა", "a"), ("ბ", "b"), ("ქ", "k"), ("შვილი", "shvili"), ("ჭა", "cha"), ("ღზ", "ghz")])
+@pytest.mark.parametrize(
+    "token, spelling", [("ა", "a"), ("ბ", "b"), ("ქ", "k"), ("შვილი", "shvili"), ("ჭა", "cha"), ("ღზ", "ghz")]
+)
 def test_a_token_is_anchored_on_what_spells_its_sound(tokenizer, token, spelling):
     assert text_of(base_pieces(token, tokenizer), tokenizer) == spelling
 
@@ -49,7 +51,9 @@ def test_informed_rows_lie_where_their_sound_lies(base, tokenizer):
     table = base.state["gpt.text_embedding.weight"]
 
     def cosine(token, letter):
-        return float(torch.cosine_similarity(rows.embedding[TOKENS.index(token)], table[tokenizer.token_to_id(letter)], dim=0))
+        return float(
+            torch.cosine_similarity(rows.embedding[TOKENS.index(token)], table[tokenizer.token_to_id(letter)], dim=0)
+        )
 
     assert cosine("ბ", "b") > 0.99 and cosine("ბ", "k") < 0.5
     assert not torch.equal(rows.embedding[TOKENS.index("ქ")], rows.embedding[TOKENS.index("კ")])  # both spelled k
@@ -63,13 +67,17 @@ def test_biases_follow_token_frequencies(base, tokenizer):
 
 
 def test_the_same_seed_gives_the_same_rows(base, tokenizer):
-    first, second = (new_rows("informed", TOKENS, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=3) for _ in range(2))
+    first, second = (
+        new_rows("informed", TOKENS, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=3) for _ in range(2)
+    )
     assert torch.equal(first.embedding, second.embedding) and torch.equal(first.head, second.head)
 
 
 def test_the_extension_leaves_the_base_languages_alone_and_the_proof_can_fail(base, tokenizer):
     rows = new_rows("informed", TOKENS, base.gpt_state(), tokenizer, None, seed=3)
     state = grow_text_rows(base, rows.embedding, rows.head, rows.bias)
-    assert old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)["old_logits_max_change"] <= 1e-5
+    assert (
+        old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)["old_logits_max_change"] <= 1e-5
+    )
     state["gpt.text_head.bias"] = state["gpt.text_head.bias"] + 0.5
     assert old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)["old_logits_max_change"] > 0.4

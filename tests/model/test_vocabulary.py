@@ -9,45 +9,121 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from xtts_ka.model import vocabulary as te
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
-from xtts_ka.core.console import UserError
-from xtts_ka.georgian.text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
-from xtts_ka.model.vocabulary import (BatchEncoder, count_words, coverage_report, decode, encode, encode_batch, extend_vocabulary,
-                                 load_tokenizer, measured_character_limit)
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+from xtts_ka.model import vocabulary as te
+from xtts_ka.model.vocabulary import (
+    BatchEncoder,
+    count_words,
+    coverage_report,
+    decode,
+    encode,
+    encode_batch,
+    extend_vocabulary,
+    load_tokenizer,
+    measured_character_limit,
+)
 
 REAL = Path(__file__).parents[2] / "shared" / "xtts_vocab_v1.1.json"
-TEXTS = ["ბებია ეზოში ზის და ბავშვებს ზღაპრებს უყვება.", "ბავშვები ეზოში თამაშობენ, ბებია კი იცინის!",
-         "გზა გრძელი იყო, მაგრამ ბავშვები არ დაღლილან.", "ბებიას ზღაპრები ბავშვებს ძალიან უყვართ."]
+TEXTS = [
+    "ბებია ეზოში ზის და ბავშვებს ზღაპრებს უყვება.",
+    "ბავშვები ეზოში თამაშობენ, ბებია კი იცინის!",
+    "გზა გრძელი იყო, მაგრამ ბავშვები არ დაღლილან.",
+    "ბებიას ზღაპრები ბავშვებს ძალიან უყვართ.",
+]
 SPEECH = {  # own sentences, one per language
-    "en": "The old bridge creaks when the wind blows from the north.", "de": "Im Garten blühen schon die ersten Rosen.",
-    "fr": "La boulangère ferme sa boutique à midi.", "es": "Mañana subiremos a la montaña con los niños.",
-    "it": "Il gatto dorme sempre vicino alla stufa.", "pt": "A avó contou uma história muito comprida.",
-    "pl": "Wczoraj padał deszcz, więc zostaliśmy w domu.", "tr": "Çocuklar bahçede top oynuyor.",
-    "ru": "Утром над рекой стоял густой туман.", "cs": "Starý mlýn stojí na kraji vesnice.",
-    "nl": "De trein vertrekt vandaag een uur later.", "ar": "القمر ساطع فوق البحر هذه الليلة.",
-    "zh-cn": "zuo2tian1 wo3men5 qu4 le5 hai3bian1", "ja": "kinou wa umi made arukimashita.",
-    "hu": "A kertben már érik a cseresznye.", "ko": "eoje neun biga manhi wasseoyo.", "hi": "कल हम नदी के किनारे चले थे।",
+    "en": "The old bridge creaks when the wind blows from the north.",
+    "de": "Im Garten blühen schon die ersten Rosen.",
+    "fr": "La boulangère ferme sa boutique à midi.",
+    "es": "Mañana subiremos a la montaña con los niños.",
+    "it": "Il gatto dorme sempre vicino alla stufa.",
+    "pt": "A avó contou uma história muito comprida.",
+    "pl": "Wczoraj padał deszcz, więc zostaliśmy w domu.",
+    "tr": "Çocuklar bahçede top oynuyor.",
+    "ru": "Утром над рекой стоял густой туман.",
+    "cs": "Starý mlýn stojí na kraji vesnice.",
+    "nl": "De trein vertrekt vandaag een uur later.",
+    "ar": "القمر ساطع فوق البحر هذه الليلة.",
+    "zh-cn": "zuo2tian1 wo3men5 qu4 le5 hai3bian1",
+    "ja": "kinou wa umi made arukimashita.",
+    "hu": "A kertben már érik a cseresznye.",
+    "ko": "eoje neun biga manhi wasseoyo.",
+    "hi": "कल हम नदी के किनारे चले थे।",
 }
 
 
 def small_vocabulary(**extra: int) -> dict:
     """Gaps in the ids, special tokens between letters, merges listed twice in conflicting places."""
-    vocab = {"[STOP]": 0, "[UNK]": 1, "[SPACE]": 2, "a": 3, "b": 5, "c": 6, "[en]": 9, "[START]": 10, "d": 11, "ab": 20,
-             "bc": 21, "abc": 22, ".": 30, ",": 31, "!": 32, "[fr]": 40, "?": 41, "-": 42, ";": 43, ":": 44, "e": 50, **extra}
+    vocab = {
+        "[STOP]": 0,
+        "[UNK]": 1,
+        "[SPACE]": 2,
+        "a": 3,
+        "b": 5,
+        "c": 6,
+        "[en]": 9,
+        "[START]": 10,
+        "d": 11,
+        "ab": 20,
+        "bc": 21,
+        "abc": 22,
+        ".": 30,
+        ",": 31,
+        "!": 32,
+        "[fr]": 40,
+        "?": 41,
+        "-": 42,
+        ";": 43,
+        ":": 44,
+        "e": 50,
+        **extra,
+    }
     merges = ["a b", "b c", "a bc", "ab c", "a b"]  # the last `a b` ranks behind `b c`
-    added = [{"id": vocab[t], "special": True, "content": t, "single_word": False, "lstrip": False, "rstrip": False,
-              "normalized": False} for t in vocab if t.startswith("[")]
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-            "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
-            "model": {"type": "BPE", "dropout": None, "unk_token": "[UNK]", "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "vocab": vocab, "merges": merges}}
+    added = [
+        {
+            "id": vocab[t],
+            "special": True,
+            "content": t,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+        for t in vocab
+        if t.startswith("[")
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "vocab": vocab,
+            "merges": merges,
+        },
+    }
 
 
 def extend(folder: Path, base: dict, *, new_tokens: int = 80, min_pair_count: int = 2, archaic: bool = False):
     write_json(folder / "base.json", base)
-    return extend_vocabulary(folder / "base.json", count_words(TEXTS), new_tokens=new_tokens,
-                             min_pair_count=min_pair_count, archaic_letters=archaic)
+    return extend_vocabulary(
+        folder / "base.json",
+        count_words(TEXTS),
+        new_tokens=new_tokens,
+        min_pair_count=min_pair_count,
+        archaic_letters=archaic,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +164,10 @@ def test_old_ids_and_gaps_stay_and_new_ids_follow_the_largest(small):
     old = small_vocabulary()["model"]["vocab"]
     new = extension.vocabulary["model"]["vocab"]
     assert {token: new[token] for token in old} == old
-    assert extension.new_ids == list(range(51, 51 + len(extension.new_ids))) and extension.size == extension.new_ids[-1] + 1
+    assert (
+        extension.new_ids == list(range(51, 51 + len(extension.new_ids)))
+        and extension.size == extension.new_ids[-1] + 1
+    )
     assert [new[token] for token in extension.new_tokens] == extension.new_ids
     assert len(set(new.values())) == len(new) and 4 not in new.values()
     assert after.get_vocab() == new
@@ -178,7 +257,9 @@ def test_the_result_does_not_depend_on_the_order_of_the_words(tmp_path):
     write_json(tmp_path / "base.json", small_vocabulary())
     counts = count_words(TEXTS)
     turned = Counter(dict(reversed(counts.items())))
-    one, other = (extend_vocabulary(tmp_path / "base.json", c, new_tokens=90, min_pair_count=2) for c in (counts, turned))
+    one, other = (
+        extend_vocabulary(tmp_path / "base.json", c, new_tokens=90, min_pair_count=2) for c in (counts, turned)
+    )
     assert one == other
 
 
@@ -221,20 +302,27 @@ def broken(change) -> dict:
     return base
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    (lambda b: b.pop("model"), "model"),
-    (lambda b: b["model"].update(type="WordLevel"), "WordLevel"),
-    (lambda b: b["model"]["vocab"].pop("[START]"), r"\[START\]"),
-    (lambda b: b["model"]["vocab"].pop("[SPACE]"), r"\[SPACE\]"),
-    (lambda b: b["model"]["vocab"].update(x="7"), "whole numbers"),
-    (lambda b: b["model"]["vocab"].update(x=3), "two tokens"),
-    (lambda b: b["model"]["merges"].append("a e"), "'ae'"),
-    (lambda b: b["model"]["merges"].append("a"), "not a pair"),
-    (lambda b: b["model"].update(end_of_word_suffix="</w>"), "end_of_word_suffix"),
-    (lambda b: b.update(pre_tokenizer={"type": "Nonsense"}), "tokenizers library"),
-    (lambda b: b.update(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                                       "use_regex": True}), "apart"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda b: b.pop("model"), "model"),
+        (lambda b: b["model"].update(type="WordLevel"), "WordLevel"),
+        (lambda b: b["model"]["vocab"].pop("[START]"), r"\[START\]"),
+        (lambda b: b["model"]["vocab"].pop("[SPACE]"), r"\[SPACE\]"),
+        (lambda b: b["model"]["vocab"].update(x="7"), "whole numbers"),
+        (lambda b: b["model"]["vocab"].update(x=3), "two tokens"),
+        (lambda b: b["model"]["merges"].append("a e"), "'ae'"),
+        (lambda b: b["model"]["merges"].append("a"), "not a pair"),
+        (lambda b: b["model"].update(end_of_word_suffix="</w>"), "end_of_word_suffix"),
+        (lambda b: b.update(pre_tokenizer={"type": "Nonsense"}), "tokenizers library"),
+        (
+            lambda b: b.update(
+                pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+            ),
+            "apart",
+        ),
+    ],
+)
 def test_a_vocabulary_that_is_not_xttss_is_refused_by_name(tmp_path, change, named):
     with pytest.raises(UserError, match=named) as error:
         extend(tmp_path, broken(change))
@@ -288,8 +376,18 @@ def test_batches_encode_as_single_texts(small):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(st.sampled_from(["გზა", "გზა.", " ", "", "[SPACE]", "[SPACE", "ka]", "[ka]", "[en]", "\t", "-", "5", "ჱ", "x y", "é"])
-                         | st.text(max_size=8), max_size=12).map("".join), max_size=5))
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(
+                ["გზა", "გზა.", " ", "", "[SPACE]", "[SPACE", "ka]", "[ka]", "[en]", "\t", "-", "5", "ჱ", "x y", "é"]
+            )
+            | st.text(max_size=8),
+            max_size=12,
+        ).map("".join),
+        max_size=5,
+    )
+)
 def test_encoding_word_by_word_is_encoding_the_whole(small, texts):
     whole = [small[2].encode(f"[ka]{text}".replace(" ", "[SPACE]")).ids for text in texts]
     assert encode_batch(small[2], texts) == whole
@@ -299,4 +397,7 @@ def test_a_batch_encoder_remembers_words_up_to_a_limit_and_answers_alike(small, 
     monkeypatch.setattr(te, "_REMEMBERED_WORDS", 5)
     encoder = BatchEncoder(small[2])
     for text in TEXTS * 2:
-        assert [ids.tolist() for ids in encoder([text, TEXTS[0]])] == [encode(small[2], text), encode(small[2], TEXTS[0])]
+        assert [ids.tolist() for ids in encoder([text, TEXTS[0]])] == [
+            encode(small[2], text),
+            encode(small[2], TEXTS[0]),
+        ]

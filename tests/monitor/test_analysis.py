@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-
-from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend
-from xtts_ka.monitor.analysis import rolling_median, sen_slope, spikes, trend
 from run_folder import curve, started, write_log
+
+from xtts_ka.core.robust import rolling_median
+from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend, sen_slope, spikes, trend
 from xtts_ka.monitor.history import RunHistory
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -22,9 +22,15 @@ def judged(tmp_path, records, **more):
 
 # ── one verdict for each kind of curve ──
 
-VERDICTS = {"healthy": "healthy", "plateau": "plateau", "divergence": "divergence", "spikes": "spikes",
-            "overfitting": "overfitting",
-            "lr_noise": "learning-rate", "starvation": "data-starvation"}
+VERDICTS = {
+    "healthy": "healthy",
+    "plateau": "plateau",
+    "divergence": "divergence",
+    "spikes": "spikes",
+    "overfitting": "overfitting",
+    "lr_noise": "learning-rate",
+    "starvation": "data-starvation",
+}
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
@@ -38,8 +44,7 @@ def test_each_kind_of_curve_is_told_from_the_others(tmp_path, kind, seed):
 @pytest.mark.parametrize("lines", [40, 100, 1500])
 def test_a_healthy_run_is_healthy_from_early_on(tmp_path, lines):
     result = judged(tmp_path, curve("healthy", lines, max(400, lines)))
-    assert (result.verdict, result.train_trend.direction, result.findings[0].severity) == ("healthy",
-                                                                                           "falling", "good")
+    assert (result.verdict, result.train_trend.direction, result.findings[0].severity) == ("healthy", "falling", "good")
 
 
 def test_where_it_began_is_found(tmp_path):
@@ -108,8 +113,7 @@ def test_too_few_lines_say_nothing(tmp_path):
 def test_a_constant_loss_and_missing_columns_are_no_crash(tmp_path):
     bare = [{"step": i, "split": "train", "loss": 0.0} for i in range(1, 100)]
     assert judged(tmp_path, bare).verdict in ("plateau", "unclear")
-    assert judged(tmp_path, [{"step": i, "split": "val", "loss": 2.0}
-                             for i in range(1, 100)]).verdict == "too-early"
+    assert judged(tmp_path, [{"step": i, "split": "val", "loss": 2.0} for i in range(1, 100)]).verdict == "too-early"
 
 
 # ── the statistics ──
@@ -157,8 +161,12 @@ def test_rolling_median_and_spikes():
 
 def test_data_wait_is_a_share_of_the_time_between_lines():
     time = np.cumsum([0.0, 2.0, 2.0, 100.0, 2.0])
-    table = {"time": time, "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]),
-             "session": np.array([0.0, 0, 0, 1, 1]), "lines": np.ones(5)}
+    table = {
+        "time": time,
+        "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]),
+        "session": np.array([0.0, 0, 0, 1, 1]),
+        "lines": np.ones(5),
+    }
     assert data_wait_share(table) == pytest.approx(0.25)
     assert math.isnan(data_wait_share({name: column[:0] for name, column in table.items()}))
 
@@ -167,8 +175,7 @@ def test_data_wait_is_a_share_of_the_time_between_lines():
 
 
 def listed(step, val_loss=None, valid=True):
-    return {"name": f"step_{step:08d}", "step": step, "val_loss": val_loss, "valid": valid,
-            "of_this_run": True}
+    return {"name": f"step_{step:08d}", "step": step, "val_loss": val_loss, "valid": valid, "of_this_run": True}
 
 
 def test_the_recommended_checkpoint():

@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from xtts_ka.core.files import append_jsonl
-from xtts_ka.core.console import UserError
 from mutations import mutated
 from run_folder import START, curve, started, write_log
-from xtts_ka.monitor.history import RunHistory, Track, estimate_time_left, export_csv, number, smooth, training_seconds
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.jsonl import append_jsonl, number
+from xtts_ka.core.robust import smooth
+from xtts_ka.monitor.csv_export import export_csv
+from xtts_ka.monitor.history import RunHistory, Track
+from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
@@ -43,15 +46,29 @@ def steps_and_losses(track) -> list[tuple[int, float]]:
 
 
 def test_a_restart_replaces_what_it_undid(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [
-        started(), line(10, 5.0), line(20, 4.0), line(20, 4.5, "val"), line(30, 3.0), line(40, 2.0),
-        line(40, 2.5, "val"),
-        started(20, resumed=True), line(30, 3.1)])
+    log = write_log(
+        tmp_path / "m.jsonl",
+        [
+            started(),
+            line(10, 5.0),
+            line(20, 4.0),
+            line(20, 4.5, "val"),
+            line(30, 3.0),
+            line(40, 2.0),
+            line(40, 2.5, "val"),
+            started(20, resumed=True),
+            line(30, 3.1),
+        ],
+    )
     history = read(log)
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.1)]
     assert steps_and_losses(history.val) == [(20, 4.5)]
-    assert (history.restart_count, history.restarts[0].step, history.total_steps,
-            history.run_id) == (1, 20, 4000, "run-a")
+    assert (history.restart_count, history.restarts[0].step, history.total_steps, history.run_id) == (
+        1,
+        20,
+        4000,
+        "run-a",
+    )
     assert history.train.table()["session"].tolist() == [0, 0, 1]
 
 
@@ -67,37 +84,34 @@ def test_a_digit_that_became_another_is_damage_and_not_a_loss(tmp_path):
 
 
 def test_a_restart_whose_start_line_is_lost_is_seen_in_two_lines_that_step_back(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [
-        line(10, 5.0), line(20, 4.0), line(30, 3.0), line(40, 2.0), line(30, 3.1), line(40, 2.1),
-        line(50, 1.1)])
+    log = write_log(
+        tmp_path / "m.jsonl",
+        [line(10, 5.0), line(20, 4.0), line(30, 3.0), line(40, 2.0), line(30, 3.1), line(40, 2.1), line(50, 1.1)],
+    )
     history = read(log)
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.1), (40, 2.1), (50, 1.1)]
     assert history.restart_count == 1 and history.damaged == 0
 
 
 def test_a_single_line_that_steps_back_is_damage(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(20, 4.0), line(1, 9.0),
-                                                    line(30, 3.0)]))
+    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(20, 4.0), line(1, 9.0), line(30, 3.0)]))
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 4.0), (30, 3.0)]
     assert history.damaged == 1 and history.restart_count == 0
 
 
 def test_an_outlier_ahead_is_dropped_once_the_next_two_lines_are_there(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(10**9, 4.0), line(20, 3.0),
-                                                    line(30, 2.0)]))
+    history = read(write_log(tmp_path / "m.jsonl", [line(10, 5.0), line(10**9, 4.0), line(20, 3.0), line(30, 2.0)]))
     assert steps_and_losses(history.train) == [(10, 5.0), (20, 3.0), (30, 2.0)]
 
 
 def test_a_fresh_start_in_the_same_file_forgets_the_old_run(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [started(), line(10), line(20), started(total=99),
-                                                    line(5, 7.0)]))
+    history = read(write_log(tmp_path / "m.jsonl", [started(), line(10), line(20), started(total=99), line(5, 7.0)]))
     assert steps_and_losses(history.train) == [(5, 7.0)]
     assert history.total_steps == 99 and history.restart_count == 0
 
 
 def test_nonfinite_losses_are_remembered_until_a_restart_undoes_them(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [started(), line(10), line(20, math.nan), line(30, math.inf),
-                                           line(40, None)])
+    log = write_log(tmp_path / "m.jsonl", [started(), line(10), line(20, math.nan), line(30, math.inf), line(40, None)])
     history = read(log)
     assert history.train.nonfinite == [20, 30, 40]
     assert np.isnan(history.train.table()["loss"][1:]).all()
@@ -174,9 +188,18 @@ def test_a_log_that_vanishes_and_comes_back(tmp_path):
 def test_garbage_is_counted_and_passed_over(tmp_path):
     path = tmp_path / "m.jsonl"
     good = [json.dumps(line(s)).encode() for s in (10, 20, 30)]
-    garbage = [b"{", b"\xff\xfe", b"[1, 2]", b"null", b"[" * 5000, b'{"step": "x", "split": "train"}',
-               b'{"split": ["train"]}',
-               b'{"step": true, "split": "train"}', b'{"step": -1, "split": "val"}', b"9" * 5000]
+    garbage = [
+        b"{",
+        b"\xff\xfe",
+        b"[1, 2]",
+        b"null",
+        b"[" * 5000,
+        b'{"step": "x", "split": "train"}',
+        b'{"split": ["train"]}',
+        b'{"step": true, "split": "train"}',
+        b'{"step": -1, "split": "val"}',
+        b"9" * 5000,
+    ]
     lines = [good[0], *garbage, b"", b"  ", good[1], bytes(3_000_000), good[2]]
     path.write_bytes(b"".join(part + b"\n" for part in lines))
     history = read(path)
@@ -196,8 +219,9 @@ def test_a_line_longer_than_any_of_ours_is_skipped_piece_by_piece(tmp_path):
 
 
 def test_unusual_values_become_nan(tmp_path):
-    history = read(write_log(tmp_path / "m.jsonl", [line(10, lr="x"), line(20, lr=[1]), line(30, lr=10**400),
-                                                    line(40, lr=2e-5)]))
+    history = read(
+        write_log(tmp_path / "m.jsonl", [line(10, lr="x"), line(20, lr=[1]), line(30, lr=10**400), line(40, lr=2e-5)])
+    )
     assert np.isnan(history.train.table()["lr"][:3]).all() and history.train.table()["lr"][3] == 2e-5
     assert history.train.nonfinite == []
     assert math.isnan(number(True)) and math.isnan(number("1")) and number(3) == 3.0
@@ -219,7 +243,7 @@ def test_long_runs_are_kept_in_few_rows_that_still_add_up(tmp_path):
     assert (table["loss"] * table["lines"]).sum() / 200_000 == pytest.approx(losses.mean())
     assert table["low"].min() == 0.5 and table["low_step"][np.argmin(table["low"])] == 123_457
     assert table["high"].max() == 9.0 and table["high_step"][np.argmax(table["high"])] == 778
-    np.testing.assert_array_equal(table["loss"][-Track.EXACT:], losses[-Track.EXACT:])
+    np.testing.assert_array_equal(table["loss"][-Track.EXACT :], losses[-Track.EXACT :])
     old = table["lines"][table["lines"] > 1]
     assert len(old) > 1000 and old.max() <= 8 * np.median(old)  # the resolution is even
 
@@ -235,14 +259,16 @@ def test_smoothing_is_a_centred_weighted_mean_without_gaps():
     values, ones = np.array([1.0, 2.0, 6.0, np.nan, 4.0]), np.ones(5)
     np.testing.assert_allclose(smooth(values, ones, 3), [1.5, 3.0, 4.0, 5.0, 4.0])
     np.testing.assert_allclose(smooth(values[:3], np.array([1.0, 1.0, 2.0]), 3), [1.5, 15 / 4, 14 / 3])
-    assert np.isnan(smooth(np.array([np.nan]), np.ones(1), 3)).all() and len(smooth(values[:0], ones[:0],
-                                                                                    3)) == 0
+    assert np.isnan(smooth(np.array([np.nan]), np.ones(1), 3)).all() and len(smooth(values[:0], ones[:0], 3)) == 0
 
 
 def table_of(times: list[float], session: list[int] | None = None, every: int = 10) -> dict:
     n = len(times)
-    return {"step": np.arange(1, n + 1) * float(every), "time": np.array(times),
-            "session": np.array(session or [0] * n)}
+    return {
+        "step": np.arange(1, n + 1) * float(every),
+        "time": np.array(times),
+        "session": np.array(session or [0] * n),
+    }
 
 
 def test_time_left_at_an_even_pace():
@@ -303,11 +329,20 @@ def test_the_uncertainty_grows_with_the_spread_of_the_pace():
 
 
 def test_export_has_each_step_once_and_right_types(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [
-        started(), line(10, 5.0, lr=1e-5, epoch=0), line(20, 4.0, lr=2e-5, epoch=0), line(20, 4.5, "val"),
-        line(30, 3.0, lr=3e-5, epoch=1),
-        started(20, resumed=True), line(30, 3.5, lr=4e-5, epoch=1), line(40, math.nan, lr=5e-5, epoch=1),
-        line(45, 9.5, "val")])
+    log = write_log(
+        tmp_path / "m.jsonl",
+        [
+            started(),
+            line(10, 5.0, lr=1e-5, epoch=0),
+            line(20, 4.0, lr=2e-5, epoch=0),
+            line(20, 4.5, "val"),
+            line(30, 3.0, lr=3e-5, epoch=1),
+            started(20, resumed=True),
+            line(30, 3.5, lr=4e-5, epoch=1),
+            line(40, math.nan, lr=5e-5, epoch=1),
+            line(45, 9.5, "val"),
+        ],
+    )
     target = tmp_path / "out.csv"
     assert export_csv(log, target) == 5
     frame = pd.read_csv(target)
@@ -331,8 +366,9 @@ def test_export_gives_back_every_digit(tmp_path):
 
 
 def test_export_keeps_formulas_and_texts_out_of_the_table(tmp_path):
-    log = write_log(tmp_path / "m.jsonl", [line(10, 1.0, note="=cmd()",
-                                                **{"=HYPERLINK(1)": 3, "ok": True, "big": 10**30})])
+    log = write_log(
+        tmp_path / "m.jsonl", [line(10, 1.0, note="=cmd()", **{"=HYPERLINK(1)": 3, "ok": True, "big": 10**30})]
+    )
     export_csv(log, tmp_path / "out.csv")
     text = (tmp_path / "out.csv").read_text()
     assert "cmd" not in text and "HYPERLINK" not in text
@@ -347,15 +383,30 @@ def test_export_of_nothing_is_a_clear_error_and_writes_nothing(tmp_path):
 
 # ── fuzz ──
 
-numbers = st.one_of(st.integers(-5, 60), st.integers(), st.floats(), st.none(), st.booleans(),
-                    st.text(max_size=3), st.lists(st.integers(), max_size=2))
-metric = st.fixed_dictionaries({"step": st.one_of(st.integers(0, 60), numbers),
-                                "split": st.sampled_from(["train", "val", "test", 3])},
-                               optional={"loss": numbers, "lr": numbers, "time": numbers,
-                                         "grad_norm": numbers})
-event = st.fixed_dictionaries({"event": st.sampled_from(["start", "stop", "finish", "skip", "oom", "x", None])},
-                              optional={"step": numbers, "total_steps": numbers, "resumed": numbers,
-                                        "run_id": numbers, "time": numbers, "parts": numbers})
+numbers = st.one_of(
+    st.integers(-5, 60),
+    st.integers(),
+    st.floats(),
+    st.none(),
+    st.booleans(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+metric = st.fixed_dictionaries(
+    {"step": st.one_of(st.integers(0, 60), numbers), "split": st.sampled_from(["train", "val", "test", 3])},
+    optional={"loss": numbers, "lr": numbers, "time": numbers, "grad_norm": numbers},
+)
+event = st.fixed_dictionaries(
+    {"event": st.sampled_from(["start", "stop", "finish", "skip", "oom", "x", None])},
+    optional={
+        "step": numbers,
+        "total_steps": numbers,
+        "resumed": numbers,
+        "run_id": numbers,
+        "time": numbers,
+        "parts": numbers,
+    },
+)
 record_line = st.one_of(metric, event).map(lambda record: json.dumps(record).encode())
 torn_line = st.tuples(record_line, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]])
 any_line = st.one_of(record_line, record_line, torn_line, st.binary(max_size=30))
@@ -363,8 +414,15 @@ any_line = st.one_of(record_line, record_line, torn_line, st.binary(max_size=30)
 
 def shape(history: RunHistory) -> tuple:
     tables = [{k: v.tolist() for k, v in track.table().items()} for track in (history.train, history.val)]
-    return (repr(tables), history.damaged, history.restart_count, history.total_steps, history.last_event,
-            history.skipped, history.splits)
+    return (
+        repr(tables),
+        history.damaged,
+        history.restart_count,
+        history.total_steps,
+        history.last_event,
+        history.skipped,
+        history.splits,
+    )
 
 
 @fuzz(500)
@@ -392,7 +450,9 @@ def test_fuzz_reading_in_pieces_gives_what_reading_at_once_gives(tmp_path, lines
     assert shape(pieces) == shape(read(path))
 
 
-GOOD_LOG = "".join(json.dumps(record) + "\n" for record in [started(), *curve("healthy", 12), started(step=60, resumed=True)])
+GOOD_LOG = "".join(
+    json.dumps(record) + "\n" for record in [started(), *curve("healthy", 12), started(step=60, resumed=True)]
+)
 
 
 @fuzz(2000)

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-
 from run_folder import curve, started, write_log
+
 from xtts_ka.monitor.history import RunHistory
 from xtts_ka.monitor.plots import draw_plot
 
@@ -29,8 +29,12 @@ def colour_share(image, colour: str) -> float:
 
 
 def test_a_run_with_a_restart_shows_every_curve(tmp_path):
-    records = [started(), *curve("healthy", 200, 400), started(1500, resumed=True),
-               *[r for r in curve("healthy", 300, 400) if r["step"] > 1500]]
+    records = [
+        started(),
+        *curve("healthy", 200, 400),
+        started(1500, resumed=True),
+        *[r for r in curve("healthy", 300, 400) if r["step"] > 1500],
+    ]
     image = drawn(tmp_path, records, total_steps=4000, clip_norm=1.0)
     assert image.shape[:2] == (1500, 1800)
     # train, validation, best, text, restart
@@ -42,13 +46,16 @@ def test_a_run_without_restart_has_no_restart_line(tmp_path):
     assert colour_share(drawn(tmp_path, [started(), *curve("healthy", 50)]), "#8e5fb5") < 2e-5
 
 
-@pytest.mark.parametrize("records", [
-    [{"step": 1, "split": "train", "loss": 2.0}],
-    [{"step": 1, "split": "val", "loss": 2.0}],
-    [{"step": s, "split": "train", "loss": float("nan"), "lr": 0.0} for s in range(1, 40)],
-    [{"step": s, "split": "train", "loss": 1e29 * (-1) ** s, "lr": 1e-9, "grad_norm": 0.0}
-     for s in range(1, 60)],
-], ids=["one line", "validation only", "no number", "wild"])
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"step": 1, "split": "train", "loss": 2.0}],
+        [{"step": 1, "split": "val", "loss": 2.0}],
+        [{"step": s, "split": "train", "loss": float("nan"), "lr": 0.0} for s in range(1, 40)],
+        [{"step": s, "split": "train", "loss": 1e29 * (-1) ** s, "lr": 1e-9, "grad_norm": 0.0} for s in range(1, 60)],
+    ],
+    ids=["one line", "validation only", "no number", "wild"],
+)
 def test_thin_and_wild_logs_are_drawn_too(tmp_path, records):
     assert drawn(tmp_path, records, clip_norm=1.0).shape[:2] == (1500, 1800)
 

@@ -2,22 +2,23 @@
 
 import json
 import os
-from pathlib import Path
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from xtts_ka.monitor import status as run_status
-from xtts_ka.core.config import load_config
 from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
+
+from xtts_ka.core.config import load_config
+from xtts_ka.monitor import status as run_status
 from xtts_ka.monitor.history import RunHistory
-from xtts_ka.monitor.status import list_checkpoints, read_status
+from xtts_ka.monitor.status import read_status
+from xtts_ka.training.checkpoint_folders import list_checkpoints
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
@@ -33,8 +34,7 @@ def running(folder, lines=300):
     """A run that is under way: `lines` logged at 3 s each, of 400."""
     config = make_run(folder)
     write_log(folder / "logs/metrics.jsonl", [started(), *curve("healthy", lines, 400)])
-    record = progress_record(full_pretrain={"status": "running", "finished": None,
-                                            "started": "2026-09-21T13:33:20Z"})
+    record = progress_record(full_pretrain={"status": "running", "finished": None, "started": "2026-09-21T13:33:20Z"})
     (folder / "models/xtts_v2_ka").mkdir(parents=True)
     (folder / "models/xtts_v2_ka/pretrain_progress.json").write_text(json.dumps(record))
     return config
@@ -48,8 +48,12 @@ def test_a_running_training(tmp_path):
     now = START + 905
     status = status_of(config, now=now)
     training = status["training"]
-    assert (training["state"], training["step"], training["total_steps"],
-            training["fraction"]) == ("running", 3000, 4000, 0.75)
+    assert (training["state"], training["step"], training["total_steps"], training["fraction"]) == (
+        "running",
+        3000,
+        4000,
+        0.75,
+    )
     assert training["eta_seconds"] == pytest.approx(300, rel=0.02)  # 100 lines of 3 s are left
     assert training["eta_plus_minus_seconds"] < 15 and training["ends"] == pytest.approx(now + 300, abs=6)
     assert training["data_wait_share"] == pytest.approx(0.05 / 3, rel=0.1)
@@ -58,7 +62,10 @@ def test_a_running_training(tmp_path):
     assert [s["status"] for s in status["stages"]] == ["done"] * 4 + ["running"]
     assert status["stages"][0]["seconds"] == 600.0
     assert [(c["step"], c["best"], c["last"], c["valid"]) for c in status["checkpoints"]] == [
-        (1000, False, False, True), (2000, True, False, True), (3000, False, True, True)]
+        (1000, False, False, True),
+        (2000, True, False, True),
+        (3000, False, True, True),
+    ]
     assert status["checkpoints"][2]["age_seconds"] == pytest.approx(5.0) and status["warnings"] == []
     json.dumps(status, allow_nan=False)
 
@@ -75,15 +82,19 @@ def test_a_killed_run_is_interrupted_and_a_hanging_one_stale(tmp_path):
     status = status_of(config, now=later)
     assert status["training"]["state"] == "interrupted" and status["stages"][-1]["status"] == "interrupted"
     assert any("same command carries on" in w for w in status["warnings"])
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "models/xtts_v2_ka/pretrain.lock")],
-                          stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, cwd=Path(run_status.__file__).parents[2]) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "models/xtts_v2_ka/pretrain.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(run_status.__file__).parents[2],
+    ) as holder:
         holder.stdout.readline()
         status = status_of(config, now=later)
         holder.stdin.close()
     assert status["driver"]["running"] and status["driver"]["pid"] == holder.pid
-    assert status["training"]["state"] == "running" and any("no new metrics for 60 min" in w
-                                                            for w in status["warnings"])
+    assert status["training"]["state"] == "running" and any(
+        "no new metrics for 60 min" in w for w in status["warnings"]
+    )
     assert not status_of(config, now=later)["driver"]["running"]
 
 
@@ -100,8 +111,9 @@ with RunLock(Path(sys.argv[1])).hold():
 def test_a_lock_of_another_host_lives_while_it_is_touched(tmp_path):
     config = running(tmp_path)
     lock = tmp_path / "models/xtts_v2_ka/pretrain.lock"
-    lock.write_text(json.dumps({"pid": 7, "host": f"not-{socket.gethostname()}", "boot_id": "x",
-                                "since": "2026-11-23T05:40:00Z"}))
+    lock.write_text(
+        json.dumps({"pid": 7, "host": f"not-{socket.gethostname()}", "boot_id": "x", "since": "2026-11-23T05:40:00Z"})
+    )
     assert status_of(config, now=time.time())["driver"]["running"]
     assert not status_of(config, now=time.time() + 3600)["driver"]["running"]
 
@@ -113,8 +125,7 @@ def test_stopped_finished_and_failed(tmp_path):
         log.write_text(before + json.dumps({"event": event, "step": 3000, "time": START + 901}) + "\n")
         assert status_of(config, now=START + 9999)["training"]["state"] == state
     log.write_text(before)
-    record = progress_record(full_pretrain={"status": "failed", "error": "5 steps in a row\nwere not finite "
-                                                                         "\x1b[31m"})
+    record = progress_record(full_pretrain={"status": "failed", "error": "5 steps in a row\nwere not finite \x1b[31m"})
     (tmp_path / "models/xtts_v2_ka/pretrain_progress.json").write_text(json.dumps(record))
     status = status_of(config, now=START + 9999)
     assert status["training"]["state"] == "failed"
@@ -143,8 +154,12 @@ def test_damaged_checkpoints_are_named_and_never_best_or_last(tmp_path):
     (folder / "step_00001000/model.safetensors").write_bytes(weights)
     (folder / ".step_00002500.77.partial").mkdir()
     status = status_of(config, now=START + 905)
-    assert [(c["step"], c["valid"]) for c in status["checkpoints"]] == [(500, True), (1000, True),
-                                                                        (1500, False), (2000, False)]
+    assert [(c["step"], c["valid"]) for c in status["checkpoints"]] == [
+        (500, True),
+        (1000, True),
+        (1500, False),
+        (2000, False),
+    ]
     assert sum("is not valid" in w for w in status["warnings"]) == 2
     assert status["unfinished_checkpoints"] == [".step_00002500.77.partial"]
     assert [c["step"] for c in status["checkpoints"] if c["last"] and c["best"]] == [1000]
@@ -163,8 +178,7 @@ def test_best_and_last_are_sought_in_the_newest_run(tmp_path):
 def test_growth_and_need_of_the_disk(tmp_path, monkeypatch):
     config = running(tmp_path)
     add_checkpoint(tmp_path / "checkpoints", 1000, 3.4, size=80_000)
-    monkeypatch.setattr(run_status.shutil, "disk_usage",
-                        lambda place: SimpleNamespace(free=200_000, total=10**6))
+    monkeypatch.setattr(run_status.shutil, "disk_usage", lambda place: SimpleNamespace(free=200_000, total=10**6))
     status = status_of(config, now=START + 903)
     each = status["checkpoints"][0]["bytes"]
     disk = status["disk"]
@@ -180,8 +194,13 @@ def test_growth_and_need_of_the_disk(tmp_path, monkeypatch):
 def test_skipped_steps_and_a_lack_of_memory_are_told_until_a_restart_undoes_them(tmp_path):
     config = running(tmp_path)
     log = tmp_path / "logs/metrics.jsonl"
-    events = [{"event": "oom", "step": 2900, "parts": 2}, {"event": "skip", "step": 2950, "grad_norm": "nan"},
-              {"event": "oom", "step": 2990, "parts": 4}, {"event": "skip", "step": 3001}, {"event": "oom"}]
+    events = [
+        {"event": "oom", "step": 2900, "parts": 2},
+        {"event": "skip", "step": 2950, "grad_norm": "nan"},
+        {"event": "oom", "step": 2990, "parts": 4},
+        {"event": "skip", "step": 3001},
+        {"event": "oom"},
+    ]
     log.write_text(log.read_text() + "".join(json.dumps(event) + "\n" for event in events))
     status = status_of(config, now=START + 905)
     skipped, memory = status["warnings"]
@@ -197,9 +216,15 @@ def test_skipped_steps_and_a_lack_of_memory_are_told_until_a_restart_undoes_them
 def test_a_long_pause_between_two_sessions_counts_in_no_figure(tmp_path):
     """Stopped on a Friday, resumed on the Monday on a slower machine."""
     config, weekend = running(tmp_path, 200), 3 * 86400.0
-    again = [dict(r, time=START + weekend + 1.5 * (r["time"] - START)) for r in curve("healthy", 300, 400) if r["step"] > 1900]
-    write_log(tmp_path / "logs/metrics.jsonl", [
-        started(), *curve("healthy", 200, 400), started(1900, resumed=True, time=again[0]["time"] - 9), *again])
+    again = [
+        dict(r, time=START + weekend + 1.5 * (r["time"] - START))
+        for r in curve("healthy", 300, 400)
+        if r["step"] > 1900
+    ]
+    write_log(
+        tmp_path / "logs/metrics.jsonl",
+        [started(), *curve("healthy", 200, 400), started(1900, resumed=True, time=again[0]["time"] - 9), *again],
+    )
     training = status_of(config, now=again[-1]["time"] + 1)["training"]
     assert (training["restarts"], training["step"]) == (1, 3000)
     assert training["eta_seconds"] == pytest.approx(100 * 4.5, rel=0.02)  # 4.5 s a line now, 3 s before
@@ -223,26 +248,46 @@ def test_the_loss_now_is_that_of_the_newest_fifth(tmp_path):
 
 # ── fuzz ──
 
-words = st.sampled_from(["status", "running", "done", "failed", "started", "2026-11-23T05:40:00Z", "seconds",
-                         "error", "metrics", "schema", "pid"])
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=4),
-                      lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=4),
-                      max_leaves=6)
-records = st.one_of(st.binary(max_size=20), values.map(lambda v: json.dumps(v).encode()),
-                    st.dictionaries(st.sampled_from(run_status.STAGES),
-                                    values).map(lambda s: json.dumps({"schema": 1, "stages": s}).encode()))
+words = st.sampled_from(
+    [
+        "status",
+        "running",
+        "done",
+        "failed",
+        "started",
+        "2026-11-23T05:40:00Z",
+        "seconds",
+        "error",
+        "metrics",
+        "schema",
+        "pid",
+    ]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=6,
+)
+records = st.one_of(
+    st.binary(max_size=20),
+    values.map(lambda v: json.dumps(v).encode()),
+    st.dictionaries(st.sampled_from(run_status.STAGES), values).map(
+        lambda s: json.dumps({"schema": 1, "stages": s}).encode()
+    ),
+)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(record=records, lock=records, manifest=records, lines=st.lists(records, max_size=5), state=records)
-def test_fuzz_whatever_the_files_hold_the_status_is_strict_json(tmp_path, record, lock, manifest, lines,
-                                                                state):
+def test_fuzz_whatever_the_files_hold_the_status_is_strict_json(tmp_path, record, lock, manifest, lines, state):
     config = make_run(tmp_path)
-    for name, data in (("models/xtts_v2_ka/pretrain_progress.json", record),
-                       ("models/xtts_v2_ka/pretrain.lock", lock),
-                       ("checkpoints/step_00000500/manifest.json", manifest),
-                       ("checkpoints/step_00000500/state.json", state),
-                       ("logs/metrics.jsonl", b"\n".join(lines))):
+    for name, data in (
+        ("models/xtts_v2_ka/pretrain_progress.json", record),
+        ("models/xtts_v2_ka/pretrain.lock", lock),
+        ("checkpoints/step_00000500/manifest.json", manifest),
+        ("checkpoints/step_00000500/state.json", state),
+        ("logs/metrics.jsonl", b"\n".join(lines)),
+    ):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)

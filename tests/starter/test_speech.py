@@ -13,9 +13,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from xtts_ka.core.console import UserError
+from xtts_ka.core.errors import UserError
 from xtts_ka.starter.speech import (
-    SAMPLE_RATE, VOICES, read_sentences, speak_corpus, synthesise, trim_silence, voices_for,
+    SAMPLE_RATE,
+    VOICES,
+    read_sentences,
+    speak_corpus,
+    synthesise,
+    trim_silence,
+    voices_for,
 )
 
 pytest.importorskip("espeakng_loader", reason="starter speech needs espeakng-loader")
@@ -64,8 +70,28 @@ def test_sentences_cover_the_consonant_clusters(sentences):
     clusters = {cluster for word in words for cluster in re.findall(r"[^აეიოუ]{2,}(?=[აეიოუ])", word)}
     initial = {match.group() for word in words if (match := re.match(r"[^აეიოუ]{2,}(?=[აეიოუ])", word))}
     assert len(clusters) >= 120 and len(initial) >= 120
-    assert {"გვ", "მწვრთნ", "ბრწყ", "მხრ", "სკ", "წყ", "ცხრ", "ფსკ", "თქვ", "მზ", "ხმლ", "გრძ", "ბღვრ", "შხ",
-            "ჩრდ", "დღ", "ტკბ", "სწრ", "კვლ", "რძ"} <= initial
+    assert {
+        "გვ",
+        "მწვრთნ",
+        "ბრწყ",
+        "მხრ",
+        "სკ",
+        "წყ",
+        "ცხრ",
+        "ფსკ",
+        "თქვ",
+        "მზ",
+        "ხმლ",
+        "გრძ",
+        "ბღვრ",
+        "შხ",
+        "ჩრდ",
+        "დღ",
+        "ტკბ",
+        "სწრ",
+        "კვლ",
+        "რძ",
+    } <= initial
     assert any("ვეფხვი" in sentence for sentence in sentences)
 
 
@@ -118,10 +144,7 @@ def test_speech_depends_on_its_arguments_alone():
     synthesise("სხვა წინადადება.", VOICES[-1].voice, 120, 10)  # leaves espeak-ng's oscillators elsewhere
     time.sleep(1.1)  # espeak-ng left alone seeds its noise with the clock's seconds
     assert np.array_equal(synthesise(SENTENCE, voice), first)
-    script = (
-        "import hashlib, starter_speech as s; "
-        f"print(hashlib.sha256(s.synthesise({SENTENCE!r}, {voice!r})).hexdigest())"
-    )
+    script = f"import hashlib; from xtts_ka.starter import speech as s; print(hashlib.sha256(s.synthesise({SENTENCE!r}, {voice!r})).hexdigest())"
     command = [sys.executable, "-c", script]
     other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == hashlib.sha256(first).hexdigest()

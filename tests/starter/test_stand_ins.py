@@ -1,23 +1,28 @@
 import json
 
 import pytest
+import tiny
 import torch
 
-import tiny
-from xtts_ka.core.files import hash_file
-from xtts_ka.core.console import UserError
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, StarterConfig
-from xtts_ka.starter.stand_ins import MARK, RECORDINGS, make_base_model, make_stand_ins, starter_vocabulary
+from xtts_ka.core.digests import hash_file
+from xtts_ka.core.errors import UserError
+from xtts_ka.model.checkpoint import read_model
+from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.vocabulary import load_tokenizer
-from xtts_ka.model.checkpoint import FeatureExtractor, load_speech, read_model
+from xtts_ka.starter.base_model import make_base_model, starter_vocabulary
+from xtts_ka.starter.stand_ins import MARK, RECORDINGS, make_stand_ins
 
 
 @pytest.fixture
 def config(tmp_path):
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("\n".join(tiny.SENTENCES + tuple(f"{s[:-1]}, ხომ?" for s in tiny.SENTENCES)), "utf-8")
-    return PretrainConfig(data_dir=str(tmp_path / "data"), base_model_path=str(tmp_path / "models/base"),
-                          starter=StarterConfig(enabled=True, sentences=str(sentences), clips=48, layers=1, model_dim=64, heads=1))
+    return PretrainConfig(
+        data_dir=str(tmp_path / "data"),
+        base_model_path=str(tmp_path / "models/base"),
+        starter=StarterConfig(enabled=True, sentences=str(sentences), clips=48, layers=1, model_dim=64, heads=1),
+    )
 
 
 def test_the_vocabulary_has_the_oddities_of_real_ones(tmp_path):
@@ -25,7 +30,9 @@ def test_the_vocabulary_has_the_oddities_of_real_ones(tmp_path):
     ids = vocabulary["model"]["vocab"]
     assert len(ids) == len(set(ids.values())) and max(ids.values()) + 1 > len(ids)  # gaps
     assert ids["[STOP]"] == 0 and ids["[START]"] == 261 and ids["[en]"] == 259
-    assert len(vocabulary["model"]["merges"]) > len(set(vocabulary["model"]["merges"]))  # listed twice, as in the real ones
+    assert len(vocabulary["model"]["merges"]) > len(
+        set(vocabulary["model"]["merges"])
+    )  # listed twice, as in the real ones
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     assert load_tokenizer(tmp_path / "vocab.json").encode("the thing").tokens == ["the", "th", "ing"]
 

@@ -13,7 +13,12 @@ def natural_lengths(count):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.integers(38, 1000), min_size=1, max_size=400), st.integers(100, 5000), st.integers(0, 9), st.integers(0, 9))
+@given(
+    st.lists(st.integers(38, 1000), min_size=1, max_size=400),
+    st.integers(100, 5000),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
 def test_every_clip_once_and_within_the_budget(lengths, budget, seed, epoch):
     positions = np.array(lengths, np.uint32)
     plan = BatchPlan(positions, budget, seed, epoch)

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from xtts_ka.core.files import write_manifest
+from xtts_ka.core.digests import write_manifest
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 
@@ -42,13 +42,21 @@ def test_each_save_holds_its_own_moment_whatever_came_before(tmp_path):
     manager = CheckpointManager(tmp_path, "run", keep=3)
     saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(2, 7, dtype=torch.float64)}
     for step, weight in saved.items():
-        optimizer = {"state": {"w": {"step": torch.tensor(float(step)), "exp_avg": -weight}}, "param_groups": [{"betas": (0.9, 0.96)}]}
+        optimizer = {
+            "state": {"w": {"step": torch.tensor(float(step)), "exp_avg": -weight}},
+            "param_groups": [{"betas": (0.9, 0.96)}],
+        }
         manager.save(step, {"model": {"w": weight}, "ema": {"w": 2 * weight}}, optimizer, {}, {}, None)
     manager.wait()
     for checkpoint, weight in zip(manager.checkpoints(), saved.values(), strict=True):
         optimizer = checkpoint.optimizer()
-        assert torch.equal(checkpoint.weights()["w"], weight) and torch.equal(checkpoint.weights("ema")["w"], 2 * weight)
-        assert torch.equal(optimizer["state"]["w"]["exp_avg"], -weight) and optimizer["state"]["w"]["step"] == checkpoint.step
+        assert torch.equal(checkpoint.weights()["w"], weight) and torch.equal(
+            checkpoint.weights("ema")["w"], 2 * weight
+        )
+        assert (
+            torch.equal(optimizer["state"]["w"]["exp_avg"], -weight)
+            and optimizer["state"]["w"]["step"] == checkpoint.step
+        )
         assert optimizer["param_groups"] == [{"betas": (0.9, 0.96)}]
 
 
@@ -125,7 +133,9 @@ def test_a_checkpoint_of_another_version_is_passed_over(tmp_path, capsys):
     save(manager, 1)
     save(manager, 2)
     facts = json.loads((tmp_path / "step_00000002/manifest.json").read_text())
-    write_manifest(tmp_path / "step_00000002", {"schema": 1, **{key: facts[key] for key in ("step", "run_id", "val_loss")}})
+    write_manifest(
+        tmp_path / "step_00000002", {"schema": 1, **{key: facts[key] for key in ("step", "run_id", "val_loss")}}
+    )
     assert manager.last().step == 1
     assert "step_00000002 is passed over: it has schema 1" in capsys.readouterr().err
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from xtts_ka.training import clip_index
-from xtts_ka.core.console import RunError
-from xtts_ka.training.feature_cache import codes_of
 from small_index import LIMITS, make_index, rows_of
+
+from xtts_ka.core.errors import RunError
+from xtts_ka.model.geometry import codes_of
+from xtts_ka.training import clip_index
 from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, build_index, open_index, recorded_names
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,9 @@ def test_it_gives_back_what_it_was_made_from(tmp_path):
     assert len(set(index.id_numbers.tolist())) == 50
     facts = index.facts
     assert (facts["clips"], facts["speakers"], facts["left_out"]) == (50, 3, {})
-    assert facts["seconds"] == pytest.approx(sum(SAMPLES) / 22050) and facts["median_positions"] == np.median(index.positions)
+    assert facts["seconds"] == pytest.approx(sum(SAMPLES) / 22050) and facts["median_positions"] == np.median(
+        index.positions
+    )
     assert (facts["shortest"], facts["longest"]) == pytest.approx((min(SAMPLES) / 22050, max(SAMPLES) / 22050))
 
 
@@ -58,7 +60,9 @@ def test_clips_that_do_not_fit_are_left_out_and_counted(tmp_path):
         return [np.full(402 if text == "1" else 401, 5, "<u4") for text in texts]
 
     rows = rows_of(3, ["nino"])
-    index = build_index(tmp_path, "val", {"table": "t"}, zip(rows, range(3)), lambda keys: index_records(keys), encode, LIMITS)
+    index = build_index(
+        tmp_path, "val", {"table": "t"}, zip(rows, range(3)), lambda keys: index_records(keys), encode, LIMITS
+    )
     assert index.facts["left_out"] == {"text too long": 1} and index.positions[0] == 32 + 401 + 1 + 22 + 4
 
 
@@ -102,7 +106,12 @@ def test_it_opens_for_its_own_key_only(tmp_path):
     again = open_index(tmp_path, "train", key)
     assert again.folder == index.folder and again.facts == index.facts
     assert again.text(9).tolist() == index.text(9).tolist()
-    for other in ({**key, "archaic": "respell"}, {**key, "table": "u"}, {**key, "recordings": "r2"}, {**key, "more": 1}):
+    for other in (
+        {**key, "archaic": "respell"},
+        {**key, "table": "u"},
+        {**key, "recordings": "r2"},
+        {**key, "more": 1},
+    ):
         assert open_index(tmp_path, "train", other) is None
     assert open_index(tmp_path, "val", key) is None
     assert open_index(tmp_path, "train", {**key, "recordings": None}).folder == index.folder
@@ -198,8 +207,9 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
     peaks, sizes = [], []
     for count in (4_000, 80_000):
         folder = make_index(tmp_path / str(count), [30_000 + 50 * (i % 3000) for i in range(count)]).folder
-        result = subprocess.run([sys.executable, "-c", DRAWING, str(folder.parent), str(ROOT)],
-                                capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", DRAWING, str(folder.parent), str(ROOT)], capture_output=True, text=True, check=True
+        )
         clips, kilobytes = map(int, result.stdout.split())
         assert clips == count
         peaks.append(kilobytes * 1024)

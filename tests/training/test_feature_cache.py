@@ -7,8 +7,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xtts_ka.core.console import RunError
-from xtts_ka.training.feature_cache import FeatureCache, clip_key, codes_of, frames_of
+from xtts_ka.core.errors import RunError
+from xtts_ka.model.geometry import codes_of, frames_of
+from xtts_ka.training.feature_cache import FeatureCache, clip_key
 
 
 def fake_load(path):
@@ -18,8 +19,10 @@ def fake_load(path):
 
 def fake_extract(speech):
     """Codes and mels that tell which clip they came from."""
-    return [(torch.full((codes_of(s.shape[1]),), s.shape[1] % 1000), torch.full((80, frames_of(s.shape[1])), s[0, 0]))
-            for s in speech]
+    return [
+        (torch.full((codes_of(s.shape[1]),), s.shape[1] % 1000), torch.full((80, frames_of(s.shape[1])), s[0, 0]))
+        for s in speech
+    ]
 
 
 @pytest.fixture
@@ -125,8 +128,12 @@ def test_all_that_is_damaged_is_forgotten_at_once(tmp_path, clips, file):
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(file=st.sampled_from(["codes.bin", "mels.bin", "index.bin"]), where=st.floats(0, 1, exclude_max=True),
-       damage=st.sampled_from(["flip", "zero a page", "zero the rest", "cut", "remove"]), bit=st.integers(0, 7))
+@given(
+    file=st.sampled_from(["codes.bin", "mels.bin", "index.bin"]),
+    where=st.floats(0, 1, exclude_max=True),
+    damage=st.sampled_from(["flip", "zero a page", "zero the rest", "cut", "remove"]),
+    bit=st.integers(0, 7),
+)
 def test_no_damage_is_used(tmp_path, clips, file, where, damage, bit):
     """Whatever happens to the files: a clip is right, missing or refused, and after one refusal all are computed again."""
     whole = FeatureCache(tmp_path / "whole", "k" * 64)

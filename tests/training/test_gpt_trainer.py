@@ -11,11 +11,12 @@ from copy import copy
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
-import tiny
-from xtts_ka.core.files import read_jsonl, write_json
-from xtts_ka.core.console import Interrupted, RunError
+from xtts_ka.core.errors import Interrupted, RunError
+from xtts_ka.core.files import write_json
+from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.training.gpt_trainer import Progress
 
 
@@ -58,8 +59,11 @@ def test_training_learns_and_logs(clean):
     train = [line for line in metrics(clean) if line.get("split") == "train"]
     assert [line["step"] for line in train] == list(range(1, 25))
     assert train[-1]["loss"] < train[0]["loss"] - 0.3
-    assert all(math.isfinite(line[key]) for line in train for key in
-               ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time"))
+    assert all(
+        math.isfinite(line[key])
+        for line in train
+        for key in ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
+    )
     assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
     assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
 
@@ -159,8 +163,12 @@ def undisturbed(world):
     """The last checkpoint of a run that was never stopped, dropout on, steps of two accumulated batches."""
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
-    world.config = dataclasses.replace(world.config, max_steps=10, checkpoint_interval=2,
-                                       training=dataclasses.replace(world.config.training, accumulation=2))
+    world.config = dataclasses.replace(
+        world.config,
+        max_steps=10,
+        checkpoint_interval=2,
+        training=dataclasses.replace(world.config.training, accumulation=2),
+    )
     run(world)
     return saved(world, 10)
 

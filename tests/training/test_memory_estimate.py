@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from data_loader import AUDIO_STOPS, CollateFunction, ModelLimits, Sample
+from data_loader import CollateFunction, Sample
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.networks import build_gpt, tiny_config
+from xtts_ka.training.clip_index import AUDIO_STOPS, ModelLimits
 from xtts_ka.training.memory_estimate import StepShape, estimate_memory
-from xtts_ka.model.checkpoint import build_gpt, tiny_config
 
 
 def saved_bytes(model: CompactGPT, batch: dict, bf16: bool) -> int:
     """Bytes of all tensors that the step keeps for its backward pass, weights aside, each storage once."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t), (
-            torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t),
+        torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext(),
+    ):
         model(batch)
     sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
     return sum(size for pointer, size in sizes.items() if pointer not in weights)

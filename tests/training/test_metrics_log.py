@@ -1,9 +1,17 @@
 """What was logged stands in the file, on TensorBoard's screen and on ours, whatever stopped the run."""
 
-from xtts_ka.core.files import read_jsonl
+from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.training.metrics_log import MetricsLog, first_and_best, unfinished_run
 
-TRAIN = {"loss": 2.0, "loss_text": 3.0, "loss_mel": 1.9, "lr": 1e-4, "grad_norm": 1.0, "audio_s_per_s": 9.0, "data_wait_s": 0.1}
+TRAIN = {
+    "loss": 2.0,
+    "loss_text": 3.0,
+    "loss_mel": 1.9,
+    "lr": 1e-4,
+    "grad_norm": 1.0,
+    "audio_s_per_s": 9.0,
+    "data_wait_s": 0.1,
+}
 
 
 def val(loss):
@@ -26,7 +34,12 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     log.log(5, "val", val(1.5), 10)
     log.close()
     lines = list(read_jsonl(tmp_path / "metrics.jsonl"))
-    assert lines[0]["event"] == "start" and lines[1]["step"] == 5 and lines[1]["loss"] == 2.0 and lines[2]["split"] == "val"
+    assert (
+        lines[0]["event"] == "start"
+        and lines[1]["step"] == 5
+        and lines[1]["loss"] == 2.0
+        and lines[2]["split"] == "val"
+    )
     assert all("time" in line for line in lines)
     assert board(tmp_path, "train/loss") == [(5, 2.0)] and board(tmp_path, "val/loss") == [(5, 1.5)]
     assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
@@ -45,7 +58,11 @@ def test_a_kill_cuts_nothing_out_of_the_curves(tmp_path):
 
 
 def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
-    for expected in (["metrics.jsonl"], ["metrics.jsonl", "metrics_1.jsonl"], ["metrics.jsonl", "metrics_1.jsonl", "metrics_2.jsonl"]):
+    for expected in (
+        ["metrics.jsonl"],
+        ["metrics.jsonl", "metrics_1.jsonl"],
+        ["metrics.jsonl", "metrics_1.jsonl", "metrics_2.jsonl"],
+    ):
         log = MetricsLog(tmp_path, fresh=True)
         log.log(1, "val", val(1.0), 10)
         log.close()
@@ -78,7 +95,9 @@ def test_first_and_best(tmp_path):
         log.log(step, "val", val(loss), 3)
     log.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 4, "split": "val"}\n{"step": 5, "split": "val", "loss": "0.1"}\n')  # of no use, and no fault
+        file.write(
+            '{"step": 4, "split": "val"}\n{"step": 5, "split": "val", "loss": "0.1"}\n'
+        )  # of no use, and no fault
     found = first_and_best(tmp_path / "metrics.jsonl")
     assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
 

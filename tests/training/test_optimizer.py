@@ -1,11 +1,11 @@
 import pytest
+import tiny
 import torch
 
-import tiny
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
 from xtts_ka.core.config import PretrainConfig, TrainingConfig
 from xtts_ka.model.checkpoint import load_gpt, read_model
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
 
 
 def test_learning_rate_warms_up_and_falls_to_its_floor():
@@ -18,12 +18,16 @@ def test_learning_rate_warms_up_and_falls_to_its_floor():
 
 
 def test_weight_decay_is_on_matrices_only(tmp_path):
-    model = CompactGPT(load_gpt(read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs")))))
+    model = CompactGPT(
+        load_gpt(read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs"))))
+    )
     decayed, free = build_optimizer(model, PretrainConfig()).param_groups
     names = {id(p): n for n, p in model.named_parameters()}
     assert decayed["weight_decay"] > 0 and free["weight_decay"] == 0
     assert all(p.ndim >= 2 and "embedding" not in names[id(p)] for p in decayed["params"])
-    assert {"gpt.text_embedding.weight", "gpt.mel_head.bias", "gpt.final_norm.weight"} <= {names[id(p)] for p in free["params"]}
+    assert {"gpt.text_embedding.weight", "gpt.mel_head.bias", "gpt.final_norm.weight"} <= {
+        names[id(p)] for p in free["params"]
+    }
     assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from accelerate.state import AcceleratorState
 
+from xtts_ka.core.command_line import run_cli
+from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.training import process_group
-import tiny
-from xtts_ka.core.files import read_jsonl
-from xtts_ka.core.console import run_cli
 
 FORK = multiprocessing.get_context("fork")
 
@@ -43,8 +43,12 @@ def curve(world) -> dict[tuple[str, int], float]:
 
 def train(world, processes: int, steps: int = 10, **training) -> None:
     """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
-    config = dataclasses.replace(world.config, max_steps=steps, checkpoint_interval=2, training=dataclasses.replace(
-        world.config.training, accumulation=2 // processes, **training))
+    config = dataclasses.replace(
+        world.config,
+        max_steps=steps,
+        checkpoint_interval=2,
+        training=dataclasses.replace(world.config.training, accumulation=2 // processes, **training),
+    )
     with process_group.joined(config) as peers:
         loop = world.loop(**vars(config), log=peers.is_main)
         loop.start(loop.checkpoints.last())
@@ -60,8 +64,13 @@ def launch(body, processes: int = 2, log: Path | None = None) -> list:
     def child(rank):
         if log:
             sys.stderr = open(log.with_suffix(f".{rank}"), "w", buffering=1)
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1",
-                          MASTER_PORT=str(port))
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(processes),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
         AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have made it, for one process
         os._exit(run_cli(lambda: body(rank)))
 

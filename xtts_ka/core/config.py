@@ -16,16 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
-from xtts_ka.core.console import UserError
 
 DEFAULT_CONFIG = "xtts_pretrain_config.json"
 BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")  # of the XTTS-v2 checkpoint
 STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 
 
-def _opt(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None,
-         above: float | None = None, choices: tuple[str, ...] = (), path: bool = False):
+def _opt(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+    path: bool = False,
+):
     """A config field: its default, its one-line documentation and what values are possible."""
     rules = {"help": help, "at_least": at_least, "at_most": at_most, "above": above, "choices": choices, "path": path}
     if isinstance(default, list | dict):
@@ -46,7 +54,9 @@ class StarterConfig:
     layers: int = _opt(4, "transformer layers of the tiny base model", at_least=1)
     model_dim: int = _opt(128, "width of the tiny base model (a multiple of 64)", at_least=64)
     heads: int = _opt(2, "attention heads of the tiny base model", at_least=1)
-    max_steps: int = _opt(300, "training steps when the base model is the starter's (in place of max_steps)", at_least=2)
+    max_steps: int = _opt(
+        300, "training steps when the base model is the starter's (in place of max_steps)", at_least=2
+    )
     learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", above=0)
 
 
@@ -63,10 +73,14 @@ class TextConfig:
 class PhonemesConfig:
     """The phonemes stage."""
 
-    level: str = _opt("broad", "transcription that the stage's dictionary and G2P model use", choices=("broad", "narrow"))
-    convention: dict[str, str] = _opt({}, "symbols that differ from the default's, by letter, such as {\"ა\": \"a\"}")
+    level: str = _opt(
+        "broad", "transcription that the stage's dictionary and G2P model use", choices=("broad", "narrow")
+    )
+    convention: dict[str, str] = _opt({}, 'symbols that differ from the default\'s, by letter, such as {"ა": "a"}')
     lexicon_paths: list[str] = _opt([], "extra lexicons, word<TAB>p h o n e s", path=True)
-    heldout_fraction: float = _opt(0.1, "share of the words kept out of training to measure error rates", above=0, at_most=0.5)
+    heldout_fraction: float = _opt(
+        0.1, "share of the words kept out of training to measure error rates", above=0, at_most=0.5
+    )
     dim: int = _opt(128, "width of the G2P network", at_least=16)
     layers: int = _opt(2, "layers of the G2P network", at_least=1)
     max_epochs: int = _opt(20, "passes over the lexicon at most", at_least=1)
@@ -85,14 +99,20 @@ class LanguageModelConfig:
     max_epochs: int = _opt(20, "passes over the transcripts at most", at_least=1)
     batch_size: int = _opt(32, "sentences per batch", at_least=1)
     learning_rate: float = _opt(2e-3, "peak learning rate", above=0)
-    heldout_fraction: float = _opt(0.1, "share of the sentences kept out to measure bits per character", above=0, at_most=0.5)
+    heldout_fraction: float = _opt(
+        0.1, "share of the sentences kept out to measure bits per character", above=0, at_most=0.5
+    )
 
 
 @dataclass
 class InitConfig:
     """The xtts_init stage."""
 
-    method: str = _opt("mean", "where new text rows start (docs/experiments.md has the comparison)", choices=("informed", "mean", "random"))
+    method: str = _opt(
+        "mean",
+        "where new text rows start (docs/experiments.md has the comparison)",
+        choices=("informed", "mean", "random"),
+    )
     token_biases: bool = _opt(True, "set the new biases of text_head from token frequencies")
 
 
@@ -118,8 +138,15 @@ class TrainingConfig:
     checkpoint_minutes: float = _opt(15.0, "minutes between checkpoints at most", above=0)
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", at_least=1)
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
-    compile: bool = _opt(False, "compile the transformer blocks with torch.compile (needs a C++ compiler; Triton on CUDA)")
-    ema_decay: float = _opt(0.0, "validate and export a running average of the weights with this decay (0: off)", at_least=0, at_most=0.99999)
+    compile: bool = _opt(
+        False, "compile the transformer blocks with torch.compile (needs a C++ compiler; Triton on CUDA)"
+    )
+    ema_decay: float = _opt(
+        0.0,
+        "validate and export a running average of the weights with this decay (0: off)",
+        at_least=0,
+        at_most=0.99999,
+    )
     sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
 
 
@@ -197,7 +224,9 @@ def _build(cls: type, raw: Any, prefix: str, folder: Path, problems: list[str]) 
     hints = typing.get_type_hints(cls)
     for name in (name for name in raw if name not in fields):
         close = difflib.get_close_matches(name[:60], fields, 1, 0.5)
-        problems.append(f"unknown key {prefix}{_shown(name)}" + (f" (did you mean {prefix}{close[0]}?)" if close else ""))
+        problems.append(
+            f"unknown key {prefix}{_shown(name)}" + (f" (did you mean {prefix}{close[0]}?)" if close else "")
+        )
     values = {}
     for name, spec in fields.items():
         if dataclasses.is_dataclass(hints[name]):
@@ -215,17 +244,25 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], key: str, problems
         if not isinstance(value, list):
             problems.append(f"{key} must be a list, not {_kind(value)}")
             return []
-        return [_checked(item, typing.get_args(hint)[0], rules, f"{key}[{i}]", problems) for i, item in enumerate(value)]
+        return [
+            _checked(item, typing.get_args(hint)[0], rules, f"{key}[{i}]", problems) for i, item in enumerate(value)
+        ]
     if typing.get_origin(hint) is dict:
         if not isinstance(value, dict):
             problems.append(f"{key} must be an object, not {_kind(value)}")
             return {}
         kinds = typing.get_args(hint)
-        return {_checked(name, kinds[0], {**rules, "choices": ()}, f"a name in {key}", problems):
-                _checked(item, kinds[1], rules, f"{key}.{_shown(name)}", problems) for name, item in value.items()}
+        return {
+            _checked(name, kinds[0], {**rules, "choices": ()}, f"a name in {key}", problems): _checked(
+                item, kinds[1], rules, f"{key}.{_shown(name)}", problems
+            )
+            for name, item in value.items()
+        }
     right = (
-        isinstance(value, bool) if hint is bool
-        else isinstance(value, int | float) and not isinstance(value, bool) if hint is float
+        isinstance(value, bool)
+        if hint is bool
+        else isinstance(value, int | float) and not isinstance(value, bool)
+        if hint is float
         else isinstance(value, hint) and not isinstance(value, bool)
     )
     if not right:
@@ -238,9 +275,11 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], key: str, problems
         if not abs(value) <= 1e15:  # NaN compares false; an int too large for a float compares right
             problems.append(f"{key} is {_short(value)}: it must be a finite, sensible number")
             return value
-        for rule, words, broken in (("at_least", "at least", lambda limit: value < limit),
-                                    ("at_most", "at most", lambda limit: value > limit),
-                                    ("above", "above", lambda limit: value <= limit)):
+        for rule, words, broken in (
+            ("at_least", "at least", lambda limit: value < limit),
+            ("at_most", "at most", lambda limit: value > limit),
+            ("above", "above", lambda limit: value <= limit),
+        ):
             if rules[rule] is not None and broken(rules[rule]):
                 problems.append(f"{key} is {value}: it must be {words} {rules[rule]}")
         value = float(value) if hint is float else value
@@ -272,7 +311,9 @@ def _cross_checks(config: PretrainConfig) -> list[str]:
     if config.device not in ("auto", "cpu", "cuda") and not re.fullmatch(r"cuda:[0-9]{1,3}", config.device):
         problems.append(f"device is {_short(config.device)}: use auto, cpu, cuda or cuda:N")
     if config.starter.model_dim % 64 or config.starter.model_dim % config.starter.heads:
-        problems.append(f"starter.model_dim is {config.starter.model_dim}: it must be a multiple of 64 and of starter.heads")
+        problems.append(
+            f"starter.model_dim is {config.starter.model_dim}: it must be a multiple of 64 and of starter.heads"
+        )
     if config.language_model.dim % config.language_model.heads:
         problems.append("language_model.dim must be a multiple of language_model.heads")
     seconds = config.training.conditioning_seconds
@@ -290,8 +331,15 @@ def _cross_checks(config: PretrainConfig) -> list[str]:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true/false", int: "a whole number", float: "a number", str: "a string", list: "a list",
-             dict: "an object", type(None): "null"}
+    names = {
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+        type(None): "null",
+    }
     return names[type(value)] + ("" if isinstance(value, list | dict | None) else f" ({_short(value)})")
 
 

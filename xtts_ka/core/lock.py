@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xtts_ka.core.console import UserError, say, warn
+from xtts_ka.core.console import say, warn
+from xtts_ka.core.errors import UserError
 
 BEAT_SECONDS = 5.0  # how often a living holder touches its lock
 WATCH_SECONDS = 20.0  # how long another host's lock is watched before it counts as dead
@@ -99,8 +100,10 @@ def _acquire(path: Path) -> int:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     raise UserError(_held_by(path, _wait_for_holder(path))) from None
                 if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise UserError(f"the file system of {path} has no locks ({error.strerror}): "
-                                    "put output_model_path on one that has") from None
+                    raise UserError(
+                        f"the file system of {path} has no locks ({error.strerror}): "
+                        "put output_model_path on one that has"
+                    ) from None
                 error.filename = error.filename or str(path)
             raise
         os.close(handle)
@@ -117,8 +120,10 @@ def _question_last_holder(handle: int, path: Path) -> None:
     if last.get("boot_id") != _boot_id():
         why = "which ended with that boot"
         if last.get("host") != socket.gethostname():
-            say(f"{path} was last held on another host ({last.get('host')}): watching it for "
-                f"{WATCH_SECONDS:.0f} s for a sign of life")
+            say(
+                f"{path} was last held on another host ({last.get('host')}): watching it for "
+                f"{WATCH_SECONDS:.0f} s for a sign of life"
+            )
             if _moves(path):
                 raise UserError(_held_by(path, last))
             why = "which gives no sign of life"
@@ -157,21 +162,35 @@ def utc_now() -> str:
 
 
 def _whoami(inode: int) -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "boot_id": _boot_id(),
-            "process_start": _process_start(os.getpid()), "inode": inode, "since": utc_now()}
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot_id": _boot_id(),
+        "process_start": _process_start(os.getpid()),
+        "inode": inode,
+        "since": utc_now(),
+    }
 
 
 def _held_by(path: Path, holder: dict[str, Any]) -> str:
-    who = (f"pid {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}" if holder
-           else "it has only just started")
+    who = (
+        f"pid {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+        if holder
+        else "it has only just started"
+    )
     return f"another run holds {path} ({who}): wait for it or stop it; there is no lock to clear by hand"
 
 
 def _lives(holder: dict[str, Any], path: Path) -> bool:
     """True when the very process that wrote `holder` to `path` lives in this boot (a reused pid started later)."""
     pid, start = holder.get("pid"), holder.get("process_start")
-    return (isinstance(pid, int) and bool(start) and holder.get("boot_id") == _boot_id()
-            and not _is_copy(holder, path) and _process_start(pid) == start)
+    return (
+        isinstance(pid, int)
+        and bool(start)
+        and holder.get("boot_id") == _boot_id()
+        and not _is_copy(holder, path)
+        and _process_start(pid) == start
+    )
 
 
 def _is_copy(holder: dict[str, Any], path: Path) -> bool:

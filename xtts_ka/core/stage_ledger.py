@@ -23,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtts_ka.core.files import hash_file, hash_value, write_bytes, write_json
-from xtts_ka.core.console import RunError, UserError, say, warn
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig
+from xtts_ka.core.console import say, warn
+from xtts_ka.core.digests import file_digest, hash_value
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.files import write_bytes, write_json
 from xtts_ka.core.lock import RunLock, utc_now
 
 SCHEMA = 1
@@ -33,7 +35,6 @@ Records = dict[str, dict[str, Any]]  # stage name → its record, as the file's 
 UP_TO_DATE = "up to date"
 EDITED = "edited while its stage ran"  # stands in the place of a digest that is not to be trusted
 LOCK_NAME = "pretrain.lock"
-SETTLED_SECONDS = 3.0  # a file changed more recently than this is hashed anew each time
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,20 @@ class Decision:
 def describe(decisions: Sequence[Decision]) -> list[str]:
     """One line per decision, for `--dry-run`."""
     width = max((len(decision.stage.name) for decision in decisions), default=0)
-    return [f"{decision.stage.name:<{width}}  {'runs' if decision.run else 'skip'}  {decision.reason}"
-            for decision in decisions]
+    return [
+        f"{decision.stage.name:<{width}}  {'runs' if decision.run else 'skip'}  {decision.reason}"
+        for decision in decisions
+    ]
 
 
 def _details(entry: dict[str, Any]) -> list[str]:
     """What --verbose tells of a stage's record."""
     mark = entry["fingerprint"]
-    return [*(f"  {name}: {value}" for name, value in entry["metrics"].items()),
-            *(f"  read {name}  {digest[:16]}" for name, digest in mark["inputs"].items()),
-            *(f"  wrote {name}  sha256 {digest[:16]}" for name, digest in mark["outputs"].items())]
+    return [
+        *(f"  {name}: {value}" for name, value in entry["metrics"].items()),
+        *(f"  read {name}  {digest[:16]}" for name, digest in mark["inputs"].items()),
+        *(f"  wrote {name}  sha256 {digest[:16]}" for name, digest in mark["outputs"].items()),
+    ]
 
 
 class StageLedger:
@@ -99,8 +104,14 @@ class StageLedger:
 
     # ── what has to run ─────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(self, config: PretrainConfig, *, only: str | None = None, force: bool = False,
-             config_path: Path | str = DEFAULT_CONFIG) -> list[Decision]:
+    def plan(
+        self,
+        config: PretrainConfig,
+        *,
+        only: str | None = None,
+        force: bool = False,
+        config_path: Path | str = DEFAULT_CONFIG,
+    ) -> list[Decision]:
         """Decide for every stage, in the table's order; nothing is written.
 
         A stage below one that will run is forecast to run too ("phonemes runs again"); `run` reconsiders it
@@ -127,8 +138,9 @@ class StageLedger:
             decisions.append(Decision(stage, reason is not None, reason or UP_TO_DATE))
         return decisions
 
-    def _plan_only(self, config: PretrainConfig, records: Records, only: str,
-                   config_path: Path | str) -> list[Decision]:
+    def _plan_only(
+        self, config: PretrainConfig, records: Records, only: str, config_path: Path | str
+    ) -> list[Decision]:
         names = [stage.name for stage in self.stages]
         if only not in names:
             close = difflib.get_close_matches(only, names, 1, 0.5)
@@ -142,18 +154,23 @@ class StageLedger:
         for needed in self._forecast(config, records, above):
             if needed.run:
                 command = f"python run_pretrain.py --config {config_path} --only {needed.stage.name}"
-                raise UserError(f"stage {only} needs {needed.stage.name}, which is not up to date "
-                                f"({needed.reason}): run `{command}` first")
-        return [Decision(stage, True, "--only", fixed=True) if stage.name == only
-                else Decision(stage, False, f"--only {only}", fixed=True) for stage in self.stages]
+                raise UserError(
+                    f"stage {only} needs {needed.stage.name}, which is not up to date "
+                    f"({needed.reason}): run `{command}` first"
+                )
+        return [
+            Decision(stage, True, "--only", fixed=True)
+            if stage.name == only
+            else Decision(stage, False, f"--only {only}", fixed=True)
+            for stage in self.stages
+        ]
 
     def _needs(self, stage: Stage) -> list[str]:
         """The stages whose outputs `stage` reads, in the table's order."""
-        before = [earlier.name for earlier in self.stages[:self.stages.index(stage)]]
+        before = [earlier.name for earlier in self.stages[: self.stages.index(stage)]]
         return before if stage.after is None else [name for name in before if name in stage.after]
 
-    def _reason(self, stage: Stage, config: PretrainConfig, records: Records,
-                above: str | None) -> str | None:
+    def _reason(self, stage: Stage, config: PretrainConfig, records: Records, above: str | None) -> str | None:
         """Why `stage` must run, or None; `above` names a stage that it needs and that will run before it.
 
         The cheap causes come first, and what is not there yet (inputs that a stage above will make) is not
@@ -175,8 +192,9 @@ class StageLedger:
             return changes
         if above is not None:
             return f"{above} runs again"
-        return (_input_changes(recorded["inputs"], self._inputs(stage, config, records))
-                or self._output_changes(stage, config, recorded["outputs"]))
+        return _input_changes(recorded["inputs"], self._inputs(stage, config, records)) or self._output_changes(
+            stage, config, recorded["outputs"]
+        )
 
     def _running_reason(self, entry: dict) -> str:
         if not self.lock.held and (pid := self.lock.living_holder()):
@@ -218,9 +236,14 @@ class StageLedger:
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, config: PretrainConfig, decisions: Sequence[Decision], *,
-            before: Callable[[Decision], None] = lambda decision: None,
-            after: Callable[[Decision, dict[str, Any]], None] = lambda decision, entry: None) -> None:
+    def run(
+        self,
+        config: PretrainConfig,
+        decisions: Sequence[Decision],
+        *,
+        before: Callable[[Decision], None] = lambda decision: None,
+        after: Callable[[Decision, dict[str, Any]], None] = lambda decision, entry: None,
+    ) -> None:
         """Run what was decided, keeping the record on the disk true at every moment. The lock must be held.
 
         `before` and `after` announce each stage, skipped ones too; `after` also gets the stage's record
@@ -256,8 +279,12 @@ class StageLedger:
         records[stage.name] = entry
         clock = time.monotonic()
         try:
-            entry["fingerprint"] = {"version": stage.version, "config": _config_values(stage, config),
-                                    "inputs": self._inputs(stage, config, records), "outputs": {}}
+            entry["fingerprint"] = {
+                "version": stage.version,
+                "config": _config_values(stage, config),
+                "inputs": self._inputs(stage, config, records),
+                "outputs": {},
+            }
             entry["status"] = "running"
             self._save(records)
             metrics = json.loads(json.dumps(stage.run(config) or {}))
@@ -272,8 +299,12 @@ class StageLedger:
             raise
         del entry["pid"]
         entry["fingerprint"]["outputs"] = outputs
-        entry |= {"status": "done", "finished": utc_now(), "seconds": round(time.monotonic() - clock, 3),
-                  "metrics": metrics}
+        entry |= {
+            "status": "done",
+            "finished": utc_now(),
+            "seconds": round(time.monotonic() - clock, 3),
+            "metrics": metrics,
+        }
         self._save(records)
 
     def _verified_outputs(self, stage: Stage, config: PretrainConfig) -> dict[str, str]:
@@ -325,8 +356,12 @@ class StageLedger:
     def altered(self, *names: str) -> str | None:
         """Which of these files is not as a finished stage left it, in words; None where all are, or are not on record."""
         records, _, _ = self._read()
-        written = {name: digest for entry in records.values() if entry["status"] == "done"
-                   for name, digest in entry["fingerprint"]["outputs"].items()}
+        written = {
+            name: digest
+            for entry in records.values()
+            if entry["status"] == "done"
+            for name, digest in entry["fingerprint"]["outputs"].items()
+        }
         for name in names:
             file = self.path.parent / name
             if name in written and not (file.is_file() and file_digest(file) == written[name]):
@@ -391,39 +426,8 @@ class StageLedger:
         except OSError as error:
             warn(f"the failure could not be recorded in {self.path} ({error.strerror})")
 
+
 # ── fingerprints ────────────────────────────────────────────────────────────────────────────────────────────
-
-_digests: dict[str, tuple[tuple[int, ...], str]] = {}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once per process for as long as the file stands untouched.
-
-    The memory is keyed by inode, size and times, and not used for a file so fresh that a second write could
-    fall into the same tick of the clock.
-    """
-    key, before = os.fspath(path), _identity(path)
-    if key in _digests and _digests[key][0] == before:
-        return _digests[key][1]
-    digest = hash_file(path)
-    if _identity(path) == before and time.time() - before[-1] / 1e9 > SETTLED_SECONDS:
-        _digests[key] = (before, digest)
-    return digest
-
-
-def known_digests() -> dict[str, tuple[tuple[int, ...], str]]:
-    """What `file_digest` remembers, for another process to learn."""
-    return dict(_digests)
-
-
-def learn_digests(digests: dict[str, tuple[tuple[int, ...], str]]) -> None:
-    """Remember what another process, working in the same folder, has found."""
-    _digests.update(digests)
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _config_values(stage: Stage, config: PretrainConfig) -> dict[str, Any]:
@@ -434,8 +438,9 @@ def _config_values(stage: Stage, config: PretrainConfig) -> dict[str, Any]:
 def _config_changes(recorded: dict[str, Any], present: dict[str, Any]) -> str | None:
     """`text.new_tokens 2000 → 3000` for each value that differs (three at most), or None."""
     old, new = _leaves(recorded), _leaves(present)
-    differing = [key for key in sorted(old.keys() | new.keys())
-                 if json.dumps(old.get(key)) != json.dumps(new.get(key))]  # True is no 1 here, as in the file
+    differing = [
+        key for key in sorted(old.keys() | new.keys()) if json.dumps(old.get(key)) != json.dumps(new.get(key))
+    ]  # True is no 1 here, as in the file
     changes = [f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}" for key in differing]
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     return ", ".join(changes[:3]) + more if changes else None
@@ -470,8 +475,15 @@ def _input_changes(recorded: dict[str, str], present: dict[str, str]) -> str | N
 
 
 def _pending(error: str | None) -> dict[str, Any]:
-    return {"status": "pending", "started": None, "finished": None, "seconds": 0.0, "error": error,
-            "metrics": {}, "fingerprint": {"version": 0, "config": {}, "inputs": {}, "outputs": {}}}
+    return {
+        "status": "pending",
+        "started": None,
+        "finished": None,
+        "seconds": 0.0,
+        "error": error,
+        "metrics": {},
+        "fingerprint": {"version": 0, "config": {}, "inputs": {}, "outputs": {}},
+    }
 
 
 def _checksum(entry: dict[str, Any]) -> str:
@@ -484,13 +496,15 @@ def _is_sound(entry: Any) -> bool:
     try:
         mark = entry["fingerprint"]
         digests = [*mark["inputs"].items(), *mark["outputs"].items()]
-        return (entry["status"] in ("pending", "running", "done", "failed")
-                and all(isinstance(entry[key], str | None) for key in ("started", "finished", "error"))
-                and isinstance(entry["seconds"], int | float)
-                and isinstance(entry["metrics"], dict)
-                and isinstance(mark["version"], int)
-                and isinstance(mark["config"], dict)
-                and all("\0" not in name and isinstance(digest, str) for name, digest in digests)
-                and entry.get("checksum", _checksum(entry)) == _checksum(entry))
+        return (
+            entry["status"] in ("pending", "running", "done", "failed")
+            and all(isinstance(entry[key], str | None) for key in ("started", "finished", "error"))
+            and isinstance(entry["seconds"], int | float)
+            and isinstance(entry["metrics"], dict)
+            and isinstance(mark["version"], int)
+            and isinstance(mark["config"], dict)
+            and all("\0" not in name and isinstance(digest, str) for name, digest in digests)
+            and entry.get("checksum", _checksum(entry)) == _checksum(entry)
+        )
     except (TypeError, KeyError, AttributeError, RecursionError):
         return False

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
-from xtts_ka.core.console import UserError
 
 RATES = (4_000, 384_000)  # Hz; a header that says anything else is damaged
 MAX_CHANNELS = 64

@@ -22,8 +22,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from xtts_ka.core.files import load_torch, read_json
-from xtts_ka.core.console import UserError, progress, warn
+from xtts_ka.core.console import progress, warn
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import read_json
+from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.tables import Clip, source_roots
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # names in a dictionary may have them
@@ -36,9 +38,22 @@ MAX_ARCHIVE_BYTES = 2**31  # unpacked size of an .npz, .pt or .pth
 _REMEDY = "replace or delete it"
 _KEYS = ("speaker_embedding", "embedding")  # how coqui's speaker files call the vector inside an entry
 # What NumPy's header parser and zipfile raise on damaged or hostile bytes.
-_BROKEN_ARRAY = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, ArithmeticError, EOFError,
-                 RuntimeError, AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
-                 tokenize.TokenError)
+_BROKEN_ARRAY = (
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    MemoryError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+)
 
 
 Owner = tuple[str, str]  # ("utterances", file_id) or ("speakers", speaker_id)
@@ -82,8 +97,10 @@ def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> li
     found.update(_placed(clip.embedding_path, real) for clip in clips if clip.embedding_path)
     for path in found:
         if not path.is_file():
-            raise UserError(f"embedding file {path} does not exist or is no file: restore it, or clear the "
-                            "embedding_path of its recordings in the split tables")
+            raise UserError(
+                f"embedding file {path} does not exist or is no file: restore it, or clear the "
+                "embedding_path of its recordings in the split tables"
+            )
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} is none of {' '.join(SUFFIXES)}: correct embedding_path in the tables")
         if not (os.path.realpath(path) if path.is_symlink() else str(path)).startswith(homes):
@@ -113,7 +130,9 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     known = [*clips, *others]
     files = find_embedding_files(data_dir, known)
     if not files and (strangers := _visible_files(Path(data_dir) / FOLDER)):
-        warn(f"{Path(data_dir) / FOLDER} holds {len(strangers)} files, none of them an embedding ({' '.join(SUFFIXES)})")
+        warn(
+            f"{Path(data_dir) / FOLDER} holds {len(strangers)} files, none of them an embedding ({' '.join(SUFFIXES)})"
+        )
     named_by: dict[Path, list[Owner]] = {}
     for clip in known:
         if clip.embedding_path:
@@ -128,8 +147,10 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
             entries += 1
             label = f"{path} ({name[:80]})" if name else str(path)
             if first and len(vector) != given.width:
-                raise UserError(f"{first} holds {given.width} numbers and {label} holds {len(vector)}: give "
-                                "embeddings of one kind, all of the same width")
+                raise UserError(
+                    f"{first} holds {given.width} numbers and {label} holds {len(vector)}: give "
+                    "embeddings of one kind, all of the same width"
+                )
             first, given.width = first or label, len(vector)
             fault = _fault(vector)
             if fault:
@@ -325,15 +346,19 @@ def _width(shape: tuple[int, ...], label: str) -> int:
     """The length of the only axis longer than one; UserError where there is not just one, or out of range."""
     long = [size for size in shape if size != 1]
     if len(long) != 1 or not 2 <= long[0] <= MAX_WIDTH or len(shape) > 4:
-        raise UserError(f"{label} has shape {str(shape)[:60]}: a voice embedding is one vector of 2 to "
-                        f"{MAX_WIDTH} numbers, (d,), (1, d) or (1, d, 1)")
+        raise UserError(
+            f"{label} has shape {str(shape)[:60]}: a voice embedding is one vector of 2 to "
+            f"{MAX_WIDTH} numbers, (d,), (1, d) or (1, d, 1)"
+        )
     return long[0]
 
 
 def _check_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
-        raise UserError(f"{path} holds {size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are "
-                        "read from such a file: split it, or save one .npy per recording")
+        raise UserError(
+            f"{path} holds {size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are "
+            "read from such a file: split it, or save one .npy per recording"
+        )
 
 
 def _refused(label: Path | str, error: Exception) -> UserError:

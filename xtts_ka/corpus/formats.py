@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from xtts_ka.core.console import UserError
+from xtts_ka.core.errors import UserError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")
 MAX_LINE_BYTES = 2**20  # no transcript comes near; what is longer is skipped without being held in memory
@@ -58,15 +58,18 @@ def find_corpus(source: Path | str, format: str = "auto") -> Corpus:
             found.append(Corpus("folder", source))
         if len(found) > 1:
             listed = ", ".join(f"{corpus.format} in {corpus.folder}" for corpus in found[:4])
-            raise UserError(f"{source} holds more than one corpus ({listed}): name one with --format, or its "
-                            "folder with --source")
+            raise UserError(
+                f"{source} holds more than one corpus ({listed}): name one with --format, or its folder with --source"
+            )
         if found:
             return found[0]
     if format in ("auto", "folder") and _has_pairs(source):
         return Corpus("folder", source)
     names = LAYOUTS if format == "auto" else (format,)
-    raise UserError(f"no recordings with transcripts that I know were found in {source}; looked for "
-                    + "; ".join(f"{name}: {LAYOUTS[name].expects}" for name in names))
+    raise UserError(
+        f"no recordings with transcripts that I know were found in {source}; looked for "
+        + "; ".join(f"{name}: {LAYOUTS[name].expects}" for name in names)
+    )
 
 
 def _levels(source: Path) -> Iterator[list[Path]]:
@@ -257,7 +260,7 @@ def _stems(names: set[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = {}
     for suffix in suffixes:
         for name in sorted(name for name in names if name.lower().endswith(suffix)):
-            stems.setdefault(name[:-len(suffix)], []).append(name)
+            stems.setdefault(name[: -len(suffix)], []).append(name)
     return stems
 
 
@@ -310,12 +313,15 @@ class _Layout(NamedTuple):
 
 
 LAYOUTS = {
-    "common_voice": _Layout("validated.tsv with the columns client_id, path, sentence, beside clips/",
-                            _common_voice_tables, _common_voice_rows),
-    "fleurs": _Layout("train.tsv, dev.tsv, test.tsv without a header, beside audio/train/ and so on",
-                      _fleurs_tables, _fleurs_rows),
-    "ljspeech": _Layout("metadata.csv with id|text|normalised text, beside wavs/",
-                        _ljspeech_tables, _ljspeech_rows),
+    "common_voice": _Layout(
+        "validated.tsv with the columns client_id, path, sentence, beside clips/",
+        _common_voice_tables,
+        _common_voice_rows,
+    ),
+    "fleurs": _Layout(
+        "train.tsv, dev.tsv, test.tsv without a header, beside audio/train/ and so on", _fleurs_tables, _fleurs_rows
+    ),
+    "ljspeech": _Layout("metadata.csv with id|text|normalised text, beside wavs/", _ljspeech_tables, _ljspeech_rows),
     "coqui": _Layout("a .csv whose first line is audio_file|text|speaker_name", _coqui_tables, _coqui_rows),
     "folder": _Layout("audio files with a .txt of the same name beside each", _folder_tables, _folder_rows),
 }

@@ -25,20 +25,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xtts_ka.core.files import hash_listing, hash_value
-from xtts_ka.core.console import UserError
+from xtts_ka.core.config import BASE_FILES, PretrainConfig
+from xtts_ka.core.digests import file_digest, hash_listing, hash_value, known_digests, learn_digests
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.embedding_files import find_embedding_files
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Places, Row, collector_paused, read_rows, split_csv
-from xtts_ka.core.config import BASE_FILES, PretrainConfig
-from xtts_ka.core.stage_ledger import file_digest, known_digests, learn_digests
 from xtts_ka.training.clip_index import recorded_names
 
 LARGE = 2**26  # bytes to read; then it takes longer than a process to start
 FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification time in ns
 AT_ONCE = 16  # threads that question a disk that is slow to answer
 _SHARE, _CHUNK = 64, 4096  # recordings for each, and between two looks at how slow it is
-_IN_ANOTHER_PROCESS = ("import sys; sys.path.insert(0, sys.argv[1]); from xtts_ka.corpus import recording_changes; "
-                       "recording_changes._tell(*sys.argv[2:])")
+_IN_ANOTHER_PROCESS = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from xtts_ka.corpus import recording_changes; "
+    "recording_changes._tell(*sys.argv[2:])"
+)
 
 
 class Listing(NamedTuple):
@@ -74,7 +75,11 @@ def _naming_embeddings(data_dir: Path, split: str) -> Iterator[Row]:
     """Rows that name an embedding of their own, with a Path in it. In most tables none does."""
     table = split_csv(data_dir, split)
     if table.is_file() and not _last_cells_are_empty(table):
-        yield from (row._replace(embedding_path=Path(row.embedding_path)) for row in read_rows(data_dir, split) if row.embedding_path)
+        yield from (
+            row._replace(embedding_path=Path(row.embedding_path))
+            for row in read_rows(data_dir, split)
+            if row.embedding_path
+        )
 
 
 def _last_cells_are_empty(table: Path) -> bool:
@@ -109,7 +114,9 @@ def _look(data_dir: Path | str, split: str) -> Listing:
             before = _waits()
             parts.append(_sizes_and_times(first))
             slow = _waits() - before > len(first) / 2
-            parts += (threads.map if slow else map)(_sizes_and_times, others)  # a quick disk's answers they would fight over
+            parts += (threads.map if slow else map)(
+                _sizes_and_times, others
+            )  # a quick disk's answers they would fight over
     seen = np.concatenate(parts)
     digest = hash_value([names.hexdigest(), hashlib.sha256(seen.tobytes()).hexdigest()])
     return Listing(seen, digest)
@@ -128,8 +135,10 @@ def _sizes_and_times(paths: list[str]) -> np.ndarray:
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = error.filename
     if missing:
-        raise UserError(f"recording {os.path.abspath(missing)} is in the metadata but not on the disk: restore it, or make "
-                        f"the metadata anew with create_metadata_files.py")
+        raise UserError(
+            f"recording {os.path.abspath(missing)} is in the metadata but not on the disk: restore it, or make "
+            f"the metadata anew with create_metadata_files.py"
+        )
     return np.array([(status.st_size, status.st_mtime_ns) for status in found], FOUND)
 
 
@@ -154,12 +163,16 @@ def look_ahead(config: PretrainConfig) -> None:
 
     The next `look_again` has what it finds. What it cannot read it leaves to whoever needs it.
     """
-    files = [*(split_csv(config.data_dir, split) for split in TRAINING_SPLITS),
-             *(Path(config.base_model_path) / name for name in BASE_FILES)]
+    files = [
+        *(split_csv(config.data_dir, split) for split in TRAINING_SPLITS),
+        *(Path(config.base_model_path) / name for name in BASE_FILES),
+    ]
     files = [file for file in files if file.is_file()]
     if sum(file.stat().st_size for file in files) >= LARGE:
         command = [sys.executable, "-c", _IN_ANOTHER_PROCESS, Path(__file__).parents[2], config.data_dir, *files]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)  # no Ctrl-C
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )  # no Ctrl-C
         atexit.register(process.kill)
         _ahead.append((process, Path(config.data_dir)))
 
@@ -179,11 +192,15 @@ def _tell(data_dir: str, *files: str) -> None:
     """Look, and write to the standard output a line of JSON and the splits' sizes and times."""
     with contextlib.suppress(UserError, OSError), ThreadPoolExecutor(1) as beside:
         tables = [file_digest(split_csv(data_dir, split)) for split in TRAINING_SPLITS]
-        hashed = beside.map(file_digest, map(Path, files))  # it is the disk and the checksum that take the time, not Python
+        hashed = beside.map(
+            file_digest, map(Path, files)
+        )  # it is the disk and the checksum that take the time, not Python
         seen = [listing(data_dir, split) for split in TRAINING_SPLITS]
         embeddings = embeddings_digest(data_dir)
         list(hashed)
-        splits = [(split, table, len(found.files), found.digest) for split, table, found in zip(TRAINING_SPLITS, tables, seen)]
+        splits = [
+            (split, table, len(found.files), found.digest) for split, table, found in zip(TRAINING_SPLITS, tables, seen)
+        ]
         facts = {"digests": known_digests(), "embeddings": embeddings, "splits": splits}
         sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + b"".join(found.files.tobytes() for found in seen))
 

@@ -21,8 +21,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path, read_json
-from xtts_ka.core.console import UserError
 
 SPLITS = ("train", "val", "test")
 TRAINING_SPLITS = SPLITS[:2]  # what the model may learn from: test stays unseen
@@ -95,8 +95,10 @@ def read_split(data_dir: Path | str, split: str) -> list[Clip]:
         return folders[folder] / name  # half the time of parsing the whole
 
     with collector_paused():
-        return [Clip(*row[:4], path(row.audio_path), path(row.embedding_path) if row.embedding_path else None)
-                for row in read_rows(data_dir, split)]
+        return [
+            Clip(*row[:4], path(row.audio_path), path(row.embedding_path) if row.embedding_path else None)
+            for row in read_rows(data_dir, split)
+        ]
 
 
 def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
@@ -122,7 +124,15 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
             raise _bad(table, line, "text", text, "it is empty; give the transcript or delete the row")
         audio = place(audio_path, line, "audio_path")
         embedding = place(embedding_path, line, "embedding_path") if embedding_path else ""
-        yield Row(file_id, text, speakers.setdefault(speaker_id, speaker_id), _seconds(duration, table, line), audio, embedding, audio_path)
+        yield Row(
+            file_id,
+            text,
+            speakers.setdefault(speaker_id, speaker_id),
+            _seconds(duration, table, line),
+            audio,
+            embedding,
+            audio_path,
+        )
     if not lines_of and split != "test":
         raise UserError(f"{table} has no rows: {_REMEDY.format(data_dir)}")
 
@@ -201,8 +211,14 @@ class Places:
         if folder not in self._folders:
             real = os.path.realpath(f"{self._home}/{folder}")
             if not f"{real}/".startswith(self._inside):
-                raise _bad(self._table, line, column, value, f"it leads out of {self._data_dir} and of the folders in "
-                           f"{SOURCES}; {_REMEDY.format(self._data_dir)}")
+                raise _bad(
+                    self._table,
+                    line,
+                    column,
+                    value,
+                    f"it leads out of {self._data_dir} and of the folders in "
+                    f"{SOURCES}; {_REMEDY.format(self._data_dir)}",
+                )
             self._folders[folder] = real
         return f"{self._folders[folder]}/{name}"
 
@@ -214,8 +230,10 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
         header = next(reader, [])
         missing = [name for name in columns if name not in header]
         if missing:
-            raise UserError(f"{table} lacks the column{'s'[:len(missing) > 1]} {', '.join(missing)}: "
-                            f"its first line must be {','.join(columns)}")
+            raise UserError(
+                f"{table} lacks the column{'s'[: len(missing) > 1]} {', '.join(missing)}: "
+                f"its first line must be {','.join(columns)}"
+            )
         if len(set(header)) < len(header):
             raise UserError(f"{table}, line 1: a column is named twice; it must be {','.join(columns)}")
         pick = itemgetter(*map(header.index, columns))
@@ -264,8 +282,9 @@ def _line(raw: bytes, table: Path, number: int) -> str:
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_splits(data_dir: Path | str, splits: Mapping[str, Sequence[Clip]],
-                 sources: Iterable[Path | str] = ()) -> None:
+def write_splits(
+    data_dir: Path | str, splits: Mapping[str, Sequence[Clip]], sources: Iterable[Path | str] = ()
+) -> None:
     """Write the tables of all three splits, with paths relative to each.
 
     sources: the folders that hold files of these clips; those outside `data_dir` go to sources.json. All files are

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xtts_ka.georgian.text import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
 
 MAX_CHARACTERS = 1000  # what a model reads of one transcript: XTTS cannot speak as much at once
 UNKNOWN_BITS = 16.0  # a symbol outside a model's alphabet is one of some 2¹⁶ others
@@ -77,8 +77,9 @@ def _discounted(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]
     """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2) if n1 else 0.5
-    found = [k - (k + 1) * y * more / fewer if fewer else 0.5
-             for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
+    found = [
+        k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))
+    ]
     # Few characters make few counts of counts, and their estimates can leave the range where they make sense.
     steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
     taken = steps[np.minimum(counts, 3)]

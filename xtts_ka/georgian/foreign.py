@@ -102,7 +102,7 @@ def _word(match: re.Match) -> str:
     word = _sound(written)
     if not ending:
         return _apart(match, word)
-    if not word or not is_case_ending(ending) and not ending.startswith("ი"):
+    if not word or (not is_case_ending(ending) and not ending.startswith("ი")):
         return _apart(match, f"{stem_of(word) if known else word}-{ending}")
     head, _, last = word.rpartition(" ")
     return _apart(match, f"{head} {attach(stem_of(last) if known else last, ending)}".lstrip())
@@ -127,7 +127,7 @@ def _sound(written: str) -> str:
         return "-".join(filter(None, map(_sound, plain.split("-"))))
     low = "".join(c for c in unicodedata.normalize("NFD", low) if not unicodedata.combining(c))
     low = "".join(c for c in low if c in _LATIN)
-    acronym = plain.isupper() and len(low) <= 4 or not _LATIN_VOWEL.search(low) and len(low) <= 6
+    acronym = (plain.isupper() and len(low) <= 4) or (not _LATIN_VOWEL.search(low) and len(low) <= 6)
     if acronym and all(letter in _LETTER_NAMES for letter in low):
         return " ".join(_LETTER_NAMES[letter] for letter in low)
     low = _SOFT_C.sub("s", low.replace("sce", "se").replace("sci", "si"))

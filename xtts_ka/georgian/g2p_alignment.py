@@ -148,8 +148,9 @@ def edit_distance(expected: Sequence[str], got: Sequence[str]) -> int:
     return row[-1]
 
 
-def error_rates(expected: Sequence[Sequence[str]],
-                got: Sequence[Sequence[str]]) -> tuple[float, float] | tuple[None, None]:
+def error_rates(
+    expected: Sequence[Sequence[str]], got: Sequence[Sequence[str]]
+) -> tuple[float, float] | tuple[None, None]:
     """(word error rate, phoneme error rate), both as fractions; (None, None) when there is nothing to measure.
 
     WER: words not transcribed exactly / words. PER: edits / expected phones.

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xtts_ka.core.console import UserError, progress
-from xtts_ka.georgian.g2p_alignment import Chunk, ContextTable, align, error_rates, share
 from xtts_ka.core.config import PhonemesConfig
+from xtts_ka.core.console import progress
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.torch_settings import one_thread
+from xtts_ka.georgian.g2p_alignment import Chunk, ContextTable, align, error_rates, share
 
 FORMAT = 1  # of the facts that rebuild a saved model
 DEV_FRACTION = 0.05  # of the training words: they decide when to stop, and are never reported
@@ -29,21 +31,6 @@ EMA_DECAY = 0.98  # the model kept is the moving average of the last ~50 steps
 CLIP_NORM = 1.0
 _KERNEL = 5  # letters that one convolution sees; with dilations 1 and 3 two layers see 8 to either side
 _PAD, _START, _END = 0, 1, 2  # ids before those of the letters
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: results do not depend on the number of cores, and this network is no slower for it.
-
-    Beside other work a second thread costs far more than it brings (measured on 2 busy cores: 1,200 words a second
-    with two threads, 3,900 with one).
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _ConvBlock(nn.Module):
@@ -70,8 +57,17 @@ class GraphemeToPhoneme(nn.Module):
     from both dropping a sound, or both giving it.
     """
 
-    def __init__(self, letters: Sequence[str], chunks: Sequence[Chunk], allowed: Mapping[str, Sequence[int]],
-                 before_silence: Sequence[int], only_before_silence: Sequence[int], *, dim: int, layers: int):
+    def __init__(
+        self,
+        letters: Sequence[str],
+        chunks: Sequence[Chunk],
+        allowed: Mapping[str, Sequence[int]],
+        before_silence: Sequence[int],
+        only_before_silence: Sequence[int],
+        *,
+        dim: int,
+        layers: int,
+    ):
         super().__init__()
         self.letters, self.chunks = list(letters), [tuple(chunk) for chunk in chunks]
         self.allowed = {letter: sorted(allowed[letter]) for letter in letters}
@@ -112,11 +108,15 @@ class GraphemeToPhoneme(nn.Module):
         """(words, longest + 2) letter ids, padded. Raises UserError for a letter that training never saw."""
         width = max(map(len, words), default=0) + 2
         try:
-            rows = [[_START, *(self._ids[letter] for letter in word), _END] + [_PAD] * (width - len(word) - 2)
-                    for word in words]
+            rows = [
+                [_START, *(self._ids[letter] for letter in word), _END] + [_PAD] * (width - len(word) - 2)
+                for word in words
+            ]
         except KeyError as missing:
-            raise UserError(f"the G2P model never saw the letter {missing.args[0]!r}: add words with it to the "
-                            "lexicon and run the phonemes stage again") from None
+            raise UserError(
+                f"the G2P model never saw the letter {missing.args[0]!r}: add words with it to the "
+                "lexicon and run the phonemes stage again"
+            ) from None
         return torch.tensor(rows, dtype=torch.long).reshape(len(words), width)
 
     @torch.inference_mode()
@@ -154,16 +154,25 @@ class GraphemeToPhoneme(nn.Module):
         clash, log_probability = self.clash.tolist(), scores.tolist()
         paths = {c: (log_probability[0][c], [c]) for c in self.allowed[word[0]]}
         for letter, row in zip(word[1:], log_probability[1:], strict=True):
-            paths = {c: max((score + row[c], [*path, c]) for score, path in before)
-                     for c in self.allowed[letter]
-                     if (before := [paths[b] for b in paths if not clash[b][c]])}
+            paths = {
+                c: max((score + row[c], [*path, c]) for score, path in before)
+                for c in self.allowed[letter]
+                if (before := [paths[b] for b in paths if not clash[b][c]])
+            }
         return max(paths.values())[1] if paths else []
 
     def facts(self) -> dict[str, Any]:
         """Everything besides the weights that `rebuild` needs, as JSON-able builtins."""
-        return {"format": FORMAT, "letters": self.letters, "chunks": [list(chunk) for chunk in self.chunks],
-                "allowed": self.allowed, "before_silence": self.before_silence,
-                "only_before_silence": self.only_before_silence, "dim": self.dim, "layers": self.layers}
+        return {
+            "format": FORMAT,
+            "letters": self.letters,
+            "chunks": [list(chunk) for chunk in self.chunks],
+            "allowed": self.allowed,
+            "before_silence": self.before_silence,
+            "only_before_silence": self.only_before_silence,
+            "dim": self.dim,
+            "layers": self.layers,
+        }
 
     @classmethod
     def rebuild(cls, facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphemeToPhoneme:
@@ -174,13 +183,22 @@ class GraphemeToPhoneme(nn.Module):
             blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
             if weights["output.weight"].shape != (len(facts["chunks"]), facts["dim"]) or len(blocks) != facts["layers"]:
                 raise ValueError("other sizes")  # said before anything of a size that a stranger chose is built
-            model = cls(facts["letters"], facts["chunks"], facts["allowed"], facts["before_silence"],
-                        facts["only_before_silence"], dim=facts["dim"], layers=facts["layers"])
+            model = cls(
+                facts["letters"],
+                facts["chunks"],
+                facts["allowed"],
+                facts["before_silence"],
+                facts["only_before_silence"],
+                dim=facts["dim"],
+                layers=facts["layers"],
+            )
             model.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:160]
-            raise UserError(f"g2p_model.pt and g2p_config.json do not fit together ({reason}): "
-                            "run the phonemes stage again with --force") from None
+            raise UserError(
+                f"g2p_model.pt and g2p_config.json do not fit together ({reason}): "
+                "run the phonemes stage again with --force"
+            ) from None
         return model.eval()
 
 
@@ -204,8 +222,13 @@ def _reproducibly(seed: int) -> Iterator[None]:
         yield
 
 
-def train_g2p(lexicon: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int, *,
-              always: Mapping[str, Sequence[str]] | None = None) -> TrainedG2P:
+def train_g2p(
+    lexicon: Mapping[str, Sequence[str]],
+    config: PhonemesConfig,
+    seed: int,
+    *,
+    always: Mapping[str, Sequence[str]] | None = None,
+) -> TrainedG2P:
     """Train on `lexicon` (Mkhedruli word → phones) and measure on its held-out share beside the context table.
 
     Words are held out by a hash of their letters. `always` are entries that are trained on and never held out (the
@@ -222,9 +245,17 @@ def train_g2p(lexicon: Mapping[str, Sequence[str]], config: PhonemesConfig, seed
     expected = [list(lexicon[word]) for word in held]
     wer, per = error_rates(expected, list(got.values()))
     table_wer, table_per = error_rates(expected, [table.phonemes(word) for word in held])
-    report = {"words": len(lexicon), "heldout": len(held), "unaligned": len(training) - len(fitted.aligned),
-              "epochs": fitted.epochs, "wer": wer, "per": per, "table_wer": table_wer, "table_per": table_per,
-              "seconds": round(time.monotonic() - started, 2)}
+    report = {
+        "words": len(lexicon),
+        "heldout": len(held),
+        "unaligned": len(training) - len(fitted.aligned),
+        "epochs": fitted.epochs,
+        "wer": wer,
+        "per": per,
+        "table_wer": table_wer,
+        "table_per": table_per,
+        "seconds": round(time.monotonic() - started, 2),
+    }
     mistakes = [(word, list(lexicon[word]), phones) for word, phones in got.items() if phones != list(lexicon[word])]
     return TrainedG2P(fitted.model, report, mistakes)
 
@@ -251,8 +282,9 @@ def fit_g2p(training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed:
     """
     aligned = align(dict(sorted(training.items())))
     if not aligned:
-        raise UserError("no word of the lexicon can be aligned with its phones (at most 3 phones a letter): "
-                        "check its columns")
+        raise UserError(
+            "no word of the lexicon can be aligned with its phones (at most 3 phones a letter): check its columns"
+        )
     dev = [word for word in aligned if len(word) > 1 and share(word, "g2p dev") < DEV_FRACTION]
     with _reproducibly(seed):
         model = _new_model(aligned, config)
@@ -274,20 +306,27 @@ def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -
             next_is_silent.setdefault(index[chunk], set()).add(not following)
     before_silence = [c for c, seen in next_is_silent.items() if True in seen]
     only_before_silence = [c for c, seen in next_is_silent.items() if seen == {True}]
-    return GraphemeToPhoneme(letters, chunks, allowed, before_silence, only_before_silence,
-                             dim=config.dim, layers=config.layers)
+    return GraphemeToPhoneme(
+        letters, chunks, allowed, before_silence, only_before_silence, dim=config.dim, layers=config.layers
+    )
 
 
-def _targets(model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]],
-             width: int) -> Tensor:
+def _targets(
+    model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]], width: int
+) -> Tensor:
     """(words, width) chunk classes at the letters' positions, -100 (ignored by the loss) elsewhere."""
     index = {chunk: i for i, chunk in enumerate(model.chunks)}
     rows = [[-100, *(index[chunk] for chunk in aligned[word])] for word in words]
     return torch.tensor([row + [-100] * (width - len(row)) for row in rows], dtype=torch.long)
 
 
-def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], dev: Sequence[str], config: PhonemesConfig,
-         seed: int) -> int:
+def _fit(
+    model: GraphemeToPhoneme,
+    aligned: Mapping[str, Sequence[Chunk]],
+    dev: Sequence[str],
+    config: PhonemesConfig,
+    seed: int,
+) -> int:
     """Train `model` in place and leave it with its best averaged weights; returns the epochs run."""
     in_dev = set(dev)
     words = [word for word in aligned if word not in in_dev] or list(aligned)
@@ -330,8 +369,11 @@ def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], dev: 
 def _batches(lengths: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
     """Row numbers in random batches of words of like length: padding would be a third of the work."""
     shuffled = torch.randperm(len(lengths), generator=order)
-    batches = [batch for group in shuffled.split(batch_size * 16)
-               for batch in group[lengths[group].argsort(stable=True)].split(batch_size)]
+    batches = [
+        batch
+        for group in shuffled.split(batch_size * 16)
+        for batch in group[lengths[group].argsort(stable=True)].split(batch_size)
+    ]
     for i in torch.randperm(len(batches), generator=order).tolist():
         yield batches[i]
 
@@ -343,8 +385,9 @@ def _average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 @torch.inference_mode()
-def _dev_score(model: GraphemeToPhoneme, dev: Sequence[str],
-               aligned: Mapping[str, Sequence[Chunk]]) -> tuple[float, float]:
+def _dev_score(
+    model: GraphemeToPhoneme, dev: Sequence[str], aligned: Mapping[str, Sequence[Chunk]]
+) -> tuple[float, float]:
     """(words wrong, mean cross-entropy) on the dev words; (0, 0) without any."""
     if not dev:
         return 0.0, 0.0

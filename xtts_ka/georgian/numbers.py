@@ -23,13 +23,7 @@ from unicode_rbnf import RbnfEngine
 from unicode_rbnf.engine import FormatOptions
 
 LARGEST = 10**18 - 1  # above this, numbers are read digit by digit
-_SCALES = (
-    (10**15, "კვადრილიონ"),
-    (10**12, "ტრილიონ"),
-    (10**9, "მილიარდ"),
-    (10**6, "მილიონ"),
-    (10**3, "ათას"),
-)
+_SCALES = ((10**15, "კვადრილიონ"), (10**12, "ტრილიონ"), (10**9, "მილიარდ"), (10**6, "მილიონ"), (10**3, "ათას"))
 _SCALE_WORDS = frozenset(stem + "ი" for _, stem in _SCALES)
 _TWENTIES = ("ოთხმოცდა", "სამოცდა", "ორმოცდა", "ოცდა")
 
@@ -78,7 +72,7 @@ def ordinal(n: int) -> str:
     if head == "ერთი":  # ერთი მილიონი → მემილიონე
         head = ""
     twenties = next((prefix for prefix in _TWENTIES if last.startswith(prefix)), "")
-    word = f"{twenties}მე{last[len(twenties):-1]}ე"
+    word = f"{twenties}მე{last[len(twenties) : -1]}ე"
     return f"{head} {word}" if head else word
 
 

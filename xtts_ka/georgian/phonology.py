@@ -28,19 +28,22 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xtts_ka.core.console import UserError
+from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.alphabet import ALPHABET, ARCHAIC, fold_letters
 
 if TYPE_CHECKING:
     import numpy as np
 
 # ── the letters and their phonemes ───────────────────────────────────────────────────────────────────────────────────
 
-ALPHABET = "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ"
-ARCHAIC = "ჱჲჳჴჵ"
 _PHONEMES = "ɑ b ɡ d ɛ v z tʰ i kʼ l m n ɔ pʼ ʒ r s tʼ u pʰ kʰ ɣ qʼ ʃ t͡ʃ t͡s d͡z t͡sʼ t͡ʃʼ x d͡ʒ h".split()
 CONVENTION: dict[str, tuple[str, ...]] = {
     **{letter: (phoneme,) for letter, phoneme in zip(ALPHABET, _PHONEMES, strict=True)},
-    "ჱ": ("ɛ", "j"), "ჲ": ("j",), "ჳ": ("w", "i"), "ჴ": ("qʰ",), "ჵ": ("ɔː",),
+    "ჱ": ("ɛ", "j"),
+    "ჲ": ("j",),
+    "ჳ": ("w", "i"),
+    "ჴ": ("qʰ",),
+    "ჵ": ("ɔː",),
 }
 
 _VOWELS = frozenset("აეიოუჱჵ")
@@ -50,14 +53,6 @@ _LABIALS = frozenset("ბფპმვ")
 _VOICELESS = frozenset("თკპსტფქყშჩცწჭხჰჴ")
 _DEVOICED = dict(zip("ბდგზჟღძჯ", "ფთქსშხცჩ", strict=True))
 _LABIALISABLE = _CONSONANTS - _LABIALS - {"ჲ"}
-
-# Mtavruli (headings), Asomtavruli and Nuskhuri (church scripts) are the same letters in other shapes.
-_FOLD = {first + i: 0x10D0 + i for first in (0x1C90, 0x10A0, 0x2D00) for i in range(38)}
-
-
-def fold_letters(word: str) -> str:
-    """The word in NFC with Mtavruli, Asomtavruli and Nuskhuri letters as Mkhedruli."""
-    return unicodedata.normalize("NFC", word).translate(_FOLD)
 
 
 def georgian_letters(word: str) -> str:
@@ -96,14 +91,17 @@ def broad_chunks(letters: str, convention: Mapping[str, tuple[str, ...]] = CONVE
 def narrow_chunks(letters: str, convention: Mapping[str, tuple[str, ...]] = CONVENTION) -> list[tuple[str, ...]]:
     """One chunk of allophones (none for an absorbed ვ) for each of the Mkhedruli `letters`, by the rules above."""
     is_word = any(letter in _VOWELS for letter in letters)
-    return [_vin(letters, i, is_word, convention) if letters[i] == "ვ" else _allophone(letters, i, is_word, convention)
-            for i in range(len(letters))]
+    return [
+        _vin(letters, i, is_word, convention) if letters[i] == "ვ" else _allophone(letters, i, is_word, convention)
+        for i in range(len(letters))
+    ]
 
 
 def _absorbed(letters: str, i: int) -> bool:
     """True when the letter at `i` is a ვ that lives on only as the rounding of the consonant before it (rule 1)."""
-    return (0 < i < len(letters) - 1 and letters[i] == "ვ"
-            and letters[i - 1] in _LABIALISABLE and letters[i + 1] in _VOWELS)
+    return (
+        0 < i < len(letters) - 1 and letters[i] == "ვ" and letters[i - 1] in _LABIALISABLE and letters[i + 1] in _VOWELS
+    )
 
 
 def _vin(letters: str, i: int, is_word: bool, convention: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -122,13 +120,14 @@ def _allophone(letters: str, i: int, is_word: bool, convention: Mapping[str, tup
     if is_word and i == len(letters) - 1:
         return convention[_DEVOICED.get(letter, letter)]
     rounded = _absorbed(letters, i + 1)
-    next_sound = letters[i + 2 if rounded else i + 1 : ][:1]
+    next_sound = letters[i + 2 if rounded else i + 1 :][:1]
     chunk = ("ɫ",) if letter == "ლ" and next_sound in _BACK_VOWELS else convention[letter]
     return (*chunk[:-1], chunk[-1] + "ʷ") if rounded else chunk
 
 
-def inventory(convention: Mapping[str, tuple[str, ...]] = CONVENTION, *, narrow: bool = False,
-              archaic: bool = False) -> list[str]:
+def inventory(
+    convention: Mapping[str, tuple[str, ...]] = CONVENTION, *, narrow: bool = False, archaic: bool = False
+) -> list[str]:
     """Every symbol that the rules can give, without repeats, in the order of the alphabet.
 
     `narrow` adds the allophones (Cʷ ɫ f w), `archaic` the phonemes of the five archaic letters.
@@ -157,36 +156,91 @@ def default_symbols(convention: Mapping[str, tuple[str, ...]]) -> dict[str, str]
 
 # ── what a symbol is: articulatory features and Latin spelling ───────────────────────────────────────────────────────
 
-FEATURES = ("vowel", "sonorant", "voiced", "ejective", "aspirated", "labialised", "long",
-            "labial", "dental", "postalveolar", "palatal", "velar", "uvular", "glottal",
-            "stop", "affricate", "fricative", "nasal", "lateral", "trill", "tap", "glide",
-            "high", "mid", "low", "front", "central", "back", "rounded")
+FEATURES = (
+    "vowel",
+    "sonorant",
+    "voiced",
+    "ejective",
+    "aspirated",
+    "labialised",
+    "long",
+    "labial",
+    "dental",
+    "postalveolar",
+    "palatal",
+    "velar",
+    "uvular",
+    "glottal",
+    "stop",
+    "affricate",
+    "fricative",
+    "nasal",
+    "lateral",
+    "trill",
+    "tap",
+    "glide",
+    "high",
+    "mid",
+    "low",
+    "front",
+    "central",
+    "back",
+    "rounded",
+)
 
 # Base symbol: (Latin spelling, its features). Georgian's symbols first, then those that other transcriptions use.
 _SYMBOLS: dict[str, tuple[str, str]] = {
-    "ɑ": ("a", "vowel voiced low back"), "ɛ": ("e", "vowel voiced mid front"), "i": ("i", "vowel voiced high front"),
-    "ɔ": ("o", "vowel voiced mid back rounded"), "u": ("u", "vowel voiced high back rounded"),
-    "b": ("b", "voiced labial stop"), "p": ("p", "labial stop"), "d": ("d", "voiced dental stop"),
-    "t": ("t", "dental stop"), "ɡ": ("g", "voiced velar stop"), "k": ("k", "velar stop"), "q": ("q", "uvular stop"),
-    "d͡z": ("dz", "voiced dental affricate"), "t͡s": ("ts", "dental affricate"),
-    "d͡ʒ": ("j", "voiced postalveolar affricate"), "t͡ʃ": ("ch", "postalveolar affricate"),
-    "v": ("v", "voiced labial fricative"), "f": ("f", "labial fricative"), "z": ("z", "voiced dental fricative"),
-    "s": ("s", "dental fricative"), "ʒ": ("zh", "voiced postalveolar fricative"),
-    "ʃ": ("sh", "postalveolar fricative"), "ɣ": ("gh", "voiced velar fricative"), "x": ("kh", "velar fricative"),
-    "h": ("h", "glottal fricative"), "m": ("m", "sonorant voiced labial nasal"),
-    "n": ("n", "sonorant voiced dental nasal"), "l": ("l", "sonorant voiced dental lateral"),
-    "ɫ": ("l", "sonorant voiced dental velar lateral"), "r": ("r", "sonorant voiced dental trill"),
-    "j": ("y", "sonorant voiced palatal glide"), "w": ("v", "sonorant voiced labial velar glide rounded"),
-    "a": ("a", "vowel voiced low central"), "ä": ("a", "vowel voiced low central"),
-    "e": ("e", "vowel voiced mid front"), "o": ("o", "vowel voiced mid back rounded"),
+    "ɑ": ("a", "vowel voiced low back"),
+    "ɛ": ("e", "vowel voiced mid front"),
+    "i": ("i", "vowel voiced high front"),
+    "ɔ": ("o", "vowel voiced mid back rounded"),
+    "u": ("u", "vowel voiced high back rounded"),
+    "b": ("b", "voiced labial stop"),
+    "p": ("p", "labial stop"),
+    "d": ("d", "voiced dental stop"),
+    "t": ("t", "dental stop"),
+    "ɡ": ("g", "voiced velar stop"),
+    "k": ("k", "velar stop"),
+    "q": ("q", "uvular stop"),
+    "d͡z": ("dz", "voiced dental affricate"),
+    "t͡s": ("ts", "dental affricate"),
+    "d͡ʒ": ("j", "voiced postalveolar affricate"),
+    "t͡ʃ": ("ch", "postalveolar affricate"),
+    "v": ("v", "voiced labial fricative"),
+    "f": ("f", "labial fricative"),
+    "z": ("z", "voiced dental fricative"),
+    "s": ("s", "dental fricative"),
+    "ʒ": ("zh", "voiced postalveolar fricative"),
+    "ʃ": ("sh", "postalveolar fricative"),
+    "ɣ": ("gh", "voiced velar fricative"),
+    "x": ("kh", "velar fricative"),
+    "h": ("h", "glottal fricative"),
+    "m": ("m", "sonorant voiced labial nasal"),
+    "n": ("n", "sonorant voiced dental nasal"),
+    "l": ("l", "sonorant voiced dental lateral"),
+    "ɫ": ("l", "sonorant voiced dental velar lateral"),
+    "r": ("r", "sonorant voiced dental trill"),
+    "j": ("y", "sonorant voiced palatal glide"),
+    "w": ("v", "sonorant voiced labial velar glide rounded"),
+    "a": ("a", "vowel voiced low central"),
+    "ä": ("a", "vowel voiced low central"),
+    "e": ("e", "vowel voiced mid front"),
+    "o": ("o", "vowel voiced mid back rounded"),
     "ɪ": ("i", "vowel voiced high front"),
     "ə": ("e", "vowel voiced mid central"),
-    "g": ("g", "voiced velar stop"), "ʔ": ("", "glottal stop"),
-    "ts": ("ts", "dental affricate"), "dz": ("dz", "voiced dental affricate"), "tʃ": ("ch", "postalveolar affricate"),
-    "dʒ": ("j", "voiced postalveolar affricate"), "q͡χ": ("q", "uvular affricate"), "χ": ("kh", "uvular fricative"),
-    "ʁ": ("gh", "voiced uvular fricative"), "ɾ": ("r", "sonorant voiced dental tap"),
+    "g": ("g", "voiced velar stop"),
+    "ʔ": ("", "glottal stop"),
+    "ts": ("ts", "dental affricate"),
+    "dz": ("dz", "voiced dental affricate"),
+    "tʃ": ("ch", "postalveolar affricate"),
+    "dʒ": ("j", "voiced postalveolar affricate"),
+    "q͡χ": ("q", "uvular affricate"),
+    "χ": ("kh", "uvular fricative"),
+    "ʁ": ("gh", "voiced uvular fricative"),
+    "ɾ": ("r", "sonorant voiced dental tap"),
     "β": ("v", "voiced labial fricative"),
-    "ɸ": ("f", "labial fricative"), "ŋ": ("n", "sonorant voiced velar nasal"),
+    "ɸ": ("f", "labial fricative"),
+    "ŋ": ("n", "sonorant voiced velar nasal"),
 }
 _MODIFIERS = {"ʼ": "ejective", "ʰ": "aspirated", "ʷ": "labialised", "ː": "long"}
 _DIACRITICS = dict.fromkeys(map(ord, "\u0325\u030a\u032a\u0329\u032c\u031d\u031e\u0318\u0319"))  # fine detail
@@ -208,8 +262,13 @@ def romanise(phonemes: Sequence[str]) -> str:
     spelled = []
     for symbol in phonemes:
         base, modifiers = _dissect(symbol)
-        latin = _SYMBOLS[base][0] if base in _SYMBOLS else "".join(
-            mark for mark in unicodedata.normalize("NFD", base).lower() if mark.isascii() and mark.isalpha())
+        latin = (
+            _SYMBOLS[base][0]
+            if base in _SYMBOLS
+            else "".join(
+                mark for mark in unicodedata.normalize("NFD", base).lower() if mark.isascii() and mark.isalpha()
+            )
+        )
         spelled.append(latin + "v" * ("ʷ" in modifiers))
     return "".join(spelled)
 

@@ -20,8 +20,19 @@ from __future__ import annotations
 
 import re
 
-from xtts_ka.georgian.numbers import DROP, KEEP, agree, agreement, case_before, decline, digits, is_case_ending
-from xtts_ka.georgian.numbers import ordinal, part, whole
+from xtts_ka.georgian.numbers import (
+    DROP,
+    KEEP,
+    agree,
+    agreement,
+    case_before,
+    decline,
+    digits,
+    is_case_ending,
+    ordinal,
+    part,
+    whole,
+)
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -54,10 +65,7 @@ _SCALE_TAILS = {"°C": " ცელსიუსით", "°F": " ფარენ�
 _MAGNITUDES = {"ათას": "ათასი", "ათ": "ათასი", "მლნ": "მილიონი", "მილიონ": "მილიონი", "მლრდ": "მილიარდი"}
 _MAGNITUDES |= {"მილიარდ": "მილიარდი", "ტრლნ": "ტრილიონი", "ტრილიონ": "ტრილიონი"}
 _MAGNITUDES |= {"mln": "მილიონი", "bn": "მილიარდი"}
-_MONTHS = (
-    "იანვარი თებერვალი მარტი აპრილი მაისი ივნისი "
-    "ივლისი აგვისტო სექტემბერი ოქტომბერი ნოემბერი დეკემბერი"
-).split()
+_MONTHS = ("იანვარი თებერვალი მარტი აპრილი მაისი ივნისი ივლისი აგვისტო სექტემბერი ოქტომბერი ნოემბერი დეკემბერი").split()
 _SIGNS = {"-": "მინუს ", "–": "მინუს ", "+": "პლუს ", "±": "პლუს მინუს ", "~": "დაახლოებით "}
 _SIGNS |= {"≈": "დაახლოებით ", "≤": "არაუმეტეს ", "≥": "არანაკლებ "}
 _SYMBOLS = {
@@ -205,7 +213,7 @@ def _read_dates(text: str) -> str:
 
 def _date(match: re.Match) -> str:
     day, month = int(match["d"] or match["D"]), int(match["m"] or match["M"])
-    if not (1 <= day <= 31 and 1 <= month <= 12) or match["s"] == "-" and len(match["y"]) == 2:
+    if not (1 <= day <= 31 and 1 <= month <= 12) or (match["s"] == "-" and len(match["y"]) == 2):
         return match[0]
     year = whole((match["y"] or match["Y"]).lstrip("0") or "0")
     ending = match["ending"] or _YEAR_ENDINGS.get(match["word"] or "", "")
@@ -228,9 +236,7 @@ _TIME = re.compile(
     + r"(?: ?[-–] ?(?P<h2>[01]?\d|2[0-4]):(?P<m2>[0-5]\d)(?!\d))?"
     + r"(?: ?სთ\.?| საათ(?P<word>[ა-ჵ]+))?(?:-(?P<ending>[ა-ჵ]+))?"
 )
-_DOTTED_TIME = re.compile(
-    _CLOCK.format(colon=r"\.") + r"(?: ?სთ\.?-| საათ)(?P<ending>ზე|იდან|ამდე|ისთვის)(?![ა-ჵ])"
-)
+_DOTTED_TIME = re.compile(_CLOCK.format(colon=r"\.") + r"(?: ?სთ\.?-| საათ)(?P<ending>ზე|იდან|ამდე|ისთვის)(?![ა-ჵ])")
 _RATIO = re.compile(r"(?<![\w:.,])(\d{1,6}):(\d{1,6})(?![\w:]|[.,]\d)")
 
 
@@ -353,7 +359,7 @@ def _roman(match: re.Match) -> str:
 def _is_numeral(match: re.Match) -> bool:
     """Whether Roman letters are a number here, not an initialism or an English word."""
     small = not match["a"].strip("IVXІХivxх")
-    if match["me"] or match["century"] or match["ending"] and small:
+    if match["me"] or match["century"] or (match["ending"] and small):
         return True
     if (match["next"] or "").startswith("საუკუნ"):
         return True

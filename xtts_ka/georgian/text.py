@@ -23,48 +23,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from xtts_ka.core.console import UserError, add_verbosity_flags, note, run_cli
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
+from xtts_ka.core.console import note
+from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS, letter_folding
 from xtts_ka.georgian.foreign import CYRILLIC, LATIN, read_addresses, transliterate
-from xtts_ka.georgian.numbers import DROP, KEEP, agree, agreement, cardinal, case_before, decline, ordinal, stem_of
+from xtts_ka.georgian.numbers import DROP, KEEP, agree, agreement, case_before, decline, stem_of
 from xtts_ka.georgian.quantities import read_quantities
-
-__all__ = [
-    "ARCHAIC_LETTERS",
-    "GEORGIAN_LETTERS",
-    "PUNCTUATION",
-    "cardinal",
-    "georgian_fraction",
-    "is_georgian",
-    "normalise",
-    "ordinal",
-    "split_sentences",
-    "words",
-]
-
-GEORGIAN_LETTERS = "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ"
-ARCHAIC_LETTERS = "ჱჲჳჴჵ"
-PUNCTUATION = ".,!?;:-"  # the marks of XTTS's vocabulary that a reading keeps
 
 # ── cleaning: Unicode in, one known repertoire out ──────────────────────────────────────────────────────────
 
 
-def _letter_folding() -> dict[int, str | None]:
-    """Every Georgian letter of Unicode outside Mkhedruli's 38 → Mkhedruli."""
-    table: dict[int, str | None] = {}
-    for offset in range(0x26):  # the three alphabets list the 38 letters in the same order
-        for block in (0x10A0, 0x2D00, 0x1C90):
-            table[block + offset] = chr(0x10D0 + offset)
-    # Letters for Mingrelian, Svan, Abkhaz and scribal signs: the nearest sound of Georgian, or none.
-    rare = dict(zip(range(0xF6, 0x100), ("ფ", "", "", "გ", "", " ", "ნ", "ა", "", ""), strict=True))
-    for low, letter in rare.items():
-        table[0x1000 + low] = letter
-        if low != 0xFB and low != 0xFC:
-            table[0x1C00 + low - 0x40] = letter
-    table |= {0x10C7: "", 0x2D27: "", 0x10CD: "ა", 0x2D2D: "ა"}
-    return table
-
-
-_FOLD_LETTERS = _letter_folding()
+_FOLD_LETTERS = letter_folding()
 _RESPELL = str.maketrans({"ჱ": "ე", "ჲ": "ი", "ჳ": "ვი", "ჴ": "ხ", "ჵ": "ო"})  # as modern editions print them
 _FOLD_MARKS = str.maketrans(
     {
@@ -74,7 +44,7 @@ _FOLD_MARKS = str.maketrans(
         **dict.fromkeys("⁄∕", "/"),
         **dict.fromkeys("·•‧∙▪●◦", " "),
         **dict.fromkeys("’‘ʼʻ′`´", "'"),
-        **dict.fromkeys("„“”‟«»‹›\"″〝〞〟", None),
+        **dict.fromkeys('„“”‟«»‹›"″〝〞〟', None),
         **dict.fromkeys("™®©ªº", None),
         **dict.fromkeys("؟¿", "?"),
         **dict.fromkeys("¡", "!"),
@@ -261,8 +231,11 @@ def _one_mark(match: re.Match) -> str:
 
 # Words with single blanks between them, each with a mark behind it or none: nothing in them but abbreviations can change.
 _SETTLED = re.compile(f"[ა-ჰ]++(?:[{_STRENGTH}]? [ა-ჰ]++)*+[{_STRENGTH}]?")
-_SHORTENED = frozenset([f"{key}{mark}" for key in _CONTRACTED for mark in ("", *_STRENGTH)]
-                       + [f"{key.split()[0]}." for key in _STOPPED] + [f"{letter}." for letter in GEORGIAN_LETTERS])
+_SHORTENED = frozenset(
+    [f"{key}{mark}" for key in _CONTRACTED for mark in ("", *_STRENGTH)]
+    + [f"{key.split()[0]}." for key in _STOPPED]
+    + [f"{letter}." for letter in GEORGIAN_LETTERS]
+)
 _PLAIN = re.compile("[ა-ჰ .,!?;:-]*")
 _PLAIN_OR_ARCHAIC = re.compile("[ა-ჵ .,!?;:-]*")
 _TO_COMMA = str.maketrans("()_", ",, ")

@@ -9,45 +9,45 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchaudio
-from torch import Tensor, nn
+from torch import Tensor
 from TTS.config.shared_configs import BaseDatasetConfig
 from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
-from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
-from TTS.tts.layers.xtts.dvae import DiscreteVAE
 from TTS.tts.layers.xtts.gpt import GPT
-from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 from TTS.tts.models.xtts import Xtts
 
-from xtts_ka.georgian import text
-from xtts_ka.core.files import load_torch, read_json, save_torch, write_json
-from xtts_ka.corpus.audio import read_mono
-from xtts_ka.core.console import UserError
 from xtts_ka.core.config import BASE_FILES, STARTER_MARK
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import read_json, write_json
+from xtts_ka.core.tensor_files import load_torch, save_torch
+from xtts_ka.model.networks import build_gpt, build_xtts
 
-SAMPLE_RATE = 22050  # Hz, of everything the GPT hears
-CODE_STRIDE = 1024  # samples per audio code
-MEL_HOP = 256  # samples per conditioning mel frame
-REFLECTED = 1024  # samples by which a clip is reflected at its ends for its first and last mel frames; it must be longer
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 _AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
 
 # The released checkpoint pickles these plain data classes beside its weights, two of them under a former module path.
 _PICKLED_CONFIG = (
-    XttsConfig, XttsArgs, XttsAudioConfig, BaseDatasetConfig,
-    (XttsArgs, "TTS.tts.models.xtts.XttsArgs"), (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
+    XttsConfig,
+    XttsArgs,
+    XttsAudioConfig,
+    BaseDatasetConfig,
+    (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
+    (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
 )
 # What a checkpoint may carry beside the model: the trainer's extractors and the generation wrapper's second references.
-_FOREIGN_KEYS = ("torch_mel_spectrogram_style_encoder", "torch_mel_spectrogram_dvae", "dvae", "gpt.gpt_inference",
-                 "gpt.gpt.wte")
+_FOREIGN_KEYS = (
+    "torch_mel_spectrogram_style_encoder",
+    "torch_mel_spectrogram_dvae",
+    "dvae",
+    "gpt.gpt_inference",
+    "gpt.gpt.wte",
+)
 
 # What config.json asks for is built before it is compared with the weights: nothing in XTTS comes near these.
 _LARGEST, _MOST_LAYERS = 2**17, 512
@@ -84,7 +84,11 @@ class XttsFiles:
 
     def without_gpt(self) -> XttsFiles:
         """The decoder and the speaker encoder in memory of their own: what stays of a base model whatever becomes of its file."""
-        return XttsFiles(self.config, {n: tensor.clone() for n, tensor in self.state.items() if not n.startswith("gpt.")}, self.folder)
+        return XttsFiles(
+            self.config,
+            {n: tensor.clone() for n, tensor in self.state.items() if not n.startswith("gpt.")},
+            self.folder,
+        )
 
 
 def missing_base_files(folder: Path | str) -> list[str]:
@@ -92,7 +96,7 @@ def missing_base_files(folder: Path | str) -> list[str]:
     return [name for name in BASE_FILES if not (Path(folder) / name).is_file()]
 
 
-def _restore(folder: Path) -> str:
+def restore_advice(folder: Path) -> str:
     """How to get a base model's damaged file back."""
     if (folder / STARTER_MARK).is_file():
         return f"remove the folder {folder}, and starter mode makes it again"
@@ -106,14 +110,16 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
     fetch the base model).
     """
     folder = Path(folder)
-    remedy = remedy or _restore(folder)
+    remedy = remedy or restore_advice(folder)
     config = read_config(folder, remedy)
     checkpoint = load_torch(folder / "model.pth", mmap=True, allowed=_PICKLED_CONFIG, remedy=remedy)
     state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(t) for n, t in state.items()):
         raise UserError(f"{folder / 'model.pth'} holds no model weights: {remedy}")
     state = {name.removeprefix("xtts."): tensor for name, tensor in state.items()}
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(k + "." for k in _FOREIGN_KEYS))}
+    state = {
+        name: tensor for name, tensor in state.items() if not name.startswith(tuple(k + "." for k in _FOREIGN_KEYS))
+    }
     _check_architecture(folder, config, state)
     _check_vocabulary(folder, state, remedy)
     return XttsFiles(config, state, folder)
@@ -123,22 +129,30 @@ def _check_vocabulary(folder: Path, state: dict[str, Tensor], remedy: str) -> No
     """The text table has a row for every id up to the largest: new rows are appended where new ids begin."""
     largest, rows = max(_token_ids(folder / "vocab.json", remedy).values()), len(state["gpt.text_embedding.weight"])
     if largest + 1 != rows:
-        raise UserError(f"{folder / 'vocab.json'} and model.pth do not belong together: the largest token id is {largest}, and "
-                        f"there are {rows} text rows: {remedy}")
+        raise UserError(
+            f"{folder / 'vocab.json'} and model.pth do not belong together: the largest token id is {largest}, and "
+            f"there are {rows} text rows: {remedy}"
+        )
 
 
 def _is_plain(value: Any) -> bool:
-    return (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-            and not value.is_quantized)
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
 
 
 def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
     """The config of an XTTS-v2 folder with all its files, its text start and stop tokens taken from the vocabulary."""
     folder = Path(folder)
-    remedy = remedy or _restore(folder)
+    remedy = remedy or restore_advice(folder)
     missing = missing_base_files(folder)
     if missing:
-        raise UserError(f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})")
+        raise UserError(
+            f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})"
+        )
     config = _parse_config(folder / "config.json", remedy)
     _read_special_tokens(folder / "vocab.json", config, remedy)
     return config
@@ -160,7 +174,9 @@ def _parse_config(path: Path, remedy: str) -> XttsConfig:
     except (TypeError, ValueError, AttributeError, KeyError, AssertionError) as error:
         raise UserError(f"{path} is not an XTTS config ({error}): {remedy}") from None
     if not config.model_args.gpt_use_perceiver_resampler:
-        raise UserError(f"{path} describes XTTS v1 (gpt_use_perceiver_resampler is false); this pipeline needs v2: {remedy}")
+        raise UserError(
+            f"{path} describes XTTS v1 (gpt_use_perceiver_resampler is false); this pipeline needs v2: {remedy}"
+        )
     return config
 
 
@@ -179,7 +195,9 @@ def _token_ids(path: Path, remedy: str) -> dict[str, int]:
             return ids
     except (KeyError, TypeError, AttributeError):
         pass
-    raise UserError(f"{path} is not an XTTS vocabulary (no tokens, among them [START] and [STOP], with numbers): {remedy}")
+    raise UserError(
+        f"{path} is not an XTTS vocabulary (no tokens, among them [START] and [STOP], with numbers): {remedy}"
+    )
 
 
 def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
@@ -192,48 +210,25 @@ def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tenso
             expected = build_gpt(config, rows.shape[0]).state_dict()
     except (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError) as error:
         reason = str(error).strip().partition("\n")[0][:160]
-        raise UserError(f"the numbers in {folder / 'config.json'} make no XTTS ({reason}); use the one that came with model.pth") from None
+        raise UserError(
+            f"the numbers in {folder / 'config.json'} make no XTTS ({reason}); use the one that came with model.pth"
+        ) from None
     for name, tensor in expected.items():
         found = state.get(f"gpt.{name}")
         if found is None or found.shape != tensor.shape:
             shape = "missing" if found is None else tuple(found.shape)
-            raise UserError(f"{folder} holds another architecture than its config.json: gpt.{name} is {shape}, "
-                            f"expected {tuple(tensor.shape)}; use the config.json that came with model.pth")
+            raise UserError(
+                f"{folder} holds another architecture than its config.json: gpt.{name} is {shape}, "
+                f"expected {tuple(tensor.shape)}; use the config.json that came with model.pth"
+            )
     wide, decoder = config.model_args.gpt_n_model_channels, config.model_args.decoder_input_dim
     if wide != decoder:
-        raise UserError(f"{folder / 'config.json'}: decoder_input_dim is {decoder}, and the decoder hears a GPT of width {wide}")
+        raise UserError(
+            f"{folder / 'config.json'}: decoder_input_dim is {decoder}, and the decoder hears a GPT of width {wide}"
+        )
     unknown = sorted(n for n in state if n.startswith("gpt.") and n.removeprefix("gpt.") not in expected)
     if unknown:
         raise UserError(f"{folder / 'model.pth'} holds weights that XTTS-v2 has not, such as {unknown[0]}")
-
-
-def build_gpt(config: XttsConfig, text_rows: int) -> GPT:
-    """A fresh coqui GPT of this geometry with `text_rows` text tokens, randomly initialised by coqui."""
-    args = config.model_args
-    return GPT(
-        layers=args.gpt_layers, model_dim=args.gpt_n_model_channels, heads=args.gpt_n_heads,
-        start_text_token=args.gpt_start_text_token, stop_text_token=args.gpt_stop_text_token,
-        max_text_tokens=args.gpt_max_text_tokens, max_mel_tokens=args.gpt_max_audio_tokens,
-        max_prompt_tokens=args.gpt_max_prompt_tokens, number_text_tokens=text_rows,
-        num_audio_tokens=args.gpt_num_audio_tokens, start_audio_token=args.gpt_start_audio_token,
-        stop_audio_token=args.gpt_stop_audio_token, use_perceiver_resampler=args.gpt_use_perceiver_resampler,
-        code_stride_len=args.gpt_code_stride_len,
-    )
-
-
-def build_xtts(config: XttsConfig) -> Xtts:
-    """A fresh coqui Xtts (GPT, HiFi-GAN decoder, speaker encoder), randomly initialised by coqui."""
-    return Xtts(config)
-
-
-def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> XttsConfig:
-    """XTTS-v2's config at another GPT size; everything that is not size is as in the released model."""
-    return XttsConfig(model_args=XttsArgs(
-        gpt_layers=layers, gpt_n_model_channels=model_dim, gpt_n_heads=heads, decoder_input_dim=model_dim,
-        gpt_number_text_tokens=text_rows, gpt_start_text_token=261, gpt_stop_text_token=0, gpt_num_audio_tokens=1026,
-        gpt_start_audio_token=1024, gpt_stop_audio_token=1025, gpt_use_masking_gt_prompt_approach=True,
-        gpt_use_perceiver_resampler=True,
-    ))
 
 
 def load_gpt(model: XttsFiles) -> GPT:
@@ -252,19 +247,21 @@ def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
     config = read_model(folder, _AGAIN).config
     load_torch(folder / "speakers_xtts.pth", remedy=_AGAIN)
     model = build_xtts(config)
-    with _filling(folder / "model.pth"):
+    with filling(folder / "model.pth"):
         model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
     return model.to(device)
 
 
 @contextlib.contextmanager
-def _filling(label: Path | str) -> Iterator[None]:
+def filling(label: Path | str) -> Iterator[None]:
     """Turn what `load_state_dict` says of weights that are missing, too many or of another shape into a UserError."""
     try:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{label} is not whole, or of another architecture than its config.json says ({reason})") from None
+        raise UserError(
+            f"{label} is not whole, or of another architecture than its config.json says ({reason})"
+        ) from None
 
 
 # ── extending and exporting ──────────────────────────────────────────────────────────────────────────────────────────
@@ -300,139 +297,4 @@ def write_model(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> N
 # ── Georgian in coqui ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def register_georgian(character_limit: int = 200, archaic: str = "respell") -> None:
-    """Teach coqui-tts the language `ka`, in this process: its tokenizer then reads Georgian exactly as training did.
-
-    Call it once before the model is loaded. `character_limit` is what coqui warns (and splits) above, `archaic` how old
-    letters are read; the model's own values stand in its `xtts_v2_ka_config.json`. A later call only changes them.
-    """
-    VoiceBpeTokenizer.georgian_reading = {"limit": character_limit, "archaic": archaic}
-    if getattr(VoiceBpeTokenizer, "reads_georgian", False):
-        return
-    initialise, preprocess = VoiceBpeTokenizer.__init__, VoiceBpeTokenizer.preprocess_text
-
-    def initialise_with_georgian(self, *args: Any, **kwargs: Any) -> None:
-        initialise(self, *args, **kwargs)
-        self.char_limits["ka"] = VoiceBpeTokenizer.georgian_reading["limit"]
-
-    def preprocess_with_georgian(self, txt: str, lang: str) -> str:
-        if lang != "ka":
-            return preprocess(self, txt, lang)
-        return text.normalise(txt, archaic=VoiceBpeTokenizer.georgian_reading["archaic"])
-
-    VoiceBpeTokenizer.__init__ = initialise_with_georgian
-    VoiceBpeTokenizer.preprocess_text = preprocess_with_georgian
-    VoiceBpeTokenizer.reads_georgian = True
-
-
 # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def load_speech(path: Path | str, max_seconds: float | None = None) -> Tensor:
-    """Read a recording as float32 (1, samples) at 22,050 Hz, mixed to mono and clipped to ±1 as coqui's loader does."""
-    samples, rate = read_mono(path, max_seconds)
-    if rate // math.gcd(rate, SAMPLE_RATE) > 1000:  # torchaudio's filter bank for such a ratio would take gigabytes
-        from scipy.signal import resample_poly
-
-        samples = resample_poly(samples, SAMPLE_RATE, rate).astype("float32")
-        rate = SAMPLE_RATE
-    return torchaudio.functional.resample(torch.from_numpy(samples)[None], rate, SAMPLE_RATE).clip(-1, 1)
-
-
-def code_count(samples: int) -> int:
-    """Audio codes of a clip: one per started 1024 samples, as coqui's GPT counts them."""
-    return -(-samples // CODE_STRIDE)
-
-
-class VoiceEncoder:
-    """What XTTS knows of a voice: the speaker embedding (for the decoder) and the conditioning latents (for the GPT)."""
-
-    def __init__(self, config: XttsConfig, state: dict[str, Tensor], device: str = "cpu"):
-        self._xtts = Xtts(extended_config(config, "ka", state["gpt.text_embedding.weight"].shape[0]))
-        with _filling("the model.pth that voices are computed with"):
-            self._xtts.load_state_dict(state, strict=True)
-        self._xtts.train(False)  # not .eval(): coqui's builds the generation wrapper there
-        self._xtts.to(device)
-
-    def speaker_embedding(self, speech: Tensor) -> Tensor:
-        """(1, samples) at 22,050 Hz → (1, 512, 1) float32 of unit length."""
-        return self._xtts.get_speaker_embedding(speech, SAMPLE_RATE).float().cpu()
-
-    def cond_latent(self, speech: Tensor) -> Tensor:
-        """(1, samples) at 22,050 Hz, a third of a second or more → (1, 32, model_dim) float32."""
-        return self._xtts.get_gpt_cond_latents(speech, SAMPLE_RATE).float().cpu()
-
-
-def build_dvae(codes: int) -> DiscreteVAE:
-    """XTTS's DVAE geometry, as coqui's GPTTrainer builds it, with `codes` codebook entries."""
-    return DiscreteVAE(channels=80, normalization=None, positional_dims=1, num_tokens=codes, codebook_dim=512,
-                       hidden_dim=512, num_resnet_blocks=3, kernel_size=3, num_layers=2, use_transposed_convs=False)
-
-
-class FeatureExtractor:
-    """DVAE codes and conditioning mels of recordings, batched, each clip exactly as if it were alone.
-
-    In a padded batch a clip's end would depend on the company: its last mel frames would hear the padding where alone
-    they hear the clip's own reflection, and a convolution would see its neighbour's. So each clip is reflected at its own
-    ends before the batch is filled up, and all behind its end is zeroed before every convolution.
-    """
-
-    def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu"):
-        remedy = _restore(folder)
-        mel_stats, weights = (load_torch(folder / name, remedy=remedy) for name in ("mel_stats.pth", "dvae.pth"))
-        if not isinstance(mel_stats, Tensor) or mel_stats.shape != (80,):
-            raise UserError(f"{folder / 'mel_stats.pth'} must hold one tensor of 80 numbers: {remedy}")
-        self.dvae = build_dvae(config.model_args.gpt_num_audio_tokens - 2)
-        wanted = {k: v for k, v in self.dvae.state_dict().items() if k.startswith(("encoder.", "codebook."))}
-        if not isinstance(weights, dict) or any(getattr(weights.get(k), "shape", None) != v.shape for k, v in wanted.items()):
-            raise UserError(f"{folder / 'dvae.pth'} is not the DVAE of this XTTS: {remedy}")
-        self.dvae.load_state_dict(weights, strict=False)
-        self.dvae.eval().to(device)
-        rate = {"mel_norm_file": str(folder / "mel_stats.pth"), "sampling_rate": SAMPLE_RATE}
-        self._dvae_mel = TorchMelSpectrogram(**rate).to(device)
-        self._style_mel = TorchMelSpectrogram(filter_length=2 * REFLECTED, hop_length=MEL_HOP, win_length=1024, normalize=False,
-                                              mel_fmin=0, mel_fmax=8000, n_mel_channels=80, **rate).to(device)
-        for mel in (self._dvae_mel, self._style_mel):
-            mel.mel_stft.spectrogram.center = False  # clips come reflected
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, clips: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """For each clip at 22,050 Hz, (1, samples) with samples > REFLECTED: its codes (int64, (code_count,)) and mel
-        (float32, (80, frames))."""
-        waves = self._reflected(clips)
-        mels = self._style_mel(waves).cpu()
-        codes = self.dvae.codebook(self._encoded(waves, clips))[1].cpu()
-        return [(row[: code_count(clip.shape[1])], mel[:, : clip.shape[1] // MEL_HOP + 1])
-                for row, mel, clip in zip(codes, mels, clips)]
-
-    @torch.inference_mode()
-    def vectors(self, clips: list[Tensor]) -> list[Tensor]:
-        """What becomes each clip's codes, before it is quantised: (codes, 512)."""
-        return [row[: code_count(clip.shape[1])].cpu() for row, clip in zip(self._encoded(self._reflected(clips), clips), clips)]
-
-    def _reflected(self, clips: list[Tensor]) -> Tensor:
-        waves = [nn.functional.pad(clip, (REFLECTED, REFLECTED), mode="reflect")[0] for clip in clips]
-        return nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
-
-    def _encoded(self, waves: Tensor, clips: list[Tensor]) -> Tensor:
-        """(batch, codes, 512) of reflected waves, what stands behind a clip's end unheard."""
-        frames = torch.tensor([clip.shape[1] // MEL_HOP + 1 for clip in clips], device=self.device)
-        shorter = REFLECTED - self._dvae_mel.filter_length // 2  # the DVAE's windows reach less far
-        mels = self._dvae_mel(waves[:, shorter:])[:, :, : int(frames.max())]
-        return _convolve(self.dvae.encoder, mels, frames)[0].transpose(1, 2)
-
-
-def _convolve(layer: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a DVAE encoder layer on (batch, channels, time), silence kept silent behind each row's `lengths`."""
-    if isinstance(layer, nn.Sequential):
-        for part in layer:
-            x, lengths = _convolve(part, x, lengths)
-        return x, lengths
-    if isinstance(layer, nn.Conv1d):
-        inside = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
-        (stride,) = layer.stride
-        return layer(x * inside[:, None]), (lengths + stride - 1) // stride
-    if hasattr(layer, "net"):  # coqui's ResBlock
-        return _convolve(layer.net, x, lengths)[0] + x, lengths
-    return layer(x), lengths

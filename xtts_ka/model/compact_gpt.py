@@ -44,8 +44,10 @@ class CompactGPT(nn.Module):
         where = torch.cat([batch["cond_at"], batch["text_at"], batch["audio_at"]])
         grid = filled.new_zeros(rows * length, filled.shape[1]).index_copy(0, where, filled)
         hidden = self.transform(grid.view(rows, length, -1)).flatten(0, 1)
-        return (_summed_loss(gpt.text_head, gpt.final_norm, hidden[batch["text_scored"]], batch["text_target"]),
-                _summed_loss(gpt.mel_head, gpt.final_norm, hidden[batch["audio_scored"]], batch["audio_target"]))
+        return (
+            _summed_loss(gpt.text_head, gpt.final_norm, hidden[batch["text_scored"]], batch["text_target"]),
+            _summed_loss(gpt.mel_head, gpt.final_norm, hidden[batch["audio_scored"]], batch["audio_target"]),
+        )
 
     def transform(self, x: Tensor) -> Tensor:
         """GPT-2's blocks and last norm on (rows, length, dim) embeddings."""
@@ -60,7 +62,9 @@ class CompactGPT(nn.Module):
     def _block(self, block: nn.Module, x: Tensor) -> Tensor:
         rows, length, dim = x.shape
         heads = self.gpt.heads
-        query, key, value = block.attn.c_attn(block.ln_1(x)).view(rows, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            block.attn.c_attn(block.ln_1(x)).view(rows, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self._drop(block.attn.c_proj(mixed.transpose(1, 2).reshape(rows, length, dim)))
         inner = F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh")
@@ -102,8 +106,10 @@ def _resample(perceiver: nn.Module, context: Tensor) -> Tensor:
     context = perceiver.proj_context(context)
     for attention, feed_forward in perceiver.layers:
         seen = torch.cat([latents, context], dim=1)
-        query, key, value = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2)
-                             for part in (attention.to_q(latents), *attention.to_kv(seen).chunk(2, dim=2)))
+        query, key, value = (
+            part.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+            for part in (attention.to_q(latents), *attention.to_kv(seen).chunk(2, dim=2))
+        )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         latents = attention.to_out(mixed) + latents
         latents = feed_forward(latents) + latents

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from xtts_ka.georgian.phonology import broad_chunks, romanise
-from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.checkpoint import XttsFiles, load_gpt
+from xtts_ka.model.compact_gpt import CompactGPT
 
 NOISE = 0.05  # of a row's norm: keeps tokens of equal spelling (კ, ქ) apart
 
@@ -29,8 +29,9 @@ class NewRows:
     anchored: int
 
 
-def new_rows(method: str, tokens: list[str], state: dict[str, Tensor], tokenizer, log_frequencies: list[float] | None,
-             seed: int) -> NewRows:
+def new_rows(
+    method: str, tokens: list[str], state: dict[str, Tensor], tokenizer, log_frequencies: list[float] | None, seed: int
+) -> NewRows:
     """Start rows for new `tokens` (in id order).
 
     method: informed, mean or random. state: the base GPT's `text_embedding.weight`, `text_head.weight`,
@@ -79,8 +80,12 @@ def old_logits_change(base: XttsFiles, extended: XttsFiles, tokenizer) -> dict[s
 
     Reads a sentence of each script the base knows through both GPTs (no voice: zero latents) and compares.
     """
-    sentences = ("[en]the[SPACE]weather[SPACE]is[SPACE]fine[SPACE]today.", "[de]guten[SPACE]morgen,[SPACE]wie[SPACE]geht[SPACE]es?",
-                 "[es]¿qué[SPACE]hora[SPACE]es?", "[ru]доброе[SPACE]утро,[SPACE]друзья.")
+    sentences = (
+        "[en]the[SPACE]weather[SPACE]is[SPACE]fine[SPACE]today.",
+        "[de]guten[SPACE]morgen,[SPACE]wie[SPACE]geht[SPACE]es?",
+        "[es]¿qué[SPACE]hora[SPACE]es?",
+        "[ru]доброе[SPACE]утро,[SPACE]друзья.",
+    )
     encoded = [tokenizer.encode(sentence).ids for sentence in sentences]
     before, after = (_text_logits(model, encoded) for model in (base, extended))
     change = max(float((a[:, : b.shape[1]] - b).abs().max()) for b, a in zip(before, after))

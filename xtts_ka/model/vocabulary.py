@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
-from xtts_ka.core.console import UserError
-from xtts_ka.georgian.text import ARCHAIC_LETTERS, GEORGIAN_LETTERS
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -69,8 +69,15 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def extend_vocabulary(base_vocab: Path | str, counts: Counter[str], *, new_tokens: int, min_pair_count: int,
-                      language: str = "ka", archaic_letters: bool = False) -> VocabularyExtension:
+def extend_vocabulary(
+    base_vocab: Path | str,
+    counts: Counter[str],
+    *,
+    new_tokens: int,
+    min_pair_count: int,
+    language: str = "ka",
+    archaic_letters: bool = False,
+) -> VocabularyExtension:
     """Add `[language]`, the Georgian alphabet and trained BPE merges to a base vocabulary.
 
     base_vocab: a tokenizer JSON in XTTS's form; it is only read. counts: word → occurrences, normalised text (see
@@ -100,9 +107,15 @@ def extend_vocabulary(base_vocab: Path | str, counts: Counter[str], *, new_token
     vocabulary = _with_tokens(raw, known, added, kept_merges + trained, f"[{language}]")
     _verify(vocabulary, [*alphabet, *added], base_vocab)
     facts = {
-        "requested": new_tokens, "added": len(added), "new_merges": len(trained), "base_entries": len(known),
-        "base_size": base_size, "size": base_size + len(added), "words": sum(counts.values()),
-        "distinct_words": len(counts), "duplicate_merges_removed": len(merges) - len(kept_merges),
+        "requested": new_tokens,
+        "added": len(added),
+        "new_merges": len(trained),
+        "base_entries": len(known),
+        "base_size": base_size,
+        "size": base_size + len(added),
+        "words": sum(counts.values()),
+        "distinct_words": len(counts),
+        "duplicate_merges_removed": len(merges) - len(kept_merges),
         "limited_by": "the request" if len(added) >= new_tokens else "the text",
     }
     size = base_size + len(added)
@@ -118,20 +131,32 @@ def _georgian_only(counts: Counter[str], alphabet: str) -> Counter[str]:
     if not counts:
         raise UserError("the transcripts hold no word at all: a tokenizer needs Georgian text, check the text column")
     if not runs:
-        raise UserError(f"the transcripts hold no Georgian letter ({min(counts)!r} is one of their words): "
-                        "check the text column and its encoding")
+        raise UserError(
+            f"the transcripts hold no Georgian letter ({min(counts)!r} is one of their words): "
+            "check the text column and its encoding"
+        )
     return runs
 
 
-def _with_tokens(raw: dict, known: dict[str, int], added: Sequence[str], merges: Sequence[Merge],
-                 special: str) -> dict[str, Any]:
+def _with_tokens(
+    raw: dict, known: dict[str, int], added: Sequence[str], merges: Sequence[Merge], special: str
+) -> dict[str, Any]:
     """`raw` with `added` tokens numbered from the largest known id + 1 on, `merges`, and `special` marked special."""
     first = max(known.values()) + 1
     ids = known | {token: first + i for i, token in enumerate(added)}
     listed = list(raw["added_tokens"])
     if all(entry["content"] != special for entry in listed):
-        listed.append({"id": ids[special], "special": True, "content": special, "single_word": False, "lstrip": False,
-                       "rstrip": False, "normalized": False})
+        listed.append(
+            {
+                "id": ids[special],
+                "special": True,
+                "content": special,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
+        )
     as_pairs = any(isinstance(merge, list) for merge in raw["model"]["merges"])  # the form the base uses is kept
     written = [list(merge) if as_pairs else " ".join(merge) for merge in merges]
     return {**raw, "added_tokens": listed, "model": {**raw["model"], "vocab": ids, "merges": written}}
@@ -145,8 +170,10 @@ def _read_vocabulary(path: Path) -> dict[str, Any]:
     raw = read_json(path, "base vocabulary", _REMEDY)
     model = raw.get("model") if isinstance(raw, dict) else None
     problem = (
-        "it has no model" if not isinstance(model, dict)
-        else f"its model is {model['type']}, not BPE" if model.get("type", "BPE") != "BPE"
+        "it has no model"
+        if not isinstance(model, dict)
+        else f"its model is {model['type']}, not BPE"
+        if model.get("type", "BPE") != "BPE"
         else _vocab_problem(model) or _added_problem(raw) or _loading_problem(raw)
     )
     if problem:
@@ -181,8 +208,12 @@ def _vocab_problem(model: dict) -> str:
 def _added_problem(raw: dict) -> str:
     entries = raw.get("added_tokens") or []
     sound = isinstance(entries, list) and all(
-        isinstance(entry, dict) and isinstance(entry.get("content"), str) and type(entry.get("id")) is int
-        and raw["model"]["vocab"].get(entry["content"], entry["id"]) == entry["id"] for entry in entries)
+        isinstance(entry, dict)
+        and isinstance(entry.get("content"), str)
+        and type(entry.get("id")) is int
+        and raw["model"]["vocab"].get(entry["content"], entry["id"]) == entry["id"]
+        for entry in entries
+    )
     return "" if sound else "its added_tokens contradict its vocab"
 
 
@@ -205,8 +236,10 @@ def _verify(vocabulary: dict[str, Any], tokens: Sequence[str], base_vocab: Path 
     tokenizer, ids = open_vocabulary(vocabulary), vocabulary["model"]["vocab"]
     for token, encoding in zip(tokens, tokenizer.encode_batch(list(tokens)), strict=True):
         if encoding.ids != [ids[token]]:
-            raise UserError(f"the base vocabulary {base_vocab} takes {token!r} apart into {encoding.tokens}, so "
-                            f"Georgian cannot be added to it: {_REMEDY}")
+            raise UserError(
+                f"the base vocabulary {base_vocab} takes {token!r} apart into {encoding.tokens}, so "
+                f"Georgian cannot be added to it: {_REMEDY}"
+            )
 
 
 # ── training merges ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,8 +267,13 @@ def _train_merges(symbols: Mapping[Sequence[str], int], alphabet: str, limit: in
     back = {ord(character): symbol for symbol, character in stand_in.items()}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=len(inventory) + limit, min_frequency=min_pair_count, show_progress=False,
-                                  initial_alphabet=list(stand_in.values()), special_tokens=[])
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(inventory) + limit,
+        min_frequency=min_pair_count,
+        show_progress=False,
+        initial_alphabet=list(stand_in.values()),
+        special_tokens=[],
+    )
     tokenizer.train_from_iterator(_lines(symbols, stand_in), trainer)
     merges = _merge_pairs(json.loads(tokenizer.to_str())["model"]["merges"])
     return [(a.translate(back), b.translate(back)) for a, b in merges]
@@ -294,7 +332,7 @@ class BatchEncoder:
         for word, encoding in zip(new, self._tokenizer.encode_batch(new), strict=True):
             self._spaced[word] = self._space + _as_bytes(encoding)
         spaced = (b"".join(map(self._spaced.__getitem__, words)) for words in split)
-        return [np.frombuffer(self._first + ids[len(self._space):], "<u4") for ids in spaced]
+        return [np.frombuffer(self._first + ids[len(self._space) :], "<u4") for ids in spaced]
 
 
 def _as_bytes(encoding: Encoding) -> bytes:
@@ -310,8 +348,9 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def coverage_report(tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[float] | None = None,
-                    language: str = "ka") -> dict[str, Any]:
+def coverage_report(
+    tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[float] | None = None, language: str = "ka"
+) -> dict[str, Any]:
     """How compactly normalised `texts` are tokenized, the language token not counted.
 
     seconds: length of each text's recording. Besides the means there are two cautious figures for character limits:
@@ -327,16 +366,24 @@ def coverage_report(tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequenc
     block_ids = encode_batch(tokenizer, blocks, language)
     dense = [len(block) / (len(sequence) - 1) for block, sequence in zip(blocks, block_ids, strict=True)]
     report = {
-        "texts": len(texts), "characters": characters, "tokens": tokens, "longest": max(map(len, ids), default=0),
+        "texts": len(texts),
+        "characters": characters,
+        "tokens": tokens,
+        "longest": max(map(len, ids), default=0),
         "unknown": sum(sequence.count(unknown) for sequence in ids),
         "characters_per_token": characters / tokens if tokens else None,
         "low_characters_per_token": float(np.quantile(dense, 0.01)) if dense else None,
-        "tokens_per_second": None, "characters_per_second": None, "low_characters_per_second": None,
+        "tokens_per_second": None,
+        "characters_per_second": None,
+        "low_characters_per_second": None,
     }
     if seconds is not None and sum(seconds):
         rates = [len(text) / duration for text, duration in zip(texts, seconds, strict=True) if duration]
-        report |= {"tokens_per_second": tokens / sum(seconds), "characters_per_second": characters / sum(seconds),
-                   "low_characters_per_second": float(np.quantile(rates, 0.05))}
+        report |= {
+            "tokens_per_second": tokens / sum(seconds),
+            "characters_per_second": characters / sum(seconds),
+            "low_characters_per_second": float(np.quantile(rates, 0.05)),
+        }
     return report
 
 
@@ -351,8 +398,9 @@ def _blocks(texts: Sequence[str]) -> list[str]:
     return blocks or [block] * bool(block)
 
 
-def measured_character_limit(chars_per_token: float, max_text_tokens: int = MAX_TEXT_TOKENS, *,
-                             chars_per_second: float | None = None) -> int:
+def measured_character_limit(
+    chars_per_token: float, max_text_tokens: int = MAX_TEXT_TOKENS, *, chars_per_second: float | None = None
+) -> int:
     """The longest text, in characters, to hand to XTTS at once.
 
     limit = ⌊chars_per_token · (max_text_tokens − 2)⌋: one position goes to the language token, and inference wants

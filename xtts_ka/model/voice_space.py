@@ -126,9 +126,7 @@ class RidgeReport:
     reason: str  # why it is not useful, or nothing
 
 
-def fit_ridge(
-    given: np.ndarray, target: np.ndarray, speakers: Sequence[str]
-) -> tuple[RidgeReport, RidgeMap | None]:
+def fit_ridge(given: np.ndarray, target: np.ndarray, speakers: Sequence[str]) -> tuple[RidgeReport, RidgeMap | None]:
     """Fit a map from (n, d) to (n, 512) and measure it by cross-validation; it comes back only if useful.
 
     Every pair is predicted by a map fitted without it (without its speaker, where there are five or more),
@@ -154,8 +152,11 @@ def fit_ridge(
     sure = gains.mean() > 2 * gains.std(ddof=1) / len(gains) ** 0.5
     cosine, base = float(mapped.mean()), float(chance.mean())
     useful = bool(sure and gap_closed(cosine, base) >= LEAST_GAIN)
-    reason = "" if useful else (f"on held-out {held_out} a map reaches cosine {cosine:.4f} where the mean "
-                                f"voice alone has {base:.4f}")
+    reason = (
+        ""
+        if useful
+        else (f"on held-out {held_out} a map reaches cosine {cosine:.4f} where the mean voice alone has {base:.4f}")
+    )
     strength = _best_strength(given, target, folds)
     ridge = ridge_maps(given, target, [strength])[0] if useful else None
     return RidgeReport(len(given), held_out, cosine, base, strength, useful, reason), ridge

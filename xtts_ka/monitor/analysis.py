@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from xtts_ka.monitor.history import Table, smooth
+from xtts_ka.core.robust import deviation, rolling_median, smooth
+from xtts_ka.monitor.history import Table
 
 # What counts as what. Shares are of the loss itself.
-FLAT = 0.01             # a window in which the loss moves by less than this is flat
-NOISY = 0.10            # line-to-line noise above this is high
-DIVERGED = 0.10         # this far above the best smoothed loss (and beyond the noise) is divergence
-OVERFIT = 0.01          # validation this far above its best, while training still falls
-SPIKE = 6.0             # a spike is this many standard deviations of the noise above its neighbours, and
-SPIKE_SHARE = 0.15      # this much above them
-STARVED = 0.20          # share of the time spent waiting for data
-ENOUGH_LINES = 30       # fewer training lines than this say nothing yet
+FLAT = 0.01  # a window in which the loss moves by less than this is flat
+NOISY = 0.10  # line-to-line noise above this is high
+DIVERGED = 0.10  # this far above the best smoothed loss (and beyond the noise) is divergence
+OVERFIT = 0.01  # validation this far above its best, while training still falls
+SPIKE = 6.0  # a spike is this many standard deviations of the noise above its neighbours, and
+SPIKE_SHARE = 0.15  # this much above them
+STARVED = 0.20  # share of the time spent waiting for data
+ENOUGH_LINES = 30  # fewer training lines than this say nothing yet
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,15 @@ class Analysis:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dict] = (),
-            nonfinite: list[int] = (), skipped: list[int] = ()) -> Analysis:
+def analyse(
+    train: Table,
+    val: Table,
+    *,
+    clip_norm: float,
+    checkpoints: list[dict] = (),
+    nonfinite: list[int] = (),
+    skipped: list[int] = (),
+) -> Analysis:
     """Judge a run.
 
     train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step,
@@ -90,11 +98,15 @@ def analyse(train: Table, val: Table, *, clip_norm: float, checkpoints: list[dic
         findings += [_spikes(curves), _starvation(curves)]
     findings = sorted((f for f in findings if f), key=lambda f: ("bad", "warning", "note").index(f.severity))
     harmless = all(f.severity == "note" for f in findings)
-    if not findings or harmless and train_trend and train_trend.direction == "falling":
+    if not findings or (harmless and train_trend and train_trend.direction == "falling"):
         findings.insert(0, _healthy(curves))
     name, reason = recommend(checkpoints, findings)
-    facts = {"lines": len(train["step"]), "noise": _or_none(curves.noise),
-             "data_wait_share": _or_none(curves.wait), "lr_share_of_peak": _or_none(curves.lr_share)}
+    facts = {
+        "lines": len(train["step"]),
+        "noise": _or_none(curves.noise),
+        "data_wait_share": _or_none(curves.wait),
+        "lr_share_of_peak": _or_none(curves.lr_share),
+    }
     first = findings[0]
     return Analysis(first.kind, first.sentence, findings, train_trend, val_trend, name, reason, facts)
 
@@ -136,27 +148,13 @@ def sen_slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]
     return float(np.median(slopes)), float(low), float(high), confidence
 
 
-def rolling_median(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving median over `window` (odd) rows, mirrored at the ends."""
-    half = window // 2
-    padded = np.pad(values, half, mode="symmetric") if len(values) else values
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window),
-                     axis=1) if len(values) else values
-
-
-def deviation(residuals: np.ndarray) -> float:
-    """1.4826 × median absolute deviation: a standard deviation that outliers do not move."""
-    return 1.4826 * float(np.median(np.abs(residuals - np.median(residuals)))) if len(residuals) else math.nan
-
-
 # ── the measurements that the findings share ────────────────────────────────────────────────────────────────
 
 
 class _Curves:
     """A run's curves without gaps, and what is measured on them once."""
 
-    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None,
-                 val_trend: Trend | None):
+    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None, val_trend: Trend | None):
         known = ~np.isnan(train["loss"])
         self.train = {name: column[known] for name, column in train.items()}
         known = ~np.isnan(val["loss"])
@@ -214,13 +212,25 @@ def _nonfinite(steps: list[int], curves: _Curves) -> Finding | None:
         return None
     last = steps[-1]
     if not len(curves.step) or last > curves.step[-1]:
-        return Finding("divergence", "bad", (
-            f"The loss stopped being a number at step {last}. Halve the learning rate and carry on from a "
-            "checkpoint before that step."), steps[0])
+        return Finding(
+            "divergence",
+            "bad",
+            (
+                f"The loss stopped being a number at step {last}. Halve the learning rate and carry on from a "
+                "checkpoint before that step."
+            ),
+            steps[0],
+        )
     many = f"{len(steps)} logged losses are" if len(steps) > 1 else "One logged loss is"
-    return Finding("non-finite", "warning", (
-        f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve "
-        "the learning rate or look for damaged recordings."), steps[0])
+    return Finding(
+        "non-finite",
+        "warning",
+        (
+            f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve "
+            "the learning rate or look for damaged recordings."
+        ),
+        steps[0],
+    )
 
 
 def _skipped(steps: list[int], curves: _Curves) -> Finding | None:
@@ -229,20 +239,31 @@ def _skipped(steps: list[int], curves: _Curves) -> Finding | None:
     last_line = curves.step[-1] if len(curves.step) else -1
     in_a_row = sum(step > last_line for step in steps)
     if in_a_row >= 3:  # and nothing finite since: the trainer stops the run soon
-        return Finding("divergence", "bad", (
-            f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. "
-            "Halve the learning rate and carry on from an earlier checkpoint."), steps[-in_a_row])
+        return Finding(
+            "divergence",
+            "bad",
+            (
+                f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. "
+                "Halve the learning rate and carry on from an earlier checkpoint."
+            ),
+            steps[-in_a_row],
+        )
     many = f"{len(steps)} steps were" if len(steps) > 1 else "One step was"
-    return Finding("non-finite", "warning", (
-        f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but "
-        "the run recovered. If it happens more often, halve the learning rate or look for damaged recordings."),
-        steps[0])
+    return Finding(
+        "non-finite",
+        "warning",
+        (
+            f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but "
+            "the run recovered. If it happens more often, halve the learning rate or look for damaged recordings."
+        ),
+        steps[0],
+    )
 
 
 def _divergence(c: _Curves) -> Finding | None:
     window = max(15, len(c.loss) // 25 | 1)
     smoothed = rolling_median(c.loss, window)
-    best, now = smoothed.min(), float(np.median(c.loss[-window // 2:]))
+    best, now = smoothed.min(), float(np.median(c.loss[-window // 2 :]))
     rise, noise = now - best, deviation(c.loss - c.middle)
     if rise <= max(DIVERGED * abs(best), 2.5 * noise):
         return None
@@ -255,10 +276,14 @@ def _divergence(c: _Curves) -> Finding | None:
         at = "" if math.isnan(lr) else f", then at {lr:.0%} of its peak,"
         blame = (
             f"The learning rate{at} is the likely cause: halve it, or lengthen the warm-up, and carry on "
-            "from an earlier checkpoint.")
-    return Finding("divergence", "bad", (
-        f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. "
-        f"{blame}"), onset)
+            "from an earlier checkpoint."
+        )
+    return Finding(
+        "divergence",
+        "bad",
+        (f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. {blame}"),
+        onset,
+    )
 
 
 def _overfitting(c: _Curves) -> Finding | None:
@@ -277,10 +302,16 @@ def _overfitting(c: _Curves) -> Finding | None:
     before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]]
     if not len(before) or not len(since) or np.median(since[-15:]) > np.median(before) * (1 + FLAT):
         return None
-    return Finding("overfitting", "warning", (
-        f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to "
-        f"{now:.3g} while the training loss went on falling or held. Stop here and use the best checkpoint; "
-        "more recordings would help more than more steps."), int(step[turn]))
+    return Finding(
+        "overfitting",
+        "warning",
+        (
+            f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to "
+            f"{now:.3g} while the training loss went on falling or held. Stop here and use the best checkpoint; "
+            "more recordings would help more than more steps."
+        ),
+        int(step[turn]),
+    )
 
 
 def _noise(c: _Curves) -> Finding | None:
@@ -289,17 +320,32 @@ def _noise(c: _Curves) -> Finding | None:
     clipped, ratio, t = c.clipped_share(), c.noise_ratio(), c.train_trend
     size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
     if ratio > 1.7:
-        return Finding("learning-rate", "warning", (
-            f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the "
-            "learning rate is to blame. Halve it."))
+        return Finding(
+            "learning-rate",
+            "warning",
+            (
+                f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the "
+                "learning rate is to blame. Halve it."
+            ),
+        )
     falling = t is not None and t.direction == "falling" and -t.slope * t.window > FLAT * c.level
     if not falling and clipped > 0.5 and not c.lr_share < 0.5:
-        return Finding("learning-rate", "warning", (
-            f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, "
-            f"and the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."))
-    return Finding("noise", "note", (
-        f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings "
-        "uneven. A larger batch_size (or training.accumulation) would tell."))
+        return Finding(
+            "learning-rate",
+            "warning",
+            (
+                f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, "
+                f"and the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
+            ),
+        )
+    return Finding(
+        "noise",
+        "note",
+        (
+            f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings "
+            "uneven. A larger batch_size (or training.accumulation) would tell."
+        ),
+    )
 
 
 def _plateau(c: _Curves) -> Finding | None:
@@ -312,15 +358,27 @@ def _plateau(c: _Curves) -> Finding | None:
         return None
     where = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
     if c.lr_share < 0.15:
-        return Finding("plateau", "note", (
-            f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the "
-            "schedule and no fault."), t.first)
+        return Finding(
+            "plateau",
+            "note",
+            (
+                f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the "
+                "schedule and no fault."
+            ),
+            t.first,
+        )
     if math.isnan(c.lr_share):
         return Finding("plateau", "warning", f"{where}.", t.first)
-    return Finding("plateau", "warning", (
-        f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is "
-        "not the cause: either the model has learned what these recordings teach, or the learning rate is "
-        "too high to settle or too low to move."), t.first)
+    return Finding(
+        "plateau",
+        "warning",
+        (
+            f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is "
+            "not the cause: either the model has learned what these recordings teach, or the learning rate is "
+            "too high to settle or too low to move."
+        ),
+        t.first,
+    )
 
 
 def _spikes(c: _Curves) -> Finding | None:
@@ -339,9 +397,15 @@ def _spikes(c: _Curves) -> Finding | None:
     else:
         blame = "the loss recovers from each; if they grow frequent, lower the learning rate or check data"
     rate = 1000 * count / max(1.0, c.step[-1] - c.step[0])
-    return Finding("spikes", "warning" if count >= 3 else "note", (
-        f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step "
-        f"{steps[-1]}): {blame}."), int(steps[-1]))
+    return Finding(
+        "spikes",
+        "warning" if count >= 3 else "note",
+        (
+            f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step "
+            f"{steps[-1]}): {blame}."
+        ),
+        int(steps[-1]),
+    )
 
 
 def spikes(train: Table) -> np.ndarray:
@@ -359,31 +423,42 @@ def spikes(train: Table) -> np.ndarray:
 def _starvation(c: _Curves) -> Finding | None:
     if not c.wait > STARVED:
         return None
-    return Finding("data-starvation", "warning", (
-        f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be "
-        "that much faster. Check that the feature cache is on a local disk and that the machine's cores are "
-        "free."))
+    return Finding(
+        "data-starvation",
+        "warning",
+        (
+            f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be "
+            "that much faster. Check that the feature cache is on a local disk and that the machine's cores are "
+            "free."
+        ),
+    )
 
 
 def _healthy(c: _Curves) -> Finding:
     t = c.train_trend
     if len(c.step) < ENOUGH_LINES or t is None:
-        return Finding("too-early", "note", (
-            f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed."))
+        return Finding(
+            "too-early", "note", (f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed.")
+        )
     if t.direction != "falling":
-        return Finding("unclear", "note", (
-            f"No fault seen, but the noise hides whether the loss still falls ({describe(t)})."))
-    follows = {"falling": ", and the validation loss follows",
-               "rising": ", though the validation loss has begun to rise",
-               "flat": ", and the validation loss holds"}
+        return Finding(
+            "unclear", "note", (f"No fault seen, but the noise hides whether the loss still falls ({describe(t)}).")
+        )
+    follows = {
+        "falling": ", and the validation loss follows",
+        "rising": ", though the validation loss has begun to rise",
+        "flat": ", and the validation loss holds",
+    }
     val = follows.get(c.val_trend.direction, "") if c.val_trend else ""
     return Finding("healthy", "good", f"Healthy: the training loss falls ({describe(t)}){val}.")
 
 
 def describe(t: Trend) -> str:
     """A trend in words and figures."""
-    return (f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to "
-            f"{t.last}, confidence {min(t.confidence, 0.999):.1%}")
+    return (
+        f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to "
+        f"{t.last}, confidence {min(t.confidence, 0.999):.1%}"
+    )
 
 
 # ── the checkpoint to use ───────────────────────────────────────────────────────────────────────────────────
@@ -397,8 +472,10 @@ def recommend(checkpoints: list[dict], findings: list[Finding]) -> tuple[str | N
         return None, "there is no valid checkpoint yet"
     sound = [c for c in valid if broken is None or c["step"] <= broken]
     if not sound:
-        return None, (f"every checkpoint was written after the loss fell apart at step {broken}: start again "
-                      "with a lower learning rate")
+        return None, (
+            f"every checkpoint was written after the loss fell apart at step {broken}: start again "
+            "with a lower learning rate"
+        )
     scored = [c for c in sound if c["val_loss"] is not None]
     where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""
     if scored:

@@ -9,9 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xtts_ka.core.files import CHECKPOINT, CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX
 from xtts_ka.core.console import size
-from xtts_ka.monitor.status import folder_bytes, list_checkpoints, superseded_folders
+from xtts_ka.core.digests import MANIFEST
+from xtts_ka.core.files import TEMPORARY_SUFFIX
+from xtts_ka.training.checkpoint_folders import (
+    CHECKPOINT,
+    CHECKPOINT_SCHEMA,
+    folder_bytes,
+    list_checkpoints,
+    superseded_folders,
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,7 @@ class Plan:
         lines += [f"delete  {d.path.name}  {size(d.bytes)}  ({d.why})" for d in self.doomed]
         if not self.doomed:
             return [*lines, "there is nothing to delete"]
-        return [*lines, f"{len(self.doomed)} to delete, which frees "
-                        f"{size(sum(d.bytes for d in self.doomed))}"]
+        return [*lines, f"{len(self.doomed)} to delete, which frees {size(sum(d.bytes for d in self.doomed))}"]
 
 
 def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
@@ -77,8 +83,9 @@ def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
         elif superseded:
             result.doomed.append(Doomed(path, folder_bytes(path), "a run that was replaced"))
         else:
-            result.left_alone[path.name] = (f"a run that was replaced, {size(folder_bytes(path))}: "
-                                            "add --superseded to delete it")
+            result.left_alone[path.name] = (
+                f"a run that was replaced, {size(folder_bytes(path))}: add --superseded to delete it"
+            )
     known = result.kept.keys() | result.left_alone.keys() | {d.path.name for d in result.doomed}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
         if name not in known and name != ".gitkeep":

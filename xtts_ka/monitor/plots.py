@@ -10,19 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from xtts_ka.core.files import atomic_path
-from xtts_ka.monitor.analysis import rolling_median
-from xtts_ka.monitor.history import RunHistory, Table, smooth
+from xtts_ka.core.robust import rolling_median, smooth
+from xtts_ka.monitor.history import RunHistory, Table
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
-STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 11, "axes.titleweight": "bold",
-         "axes.titlelocation": "left",
-         "legend.frameon": False, "legend.fontsize": 9}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
 BESIDE_THE_TITLE = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}  # no curve runs there
 
 
-def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = None,
-              clip_norm: float | None = None) -> None:
+def draw_plot(
+    history: RunHistory, target: Path, *, total_steps: int | None = None, clip_norm: float | None = None
+) -> None:
     """Draw the run to the PNG `target` (1800 × 1500 pixels), atomically."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,8 +53,15 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = No
         others[0].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         if clip_norm is not None and _reaches(train["grad_norm"], clip_norm):
             others[1].axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
-            others[1].annotate(f"ზღვარი {clip_norm:g}", (1.0, clip_norm), xycoords=("axes fraction", "data"),
-                               color=VAL, ha="right", va="bottom", fontsize=9)
+            others[1].annotate(
+                f"ზღვარი {clip_norm:g}",
+                (1.0, clip_norm),
+                xycoords=("axes fraction", "data"),
+                color=VAL,
+                ha="right",
+                va="bottom",
+                fontsize=9,
+            )
             others[1].set_ylim(top=max(others[1].get_ylim()[1], 1.1 * clip_norm))
         for axes in (top, *others):
             _mark_restarts(axes, history, legend=axes is top)
@@ -56,9 +73,11 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int | None = No
             top.legend(**BESIDE_THE_TITLE, ncols=5)
         done = max(history.train.last, history.val.last, 0)
         of_all = f" / {total_steps:,}".replace(",", "\u202f") if total_steps else ""
-        figure.suptitle(f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი "
-                        f"{f'{done:,}'.replace(',', chr(0x202f))}{of_all}",
-                        fontsize=14, fontweight="bold")
+        figure.suptitle(
+            f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი {f'{done:,}'.replace(',', chr(0x202F))}{of_all}",
+            fontsize=14,
+            fontweight="bold",
+        )
         with atomic_path(target) as temporary:
             figure.savefig(temporary, format="png")
 
@@ -69,15 +88,35 @@ def _losses(axes, train: Table, val: Table) -> None:
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        axes.plot(*_smoothed(train, "loss"), color=TRAIN, linewidth=2, label="წვრთნა, გასაშუალოებული", **_dots(train["loss"], 12))
+        axes.plot(
+            *_smoothed(train, "loss"),
+            color=TRAIN,
+            linewidth=2,
+            label="წვრთნა, გასაშუალოებული",
+            **_dots(train["loss"], 12),
+        )
     if (known := _known(val["loss"])).any():
-        axes.plot(val["step"][known], val["loss"][known], color=VAL, linewidth=1.6, label="შემოწმება (validation)",
-                  **_dots(val["loss"], 60))
+        axes.plot(
+            val["step"][known],
+            val["loss"][known],
+            color=VAL,
+            linewidth=1.6,
+            label="შემოწმება (validation)",
+            **_dots(val["loss"], 60),
+        )
         at = np.flatnonzero(known)[np.argmin(val["low"][known])]
         step, loss = val["low_step"][at], val["low"][at]
-        axes.plot([step], [loss], marker="*", markersize=15, color=BEST, markeredgecolor="white",
-                  linestyle="none", zorder=5,
-                  label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}")
+        axes.plot(
+            [step],
+            [loss],
+            marker="*",
+            markersize=15,
+            color=BEST,
+            markeredgecolor="white",
+            linestyle="none",
+            zorder=5,
+            label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}",
+        )
     values = np.concatenate([train["loss"], val["loss"]])
     values = values[_known(values)]
     if len(values) > 20:
@@ -119,8 +158,14 @@ def _parts(axes, train: Table) -> None:
 
 def _mark_restarts(axes, history: RunHistory, legend: bool) -> None:
     for i, restart in enumerate(history.restarts):
-        axes.axvline(restart.step, color=RESTART, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1,
-                     label=f"გადატვირთვა ({history.restart_count})" if legend and i == 0 else None)
+        axes.axvline(
+            restart.step,
+            color=RESTART,
+            linewidth=1.2,
+            linestyle=(0, (4, 3)),
+            zorder=1,
+            label=f"გადატვირთვა ({history.restart_count})" if legend and i == 0 else None,
+        )
 
 
 def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import shutil
 import socket
 import time
@@ -19,20 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from xtts_ka.core.files import CHECKPOINT, CHECKPOINT_SCHEMA, MANIFEST, TEMPORARY_SUFFIX, read_manifest
-from xtts_ka.core.console import size
 from xtts_ka.core.config import STAGES, PretrainConfig
-from xtts_ka.monitor.analysis import Analysis, analyse, data_wait_share, trend
-from xtts_ka.monitor.history import RunHistory, Table, estimate_time_left, number, smooth, training_seconds
+from xtts_ka.core.console import size
+from xtts_ka.core.jsonl import number
 from xtts_ka.core.lock import WATCH_SECONDS, RunLock
+from xtts_ka.core.robust import smooth
+from xtts_ka.monitor.analysis import Analysis, analyse, data_wait_share, trend
+from xtts_ka.monitor.history import RunHistory, Table
+from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
+from xtts_ka.training.checkpoint_folders import UNFINISHED, folder_bytes, list_checkpoints, subfolders
 
-SUPERSEDED = re.compile(r"superseded_\d+")
-UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 NOW_LINES = 20  # training lines at most whose mean is "the loss now"
 
 
-def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = False,
-                now: float | None = None) -> dict[str, Any]:
+def read_status(
+    config: PretrainConfig, history: RunHistory, *, verify: bool = False, now: float | None = None
+) -> dict[str, Any]:
     """Everything the screen shows. Refresh `history` first. verify: compare checksums (reads every weight).
 
     Times are unix seconds, durations seconds, sizes bytes; what is not known is None.
@@ -41,16 +41,22 @@ def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = F
     warnings: list[str] = []
     driver = _driver(Path(config.output_model_path) / "pretrain.lock", now)
     fresh = _is_fresh(history, now)
-    stages = _stages(Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh,
-                     now, warnings)
+    stages = _stages(
+        Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh, now, warnings
+    )
     checkpoints = list_checkpoints(Path(config.checkpoint_dir), verify=verify, now=now)
     training = _training(config, history, stages, fresh, now)
     status = {
-        "schema": 1, "time": now, "run_folder": str(Path(config.output_model_path)), "driver": driver,
+        "schema": 1,
+        "time": now,
+        "run_folder": str(Path(config.output_model_path)),
+        "driver": driver,
         "stages": stages,
-        "training": training, "checkpoints": checkpoints,
+        "training": training,
+        "checkpoints": checkpoints,
         "unfinished_checkpoints": _unfinished(config.checkpoint_dir),
-        "disk": _disk(config, training, checkpoints), "warnings": warnings,
+        "disk": _disk(config, training, checkpoints),
+        "warnings": warnings,
     }
     _training_warnings(history, training, warnings)
     _checkpoint_warnings(status, warnings)
@@ -61,8 +67,14 @@ def read_status(config: PretrainConfig, history: RunHistory, *, verify: bool = F
 def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[dict]) -> Analysis:
     """`run_analysis.analyse` on this run."""
     bad = sorted(history.train.nonfinite + history.val.nonfinite)
-    return analyse(history.train.table(), history.val.table(), clip_norm=config.training.clip_norm,
-                   checkpoints=checkpoints, nonfinite=bad, skipped=history.skipped)
+    return analyse(
+        history.train.table(),
+        history.val.table(),
+        clip_norm=config.training.clip_norm,
+        checkpoints=checkpoints,
+        nonfinite=bad,
+        skipped=history.skipped,
+    )
 
 
 # ── stages and the process that runs them ───────────────────────────────────────────────────────────────────
@@ -79,8 +91,7 @@ def _driver(lock: Path, now: float) -> dict[str, Any]:
         return {"running": False, "pid": None, "host": None, "since": None}
     elsewhere = holder.get("host") != socket.gethostname()
     alive = RunLock(lock).living_holder() is not None or (elsewhere and now - touched < WATCH_SECONDS)
-    return {"running": alive, "pid": holder.get("pid"), "host": holder.get("host"),
-            "since": holder.get("since")}
+    return {"running": alive, "pid": holder.get("pid"), "host": holder.get("host"), "since": holder.get("since")}
 
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
@@ -92,8 +103,7 @@ def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[di
     except FileNotFoundError:
         entries = {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        warnings.append(f"{path.name} cannot be read: the pipeline will look at every stage again when it "
-                        f"next runs")
+        warnings.append(f"{path.name} cannot be read: the pipeline will look at every stage again when it next runs")
         entries = {}
     return [_stage(name, entries.get(name), alive, now, warnings) for name in STAGES]
 
@@ -114,9 +124,15 @@ def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) 
     elif status == "interrupted":
         warnings.append(f"stage {name} was interrupted: the same command carries on")
     metrics = entry["metrics"] if isinstance(entry.get("metrics"), dict) else {}
-    return {"name": name, "status": status, "seconds": seconds if seconds > 0 else math.nan,
-            "started": started,
-            "finished": _unix(entry.get("finished")), "error": error, "metrics": metrics}
+    return {
+        "name": name,
+        "status": status,
+        "seconds": seconds if seconds > 0 else math.nan,
+        "started": started,
+        "finished": _unix(entry.get("finished")),
+        "error": error,
+        "metrics": metrics,
+    }
 
 
 def _unix(stamp: Any) -> float:
@@ -130,8 +146,7 @@ def _unix(stamp: Any) -> float:
 # ── training ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool,
-              now: float) -> dict | None:
+def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float) -> dict | None:
     """Figures of the training, or None before the first event or metric."""
     train, val = history.train.table(), history.val.table()
     if not len(train["step"]) and not len(val["step"]) and history.last_event is None:
@@ -146,18 +161,26 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     if eta:  # counts down between two lines, and stands still when they stay away
         left = max(0.0, eta.seconds - (min(max(0.0, now - _newest(train, "time")), gap) if gap > 0 else 0.0))
     return {
-        "state": state, "step": step, "total_steps": total,
+        "state": state,
+        "step": step,
+        "total_steps": total,
         "fraction": min(1.0, step / total) if total else None,
-        "run_id": history.run_id, "restarts": history.restart_count, "seconds": training_seconds(train),
+        "run_id": history.run_id,
+        "restarts": history.restart_count,
+        "seconds": training_seconds(train),
         "last_line_time": history.last_time,
-        "last_line_age_seconds": np.maximum(0.0, now - history.last_time), "line_gap_seconds": gap,
-        "loss": {"train": _train_losses(train), "val": _val_losses(val)}, **newest,
+        "last_line_age_seconds": np.maximum(0.0, now - history.last_time),
+        "line_gap_seconds": gap,
+        "loss": {"train": _train_losses(train), "val": _val_losses(val)},
+        **newest,
         "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
         "seconds_per_step": eta.seconds_per_step if eta else None,
-        "data_wait_share": data_wait_share(train), "eta_seconds": left,
+        "data_wait_share": data_wait_share(train),
+        "eta_seconds": left,
         "eta_plus_minus_seconds": eta.plus_minus if eta else None,
         "ends": now + left if state == "running" else None,
-        "damaged_lines": history.damaged, "skipped_steps": history.skipped[-20:],
+        "damaged_lines": history.damaged,
+        "skipped_steps": history.skipped[-20:],
         "memory_splits": [{"step": step, "parts": parts} for step, parts in history.splits],
         "nonfinite_steps": sorted(set(history.train.nonfinite + history.val.nonfinite))[-20:],
     }
@@ -200,18 +223,27 @@ def _train_losses(train: Table) -> dict[str, Any]:
     full = slice(half, -half) if len(train["step"]) > 2 * half else slice(None)  # at the ends the means are of fewer
     smoothed, steps = smooth(train["loss"], train["lines"], 2 * half + 1)[full], train["step"][full]
     at = int(np.nanargmin(smoothed)) if not np.all(np.isnan(smoothed)) else None
-    return {"now": now["loss"], "now_text": now["loss_text"], "now_mel": now["loss_mel"],
-            "best": None if at is None else smoothed[at], "best_step": None if at is None else int(steps[at]),
-            "trend": _trend(train)}
+    return {
+        "now": now["loss"],
+        "now_text": now["loss_text"],
+        "now_mel": now["loss_mel"],
+        "best": None if at is None else smoothed[at],
+        "best_step": None if at is None else int(steps[at]),
+        "trend": _trend(train),
+    }
 
 
 def _val_losses(val: Table) -> dict[str, Any]:
     known = ~np.isnan(val["low"])
     at = int(np.argmin(val["low"][known])) if known.any() else None
-    return {"now": _newest(val, "loss"), "now_text": _newest(val, "loss_text"),
-            "now_mel": _newest(val, "loss_mel"),
-            "best": val["low"][known][at] if at is not None else None,
-            "best_step": int(val["low_step"][known][at]) if at is not None else None, "trend": _trend(val, 0.5)}
+    return {
+        "now": _newest(val, "loss"),
+        "now_text": _newest(val, "loss_text"),
+        "now_mel": _newest(val, "loss_mel"),
+        "best": val["low"][known][at] if at is not None else None,
+        "best_step": int(val["low_step"][known][at]) if at is not None else None,
+        "trend": _trend(val, 0.5),
+    }
 
 
 def _trend(table: Table, share: float = 1 / 3) -> dict[str, Any] | None:
@@ -227,71 +259,8 @@ def _mean(values: np.ndarray) -> float:
 # ── checkpoints and disk ────────────────────────────────────────────────────────────────────────────────────
 
 
-def list_checkpoints(folder: Path, *, verify: bool = False, now: float | None = None) -> list[dict[str, Any]]:
-    """The checkpoint folders, oldest step first, with validity and the marks of best and last.
-
-    Best and last are sought among the valid checkpoints of the run that wrote the newest one, as training
-    does.
-    """
-    now = time.time() if now is None else now
-    found = [_checkpoint(path, int(name[1]), verify, now) for path, name in _subfolders(folder, CHECKPOINT)]
-    found.sort(key=lambda c: c["step"])
-    valid = [c for c in found if c["valid"]]
-    if valid:
-        newest = max(valid, key=lambda c: (c["time"] or 0.0, c["step"]))["run_id"]
-        mine = [c for c in valid if c["run_id"] == newest]
-        for c in mine:
-            c["of_this_run"] = True
-        max(mine, key=lambda c: c["step"])["last"] = True
-        if scored := [c for c in mine if c["val_loss"] is not None]:
-            min(scored, key=lambda c: (c["val_loss"], c["step"]))["best"] = True
-    return found
-
-
-def _checkpoint(path: Path, step: int, verify: bool, now: float) -> dict[str, Any]:
-    manifest, reason = read_manifest(path, hashes=verify)
-    facts = manifest if isinstance(manifest, dict) else {}
-    if manifest is not None and (facts.get("schema") != CHECKPOINT_SCHEMA or facts.get("step") != step):
-        manifest, reason = None, f"{MANIFEST} is of another kind or another step"
-    written, val_loss = number(facts.get("time")), number(facts.get("val_loss"))
-    return {"name": path.name, "step": step, "bytes": folder_bytes(path),
-            "time": None if math.isnan(written) else written,
-            "age_seconds": None if math.isnan(written) else max(0.0, now - written),
-            "run_id": str(facts.get("run_id")),
-            "val_loss": None if math.isnan(val_loss) else val_loss, "valid": manifest is not None,
-            "reason": reason,
-            "best": False, "last": False, "of_this_run": False}
-
-
-def _subfolders(folder: Path, pattern: re.Pattern) -> list[tuple[Path, re.Match]]:
-    """Real folders (no links) in `folder` whose whole name matches; none when `folder` is not there."""
-    try:
-        with os.scandir(folder) as entries:
-            return [(Path(e.path), m) for e in entries if (m := pattern.fullmatch(e.name))
-                    and e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def superseded_folders(folder: Path) -> list[Path]:
-    """The folders to which the pipeline moved runs that were replaced."""
-    return sorted(path for path, _ in _subfolders(folder, SUPERSEDED))
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of the files under `folder`; what vanishes meanwhile counts as nothing."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(root, name)).st_size
-            except OSError:
-                continue
-    return total
-
-
 def _unfinished(folder: str) -> list[str]:
-    return sorted(path.name for path, _ in _subfolders(Path(folder), UNFINISHED))
+    return sorted(path.name for path, _ in subfolders(Path(folder), UNFINISHED))
 
 
 def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]) -> dict:
@@ -311,10 +280,14 @@ def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]
     finished = training is not None and training["state"] == "finished"
     more = max(1, config.training.keep_checkpoints + 2 - len(mine))
     need = 0 if finished else largest * more
-    return {"free_bytes": usage.free, "total_bytes": usage.total, "growth_bytes_per_hour": growth,
-            "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None,
-            "checkpoint_bytes": largest or None,
-            "needed_bytes": need}
+    return {
+        "free_bytes": usage.free,
+        "total_bytes": usage.total,
+        "growth_bytes_per_hour": growth,
+        "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None,
+        "checkpoint_bytes": largest or None,
+        "needed_bytes": need,
+    }
 
 
 # ── warnings ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -326,21 +299,25 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
     age, gap = training["last_line_age_seconds"], training["line_gap_seconds"]
     if training["state"] == "running" and age > max(120.0, 10 * gap if gap > 0 else 0):
         usual = f", where one comes every {gap:.0f} s" if gap > 0 else ""
-        warnings.append(f"no new metrics for {age / 60:.0f} min{usual}: validation takes long, or the run "
-                        f"hangs")
+        warnings.append(f"no new metrics for {age / 60:.0f} min{usual}: validation takes long, or the run hangs")
     elif training["state"] == "interrupted":
         warnings.append("training was interrupted (no process, no new metrics): the same command carries on")
     if bad := training["nonfinite_steps"]:
-        warnings.append(f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last "
-                        f"at step {bad[-1]}")
+        warnings.append(
+            f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last at step {bad[-1]}"
+        )
     if skipped := history.skipped:
         steps = "1 step was" if len(skipped) == 1 else f"{len(skipped)} steps were"
-        warnings.append(f"{steps} skipped because the loss or gradient was not finite, the last at step "
-                        f"{skipped[-1]}: if more come, lower learning_rate")
+        warnings.append(
+            f"{steps} skipped because the loss or gradient was not finite, the last at step "
+            f"{skipped[-1]}: if more come, lower learning_rate"
+        )
     if history.splits:
         step, parts = history.splits[-1]
-        warnings.append(f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, "
-                        f"the same training but slower; a smaller batch_size avoids that")
+        warnings.append(
+            f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, "
+            f"the same training but slower; a smaller batch_size avoids that"
+        )
     if history.damaged:
         lines = "line was" if history.damaged == 1 else "lines were"
         warnings.append(f"{history.damaged} damaged {lines} passed over in {history.path.name}")
@@ -349,13 +326,16 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
 def _checkpoint_warnings(status: dict, warnings: list[str]) -> None:
     for checkpoint in status["checkpoints"]:
         if not checkpoint["valid"]:
-            warnings.append(f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): "
-                            f"training will not use it")
+            warnings.append(
+                f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): training will not use it"
+            )
     disk = status["disk"]
     if disk["needed_bytes"] and disk["free_bytes"] < disk["needed_bytes"]:
-        warnings.append(f"the disk is low: {size(disk['free_bytes'])} are free and the run may "
-                        f"need "
-                        f"{size(disk['needed_bytes'])} more for checkpoints: see --cleanup")
+        warnings.append(
+            f"the disk is low: {size(disk['free_bytes'])} are free and the run may "
+            f"need "
+            f"{size(disk['needed_bytes'])} more for checkpoints: see --cleanup"
+        )
 
 
 # ── plain values ────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,9 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from xtts_ka.core import files
-from xtts_ka.corpus.audio import write_wav
-from xtts_ka.core.console import RunError, UserError, progress
 from xtts_ka.core.config import STARTER_MARK
+from xtts_ka.core.console import progress
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.corpus.audio import write_wav
 
 SAMPLE_RATE = 22_050  # Hz: what espeak-ng speaks at, and what XTTS listens at
 RATES = (80, 450)  # words a minute that espeak-ng accepts
@@ -37,13 +38,17 @@ _INITIALIZE_DONT_EXIT = 0x8000
 _RATE, _PITCH = 1, 3
 _POS_CHARACTER = 1
 _CHARS_UTF8 = 1
-_SYNTH_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-)
+_SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 _SYNTH_ARGUMENTS = (
-    ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
-    ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_uint,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
 )
 
 _one_at_a_time = threading.Lock()  # the library keeps its state in globals
@@ -134,9 +139,7 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
             raise RunError(f"espeak-ng's library does not load ({error}): {remedy}") from None
         try:
             library.espeak_Synth.argtypes = _SYNTH_ARGUMENTS
-            sample_rate = library.espeak_Initialize(
-                _AUDIO_OUTPUT_SYNCHRONOUS, 0, bytes(data), _INITIALIZE_DONT_EXIT
-            )
+            sample_rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, bytes(data), _INITIALIZE_DONT_EXIT)
             if sample_rate != SAMPLE_RATE:  # no data, or too long a path (240 bytes work, 272 do not)
                 raise RunError(
                     f"espeak-ng does not start from {data}: reinstall espeakng-loader, and where that "
@@ -246,8 +249,7 @@ def _check_corpus(sentences: Sequence[str], voices: Sequence[EspeakVoice], max_c
     for number, sentence in enumerate(sentences, start=1):
         if any(mark in sentence for mark in '|"\r\n'):
             raise UserError(
-                f"sentence {number} holds a |, a double quote or a line break, which metadata.csv cannot: "
-                f"{sentence!r}"
+                f"sentence {number} holds a |, a double quote or a line break, which metadata.csv cannot: {sentence!r}"
             )
 
 

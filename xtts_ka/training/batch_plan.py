@@ -29,7 +29,9 @@ class BatchPlan(Sequence[np.ndarray]):
         count = len(positions)
         typical = int(np.median(positions[:: max(1, count // 10_000)])) if count else 1
         windows = max(1, round(count * typical / (WINDOW_BATCHES * budget)))
-        self._starts = np.arange(windows + 1) * count // windows  # equal windows: a small last one would be badly padded
+        self._starts = (
+            np.arange(windows + 1) * count // windows
+        )  # equal windows: a small last one would be badly padded
         self._ends, self.padding = self._count()
         self._window = -1, []  # the last one that was asked for
 
@@ -89,7 +91,9 @@ def _pack(lengths: np.ndarray, first: np.ndarray, budget: int) -> Iterator[tuple
     start, width = first, lengths.shape[1]
     ends = np.arange(1, width + 1)
     while (start < width).any():
-        fitting = (lengths * (ends - start[:, None]) <= budget).sum(axis=1)  # grows along a row, so this is the last that fits
+        fitting = (lengths * (ends - start[:, None]) <= budget).sum(
+            axis=1
+        )  # grows along a row, so this is the last that fits
         end = np.minimum(np.maximum(start + 1, fitting), width)
         yield start, end
         start = end

@@ -1,6 +1,6 @@
 """Training checkpoints: written in the background from a copy, trusted only with a manifest that holds.
 
-    checkpoints/step_00000500/   model.safetensors  optimizer.pt  state.json  config.json  manifest.json
+checkpoints/step_00000500/   model.safetensors  optimizer.pt  state.json  config.json  manifest.json
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_map_with_path
 
-from xtts_ka.core.files import (CHECKPOINT, CHECKPOINT_SCHEMA, atomic_folder, load_torch, read_json, read_manifest, save_tensors, save_torch,
-                       sweep_partials, write_json, write_manifest)
-from xtts_ka.core.console import UserError, say, warn
+from xtts_ka.core.console import say, warn
+from xtts_ka.core.digests import read_manifest, write_manifest
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import atomic_folder, read_json, sweep_partials, write_json
+from xtts_ka.core.tensor_files import load_torch, save_tensors, save_torch
+from xtts_ka.training.checkpoint_folders import CHECKPOINT, CHECKPOINT_SCHEMA
 
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
@@ -41,7 +44,9 @@ class Checkpoint:
         try:
             return load_file(self.folder / f"{name}.safetensors")
         except SafetensorError as error:  # its checksum holds, so it was written like this
-            raise UserError(f"checkpoint {self.folder} holds no weights in {name}.safetensors ({error}): {REMEDY}") from None
+            raise UserError(
+                f"checkpoint {self.folder} holds no weights in {name}.safetensors ({error}): {REMEDY}"
+            ) from None
 
     def has(self, name: str) -> bool:
         """Whether it holds weights of this name."""
@@ -53,7 +58,9 @@ class Checkpoint:
     def state(self) -> dict[str, Any]:
         state = read_json(self.folder / "state.json", "checkpoint state", REMEDY)
         if not isinstance(state, dict):
-            raise UserError(f"checkpoint state {self.folder / 'state.json'} does not say where training stood: {REMEDY}")
+            raise UserError(
+                f"checkpoint state {self.folder / 'state.json'} does not say where training stood: {REMEDY}"
+            )
         return state
 
 
@@ -97,15 +104,24 @@ class CheckpointManager:
         others = [f for f in sorted(self.folder.glob("step_*")) if CHECKPOINT.fullmatch(f.name) and f not in mine]
         if not others:
             return
-        numbers = [int(f.name.split("_")[1]) for f in self.folder.glob("superseded_*") if f.name.split("_")[1].isdigit()]
+        numbers = [
+            int(f.name.split("_")[1]) for f in self.folder.glob("superseded_*") if f.name.split("_")[1].isdigit()
+        ]
         target = self.folder / f"superseded_{max(numbers, default=0) + 1}"
         target.mkdir()
         for folder in others:
             folder.rename(target / folder.name)
         say(f"{len(others)} checkpoint(s) that this run cannot carry on from now stand in {target}")
 
-    def save(self, step: int, weights: dict[str, dict[str, Tensor]], optimizer: dict[str, Any], state: dict[str, Any],
-             config: dict[str, Any], val_loss: float | None) -> None:
+    def save(
+        self,
+        step: int,
+        weights: dict[str, dict[str, Tensor]],
+        optimizer: dict[str, Any],
+        state: dict[str, Any],
+        config: dict[str, Any],
+        val_loss: float | None,
+    ) -> None:
         """Copy everything to the CPU now and write it in the background; at most one write is under way.
 
         weights: file stem → named tensors, e.g. {"model": …}.
@@ -136,8 +152,16 @@ class CheckpointManager:
             save_torch(folder / "optimizer.pt", optimizer)
             write_json(folder / "state.json", state)
             write_json(folder / "config.json", config)
-            write_manifest(folder, {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss,
-                                    "time": time.time()})
+            write_manifest(
+                folder,
+                {
+                    "schema": CHECKPOINT_SCHEMA,
+                    "step": step,
+                    "run_id": self.run_id,
+                    "val_loss": val_loss,
+                    "time": time.time(),
+                },
+            )
         self._prune()
 
     def _prune(self) -> None:
@@ -148,7 +172,9 @@ class CheckpointManager:
             if manifest and manifest.get("run_id") == self.run_id:
                 known.append((int(manifest["step"]), manifest.get("val_loss"), folder))
         scored = [c for c in known if c[1] is not None]
-        kept = {c[2] for c in sorted(known)[-self.keep :]} | ({min(scored, key=lambda c: (c[1], c[0]))[2]} if scored else set())
+        kept = {c[2] for c in sorted(known)[-self.keep :]} | (
+            {min(scored, key=lambda c: (c[1], c[0]))[2]} if scored else set()
+        )
         for _, _, folder in known:
             if folder not in kept:
                 doomed = folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.partial"))
@@ -170,7 +196,9 @@ class _Copies:
 
     def of(self, tree: Any) -> Any:
         """`tree` with copies in place of its tensors, good until the next call."""
-        copied = tree_map_with_path(lambda path, leaf: self._copied(keystr(path), leaf) if isinstance(leaf, Tensor) else leaf, tree)
+        copied = tree_map_with_path(
+            lambda path, leaf: self._copied(keystr(path), leaf) if isinstance(leaf, Tensor) else leaf, tree
+        )
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return copied

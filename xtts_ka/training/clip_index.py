@@ -28,10 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from xtts_ka.core.files import MANIFEST, atomic_folder, hash_file, hash_value, read_manifest, write_manifest
-from xtts_ka.core.console import RunError, warn
-from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE, codes_of
+from xtts_ka.core.console import warn
+from xtts_ka.core.digests import MANIFEST, hash_file, hash_value, read_manifest, write_manifest
+from xtts_ka.core.errors import RunError
+from xtts_ka.core.files import atomic_folder
 from xtts_ka.corpus.tables import Row, collector_paused
+from xtts_ka.model.geometry import codes_of
+from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE
 
 VERSION = 1  # raise when the same key would give other files
 COND_POSITIONS = 32  # latents that the perceiver makes of any voice sample
@@ -39,8 +42,18 @@ AUDIO_STOPS = 4  # coqui scores this many stop tokens behind the codes
 FEATURES = "features"  # folder in the data folder
 NAMES = "names.txt"
 _CHUNK = 10_000  # rows worked on together
-_TYPES = {"tokens": "<u4", "token_ends": "<u8", "records": RECORD, "positions": "<u4", "ids": "u1", "id_ends": "<u8",
-          "id_numbers": "<u8", "speakers": "<u4", "by_speaker": "<u4", "speaker_ends": "<u8"}
+_TYPES = {
+    "tokens": "<u4",
+    "token_ends": "<u8",
+    "records": RECORD,
+    "positions": "<u4",
+    "ids": "u1",
+    "id_ends": "<u8",
+    "id_numbers": "<u8",
+    "speakers": "<u4",
+    "by_speaker": "<u4",
+    "speaker_ends": "<u8",
+}
 
 
 class MissingFeatures(RunError):
@@ -61,8 +74,14 @@ class ModelLimits:
     @classmethod
     def of(cls, args) -> ModelLimits:
         """Read them from coqui's XttsArgs; the stop tokens must fit in as well."""
-        return cls(args.gpt_start_text_token, args.gpt_stop_text_token, args.gpt_start_audio_token,
-                   args.gpt_stop_audio_token, args.gpt_max_text_tokens - 1, args.gpt_max_audio_tokens - 1)
+        return cls(
+            args.gpt_start_text_token,
+            args.gpt_stop_text_token,
+            args.gpt_start_audio_token,
+            args.gpt_stop_audio_token,
+            args.gpt_max_text_tokens - 1,
+            args.gpt_max_audio_tokens - 1,
+        )
 
 
 class TrainingIndex:
@@ -124,7 +143,11 @@ def recorded_names(data_dir: Path | str, split: str, table: str) -> Path | None:
     """The file of recordings' names that an index was made with from the table with this digest; None without one."""
     for folder in sorted((Path(data_dir) / FEATURES).glob(f"*/index_{split}_*")):
         manifest, _ = read_manifest(folder, hashes=False)
-        if manifest and manifest["key"]["table"] == table and hash_file(folder / NAMES) == manifest["files"][NAMES]["sha256"]:
+        if (
+            manifest
+            and manifest["key"]["table"] == table
+            and hash_file(folder / NAMES) == manifest["files"][NAMES]["sha256"]
+        ):
             return folder / NAMES
     return None
 
@@ -132,9 +155,15 @@ def recorded_names(data_dir: Path | str, split: str, table: str) -> Path | None:
 # ── making ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def build_index(cache_folder: Path, split: str, key: dict[str, Any], rows: Iterable[tuple[Row, int]],
-                find: Callable[[list[int]], np.ndarray], encode: Callable[[list[str]], list[np.ndarray]],
-                limits: ModelLimits) -> TrainingIndex:
+def build_index(
+    cache_folder: Path,
+    split: str,
+    key: dict[str, Any],
+    rows: Iterable[tuple[Row, int]],
+    find: Callable[[list[int]], np.ndarray],
+    encode: Callable[[list[str]], list[np.ndarray]],
+    limits: ModelLimits,
+) -> TrainingIndex:
     """Write the index of `rows` in place of any other of this split in `cache_folder`; equal arguments, equal bytes.
 
     rows: a table's, each with its key in the feature cache, where `find` finds it. encode: texts → token ids, uint32.
@@ -179,7 +208,9 @@ class _Columns(contextlib.ExitStack):
         self.add(**{ends_name: ends})
 
 
-def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, encode: Callable, limits: ModelLimits) -> Counter[str]:
+def _fill(
+    columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, encode: Callable, limits: ModelLimits
+) -> Counter[str]:
     """Write what follows the table's order; returns how many rows were left out for which reason."""
     left_out: Counter[str] = Counter()
     speakers: dict[str, int] = {}
@@ -188,8 +219,10 @@ def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, en
         columns.names.writelines(f"{row.recording}\n" for row in chunk)
         tokens, records = encode([row.text for row in chunk]), find(keys)
         if not records["samples"].all():
-            raise MissingFeatures(f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were "
-                                  f"computed: run the same command again")
+            raise MissingFeatures(
+                f"clip {chunk[np.argmin(records['samples'])].file_id} was edited while features were "
+                f"computed: run the same command again"
+            )
         lengths, codes = np.array([len(ids) for ids in tokens]), codes_of(records["samples"].astype(np.int64))
         text_too_long = lengths > limits.max_text
         audio_too_long = ~text_too_long & (codes > limits.max_codes)
@@ -199,9 +232,12 @@ def _fill(columns: _Columns, rows: Iterator[tuple[Row, int]], find: Callable, en
             names = [chunk[i].file_id.encode() for i in fitting]
             columns.add_lists("tokens", "token_ends", [tokens[i] for i in fitting])
             columns.add_lists("ids", "id_ends", names)
-            columns.add(records=records[fitting], id_numbers=[_number(name) for name in names],
-                        positions=COND_POSITIONS + lengths[fitting] + 1 + codes[fitting] + AUDIO_STOPS,
-                        speakers=[speakers.setdefault(chunk[i].speaker_id, len(speakers)) for i in fitting])
+            columns.add(
+                records=records[fitting],
+                id_numbers=[_number(name) for name in names],
+                positions=COND_POSITIONS + lengths[fitting] + 1 + codes[fitting] + AUDIO_STOPS,
+                speakers=[speakers.setdefault(chunk[i].speaker_id, len(speakers)) for i in fitting],
+            )
     return +left_out  # without reasons that left out nothing
 
 
@@ -211,12 +247,19 @@ def _number(name: bytes) -> int:
 
 def _finish(folder: Path) -> dict[str, Any]:
     """Write what needs all clips at once, the order by speaker; returns the facts about the whole."""
-    speakers, positions, records = (_mapped(folder / f"{name}.bin", _TYPES[name]) for name in ("speakers", "positions", "records"))
+    speakers, positions, records = (
+        _mapped(folder / f"{name}.bin", _TYPES[name]) for name in ("speakers", "positions", "records")
+    )
     ends = np.cumsum(np.bincount(speakers))
     for name, values in (("by_speaker", np.argsort(speakers, kind="stable")), ("speaker_ends", ends)):
         (folder / f"{name}.bin").write_bytes(values.astype(_TYPES[name]).tobytes())
     seconds = records["samples"] / SAMPLE_RATE
     longest = float(seconds.max(initial=0))
-    return {"clips": len(positions), "speakers": len(ends), "seconds": float(seconds.sum()),
-            "shortest": float(seconds.min(initial=longest)), "longest": longest,
-            "median_positions": float(np.median(positions)) if len(positions) else 0.0}
+    return {
+        "clips": len(positions),
+        "speakers": len(ends),
+        "seconds": float(seconds.sum()),
+        "shortest": float(seconds.min(initial=longest)),
+        "longest": longest,
+        "median_positions": float(np.median(positions)) if len(positions) else 0.0,
+    }

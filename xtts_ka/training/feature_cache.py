@@ -25,25 +25,20 @@ from pathlib import Path
 
 import numpy as np
 
-from xtts_ka.core.files import append_bytes, hash_file, hash_value, write_bytes
-from xtts_ka.core.console import RunError, progress, warn
+from xtts_ka.core.console import progress, warn
+from xtts_ka.core.digests import hash_file, hash_value
+from xtts_ka.core.errors import RunError
+from xtts_ka.core.files import append_bytes, write_bytes
+from xtts_ka.model.geometry import codes_of, frames_of
 
 VERSION = 1  # raise when the content of the files changes for the same key
 MELS = 80
 SAMPLE_RATE = 22050
-RECORD = np.dtype([("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")])
+RECORD = np.dtype(
+    [("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")]
+)
 
 Clip = tuple[int, Path | str]  # its key, and its audio
-
-
-def frames_of(samples: np.ndarray | int):
-    """Mel frames of a clip: one per 256 samples and one more (centred windows)."""
-    return samples // 256 + 1
-
-
-def codes_of(samples: np.ndarray | int):
-    """Audio codes of a clip: one per started 1024 samples."""
-    return (samples + 1023) // 1024  # not -(-n // 1024): lengths are stored unsigned
 
 
 def clip_key(file_id: str, size: int, changed_ns: int) -> int:
@@ -64,7 +59,8 @@ class FeatureCache:
         self._codes, self._mels, self._index = (self.folder / f"{name}.bin" for name in ("codes", "mels", "index"))
         self._codes_map, self._mels_map = (
             np.asarray(np.memmap(file, np.uint8, "r")) if _size(file) else np.empty(0, np.uint8)
-            for file in (self._codes, self._mels))
+            for file in (self._codes, self._mels)
+        )
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder}  # a worker process maps the files itself
@@ -106,15 +102,19 @@ class FeatureCache:
             self._map()  # what others have appended since is not damaged
             records = self._records()[0]
             write_bytes(self._index, records[[self._holds(record) for record in records]].tobytes())
-            raise RunError(f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and "
-                           f"the same command computes it again and carries on")
+            raise RunError(
+                f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and "
+                f"the same command computes it again and carries on"
+            )
         codes, mel = self._data(record)
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MELS)
 
     def _data(self, record: np.void) -> tuple[np.ndarray, np.ndarray]:
         samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
-        return (self._codes_map[codes_at : codes_at + 2 * codes_of(samples)],
-                self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)])
+        return (
+            self._codes_map[codes_at : codes_at + 2 * codes_of(samples)],
+            self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)],
+        )
 
     def _holds(self, record: np.void) -> bool:
         """Whether the data that a record points at matches its checksum."""
@@ -128,8 +128,10 @@ class FeatureCache:
         """
         count, rest = divmod(_size(self._index), RECORD.itemsize)
         records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
-        ends = (records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
-                records["mel_at"] + 2 * MELS * frames_of(records["samples"]).astype("<u8"))
+        ends = (
+            records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
+            records["mel_at"] + 2 * MELS * frames_of(records["samples"]).astype("<u8"),
+        )
         sound = (records["check"] == _check(records)) & (ends[0] <= _size(self._codes)) & (ends[1] <= _size(self._mels))
         return records[sound], [int(end[sound].max(initial=0)) for end in ends], bool(sound.all()) and not rest
 
@@ -173,7 +175,9 @@ class FeatureCache:
         """Cut off data that no sound record points at, and records that are not sound: what a kill left behind."""
         records, ends, whole = self._records()
         if not whole:
-            warn(f"{self._index} holds damaged or unfinished records: they are left out, and their clips computed again")
+            warn(
+                f"{self._index} holds damaged or unfinished records: they are left out, and their clips computed again"
+            )
             write_bytes(self._index, records.tobytes())
         for file, end in zip((self._codes, self._mels), ends):
             if _size(file) > end:

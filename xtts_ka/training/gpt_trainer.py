@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from xtts_ka.core.files import read_json, write_json
-from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
-from xtts_ka.core.console import Interrupted, RunError, UserError, progress, say, warn
 from data_loader import DataManager
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import progress, say, warn
+from xtts_ka.core.errors import Interrupted, RunError, UserError
+from xtts_ka.core.files import read_json, write_json
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
 from xtts_ka.training.memory_estimate import estimate_memory
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
-from xtts_ka.core.config import PretrainConfig
 
 
 @dataclass
@@ -50,7 +51,9 @@ def build_accelerator(config: PretrainConfig):
 
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if config.device.startswith("cuda") and on_cpu:
-        raise RunError(f"device is {config.device!r} but PyTorch sees no CUDA GPU: set device to cpu or auto, or check the driver")
+        raise RunError(
+            f"device is {config.device!r} but PyTorch sees no CUDA GPU: set device to cpu or auto, or check the driver"
+        )
     if config.device.startswith("cuda:"):
         torch.cuda.set_device(int(config.device.split(":")[1]))
     precision = {"auto": "no" if on_cpu else "bf16", "float32": "no", "bf16": "bf16"}[config.training.precision]
@@ -60,8 +63,16 @@ def build_accelerator(config: PretrainConfig):
 class PretrainLoop:
     """Trains `model` on `data` up to `total_steps`, checkpointing through `checkpoints`."""
 
-    def __init__(self, model: CompactGPT, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog | None,
-                 config: PretrainConfig, accelerator, total_steps: int):
+    def __init__(
+        self,
+        model: CompactGPT,
+        data: DataManager,
+        checkpoints: CheckpointManager,
+        log: MetricsLog | None,
+        config: PretrainConfig,
+        accelerator,
+        total_steps: int,
+    ):
         self.data, self.checkpoints, self.log, self.config = data, checkpoints, log, config
         self.accelerator, self.total = accelerator, total_steps
         self.sharded = config.training.sharding and accelerator.num_processes > 1
@@ -82,8 +93,16 @@ class PretrainLoop:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
         training, last_saved = self.config.training, time.monotonic()
         steps = self._steps()
-        with self._signals(), progress(total=self.total, initial=self.progress.step, what="training", unit="step",
-                                       shown=self.accelerator.is_main_process) as bar:
+        with (
+            self._signals(),
+            progress(
+                total=self.total,
+                initial=self.progress.step,
+                what="training",
+                unit="step",
+                shown=self.accelerator.is_main_process,
+            ) as bar,
+        ):
             while self.progress.step < self.total:
                 with self._window.waiting():
                     batches, planned = next(steps)
@@ -98,7 +117,9 @@ class PretrainLoop:
                 bar.update()
                 step = self.progress.step
                 due = step % self.checkpoint_every == 0 or step == self.total
-                stop, overdue = self._agree(self._signal > 0, time.monotonic() - last_saved > 60 * training.checkpoint_minutes)
+                stop, overdue = self._agree(
+                    self._signal > 0, time.monotonic() - last_saved > 60 * training.checkpoint_minutes
+                )
                 if step % training.log_interval == 0:
                     self._report()
                 val_loss = self.validate() if due or step % training.validation_interval == 0 else None
@@ -143,7 +164,10 @@ class PretrainLoop:
         for at in range(0, len(plan), size):
             group = plan[at : at + size]
             pieces = [piece for batch in group for piece in _cut(batch, self.progress.parts)]
-            mine = [(pieces[i], 1.0) if i < len(pieces) else (pieces[0], 0.0) for i in range(rank, world * -(-len(pieces) // world), world)]
+            mine = [
+                (pieces[i], 1.0) if i < len(pieces) else (pieces[0], 0.0)
+                for i in range(rank, world * -(-len(pieces) // world), world)
+            ]
             yield [piece for piece, _ in mine], [weight for _, weight in mine], len(group)
 
     def _train_step(self, batches: list[dict]) -> None:
@@ -167,8 +191,10 @@ class PretrainLoop:
     def _backward(self, batches: list[dict]) -> Tensor:
         """Accumulate gradients of the step's mean losses; returns [text nats, text tokens, audio nats, audio tokens]."""
         weights = self.config.training
-        mine = torch.tensor([sum(len(b[f"{kind}_target"]) * b["weight"] for b in batches) for kind in ("text", "audio")],
-                            device=self.accelerator.device)
+        mine = torch.tensor(
+            [sum(len(b[f"{kind}_target"]) * b["weight"] for b in batches) for kind in ("text", "audio")],
+            device=self.accelerator.device,
+        )
         counts = self.accelerator.reduce(mine.clone(), "sum").clamp(min=1)
         world, sums = self.accelerator.num_processes, torch.zeros_like(mine)
         for number, batch in enumerate(batches):
@@ -176,7 +202,10 @@ class PretrainLoop:
             rank_of_batch = number * world + self.accelerator.process_index
             torch.manual_seed((self.config.seed * 1_000_003 + self.progress.step) * 1009 + rank_of_batch)  # dropout
             more = number + 1 < len(batches)
-            with self.accelerator.no_sync(self.model) if more else contextlib.nullcontext(), self.accelerator.autocast():
+            with (
+                self.accelerator.no_sync(self.model) if more else contextlib.nullcontext(),
+                self.accelerator.autocast(),
+            ):
                 text, audio = self.model(batch)
                 loss = weights.text_loss_weight * text / counts[0] + weights.audio_loss_weight * audio / counts[1]
                 self.accelerator.backward(loss * world * batch["weight"])
@@ -184,7 +213,10 @@ class PretrainLoop:
         return torch.stack([sums[0], mine[0], sums[1], mine[1]])
 
     def _to_device(self, batch: dict) -> dict:
-        return {k: v.to(self.accelerator.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        return {
+            k: v.to(self.accelerator.device, non_blocking=True) if isinstance(v, Tensor) else v
+            for k, v in batch.items()
+        }
 
     def _agree(self, *flags: bool) -> list[bool]:
         """Each flag as any process has it: all must save and leave at the same step."""
@@ -201,11 +233,15 @@ class PretrainLoop:
         Several processes cannot go on together after one of them failed inside a collective; they find the number of
         pieces on record when they start again.
         """
-        advice = (f"lower batch_size (now {self.config.batch_size}) or set training.gradient_checkpointing to true, then run "
-                  f"the same command")
+        advice = (
+            f"lower batch_size (now {self.config.batch_size}) or set training.gradient_checkpointing to true, then run "
+            f"the same command"
+        )
         if max(batch["shape"][0] for batch in batches) == 1:
-            raise RunError(f"step {self.progress.step + 1}: the GPU's memory is too small for a single clip of this length: "
-                           f"set training.gradient_checkpointing to true, then run the same command") from error
+            raise RunError(
+                f"step {self.progress.step + 1}: the GPU's memory is too small for a single clip of this length: "
+                f"set training.gradient_checkpointing to true, then run the same command"
+            ) from error
         self.progress.parts *= 2
         write_json(self._record, {"parts": self.progress.parts, "budget": self.data.budget})
         cut = f"step {self.progress.step + 1}: out of GPU memory; batches are now cut into {self.progress.parts} pieces"
@@ -227,10 +263,14 @@ class PretrainLoop:
         self.progress.bad_in_a_row += 1
         if self.log:
             self.log.event("skip", step=self.progress.step + 1, grad_norm=str(norm))
-            warn(f"step {self.progress.step + 1}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped")
+            warn(
+                f"step {self.progress.step + 1}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped"
+            )
         if self.progress.bad_in_a_row >= self.config.training.max_bad_steps:
-            raise RunError(f"{self.progress.bad_in_a_row} steps in a row were not finite: lower learning_rate (now "
-                           f"{self.config.learning_rate}) or set training.precision to float32, then run the same command")
+            raise RunError(
+                f"{self.progress.bad_in_a_row} steps in a row were not finite: lower learning_rate (now "
+                f"{self.config.learning_rate}) or set training.precision to float32, then run the same command"
+            )
 
     # ── measuring ──
 
@@ -242,8 +282,12 @@ class PretrainLoop:
         for batch, weight in self._val_share():
             batch = self._to_device(batch)
             with self.accelerator.autocast():
-                text, audio = torch.func.functional_call(self.bare, self.average.weights if self.average else {}, (batch,))
-            sums += weight * torch.tensor([float(text), len(batch["text_target"]), float(audio), len(batch["audio_target"])])
+                text, audio = torch.func.functional_call(
+                    self.bare, self.average.weights if self.average else {}, (batch,)
+                )
+            sums += weight * torch.tensor(
+                [float(text), len(batch["text_target"]), float(audio), len(batch["audio_target"])]
+            )
         sums = self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32), "sum").cpu()
         values = self._losses(sums)
         if self.log:
@@ -261,17 +305,29 @@ class PretrainLoop:
     def _losses(self, sums: Tensor) -> dict[str, float]:
         text, audio = float(sums[0] / sums[1].clamp(min=1)), float(sums[2] / sums[3].clamp(min=1))
         weights = self.config.training
-        return {"loss": weights.text_loss_weight * text + weights.audio_loss_weight * audio, "loss_text": text, "loss_mel": audio}
+        return {
+            "loss": weights.text_loss_weight * text + weights.audio_loss_weight * audio,
+            "loss_text": text,
+            "loss_mel": audio,
+        }
 
     def _report(self) -> None:
         """Log the window's means over all processes."""
         window, self._window = self._window, _Window()
         sums = self._over_all(window)
         if self.log and sums[1] > 0:
-            self.log.log(self.progress.step, "train", {
-                **self._losses(sums), "lr": learning_rate(self.progress.step - 1, self.total, self.config),
-                "grad_norm": window.norms / max(1, window.steps), "audio_s_per_s": float(sums[4]) / window.elapsed(),
-                "data_wait_s": window.wait}, self.total)
+            self.log.log(
+                self.progress.step,
+                "train",
+                {
+                    **self._losses(sums),
+                    "lr": learning_rate(self.progress.step - 1, self.total, self.config),
+                    "grad_norm": window.norms / max(1, window.steps),
+                    "audio_s_per_s": float(sums[4]) / window.elapsed(),
+                    "data_wait_s": window.wait,
+                },
+                self.total,
+            )
 
     def _over_all(self, window: _Window) -> Tensor:
         """A window's sums and seconds of audio over all processes, on the CPU."""
@@ -284,12 +340,23 @@ class PretrainLoop:
         """Checkpoint this step: all processes gather what is split among them, the main one writes."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=self.sharded)
         weights, optimizer = get_state_dict(self.bare, self.optimizer, options=options)
-        window = {"sums": self._over_all(self._window)[:4].tolist(), "norms": self._window.norms, "steps": self._window.steps}
+        window = {
+            "sums": self._over_all(self._window)[:4].tolist(),
+            "norms": self._window.norms,
+            "steps": self._window.steps,
+        }
         if not self.accelerator.is_main_process:
             return
-        files = {"model": _without_prefix(weights)} | ({"ema": _without_prefix(self.average.weights)} if self.average else {})
-        state = {**vars(self.progress), "window": window, "seed": self.config.seed, "total_steps": self.total,
-                 "learning_rate": learning_rate(self.progress.step, self.total, self.config)}
+        files = {"model": _without_prefix(weights)} | (
+            {"ema": _without_prefix(self.average.weights)} if self.average else {}
+        )
+        state = {
+            **vars(self.progress),
+            "window": window,
+            "seed": self.config.seed,
+            "total_steps": self.total,
+            "learning_rate": learning_rate(self.progress.step, self.total, self.config),
+        }
         self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.as_dict(), val_loss)
 
     def start(self, checkpoint: Checkpoint | None) -> None:
@@ -305,14 +372,26 @@ class PretrainLoop:
             shards = self.accelerator.num_processes if self.sharded else 1
             memory = estimate_memory(self.bare, shape, bf16=bf16, average=bool(self.average), shards=shards)
             say(f"memory      {memory}")
-            self.log.event("start", step=self.progress.step, total_steps=self.total, resumed=checkpoint is not None,
-                           run_id=self.checkpoints.run_id)
+            self.log.event(
+                "start",
+                step=self.progress.step,
+                total_steps=self.total,
+                resumed=checkpoint is not None,
+                run_id=self.checkpoints.run_id,
+            )
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        set_state_dict(self.bare, self.optimizer, model_state_dict=_with_prefix(checkpoint.weights()),
-                       optim_state_dict=checkpoint.optimizer(), options=StateDictOptions(full_state_dict=True))
+        set_state_dict(
+            self.bare,
+            self.optimizer,
+            model_state_dict=_with_prefix(checkpoint.weights()),
+            optim_state_dict=checkpoint.optimizer(),
+            options=StateDictOptions(full_state_dict=True),
+        )
         for group in self.optimizer.param_groups:
-            group["betas"] = tuple(group["betas"])  # torch has made a list of it, and the next checkpoint's bytes would tell
+            group["betas"] = tuple(
+                group["betas"]
+            )  # torch has made a list of it, and the next checkpoint's bytes would tell
         if self.average:
             self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
         state = checkpoint.state()
@@ -321,10 +400,14 @@ class PretrainLoop:
             if self.accelerator.is_main_process:  # it holds what all had
                 self._window = _Window(**state["window"])
         except (KeyError, TypeError) as error:
-            raise UserError(f"checkpoint {checkpoint.folder} does not say where training stood ({error}): {REMEDY}") from None
+            raise UserError(
+                f"checkpoint {checkpoint.folder} does not say where training stood ({error}): {REMEDY}"
+            ) from None
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
         if self.progress.budget != self.data.budget:  # batch_size changed: `offset` counts batches of another plan
-            self.progress = replace(self.progress, budget=self.data.budget, epoch=self.progress.epoch + 1, offset=0, parts=1)
+            self.progress = replace(
+                self.progress, budget=self.data.budget, epoch=self.progress.epoch + 1, offset=0, parts=1
+            )
             say("batch_size has changed: training goes on with the next epoch, planned anew")
 
     # ── signals ──
@@ -332,6 +415,7 @@ class PretrainLoop:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM are noted and obeyed at the end of the step; a second one has its usual effect."""
+
         def note(number, frame):
             self._signal = number
             signal.signal(number, before[number])

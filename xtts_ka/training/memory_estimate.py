@@ -42,11 +42,15 @@ class StepMemory:
     step: float
 
     def __str__(self) -> str:
-        return (f"about {(self.states + self.step) / 2**30:.2g} GiB: {self.states / 2**30:.2g} for weights, gradients and moments, "
-                f"{self.step / 2**30:.2g} for a batch (estimate)")
+        return (
+            f"about {(self.states + self.step) / 2**30:.2g} GiB: {self.states / 2**30:.2g} for weights, gradients and moments, "
+            f"{self.step / 2**30:.2g} for a batch (estimate)"
+        )
 
 
-def estimate_memory(model: CompactGPT, shape: StepShape, *, bf16: bool, average: bool = False, shards: int = 1) -> StepMemory:
+def estimate_memory(
+    model: CompactGPT, shape: StepShape, *, bf16: bool, average: bool = False, shards: int = 1
+) -> StepMemory:
     """Memory of one process. average: a running average is kept. shards: processes that share the states."""
     gpt = model.gpt
     dim, layers = gpt.text_embedding.embedding_dim, len(gpt.gpt.h)
@@ -57,5 +61,7 @@ def estimate_memory(model: CompactGPT, shape: StepShape, *, bf16: bool, average:
     kept_layers = 1 + layers * 4 / _BLOCK[bf16] if model.gradient_checkpointing else layers
     blocks = _BLOCK[bf16] * shape.positions * dim * kept_layers
     voice = _VOICE[bf16] * shape.rows * shape.frames * dim
-    logits = _LOGIT[bf16] * shape.rows * (shape.text * gpt.text_head.out_features + shape.codes * gpt.mel_head.out_features)
+    logits = (
+        _LOGIT[bf16] * shape.rows * (shape.text * gpt.text_head.out_features + shape.codes * gpt.mel_head.out_features)
+    )
     return StepMemory(states, gathered + copies + blocks + voice + logits)

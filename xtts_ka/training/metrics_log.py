@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xtts_ka.core.files import append_jsonl, append_to, read_jsonl
 from xtts_ka.core.console import say
+from xtts_ka.core.files import append_to
+from xtts_ka.core.jsonl import append_jsonl, read_jsonl
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
@@ -89,8 +90,12 @@ class EventFile:
 def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
     parts = [f"loss {values['loss']:.4f}", f"text {values['loss_text']:.3f}", f"audio {values['loss_mel']:.3f}"]
     if split == "train":
-        parts += [f"lr {values['lr']:.2e}", f"grad {values['grad_norm']:.2f}", f"{values['audio_s_per_s']:.1f} audio s/s",
-                  f"data wait {values['data_wait_s']:.2f} s"]
+        parts += [
+            f"lr {values['lr']:.2e}",
+            f"grad {values['grad_norm']:.2f}",
+            f"{values['audio_s_per_s']:.1f} audio s/s",
+            f"data wait {values['data_wait_s']:.2f} s",
+        ]
     return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(parts)
 
 
@@ -105,7 +110,12 @@ def unfinished_run(folder: Path | str) -> str | None:
 
 def first_and_best(file: Path) -> dict[str, dict[str, float] | None]:
     """The first train, first val and best val lines since the run last began at step 0, for the final report."""
-    nothing: dict[str, dict[str, float] | None] = {"first_train": None, "last_train": None, "first_val": None, "best_val": None}
+    nothing: dict[str, dict[str, float] | None] = {
+        "first_train": None,
+        "last_train": None,
+        "first_val": None,
+        "best_val": None,
+    }
     found = dict(nothing)
     for line in read_jsonl(file) if file.exists() else ():
         if line.get("event") == "start" and not line.get("resumed"):

@@ -15,7 +15,10 @@ def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.opt
     tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in tables]
-    groups = [{"params": matrices, "weight_decay": config.training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": config.training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.96), eps=1e-8, fused=True)
 
 

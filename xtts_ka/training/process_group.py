@@ -19,8 +19,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from xtts_ka.core.console import Interrupted, RunError, UserError, abort
+from xtts_ka.core.command_line import abort
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.errors import Interrupted, RunError, UserError
 
 SIGN_SECONDS = 3.0  # between two signs of life
 SILENCE_SECONDS = 30.0  # after which a silent process counts as dead
@@ -81,14 +82,21 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
         yield ALONE
         return
     if config.device.startswith("cuda:"):
-        raise UserError(f"device is {config.device!r}, one GPU, but {world_size()} processes were started: set device to auto")
+        raise UserError(
+            f"device is {config.device!r}, one GPU, but {world_size()} processes were started: set device to auto"
+        )
     store, rank, world = next(dist.rendezvous("env://", timeout=timedelta(minutes=5)))
     peers = Peers(rank, world, dist.PrefixStore("words", store))
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("gloo" if on_cpu else "nccl", store=dist.PrefixStore("group", store), rank=rank,
-                            world_size=world, timeout=COLLECTIVE_TIMEOUT)
+    dist.init_process_group(
+        "gloo" if on_cpu else "nccl",
+        store=dist.PrefixStore("group", store),
+        rank=rank,
+        world_size=world,
+        timeout=COLLECTIVE_TIMEOUT,
+    )
     watch = _Watch(dist.PrefixStore("watch", store.clone()), rank, world)
     watch.start()
     try:
@@ -142,8 +150,10 @@ class _Watch(threading.Thread):
                 self._heed()
                 sign = self._sign()
             except RuntimeError as error:  # torch's DistStoreError and DistNetworkError are RuntimeErrors
-                abort(f"the job's common store cannot be reached any more ({str(error).splitlines()[0][:120]}): the launcher or "
-                      f"the first machine is gone; {AGAIN}")
+                abort(
+                    f"the job's common store cannot be reached any more ({str(error).splitlines()[0][:120]}): the launcher or "
+                    f"the first machine is gone; {AGAIN}"
+                )
             if sign != seen:
                 seen, since = sign, time.monotonic()
             elif sign != b"left" and time.monotonic() - since > SILENCE_SECONDS:

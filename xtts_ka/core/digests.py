@@ -1,0 +1,123 @@
+"""SHA-256 of files and values, and the manifest that lists the files of a folder with their sizes and hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xtts_ka.core.files import TEMPORARY_SUFFIX, write_json
+
+MANIFEST = "manifest.json"
+
+
+def hash_file(path: Path | str) -> str:
+    """SHA-256 of a file's content, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_value(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def hash_listing(files: Iterable[Path], root: Path) -> str:
+    """SHA-256 over the relative names, sizes and modification times of `files`: cheap enough for a million clips."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        status = file.stat()
+        facts = f"{os.path.relpath(file, root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `manifest.json`, last of all: `facts` plus the size and SHA-256 of every other file in `folder`.
+
+    `checksum` covers the manifest itself, so that a damaged step or loss is found too.
+    """
+    files = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file != folder / MANIFEST and not file.name.endswith(TEMPORARY_SUFFIX)
+    }
+    manifest = json.loads(json.dumps({**facts, "files": files}))
+    write_json(folder / MANIFEST, {**manifest, "checksum": hash_value(manifest)})
+
+
+def read_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any] | None, str]:
+    """Return (manifest, "") of a sound folder, or (None, reason) for one whose manifest or files do not hold.
+
+    `hashes=False` compares sizes only (for a quick look at many checkpoints).
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes().decode("utf-8"))
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+        checksum = manifest.pop("checksum", None)
+    except FileNotFoundError:
+        return None, f"{MANIFEST} is missing (an unfinished write)"
+    except OSError as error:
+        return None, f"{MANIFEST} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None, f"{MANIFEST} is damaged"
+    if checksum is not None and checksum != hash_value(manifest):
+        return None, f"{MANIFEST} is damaged"
+    try:
+        reason = _unsound_file(folder, files, hashes)
+    except OSError as error:
+        reason = f"{error.filename or folder} cannot be read ({error.strerror})"
+    return (None, reason) if reason else (manifest, "")
+
+
+def _unsound_file(folder: Path, files: dict[str, tuple[int, str]], hashes: bool) -> str:
+    """Say what is wrong with the first file that is not as its manifest has it; "" when all are."""
+    for name, (size, sha256) in files.items():
+        file = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            return f"{MANIFEST} names {name}, which is outside the folder"
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} is {file.stat().st_size} bytes, not {size}"
+        if hashes and hash_file(file) != sha256:
+            return f"{name} does not match its checksum"
+    return ""
+
+
+SETTLED_SECONDS = 3.0  # a file changed more recently than this is hashed anew each time
+_digests: dict[str, tuple[tuple[int, ...], str]] = {}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once per process for as long as the file stands untouched.
+
+    The memory is keyed by inode, size and times, and not used for a file so fresh that a second write could
+    fall into the same tick of the clock.
+    """
+    key, before = os.fspath(path), _identity(path)
+    if key in _digests and _digests[key][0] == before:
+        return _digests[key][1]
+    digest = hash_file(path)
+    if _identity(path) == before and time.time() - before[-1] / 1e9 > SETTLED_SECONDS:
+        _digests[key] = (before, digest)
+    return digest
+
+
+def known_digests() -> dict[str, tuple[tuple[int, ...], str]]:
+    """What `file_digest` remembers, for another process to learn."""
+    return dict(_digests)
+
+
+def learn_digests(digests: dict[str, tuple[tuple[int, ...], str]]) -> None:
+    """Remember what another process, working in the same folder, has found."""
+    _digests.update(digests)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

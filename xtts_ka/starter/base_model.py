@@ -1,0 +1,174 @@
+"""A small untrained base model in XTTS-v2's file layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xtts_ka.core.config import STARTER_MARK as MARK
+from xtts_ka.core.config import StarterConfig
+from xtts_ka.core.files import atomic_folder, write_json
+from xtts_ka.core.tensor_files import save_torch
+from xtts_ka.model.checkpoint import write_model
+from xtts_ka.model.features import FeatureExtractor, load_speech
+from xtts_ka.model.networks import build_dvae, build_xtts, tiny_config
+
+_SPECIAL = {
+    "[STOP]": 0,
+    "[UNK]": 1,
+    "[SPACE]": 2,
+    "[en]": 259,
+    "[de]": 260,
+    "[START]": 261,
+    "[fr]": 262,
+    "[ru]": 267,
+    "[es]": 284,
+    "[it]": 285,
+    "[pt]": 286,
+    "[cs]": 293,
+    "[pl]": 294,
+    "[tr]": 295,
+    "[nl]": 297,
+    "[ar]": 401,
+    "[zh-cn]": 402,
+    "[hu]": 404,
+    "[ko]": 405,
+    "[ja]": 408,
+    "[hi]": 409,
+}
+_LETTERS = "!'(),-.:;?abcdefghijklmnopqrstuvwxyzáäéíñóöúüçßабвгдежзийклмнопрстуфхцчшщъыьэюя"
+_MERGES = (
+    "t h",
+    "i n",
+    "th e",
+    "a n",
+    "e r",
+    "o u",
+    "s t",
+    "i n",
+    "s h",
+    "c h",
+    "k h",
+    "g h",
+    "t s",
+    "d z",
+    "z h",
+    "e n",
+    "r e",
+    "o n",
+    "a l",
+    "a r",
+    "i s",
+    "e s",
+    "с т",
+    "н о",
+    "о в",
+    "t h",
+    "in g",
+    "an d",
+    "q u",
+    "e i",
+)
+
+
+def starter_vocabulary() -> dict:
+    """A tokenizer in XTTS's form: gaps in the ids, language tokens between letters, merges listed twice."""
+    vocab = dict(_SPECIAL)
+    free = (i for i in range(3, 400) if i not in _SPECIAL.values() and i % 29)  # every 29th id stays unused
+    for symbol in [*_LETTERS, *dict.fromkeys(merge.replace(" ", "") for merge in _MERGES)]:
+        vocab[symbol] = next(free)
+    added = [
+        {
+            "id": i,
+            "special": True,
+            "content": t,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+        for t, i in sorted(_SPECIAL.items(), key=lambda pair: pair[1])
+    ]
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "vocab": vocab,
+        "merges": list(_MERGES),
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": model,
+    }
+
+
+def make_base_model(folder: Path, starter: StarterConfig, recordings: list[Path], seed: int) -> None:
+    """Write a tiny, untrained XTTS-v2 into `folder` (which must not exist), with all five files of the real one.
+
+    Its GPT is small and fresh; its DVAE has the real geometry, with a codebook fitted to `recordings` by k-means, so
+    that the codes it gives follow the sound.
+    """
+    vocabulary = starter_vocabulary()
+    rows = max(vocabulary["model"]["vocab"].values()) + 1
+    config = tiny_config(starter.layers, starter.model_dim, starter.heads, rows)
+    with torch.random.fork_rng(devices=[]), atomic_folder(folder) as temporary:
+        torch.manual_seed(seed)
+        speech = [load_speech(path) for path in recordings]
+        xtts = build_xtts(config)
+        for table in (xtts.gpt.text_embedding, xtts.gpt.mel_embedding):
+            torch.nn.init.normal_(table.weight, std=0.02)  # GPT-2's scale; nn.Embedding's own is 50 times larger
+        xtts.mel_stats.copy_(_mel_scale(speech))
+        save_torch(temporary / "mel_stats.pth", xtts.mel_stats.clone())
+        save_torch(temporary / "dvae.pth", build_dvae(config.model_args.gpt_num_audio_tokens - 2).state_dict())
+        _fit_codebook(temporary, config, speech)
+        write_json(temporary / "vocab.json", vocabulary)
+        write_model(temporary, config, xtts.state_dict())
+        write_json(
+            temporary / MARK,
+            {
+                "what": "tiny untrained XTTS-v2 stand-in: good for trying the pipeline, useless as a voice",
+                "geometry": {"layers": starter.layers, "model_dim": starter.model_dim, "heads": starter.heads},
+                "seed": seed,
+            },
+        )
+
+
+def _mel_scale(speech: list[Tensor]) -> Tensor:
+    """The mean absolute log-mel of each of the 80 bands: what XTTS divides its mels by."""
+    import torchaudio
+
+    mel = torchaudio.transforms.MelSpectrogram(22050, 1024, 1024, 256, f_min=0, f_max=8000, n_mels=80, norm="slaney")
+    frames = torch.cat([mel(clip)[0].clamp(min=1e-5).log() for clip in speech], dim=1)
+    return frames.abs().mean(dim=1)
+
+
+def _fit_codebook(folder: Path, config, speech: list[Tensor], rounds: int = 8) -> None:
+    """Replace the DVAE's random codebook by k-means centres (Lloyd) of its encoder's output on `speech`."""
+    extractor = FeatureExtractor(folder, config)
+    points = torch.cat([extractor.vectors([clip])[0] for clip in speech])
+    codes = extractor.dvae.num_tokens
+    centres = points[torch.randperm(len(points))[:codes]].clone()
+    if len(centres) < codes:  # little speech: the rest are spread around what there is
+        extra = points[torch.randint(len(points), (codes - len(centres),))]
+        centres = torch.cat([centres, extra + 0.1 * points.std() * torch.randn_like(extra)])
+    for _ in range(rounds):
+        nearest = torch.cdist(points, centres).argmin(dim=1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        counts = torch.bincount(nearest, minlength=codes)[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    weights = extractor.dvae.state_dict()
+    weights["codebook.embed"] = centres.T.contiguous()
+    weights["codebook.embed_avg"] = centres.T.contiguous().clone()
+    save_torch(folder / "dvae.pth", weights)

@@ -1,0 +1,117 @@
+"""Fills the feature cache and builds the training indexes from the split tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.digests import file_digest, hash_value
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import sweep_partials
+from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
+from xtts_ka.model.geometry import SAMPLE_RATE
+from xtts_ka.training import feature_cache
+from xtts_ka.training.clip_index import VERSION, MissingFeatures, ModelLimits, TrainingIndex, build_index, open_index
+from xtts_ka.training.feature_cache import FeatureCache, clip_key
+
+
+def open_indexes(
+    config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool
+) -> list[TrainingIndex | None]:
+    return [
+        open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in TRAINING_SPLITS
+    ]
+
+
+def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
+    """Compute what the cache lacks, then the indexes."""
+    from xtts_ka.georgian.text import normalise
+    from xtts_ka.model.checkpoint import read_config
+    from xtts_ka.model.features import FeatureExtractor
+    from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
+
+    sweep_partials(cache.folder)
+    encoder = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language)
+
+    def encode(texts: list[str]) -> list[np.ndarray]:
+        return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
+
+    def build() -> list[TrainingIndex]:
+        keys, find = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}, cache.finder()
+        return [
+            open_index(cache.folder, split, key)
+            or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
+            for split, key in keys.items()
+        ]
+
+    with suppress(MissingFeatures):  # it costs little to find out, and nothing is missing where only texts have changed
+        return build()
+    missing = cache.missing(
+        (key, row.audio_path) for split in TRAINING_SPLITS for row, key in _keyed_rows(config, split)
+    )
+    # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
+    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
+    extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
+    cache.fill(missing, hear, extractor, 600.0 if device.startswith("cuda") else 60.0)
+    return build()
+
+
+def _hear(path: str, max_seconds: float) -> Any:
+    """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
+    from xtts_ka.corpus.audio import AudioError
+    from xtts_ka.model.features import REFLECTED, load_speech
+
+    speech = load_speech(path, max_seconds)
+    if speech.shape[1] <= REFLECTED:
+        raise AudioError(
+            path, "too_short", f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables"
+        )
+    return speech
+
+
+def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
+    """The rows of a table, each with its key in the feature cache."""
+    seen = recording_changes.listing(config.data_dir, split)
+    for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
+        yield row, clip_key(row.file_id, size, changed)
+
+
+def _index_key(
+    config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True
+) -> dict[str, Any]:
+    """Everything that an index depends on."""
+    from xtts_ka.georgian import text
+    from xtts_ka.model import vocabulary
+
+    reading = [Path(vocabulary.__file__), *sorted(Path(text.__file__).parent.glob("*.py"))]
+    return {
+        "version": VERSION,
+        "table": file_digest(split_csv(config.data_dir, split)),
+        "recordings": recording_changes.listing(config.data_dir, split).digest if look else None,
+        "vocabulary": file_digest(extended_vocabulary(config)),
+        "reading": hash_value([file_digest(file) for file in reading]),
+        "archaic": config.text.archaic,
+        "language": config.language,
+        "limits": [limits.max_text, limits.max_codes],
+        "cache": cache.state(),
+    }
+
+
+def extended_vocabulary(config: PretrainConfig) -> Path:
+    file = Path(config.output_model_path) / "vocab.json"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: run python run_pretrain.py first (the language stage writes it)")
+    return file
+
+
+def feature_key(config: PretrainConfig) -> str:
+    """Digest of everything but the recordings that the cached features depend on."""
+    weights = {name: file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
+    return hash_value({"version": feature_cache.VERSION, "sample_rate": SAMPLE_RATE, **weights})
