@@ -22,7 +22,7 @@ from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
 from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.lock import RunLock
-from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus import recordings
 from xtts_ka.model.geometry import frames_of
 from xtts_ka.training.batch_plan import BatchPlan
 from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, FEATURES, ModelLimits, TrainingIndex
@@ -344,7 +344,7 @@ def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) ->
     if not all(indexes):
         with RunLock(cache.folder / "cache.lock").hold():
             indexes = make_indexes(config, cache, limits, device)
-    recording_changes.look_again()
+    recordings.look_again()
     return DataManager(config, *indexes, cache, limits)
 
 

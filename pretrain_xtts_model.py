@@ -24,7 +24,7 @@ from xtts_ka.core.files import sweep_partials, write_json
 from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
 from xtts_ka.core.torch_settings import choose_device, one_thread
-from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus import recordings
 from xtts_ka.corpus.odd_transcripts import (
     MAX_SENTENCES,
     MEASURED_AT_MOST,
@@ -355,7 +355,7 @@ class PretrainPipeline:
         self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json"
     ) -> list[Decision]:
         """What would run, and why."""
-        recording_changes.look_again()
+        recordings.look_again()
         return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
 
     def run(
@@ -459,7 +459,7 @@ def _looking_again(stage: Stage) -> Stage:
 
     def run(config: PretrainConfig) -> dict[str, Any]:
         metrics = stage.run(config)
-        recording_changes.look_again()
+        recordings.look_again()
         return metrics
 
     return dataclasses.replace(stage, run=run)
@@ -478,7 +478,7 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
     return {
-        "recordings": hash_value([recording_changes.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])
+        "recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])
     }
 
 
@@ -487,7 +487,7 @@ def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
         **_base_inputs(config, "config.json", "model.pth"),
         **_split_inputs(config),
         **_recordings(config),
-        "embeddings": recording_changes.embeddings_digest(config.data_dir),
+        "embeddings": recordings.embeddings_digest(config.data_dir),
     }
 
 

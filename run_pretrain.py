@@ -61,7 +61,7 @@ def run(argv: list[str] | None) -> None:
     from xtts_ka.core.config import load_config
 
     config = load_config(args.config)
-    from xtts_ka.corpus.recording_changes import looking_ahead
+    from xtts_ka.corpus.recordings import looking_ahead
 
     with looking_ahead(config):
         from pretrain_xtts_model import PretrainPipeline

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
-    from xtts_ka.corpus.recording_changes import looking_ahead
+    from xtts_ka.corpus.recordings import looking_ahead
 
     with looking_ahead(config, _leads()):
         from xtts_ka.training.process_group import joined, world_size

@@ -96,7 +96,7 @@ def write_sparse_cache(config) -> None:
     import numpy as np
 
     import data_loader
-    from xtts_ka.corpus import recording_changes
+    from xtts_ka.corpus import recordings
     from xtts_ka.corpus.tables import TRAINING_SPLITS
     from xtts_ka.model.geometry import codes_of, frames_of
     from xtts_ka.training import feature_cache
@@ -115,7 +115,7 @@ def write_sparse_cache(config) -> None:
             codes, mel, crc = bytes_of(samples)
             records.append((key, codes_at, mel_at, samples, crc, 0))
             codes_at, mel_at = codes_at + codes, mel_at + mel
-    recording_changes.look_again()
+    recordings.look_again()
     table = np.array(records, RECORD)
     table["check"] = feature_cache._check(table)
     for name, size in (("codes", codes_at), ("mels", mel_at)):
@@ -140,10 +140,10 @@ def start(work: Path, rows: int) -> dict:
 
     The ledger asks for its inputs when it plans, when the stage's turn comes, and before the stage runs.
     """
-    from xtts_ka.corpus import recording_changes
+    from xtts_ka.corpus import recordings
 
     config = config_of(work)
-    with recording_changes.looking_ahead(config):
+    with recordings.looking_ahead(config):
         import pretrain_xtts_model
     from data_loader import open_data
     from xtts_ka.model.checkpoint import read_model
@@ -155,7 +155,7 @@ def start(work: Path, rows: int) -> dict:
         marks[step] = time.time() - float(os.environ["BENCH_START"]), time.process_time()
 
     mark("imports")
-    recording_changes.look_again()
+    recordings.look_again()
     for _ in range(3):
         pretrain_xtts_model._embeddings_inputs(config)
         pretrain_xtts_model._pretrain_inputs(config)

@@ -17,10 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from xtts_ka.core.command_line import run_cli
-from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import Clip, write_splits
 
-AT_ONCE = recording_changes.AT_ONCE
+AT_ONCE = recordings.AT_ONCE
 
 
 def make(folder: Path, count: int) -> Path:
@@ -34,10 +34,10 @@ def make(folder: Path, count: int) -> Path:
 
 
 def seconds(data: Path, at_once: int) -> float:
-    recording_changes.AT_ONCE = at_once
-    recording_changes.look_again()
+    recordings.AT_ONCE = at_once
+    recordings.look_again()
     began = time.perf_counter()
-    recording_changes.listing(data, "train")
+    recordings.listing(data, "train")
     return time.perf_counter() - began
 
 

@@ -14,7 +14,7 @@ from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import sweep_partials
-from xtts_ka.corpus import recording_changes
+from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import SAMPLE_RATE
 from xtts_ka.training import feature_cache
@@ -78,7 +78,7 @@ def _hear(path: str, max_seconds: float) -> Any:
 
 def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
     """The rows of a table, each with its key in the feature cache."""
-    seen = recording_changes.listing(config.data_dir, split)
+    seen = recordings.listing(config.data_dir, split)
     for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
         yield row, clip_key(row.file_id, size, changed)
 
@@ -94,7 +94,7 @@ def _index_key(
     return {
         "version": VERSION,
         "table": file_digest(split_csv(config.data_dir, split)),
-        "recordings": recording_changes.listing(config.data_dir, split).digest if look else None,
+        "recordings": recordings.listing(config.data_dir, split).digest if look else None,
         "vocabulary": file_digest(extended_vocabulary(config)),
         "reading": hash_value([file_digest(file) for file in reading]),
         "archaic": config.text.archaic,

@@ -37,8 +37,8 @@ FOUND = np.dtype([("size", "<i8"), ("changed", "<i8")])  # bytes, modification t
 AT_ONCE = 16  # threads that question a disk that is slow to answer
 _SHARE, _CHUNK = 64, 4096  # recordings for each, and between two looks at how slow it is
 _IN_ANOTHER_PROCESS = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from xtts_ka.corpus import recording_changes; "
-    "recording_changes._tell(*sys.argv[2:])"
+    "import sys; sys.path.insert(0, sys.argv[1]); from xtts_ka.corpus import recordings; "
+    "recordings._tell(*sys.argv[2:])"
 )
 
 

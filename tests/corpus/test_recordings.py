@@ -11,8 +11,8 @@ from small_index import LIMITS
 from xtts_ka.core.config import BASE_FILES, PretrainConfig
 from xtts_ka.core.digests import file_digest
 from xtts_ka.core.errors import UserError
-from xtts_ka.corpus import recording_changes
-from xtts_ka.corpus.recording_changes import embeddings_digest, listing, look_again, look_ahead
+from xtts_ka.corpus import recordings
+from xtts_ka.corpus.recordings import embeddings_digest, listing, look_again, look_ahead
 from xtts_ka.corpus.tables import Clip, read_rows, split_csv, write_splits
 from xtts_ka.training.clip_index import build_index
 from xtts_ka.training.feature_cache import RECORD
@@ -77,7 +77,7 @@ def test_a_disk_that_is_slow_to_answer_is_asked_by_many_at_once(tmp_path, monkey
         return stat(path, **options)
 
     monkeypatch.setattr(os, "stat", slowly)
-    monkeypatch.setattr(recording_changes, "_SHARE", 2)
+    monkeypatch.setattr(recordings, "_SHARE", 2)
     again = listing(tmp_path / "data", "train")
     assert len(askers) > 1
     assert again.digest == found.digest and again.files.tolist() == found.files.tolist()
@@ -120,7 +120,7 @@ def test_a_table_with_an_index_is_not_read_and_gives_the_same(data, monkeypatch)
     before = listing(data, "train")
     record_names(data)
     look_again()
-    monkeypatch.setattr(recording_changes, "read_rows", lambda *_: pytest.fail("read the table"))
+    monkeypatch.setattr(recordings, "read_rows", lambda *_: pytest.fail("read the table"))
     assert listing(data, "train").digest == before.digest and listing(data, "train").files["size"].tolist() == [
         100,
         101,
@@ -182,7 +182,7 @@ def test_the_digest_of_the_embeddings_stands_until_the_next_look_and_covers_thos
 @pytest.fixture
 def config(data, tmp_path, monkeypatch):
     """Of a project that is large enough to look ahead in."""
-    monkeypatch.setattr(recording_changes, "LARGE", 0)
+    monkeypatch.setattr(recordings, "LARGE", 0)
     (tmp_path / "base").mkdir()
     for name in BASE_FILES:
         (tmp_path / "base" / name).write_bytes(name.encode())
@@ -193,7 +193,7 @@ def nobody_may_look(monkeypatch):
     def look(*_):
         raise AssertionError("looked at again")
 
-    monkeypatch.setattr(recording_changes, "_look", look)
+    monkeypatch.setattr(recordings, "_look", look)
 
 
 def test_what_was_looked_at_ahead_is_not_looked_at_again(config, monkeypatch):
@@ -226,7 +226,7 @@ def test_what_cannot_be_read_ahead_is_said_when_it_is_asked_for(config, tmp_path
 
 def test_a_look_ahead_that_is_killed_costs_nothing_but_its_time(config):
     look_ahead(config)
-    ((process, _),) = recording_changes._ahead
+    ((process, _),) = recordings._ahead
     process.kill()
     look_again()
     assert listing(config.data_dir, "train").files["size"].tolist() == [100, 101]
@@ -234,11 +234,11 @@ def test_a_look_ahead_that_is_killed_costs_nothing_but_its_time(config):
 
 def test_ctrl_c_in_a_terminal_is_not_for_the_process_that_looks_ahead(config):
     look_ahead(config)
-    ((process, _),) = recording_changes._ahead
+    ((process, _),) = recordings._ahead
     assert os.getpgid(process.pid) != os.getpgid(0)
     look_again()
 
 
 def test_a_small_project_is_not_looked_at_ahead(data, tmp_path):
     look_ahead(PretrainConfig(data_dir=str(data), base_model_path=str(tmp_path)))
-    assert not recording_changes._ahead
+    assert not recordings._ahead
