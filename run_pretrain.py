@@ -61,10 +61,8 @@ def run(argv: list[str] | None) -> None:
     from xtts_ka.core.config import load_config
 
     config = load_config(args.config)
-    from xtts_ka.corpus.recordings import looking_ahead
+    from pretrain_xtts_model import PretrainPipeline
 
-    with looking_ahead(config):
-        from pretrain_xtts_model import PretrainPipeline
     pipeline = PretrainPipeline(config)
     missing = pipeline.missing_inputs()
     if missing and not config.starter.enabled:

@@ -41,17 +41,15 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
     config = load_config(args.config)
-    from xtts_ka.corpus.recordings import looking_ahead
+    from xtts_ka.training.process_group import joined, world_size
 
-    with looking_ahead(config, _leads()):
-        from xtts_ka.training.process_group import joined, world_size
+    if world_size() > 1 and args.step != "full_pretrain":
+        raise UserError(
+            "several processes can share the training only: add --step full_pretrain, and run the other steps "
+            "without torchrun or accelerate launch"
+        )
+    from pretrain_xtts_model import PretrainPipeline
 
-        if world_size() > 1 and args.step != "full_pretrain":
-            raise UserError(
-                "several processes can share the training only: add --step full_pretrain, and run the other steps "
-                "without torchrun or accelerate launch"
-            )
-        from pretrain_xtts_model import PretrainPipeline
     with joined(config) as peers:
         pipeline = PretrainPipeline(config, peers)
         lead(args, pipeline) if peers.is_main else follow(pipeline)

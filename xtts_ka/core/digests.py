@@ -108,16 +108,6 @@ def file_digest(path: Path) -> str:
     return digest
 
 
-def known_digests() -> dict[str, tuple[tuple[int, ...], str]]:
-    """What `file_digest` remembers, for another process to learn."""
-    return dict(_digests)
-
-
-def learn_digests(digests: dict[str, tuple[tuple[int, ...], str]]) -> None:
-    """Remember what another process, working in the same folder, has found."""
-    _digests.update(digests)
-
-
 def _identity(path: Path) -> tuple[int, ...]:
     status = os.stat(path)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

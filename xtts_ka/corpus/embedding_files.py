@@ -83,8 +83,8 @@ class GivenVectors:
 # ── finding ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> list[Path]:
-    """All embedding files below `data_dir/embeddings/embeddings` and those that clips name, sorted.
+def find_embedding_files(data_dir: Path | str, named: Iterable[Path] = ()) -> list[Path]:
+    """All embedding files below `data_dir/embeddings/embeddings` and those that clips name (`named`), sorted.
 
     UserError for one that a clip names and that is missing or of another kind, and for any that lies, also by
     a link, outside the data folder and the folders that the tables may point into.
@@ -94,7 +94,7 @@ def find_embedding_files(data_dir: Path | str, clips: Iterable[Clip] = ()) -> li
         raise UserError(f"{root} is a link that leads out of {data_dir}: put the folder itself there")
     real = functools.cache(os.path.realpath)  # many files stand in few folders
     found = {_placed(file, real) for file in _visible_files(root) if file.name.lower().endswith(SUFFIXES)}
-    found.update(_placed(clip.embedding_path, real) for clip in clips if clip.embedding_path)
+    found.update(_placed(path, real) for path in named)
     for path in found:
         if not path.is_file():
             raise UserError(
@@ -128,7 +128,7 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     different widths.
     """
     known = [*clips, *others]
-    files = find_embedding_files(data_dir, known)
+    files = find_embedding_files(data_dir, [clip.embedding_path for clip in known if clip.embedding_path])
     if not files and (strangers := _visible_files(Path(data_dir) / FOLDER)):
         warn(
             f"{Path(data_dir) / FOLDER} holds {len(strangers)} files, none of them an embedding ({' '.join(SUFFIXES)})"
