@@ -1,30 +1,54 @@
-"""What every test file needs: the repository's root on the path, and one thread per library."""
+"""Settings and fixtures that all tests share."""
 
 import os
 import signal
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two test processes share the cores
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
-# The same cases in every run, and nothing kept from one run for the next.
-hypothesis.settings.register_profile("reproducible", derandomize=True, database=None)
-hypothesis.settings.load_profile("reproducible")
+# Property tests set no numbers of their own; the profile does (see CONTRIBUTING.md):
+#   default    the same 25 cases of each property in every run
+#   thorough   2,000 new cases of each in every run: pytest --hypothesis-profile thorough
+# Many of them rewrite one file in a folder that their cases share, hence the first health check.
+CHECKS_OFF = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+for name, cases in (("default", 25), ("thorough", 2000)):
+    hypothesis.settings.register_profile(
+        name,
+        max_examples=cases,
+        derandomize=name == "default",
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=CHECKS_OFF,
+    )
+hypothesis.settings.load_profile("default")
+
+# A shell starts background jobs with SIGINT ignored, and child processes inherit that: the tests of Ctrl-C would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PIPELINE_RUNS = {"finished": "pipeline", "stopped": "pipeline", "small_project": "project"}
 
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # ignored in a shell's background job, and in all that tests start there
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Groups the tests for pytest-xdist's `--dist loadgroup`: a group runs in one process, in the files' order.
+
+    The tests that use a pipeline run share it, whatever file they stand in; the others are grouped by file.
+    """
+    for item in items:
+        runs = [PIPELINE_RUNS[name] for name in item.fixturenames if name in PIPELINE_RUNS]
+        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else item.path.name))
 
 
 @pytest.fixture(autouse=True)
 def as_just_started():
-    """What a script run in this process leaves behind must not reach what comes after: --quiet, and Ctrl-C ignored, as it
-    is on the way out, which every process that a later test or fixture starts would inherit."""
+    """Undoes what a script's `main` leaves behind in this process: --quiet, and SIGINT ignored while it ends."""
     from xtts_ka.core import console
 
     yield
@@ -34,7 +58,7 @@ def as_just_started():
 
 @pytest.fixture(scope="session")
 def stopped(tmp_path_factory):
-    """(a config, the runs on it that signals ended): one pipeline, stopped or killed again and again on its way."""
+    """(config, the runs on it that signals ended): one pipeline, stopped or killed again and again on its way."""
     from pipeline_run import stop, write_config
 
     config = write_config(tmp_path_factory.mktemp("pipeline"))
@@ -59,7 +83,7 @@ def finished(stopped):
 
 @pytest.fixture(scope="session")
 def small_project(tmp_path_factory):
-    """A project run to its end (small_project.py), once for all tests; they leave it as they find it."""
+    """A project run to its end (small_project.py), once for all tests, which leave it as they find it."""
     import small_project
 
     return small_project.make(tmp_path_factory.mktemp("project"))
@@ -67,5 +91,5 @@ def small_project(tmp_path_factory):
 
 @pytest.fixture
 def project(small_project, tmp_path):
-    """The folder of a copy of it, to run and to spoil."""
+    """The folder of a copy of it, which a test may change and run."""
     return small_project.copy(tmp_path)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import run_folder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
 
@@ -381,7 +381,6 @@ def test_cleanup_takes_replaced_runs_only_when_told_to(live, capsys):
     assert (folder / "superseded_2/step_00000800").exists() and "superseded_2  (it holds mine.txt" in out
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_fuzz_cleanup_never_takes_best_last_or_the_newest(tmp_path_factory, data, capsys):
     root = tmp_path_factory.mktemp("fuzz")
@@ -420,7 +419,6 @@ def test_durations_and_sizes():
     assert [size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)] == ["–", "999 B", "1.5 kB", "5.3 GB", "2500 TB"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.one_of(

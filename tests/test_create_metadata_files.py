@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
@@ -24,7 +24,6 @@ from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, split_of
 from xtts_ka.corpus.tables import SPLITS, has_metadata, read_drop_report, read_split, split_csv
 
 ROOT = Path(create_metadata_files.__file__).parent
-FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 2000))
 
 
 def snapshot(folder: Path) -> dict:
@@ -528,7 +527,6 @@ def library(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=FUZZ_CASES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layout=st.sampled_from(sorted(TABLES)), lines=row_lists, tail=st.binary(max_size=8))
 def test_any_table_gives_a_report_or_one_sentence(library, layout, lines, tail):
     name, first = TABLES[layout]

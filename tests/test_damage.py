@@ -23,6 +23,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.model.checkpoint import read_config, read_model
 from xtts_ka.model.features import FeatureExtractor
+from xtts_ka.speech.synthesis import MODEL_FILES as SPEECH_FILES
 from xtts_ka.training.checkpoint_folders import list_checkpoints
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
@@ -130,7 +131,7 @@ def test_a_damaged_artifact_is_named_and_its_stage_runs_again(finished, model, t
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped], ids=["truncated", "flipped"])
-@pytest.mark.parametrize("name", synthesize.MODEL_FILES)
+@pytest.mark.parametrize("name", SPEECH_FILES)
 def test_a_damaged_model_does_not_speak(finished, model, tmp_path, capsys, name, damage):
     with spoilt(model / name, damage, tmp_path):
         code = synthesize.main(["--config", str(finished[0]), "--text", "დილა", "--output", str(tmp_path / "a.wav")])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_index import LIMITS, make_index
 
@@ -157,7 +157,6 @@ def test_a_batch_by_hand():
     assert batch["seconds"] == pytest.approx(5 * 1024 / 22050)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=6))
 def test_rows_have_no_holes(sizes):
     samples = [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mutations import mutated
 
@@ -510,10 +510,6 @@ def read_or_refuse(recordings, path: Path, content: bytes) -> None:
     path.unlink()
 
 
-many = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@many
 @given(json_values)
 def test_any_json_is_read_or_refused(recordings, given_folder, value):
     read_or_refuse(recordings, given_folder / "u00.json", json.dumps(value).encode())
@@ -529,7 +525,6 @@ def sound_files(tmp_path_factory):
     return [(path.suffix, path.read_bytes()) for path in sorted(folder.iterdir())]
 
 
-@many
 @given(data=st.data())
 def test_any_edit_of_a_sound_file_is_read_or_refused(recordings, given_folder, sound_files, data):
     suffix, content = data.draw(st.sampled_from(sound_files))

@@ -1,22 +1,80 @@
-"""The lock names every package that the two requirements files bring in: a version nobody tested never slips in."""
+"""The declared dependencies are the imported ones, and the lock pins everything that they bring in."""
 
+import ast
 import re
-from importlib.metadata import requires
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton|setuptools")  # torch names exact versions, one set for each CUDA
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+OURS = {"xtts_ka"} | {
+    path.stem for path in (*ROOT.glob("*.py"), *ROOT.glob("tests/*"), *ROOT.glob("tests/benchmarks/*.py"))
+}
+LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton|setuptools")  # torch pins its own versions, one set for each CUDA
+NEEDED_BY_COQUI = {"six", "torchaudio", "torchcodec"}  # coqui-tts needs them and does not declare them
+TOOLS = {"import-linter", "mypy", "pre-commit", "pytest-xdist", "ruff"}  # run, not imported
 
 
-def _lines(name: str) -> list[str]:
-    return [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and line[0] not in "#-"]
+def declared(*extras: str) -> dict[str, Requirement]:
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
+    return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
 
 
-def _brought_in(requirement: Requirement, seen: set[tuple[str, str]]) -> None:
-    """Adds to `seen` the (package, extra) pairs that pip installs for `requirement`, here, in this environment."""
+def imported(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """(file, distribution) of every third-party import, also of those inside functions."""
+    distributions = packages_distributions()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            else:
+                continue
+            for name in {name.split(".")[0] for name in names} - OURS - sys.stdlib_module_names:
+                yield str(file.relative_to(ROOT)), canonicalize_name(distributions.get(name, [name])[0])
+
+
+@pytest.mark.parametrize(
+    "patterns, extras",
+    [
+        (("*.py", "xtts_ka/*.py", "xtts_ka/*/*.py"), ("starter",)),
+        (("tests/*.py", "tests/*/*.py", "docs/*.py"), ("starter", "dev")),
+    ],
+)
+def test_every_imported_package_is_declared(patterns, extras):
+    files = [file for pattern in patterns for file in ROOT.glob(pattern)]
+    undeclared = {found for found in imported(files) if found[1] not in declared(*extras)}
+    assert not undeclared
+
+
+def test_only_the_starter_imports_what_the_starter_extra_brings():
+    extra = declared("starter").keys() - declared().keys()
+    assert extra == {"espeakng-loader"}  # GPL: whoever trains on recordings need not install it
+    users = {file for file, package in imported([*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/*/*.py")]) if package in extra}
+    assert all(file.startswith("xtts_ka/starter/") for file in users)
+
+
+def test_every_declared_package_is_used():
+    used = {package for _, package in imported([*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/**/*.py")])}
+    assert not declared("starter").keys() - used - NEEDED_BY_COQUI
+    used |= {package for _, package in imported(ROOT.glob("tests/**/*.py"))}
+    assert not declared("starter", "dev").keys() - used - NEEDED_BY_COQUI - TOOLS
+
+
+def lines_of(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def brought_in(requirement: Requirement, seen: set[tuple[str, str]]) -> None:
+    """Adds to `seen` the (package, extra) pairs that pip installs for `requirement` in this environment."""
     for extra in ("", *requirement.extras):
         pair = (canonicalize_name(requirement.name), extra)
         if pair in seen or LEFT_TO_TORCH.match(pair[0]):
@@ -24,18 +82,18 @@ def _brought_in(requirement: Requirement, seen: set[tuple[str, str]]) -> None:
         seen.add(pair)
         for below in map(Requirement, requires(pair[0]) or []):
             if below.marker is None or below.marker.evaluate({"extra": extra}):
-                _brought_in(below, seen)
+                brought_in(below, seen)
 
 
 def test_the_lock_pins_everything_that_is_installed():
-    locked = [Requirement(line) for line in _lines("requirements-lock.txt")]
+    locked = [Requirement(line) for line in lines_of("requirements-lock.txt")]
     assert all(re.fullmatch(r"==[^*]+", str(pin.specifier)) for pin in locked)
     needed: set[tuple[str, str]] = set()
-    for line in _lines("requirements.txt") + _lines("requirements-dev.txt"):
-        _brought_in(Requirement(line), needed)
+    for requirement in declared("starter", "dev").values():
+        brought_in(requirement, needed)
     assert not {name for name, _ in needed} - {canonicalize_name(pin.name) for pin in locked}
 
 
-def test_both_files_are_held_to_the_lock():
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        assert (ROOT / name).read_text("utf-8").startswith("-c requirements-lock.txt\n")
+@pytest.mark.parametrize("name, extras", [("requirements.txt", "starter"), ("requirements-dev.txt", "starter,dev")])
+def test_the_requirements_files_install_the_project_in_the_locked_versions(name, extras):
+    assert lines_of(name) == ["-c requirements-lock.txt", f"-e .[{extras}]"]

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from mutations import mutated, mutated_json
 from pipeline_run import ROOT, run, statuses, write_config
 from small_project import here
@@ -138,7 +138,6 @@ CONFIG = PretrainConfig(
 ).as_dict()
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=mutated_json(CONFIG) | mutated_json(CONFIG) | mutated(json.dumps(CONFIG, indent=1), most=2))
 def test_any_edit_of_a_config_gives_a_plan_or_one_sentence_and_writes_nothing(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
