@@ -82,5 +82,5 @@ def stop(config: Path, at: str, number: signal.Signals) -> Stop:
     said += process.stdout.read()
     process.stdout.close()
     return Stop(
-        at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock").exists()
+        at, process.wait(), said, statuses(config), (config.parent / "models/xtts_v2_ka/pretrain.lock.json").exists()
     )

@@ -49,7 +49,7 @@ def trained(folder: Path) -> list[int]:
 
 def test_a_second_driver_names_the_first_and_leaves(small_project):
     second, pid = small_project.second, small_project.pid
-    assert second.code == 2 and second.out == "" and second.err.startswith("error: another run holds ")
+    assert second.code == 2 and second.out == "" and second.err.startswith("error: another run (pid ")
     assert f"pid {pid} on {os.uname().nodename}, since 20" in second.err and len(second.err.splitlines()) == 1
     assert all(f"── {name}:" in small_project.out for name in STAGES)  # and the first was not disturbed
 

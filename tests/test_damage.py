@@ -106,7 +106,12 @@ def expendable(finished, tmp_path) -> Iterator[Path]:
 
 def test_every_file_of_the_model_is_under_guard(finished, model):
     """What is not on record as some stage's output is written anew by every run."""
-    assert {file.name for file in model.iterdir()} == {*OUTPUTS, "pretrain_progress.json", "resolved_config.json"}
+    assert {file.name for file in model.iterdir()} == {
+        *OUTPUTS,
+        "pretrain.lock",
+        "pretrain_progress.json",
+        "resolved_config.json",
+    }
     assert plan(finished[0]) == {}
 
 

@@ -305,13 +305,14 @@ def test_the_record(disk, capsys):
             errors.add(named(capsys).name)
             assert ledger.plan(PretrainConfig())[0].run and content(disk).keys() <= {
                 "pretrain.lock",
+                "pretrain.lock.json",
                 "pretrain_progress.json",
                 "out.txt",
             }
         assert run_cli(run) == 0 and not ledger.plan(PretrainConfig())[0].run
-        assert content(disk).keys() == {"pretrain_progress.json", "out.txt"}
+        assert content(disk).keys() == {"pretrain.lock", "pretrain_progress.json", "out.txt"}
         empty(disk)
-    assert errors == {"pretrain.lock", "pretrain_progress.json", "out.txt"}
+    assert errors == {"pretrain.lock.json", "pretrain_progress.json", "out.txt"}
 
 
 # ── the command itself ──

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
 import time
 from calendar import timegm
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from xtts_ka.core.config import STAGES, PretrainConfig
 from xtts_ka.core.console import size
 from xtts_ka.core.jsonl import number
-from xtts_ka.core.lock import WATCH_SECONDS, RunLock
+from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
 from xtts_ka.monitor.analysis import Analysis, analyse, data_wait_share, trend
 from xtts_ka.monitor.history import RunHistory, Table
@@ -39,7 +38,7 @@ def read_status(
     """
     now = time.time() if now is None else now
     warnings: list[str] = []
-    driver = _driver(Path(config.output_model_path) / "pretrain.lock", now)
+    driver = _driver(Path(config.output_model_path) / "pretrain.lock")
     fresh = _is_fresh(history, now)
     stages = _stages(
         Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh, now, warnings
@@ -80,18 +79,10 @@ def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[dict]) 
 # ── stages and the process that runs them ───────────────────────────────────────────────────────────────────
 
 
-def _driver(lock: Path, now: float) -> dict[str, Any]:
-    """Who holds the lock. On another host a living holder shows by touching the file."""
-    try:
-        touched = lock.stat().st_mtime
-        holder = json.loads(lock.read_bytes()[:4096].decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        holder = {}
-    if not isinstance(holder, dict) or not holder:
-        return {"running": False, "pid": None, "host": None, "since": None}
-    elsewhere = holder.get("host") != socket.gethostname()
-    alive = RunLock(lock).living_holder() is not None or (elsewhere and now - touched < WATCH_SECONDS)
-    return {"running": alive, "pid": holder.get("pid"), "host": holder.get("host"), "since": holder.get("since")}
+def _driver(lock: Path) -> dict[str, Any]:
+    """Who holds the pipeline's lock now."""
+    holder = RunLock(lock).holder()
+    return {"running": bool(holder), **{key: holder.get(key) for key in ("pid", "host", "since")}}
 
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
