@@ -6,15 +6,10 @@ embeddings → phonemes → language → xtts_init → full_pretrain
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tokenizers import Tokenizer
 
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
 from xtts_ka.core.console import heading, say, warn
@@ -23,18 +18,8 @@ from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials, write_json
 from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
-from xtts_ka.core.torch_settings import choose_device, one_thread
+from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus import recordings
-from xtts_ka.corpus.odd_transcripts import (
-    MAX_SENTENCES,
-    MEASURED_AT_MOST,
-    bits_of_all,
-    compare_models,
-    held_out_split,
-    list_suspects,
-    network_fitter,
-    surprising_transcripts,
-)
 from xtts_ka.corpus.tables import (
     DROP_REPORT,
     SPLITS,
@@ -45,19 +30,8 @@ from xtts_ka.corpus.tables import (
     source_roots,
     split_csv,
 )
-from xtts_ka.georgian.alphabet import ALPHABET
-from xtts_ka.georgian.language_model import Segmenter, saved_network
-from xtts_ka.georgian.text import is_georgian, normalise
 from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
-from xtts_ka.model.vocabulary import (
-    VocabularyExtension,
-    count_words,
-    coverage_report,
-    encode_batch,
-    extend_vocabulary,
-    measured_character_limit,
-    open_vocabulary,
-)
+from xtts_ka.model.language_stage import run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.process_group import ALONE, Peers
@@ -151,7 +125,6 @@ class LanguageModelProcessor(_Stage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
     def run(self) -> dict[str, Any]:
-
         return run_language_stage(self.config, training_clips(self.config))
 
 
@@ -477,9 +450,7 @@ def _split_inputs(config: PretrainConfig) -> dict[str, str]:
 
 
 def _recordings(config: PretrainConfig) -> dict[str, str]:
-    return {
-        "recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])
-    }
+    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
 
 
 def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
@@ -508,133 +479,3 @@ def _init_inputs(config: PretrainConfig) -> dict[str, str]:
 
 def _pretrain_inputs(config: PretrainConfig) -> dict[str, str]:
     return {**_base_inputs(config, *BASE_FILES), **_split_inputs(config), **_recordings(config)}
-
-
-SCHEMA = 1
-MIN_SENTENCES = 3  # one each to learn from, to stop by and to measure on
-
-
-def token_log_frequencies(counts: Counter[int], new_ids: Sequence[int]) -> dict[int, float]:
-    """New id → natural log of its share of all text tokens, half a count added to each so that none is impossible."""
-    total = sum(counts.values()) + 0.5 * len(new_ids)
-    return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
-
-
-def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Write `vocab.json` and `language_model_results.pkl`, list surprising transcripts, and return the stage's metrics.
-
-    clips: what may be learnt from (train and val). Tokens are trained on the distinct training sentences: a sentence
-    that a hundred people have read counts once, and what the models are stopped by and measured on must be new to the
-    tokenizer too (on the starter's text, tokens made of the development sentences flattered those by 0.2 bits per
-    character). Token frequencies count every clip, as training will. Raises UserError for a broken base vocabulary
-    and for transcripts that are too few or hold no Georgian.
-    """
-    # Normalising spells foreign words with Georgian letters, so the question is asked before.
-    if clips and not any(is_georgian(clip.text) for clip in clips):
-        raise UserError(
-            f"the transcripts in {config.data_dir} hold no Georgian letter (the first is "
-            f"{clips[0].text[:40]!r}): check the text column and its encoding"
-        )
-    clips = [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
-    parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
-    train, development, held_out = parts
-    if sum(map(len, parts)) < MIN_SENTENCES:
-        raise UserError(
-            f"the transcripts in {config.data_dir} hold {sum(map(len, parts))} different sentences, and "
-            f"the language stage needs {MIN_SENTENCES} at least: check the text column or add recordings"
-        )
-    extension = extend_vocabulary(
-        Path(config.base_model_path) / "vocab.json",
-        count_words(train),
-        new_tokens=config.text.new_tokens,
-        min_pair_count=config.text.min_pair_count,
-        language=config.language,
-        archaic_letters=config.text.archaic == "keep",
-    )
-    tokenizer = open_vocabulary(extension.vocabulary)
-    coverage = _coverage(tokenizer, clips, held_out, config.language)
-    sequences = encode_batch(tokenizer, [clip.text for clip in clips], config.language)
-    counts = Counter(token for sequence in sequences for token in sequence)
-    frequencies = token_log_frequencies(counts, extension.new_ids)
-
-    segmenter = Segmenter(tokenizer)
-    tokens = _compact_vocabulary(extension, segmenter, train)
-    fit = network_fitter(config, segmenter, tokens, development)
-    with one_thread():
-        network, measured = compare_models(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
-        bits = bits_of_all([text for part in parts for text in part], measured, fit)
-    suspects = surprising_transcripts(bits, clips)
-    list_suspects(config, suspects, bits)
-
-    metrics = {
-        "new_tokens": len(extension.new_ids),
-        "vocabulary_size": extension.size,
-        "limited_by": extension.facts["limited_by"],
-        "sentences": sum(map(len, parts)),
-        **coverage,
-        **measured,
-        "suspects": len(suspects),
-    }
-    out = Path(config.output_model_path)
-    write_json(out / "vocab.json", extension.vocabulary)
-    write_pickle(
-        out / "language_model_results.pkl",
-        {
-            "schema": SCHEMA,
-            "language": config.language,
-            "new_ids": extension.new_ids,
-            "new_tokens": extension.new_tokens,
-            "token_counts": [counts[i] for i in extension.new_ids],
-            "log_frequencies": [frequencies[i] for i in extension.new_ids],
-            "character_limit": coverage["character_limit"],
-            "extension": extension.facts,
-            "metrics": metrics,
-            "suspects": [(clip.file_id, rate) for clip, rate in suspects],
-            "network": saved_network(network, config.language_model),
-        },
-    )
-    _report(metrics, extension)
-    return metrics
-
-
-def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
-    """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
-    unseen = coverage_report(tokenizer, held_out, language=language)
-    spoken = coverage_report(tokenizer, [clip.text for clip in clips], [clip.duration for clip in clips], language)
-    limit = measured_character_limit(
-        unseen["low_characters_per_token"], chars_per_second=spoken["low_characters_per_second"]
-    )
-    return {
-        "characters_per_token": unseen["characters_per_token"],
-        "tokens_per_second": spoken["tokens_per_second"],
-        "characters_per_second": spoken["characters_per_second"],
-        "unknown_tokens": spoken["unknown"],
-        "longest_transcript_tokens": spoken["longest"],
-        "character_limit": limit,
-    }
-
-
-def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
-    """Boundary, unknown, every Georgian token, and the base tokens that normalised text or the training text needs."""
-    georgian = [token for token in extension.vocabulary["model"]["vocab"] if re.fullmatch("[ა-ჵ]+", token)]
-    others = {token for text in (ALPHABET, *ALPHABET, *train[:MAX_SENTENCES]) for token in segmenter.tokens(text)}
-    return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
-
-
-def _report(metrics: dict[str, Any], extension: VocabularyExtension) -> None:
-    facts = extension.facts
-    say(
-        f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
-        f"{facts['base_size']} to {facts['size'] - 1}; {metrics['characters_per_token']:.2f} characters per token, "
-        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, {metrics['character_limit']} characters "
-        "at once"
-    )
-    lead, error = metrics["network_lead"], metrics["network_lead_standard_error"]
-    say(
-        f"held-out bits per character on {metrics['heldout_sentences']} sentences: network "
-        f"{metrics['network_bits_per_character']:.3f}, Kneser–Ney {metrics['ngram_order']}-gram "
-        f"{metrics['ngram_bits_per_character']:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by "
-        f"{abs(lead):.3f} ± {error:.3f}"
-    )
-    if metrics["suspects"]:
-        say(f"{metrics['suspects']} transcripts look odd to the {metrics['scorer']} model: see split/drop_report.csv")

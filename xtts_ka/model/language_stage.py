@@ -1,0 +1,180 @@
+"""The language stage: from transcripts to the extended vocabulary, a language model and a list of odd transcripts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import say
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import write_json
+from xtts_ka.core.tensor_files import write_pickle
+from xtts_ka.core.torch_settings import one_thread
+from xtts_ka.corpus.odd_transcripts import (
+    MAX_SENTENCES,
+    MEASURED_AT_MOST,
+    bits_of_all,
+    compare_models,
+    held_out_split,
+    list_suspects,
+    network_fitter,
+    surprising_transcripts,
+)
+from xtts_ka.corpus.tables import Clip
+from xtts_ka.georgian.alphabet import ALPHABET
+from xtts_ka.georgian.language_model import Segmenter, saved_network
+from xtts_ka.georgian.text import is_georgian, normalise
+from xtts_ka.model.vocabulary import (
+    VocabularyExtension,
+    count_words,
+    coverage_report,
+    encode_batch,
+    extend_vocabulary,
+    measured_character_limit,
+    open_vocabulary,
+)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+VOCABULARY, RESULTS = "vocab.json", "language_model_results.pkl"
+MIN_SENTENCES = 3  # one each for training, development (early stopping) and measuring
+
+
+def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Write VOCABULARY and RESULTS, list surprising transcripts in the drop report, and return the stage's metrics.
+
+    clips: train and val. The tokens are trained on the distinct training sentences, so a sentence that a hundred
+    people have read counts once; development and held-out sentences must be new to the tokenizer too (on the starter's
+    text, tokens trained on the development sentences made those 0.2 bits per character cheaper). Token frequencies
+    count every clip, as training does. Raises UserError for a broken base vocabulary and for transcripts that are too
+    few or hold no Georgian.
+    """
+    clips = _normalised(config, clips)
+    parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
+    train, development, held_out = parts
+    sentences = sum(map(len, parts))
+    if sentences < MIN_SENTENCES:
+        raise UserError(
+            f"the transcripts in {config.data_dir} hold {sentences} different sentences, and the language stage needs "
+            f"{MIN_SENTENCES} at least: check the text column or add recordings"
+        )
+    extension = extend_vocabulary(
+        Path(config.base_model_path) / "vocab.json",
+        count_words(train),
+        new_tokens=config.text.new_tokens,
+        min_pair_count=config.text.min_pair_count,
+        language=config.language,
+        archaic_letters=config.text.archaic == "keep",
+    )
+    tokenizer = open_vocabulary(extension.vocabulary)
+    segmenter = Segmenter(tokenizer)
+    fit = network_fitter(config, segmenter, _compact_vocabulary(extension, segmenter, train), development)
+    with one_thread():
+        network, measured = compare_models(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
+        bits = bits_of_all([text for part in parts for text in part], measured, fit)
+    suspects = surprising_transcripts(bits, clips)
+    list_suspects(config, suspects, bits)
+
+    coverage = _coverage(tokenizer, clips, held_out, config.language)
+    metrics = {
+        "new_tokens": len(extension.new_ids),
+        "vocabulary_size": extension.size,
+        "limited_by": extension.facts["limited_by"],
+        "sentences": sentences,
+        **coverage,
+        **measured,
+        "suspects": len(suspects),
+    }
+    out = Path(config.output_model_path)
+    write_json(out / VOCABULARY, extension.vocabulary)
+    results = {
+        "schema": 1,
+        "language": config.language,
+        "new_ids": extension.new_ids,
+        "new_tokens": extension.new_tokens,
+        **_frequencies(tokenizer, clips, extension.new_ids, config.language),
+        "character_limit": coverage["character_limit"],
+        "extension": extension.facts,
+        "metrics": metrics,
+        "suspects": [(clip.file_id, rate) for clip, rate in suspects],
+        "network": saved_network(network, config.language_model),
+    }
+    write_pickle(out / RESULTS, results)
+    _report(metrics, extension)
+    return metrics
+
+
+def token_log_frequencies(counts: Counter[int], new_ids: Sequence[int]) -> dict[int, float]:
+    """New id → natural log of its share of all text tokens; half a count is added to each, so that none has none."""
+    total = sum(counts.values()) + 0.5 * len(new_ids)
+    return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
+
+
+def _normalised(config: PretrainConfig, clips: Sequence[Clip]) -> list[Clip]:
+    """Clips with their text as training reads it; those without a readable text are left out."""
+    # Asked of the raw text: normalising spells foreign words with Georgian letters.
+    if clips and not any(is_georgian(clip.text) for clip in clips):
+        raise UserError(
+            f"the transcripts in {config.data_dir} hold no Georgian letter (the first is "
+            f"{clips[0].text[:40]!r}): check the text column and its encoding"
+        )
+    return [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
+
+
+def _frequencies(
+    tokenizer: Tokenizer, clips: Sequence[Clip], new_ids: Sequence[int], language: str
+) -> dict[str, list[Any]]:
+    """Occurrences of each new token in the clips' text, and the logs of their shares, in the order of `new_ids`."""
+    sequences = encode_batch(tokenizer, [clip.text for clip in clips], language)
+    counts = Counter(token for sequence in sequences for token in sequence)
+    logs = token_log_frequencies(counts, new_ids)
+    return {"token_counts": [counts[i] for i in new_ids], "log_frequencies": [logs[i] for i in new_ids]}
+
+
+def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
+    """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
+    unseen = coverage_report(tokenizer, held_out, language=language)
+    spoken = coverage_report(tokenizer, [clip.text for clip in clips], [clip.duration for clip in clips], language)
+    return {
+        "characters_per_token": unseen["characters_per_token"],
+        "tokens_per_second": spoken["tokens_per_second"],
+        "characters_per_second": spoken["characters_per_second"],
+        "unknown_tokens": spoken["unknown"],
+        "longest_transcript_tokens": spoken["longest"],
+        "character_limit": measured_character_limit(
+            unseen["low_characters_per_token"], chars_per_second=spoken["low_characters_per_second"]
+        ),
+    }
+
+
+def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
+    """The language model's symbols: boundary, unknown, Georgian tokens, and the base tokens that the text needs."""
+    georgian = [token for token in extension.vocabulary["model"]["vocab"] if re.fullmatch("[ა-ჵ]+", token)]
+    others = {token for text in (ALPHABET, *ALPHABET, *train[:MAX_SENTENCES]) for token in segmenter.tokens(text)}
+    return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
+
+
+def _report(metrics: dict[str, Any], extension: VocabularyExtension) -> None:
+    facts = extension.facts
+    say(
+        f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
+        f"{facts['base_size']} to {facts['size'] - 1}; {metrics['characters_per_token']:.2f} characters per token, "
+        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, at most {metrics['character_limit']} "
+        "characters in one call of synthesis"
+    )
+    lead, error = metrics["network_lead"], metrics["network_lead_standard_error"]
+    say(
+        f"held-out bits per character on {metrics['heldout_sentences']} sentences: network "
+        f"{metrics['network_bits_per_character']:.3f}, Kneser–Ney {metrics['ngram_order']}-gram "
+        f"{metrics['ngram_bits_per_character']:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by "
+        f"{abs(lead):.3f} ± {error:.3f}"
+    )
+    if metrics["suspects"]:
+        say(f"{metrics['suspects']} transcripts look odd to the {metrics['scorer']} model: see split/drop_report.csv")
