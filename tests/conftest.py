@@ -46,6 +46,11 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(runs[0] if runs else item.path.name))
 
 
+def pytest_make_parametrize_id(val):
+    """Functions by their names: pytest-xdist needs equal test ids in all processes, and a `repr` holds an address."""
+    return getattr(val, "__name__", None) if callable(val) else None
+
+
 @pytest.fixture(autouse=True)
 def as_just_started():
     """Undoes what a script's `main` leaves behind in this process: --quiet, and SIGINT ignored while it ends."""

@@ -178,7 +178,6 @@ def resave(path: Path) -> None:
         ("models/base_xtts_v2/dvae.pth", resave, "full_pretrain"),
         ("models/base_xtts_v2/mel_stats.pth", resave, "full_pretrain"),
     ],
-    ids=str,
 )
 def test_an_edited_file_runs_what_reads_it(small_project, name, edit, stages):
     path = small_project.folder / name
