@@ -23,14 +23,19 @@ from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import recordings
-from xtts_ka.model.geometry import frames_of
+from xtts_ka.model.geometry import (
+    CODE_STRIDE,
+    COND_POSITIONS,
+    FRAMES_PER_CODE,
+    FRAMES_PER_SECOND,
+    SAMPLE_RATE,
+    frames_of,
+)
 from xtts_ka.training.batch_plan import BatchPlan
-from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, FEATURES, ModelLimits, TrainingIndex
-from xtts_ka.training.feature_cache import SAMPLE_RATE, FeatureCache
+from xtts_ka.training.clip_index import AUDIO_STOPS, FEATURES, ModelLimits, TrainingIndex
+from xtts_ka.training.feature_cache import FeatureCache
 from xtts_ka.training.memory_estimate import StepShape
 from xtts_ka.training.prepare_features import extended_vocabulary, feature_key, make_indexes, open_indexes
-
-FRAMES_PER_SECOND = SAMPLE_RATE / 256
 
 # ── what a clip is to the trainer ────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,15 +170,15 @@ class CollateFunction:
             torch.from_numpy(np.stack([s.cond_mel for s in samples])).float().transpose(1, 2).contiguous()
         )
         batch["shape"] = (len(samples), length)
-        batch["seconds"] = sum(len(s.codes) for s in samples) * 1024 / 22050
+        batch["seconds"] = sum(len(s.codes) for s in samples) * CODE_STRIDE / SAMPLE_RATE
         return batch
 
     def _heard_codes(self, samples: list[Sample]) -> list[tuple[int, int]]:
-        """The span of each row's audio targets that its voice sample gives away: every code (1024 samples) that a frame
-        (256) of it touches. coqui leaves out the last row's alone, and takes frames for codes."""
+        """The span of each row's audio targets that its voice sample gives away: every code that a frame
+        of it touches. coqui leaves out the last row's alone, and takes frames for codes."""
         if self.like_coqui:
             return [(0, 0)] * (len(samples) - 1) + [samples[-1].heard]
-        return [(s.heard[0] // 4, min(-(-s.heard[1] // 4), len(s.codes))) for s in samples]
+        return [(s.heard[0] // FRAMES_PER_CODE, min(-(-s.heard[1] // FRAMES_PER_CODE), len(s.codes))) for s in samples]
 
     def _row(self, sample: Sample, at: int, heard: tuple[int, int]) -> dict[str, np.ndarray]:
         """One row's flat lists; `at` is where the row begins in the grid, `heard` the audio targets that are not scored."""

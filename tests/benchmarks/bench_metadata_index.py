@@ -97,14 +97,14 @@ def write_sparse_cache(config) -> None:
 
     from xtts_ka.corpus.recordings import look_again
     from xtts_ka.corpus.tables import TRAINING_SPLITS
-    from xtts_ka.model.geometry import codes_of, frames_of
+    from xtts_ka.model.geometry import MEL_BANDS, SAMPLE_RATE, codes_of, frames_of
     from xtts_ka.training import feature_cache
-    from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE, FeatureCache
+    from xtts_ka.training.feature_cache import RECORD, FeatureCache
     from xtts_ka.training.prepare_features import _keyed_rows, feature_key
 
     @cache
     def bytes_of(samples: int) -> tuple[int, int, int]:
-        codes, mel = bytes(2 * codes_of(samples)), bytes(2 * feature_cache.MELS * frames_of(samples))
+        codes, mel = bytes(2 * codes_of(samples)), bytes(2 * MEL_BANDS * frames_of(samples))
         return len(codes), len(mel), zlib.crc32(mel, zlib.crc32(codes))
 
     folder = FeatureCache(Path(config.data_dir) / "features", feature_key(config)).folder

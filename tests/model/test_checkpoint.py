@@ -18,7 +18,7 @@ from xtts_ka.model.checkpoint import (
     write_model,
 )
 from xtts_ka.model.features import FeatureExtractor, VoiceEncoder, load_speech
-from xtts_ka.model.geometry import code_count
+from xtts_ka.model.geometry import codes_of
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_codes_and_mels_are_the_same_alone_and_in_company_and_as_coqui_computes_
     for clip, (codes, mel) in zip(speech, extractor(speech)):
         alone = extractor([clip])[0]
         theirs = extractor.dvae.get_codebook_indices(dvae_mel(clip))[0]
-        assert torch.equal(codes, alone[0]) and torch.equal(codes, theirs[: code_count(clip.shape[1])])
+        assert torch.equal(codes, alone[0]) and torch.equal(codes, theirs[: codes_of(clip.shape[1])])
         torch.testing.assert_close(mel, style_mel(clip)[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(mel, alone[1], rtol=1e-5, atol=1e-5)
         assert mel.shape == (80, clip.shape[1] // 256 + 1)

@@ -12,7 +12,7 @@ from data_loader import CollateFunction, Sample
 from xtts_ka.model.checkpoint import load_gpt, read_model
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor, load_speech
-from xtts_ka.model.geometry import code_count
+from xtts_ka.model.geometry import codes_of
 from xtts_ka.training.clip_index import ModelLimits
 
 FRAMES = 300
@@ -76,7 +76,7 @@ def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_th
     base, speech = world
     for clip, (codes, mel) in zip(speech, FeatureExtractor(base.folder, base.config)(speech)):
         theirs = coqui_batch(trainer, [clip], [[5]])
-        assert torch.equal(codes, theirs["audio_codes"][0, : code_count(clip.shape[1])])
+        assert torch.equal(codes, theirs["audio_codes"][0, : codes_of(clip.shape[1])])
         voice, inside = theirs["cond_mels"][0, 0], min(FRAMES, mel.shape[1]) - 2
         assert inside > 50
         torch.testing.assert_close(mel[:, 2:inside], voice[:, 2:inside], rtol=1e-4, atol=1e-4)

@@ -1,14 +1,13 @@
-"""The only file that imports coqui TTS: load, build, extend and export XTTS-v2, and teach coqui the language `ka`.
+"""Reads, checks, extends and writes XTTS-v2 model folders.
 
-The base model's folder is read and never written: coqui's own loader rewrites a checkpoint that holds a pickled config,
-this one does not.
+The base model's folder is only read: coqui's own loader rewrites a checkpoint that holds a pickled config, this one
+does not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,10 @@ from xtts_ka.core.tensor_files import load_torch, save_torch
 from xtts_ka.model.networks import build_gpt, build_xtts
 
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
-_AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
+_EXPORT_AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 
-# The released checkpoint pickles these plain data classes beside its weights, two of them under a former module path.
+# The released model.pth pickles these plain data classes beside its weights, two of them under a former module path.
 _PICKLED_CONFIG = (
     XttsConfig,
     XttsArgs,
@@ -40,29 +39,29 @@ _PICKLED_CONFIG = (
     (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
     (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
 )
-# What a checkpoint may carry beside the model: the trainer's extractors and the generation wrapper's second references.
-_FOREIGN_KEYS = (
-    "torch_mel_spectrogram_style_encoder",
-    "torch_mel_spectrogram_dvae",
-    "dvae",
-    "gpt.gpt_inference",
-    "gpt.gpt.wte",
+# Weights that a checkpoint may hold besides the model's: the trainer's feature extractors, and the second names that
+# coqui's generation wrapper gives to the GPT's.
+_OTHER_WEIGHTS = (
+    "torch_mel_spectrogram_style_encoder.",
+    "torch_mel_spectrogram_dvae.",
+    "dvae.",
+    "gpt.gpt_inference.",
+    "gpt.gpt.wte.",
 )
+# Upper bounds for the numbers in config.json, far above XTTS's own: the network that they describe is built before it
+# is compared with the weights.
+_LARGEST_NUMBER, _MOST_LAYERS = 2**17, 512
 
-# What config.json asks for is built before it is compared with the weights: nothing in XTTS comes near these.
-_LARGEST, _MOST_LAYERS = 2**17, 512
 
-logging.getLogger("transformers").setLevel(logging.ERROR)  # GPT2Config warns about token ids that XTTS never uses
-
-# ── the base model ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
 class XttsFiles:
     """An XTTS-v2 model in memory.
 
-    config: coqui's XttsConfig. state: parameter name → tensor, as in `Xtts.state_dict()`. folder: where it came from,
-    with `vocab.json`, `dvae.pth` and `mel_stats.pth` beside it.
+    config: coqui's XttsConfig. state: parameter name → tensor, as in `Xtts.state_dict()`. folder: where it was read
+    from; `vocab.json`, `dvae.pth` and `mel_stats.pth` are there too.
     """
 
     config: XttsConfig
@@ -75,20 +74,17 @@ class XttsFiles:
 
     @property
     def text_rows(self) -> int:
-        """Rows of `text_embedding`: largest token id + 1, not the number of tokens."""
+        """Rows of `text_embedding`: the largest token id + 1, which is more than the number of tokens."""
         return self.state["gpt.text_embedding.weight"].shape[0]
 
     def gpt_state(self) -> dict[str, Tensor]:
-        """The GPT's own parameters, without their `gpt.` prefix."""
+        """The GPT's parameters, without their `gpt.` prefix."""
         return {name.removeprefix("gpt."): tensor for name, tensor in self.state.items() if name.startswith("gpt.")}
 
     def without_gpt(self) -> XttsFiles:
-        """The decoder and the speaker encoder in memory of their own: what stays of a base model whatever becomes of its file."""
-        return XttsFiles(
-            self.config,
-            {n: tensor.clone() for n, tensor in self.state.items() if not n.startswith("gpt.")},
-            self.folder,
-        )
+        """Copies the non-GPT weights (decoder, speaker encoder) out of the memory-mapped file."""
+        kept = {name: tensor.clone() for name, tensor in self.state.items() if not name.startswith("gpt.")}
+        return XttsFiles(self.config, kept, self.folder)
 
 
 def missing_base_files(folder: Path | str) -> list[str]:
@@ -97,17 +93,17 @@ def missing_base_files(folder: Path | str) -> list[str]:
 
 
 def restore_advice(folder: Path) -> str:
-    """How to get a base model's damaged file back."""
+    """How to replace a damaged base model."""
     if (folder / STARTER_MARK).is_file():
         return f"remove the folder {folder}, and starter mode makes it again"
     return f"fetch it again with: {FETCH} {folder}"
 
 
 def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
-    """Load and check an XTTS-v2 folder without changing it; weights are memory-mapped.
+    """Read and check an XTTS-v2 folder; the weights are memory-mapped and nothing in the folder is changed.
 
-    Raises UserError for a missing file, a damaged or hostile one, or another architecture, with the `remedy` (default: to
-    fetch the base model).
+    Raises UserError for a missing file, a damaged or hostile one, or another architecture. remedy: what the error
+    tells the user to do (default: to fetch the base model).
     """
     folder = Path(folder)
     remedy = remedy or restore_advice(folder)
@@ -117,25 +113,19 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
     if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(t) for n, t in state.items()):
         raise UserError(f"{folder / 'model.pth'} holds no model weights: {remedy}")
     state = {name.removeprefix("xtts."): tensor for name, tensor in state.items()}
-    state = {
-        name: tensor for name, tensor in state.items() if not name.startswith(tuple(k + "." for k in _FOREIGN_KEYS))
-    }
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(_OTHER_WEIGHTS)}
     _check_architecture(folder, config, state)
-    _check_vocabulary(folder, state, remedy)
-    return XttsFiles(config, state, folder)
-
-
-def _check_vocabulary(folder: Path, state: dict[str, Tensor], remedy: str) -> None:
-    """The text table has a row for every id up to the largest: new rows are appended where new ids begin."""
     largest, rows = max(_token_ids(folder / "vocab.json", remedy).values()), len(state["gpt.text_embedding.weight"])
-    if largest + 1 != rows:
+    if largest + 1 != rows:  # new tokens are numbered from `largest + 1` on, new rows are appended
         raise UserError(
             f"{folder / 'vocab.json'} and model.pth do not belong together: the largest token id is {largest}, and "
             f"there are {rows} text rows: {remedy}"
         )
+    return XttsFiles(config, state, folder)
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether this is a dense tensor in memory: not sparse, not quantised, not on the meta device."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -145,27 +135,28 @@ def _is_plain(value: Any) -> bool:
 
 
 def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
-    """The config of an XTTS-v2 folder with all its files, its text start and stop tokens taken from the vocabulary."""
+    """The config of an XTTS-v2 folder that has all its files; the text start and stop tokens are the vocabulary's."""
     folder = Path(folder)
     remedy = remedy or restore_advice(folder)
-    missing = missing_base_files(folder)
-    if missing:
+    if missing := missing_base_files(folder):
         raise UserError(
             f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})"
         )
     config = _parse_config(folder / "config.json", remedy)
-    _read_special_tokens(folder / "vocab.json", config, remedy)
+    ids = _token_ids(folder / "vocab.json", remedy)  # as coqui does: the two tokens move between releases
+    config.model_args.gpt_start_text_token, config.model_args.gpt_stop_text_token = ids["[START]"], ids["[STOP]"]
     return config
 
 
 def _parse_config(path: Path, remedy: str) -> XttsConfig:
     raw = read_json(path, "base model config", remedy)
-    if not isinstance(raw, dict) or raw.get("model") != "xtts":
-        kind = raw.get("model") if isinstance(raw, dict) else type(raw).__name__
+    kind = raw.get("model") if isinstance(raw, dict) else type(raw).__name__
+    if kind != "xtts" or not isinstance(raw, dict):
         raise UserError(f"{path} describes a model of kind {kind!r}, not 'xtts': {remedy}")
     arguments = raw.get("model_args")
-    for spec in dataclasses.fields(XttsArgs) if isinstance(arguments, dict) else ():
-        value, most = arguments.get(spec.name), _MOST_LAYERS if spec.name == "gpt_layers" else _LARGEST
+    for spec in dataclasses.fields(XttsArgs):
+        value = arguments.get(spec.name) if isinstance(arguments, dict) else None
+        most = _MOST_LAYERS if spec.name == "gpt_layers" else _LARGEST_NUMBER
         if spec.type is int and value is not None and not (type(value) is int and 0 <= value <= most):
             raise UserError(f"{path}: {spec.name} is {str(value)[:40]}, which is no number of XTTS's: {remedy}")
     config = XttsConfig()
@@ -180,28 +171,23 @@ def _parse_config(path: Path, remedy: str) -> XttsConfig:
     return config
 
 
-def _read_special_tokens(path: Path, config: XttsConfig, remedy: str) -> None:
-    """Set the text start and stop tokens from the vocabulary, as coqui does: they move between releases."""
-    ids = _token_ids(path, remedy)
-    config.model_args.gpt_start_text_token, config.model_args.gpt_stop_text_token = ids["[START]"], ids["[STOP]"]
-
-
 def _token_ids(path: Path, remedy: str) -> dict[str, int]:
     """Token → id of a vocabulary that has XTTS's start and stop tokens."""
+    raw = read_json(path, "vocabulary", remedy)
     try:
-        raw = read_json(path, "vocabulary", remedy)
         ids = raw["model"]["vocab"] | {entry["content"]: entry["id"] for entry in raw.get("added_tokens") or ()}
-        if {"[START]", "[STOP]"} <= ids.keys() and all(type(i) is int and i >= 0 for i in ids.values()):
-            return ids
+        sound = {"[START]", "[STOP]"} <= ids.keys() and all(type(i) is int and i >= 0 for i in ids.values())
     except (KeyError, TypeError, AttributeError):
-        pass
-    raise UserError(
-        f"{path} is not an XTTS vocabulary (no tokens, among them [START] and [STOP], with numbers): {remedy}"
-    )
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{path} is not an XTTS vocabulary (no tokens, among them [START] and [STOP], with numbers): {remedy}"
+        )
+    return ids
 
 
 def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
-    """Compare the weights with the geometry that config.json promises, on the meta device: costs no memory."""
+    """Compare the weights with the geometry in config.json, on the meta device, which takes no memory."""
     rows = state.get("gpt.text_embedding.weight")
     if rows is None or rows.ndim != 2:
         raise UserError(f"{folder / 'model.pth'} has no gpt.text_embedding.weight: it is not an XTTS checkpoint")
@@ -221,40 +207,42 @@ def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tenso
                 f"{folder} holds another architecture than its config.json: gpt.{name} is {shape}, "
                 f"expected {tuple(tensor.shape)}; use the config.json that came with model.pth"
             )
-    wide, decoder = config.model_args.gpt_n_model_channels, config.model_args.decoder_input_dim
-    if wide != decoder:
-        raise UserError(
-            f"{folder / 'config.json'}: decoder_input_dim is {decoder}, and the decoder hears a GPT of width {wide}"
-        )
+    width, decoder = config.model_args.gpt_n_model_channels, config.model_args.decoder_input_dim
+    if width != decoder:
+        raise UserError(f"{folder / 'config.json'}: decoder_input_dim is {decoder}, but the GPT's width is {width}")
     unknown = sorted(n for n in state if n.startswith("gpt.") and n.removeprefix("gpt.") not in expected)
     if unknown:
-        raise UserError(f"{folder / 'model.pth'} holds weights that XTTS-v2 has not, such as {unknown[0]}")
+        raise UserError(f"{folder / 'model.pth'} holds weights that XTTS-v2 does not have, such as {unknown[0]}")
+
+
+# ── networks with their weights ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def load_gpt(model: XttsFiles) -> GPT:
-    """The model's GPT with its weights, in float32 memory of its own, ready to train."""
+    """The model's GPT with a copy of its weights in float32, ready to train."""
     gpt = build_gpt(model.config, model.text_rows)
     gpt.load_state_dict(model.gpt_state(), strict=True)
     return gpt
 
 
 def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
-    """A whole XTTS of ours for inference, through coqui's own loader; since that checks nothing, all is read here first.
+    """A whole XTTS for inference, from a folder that this project wrote.
 
-    Only for folders this project wrote: coqui rewrites a model.pth that holds a pickled config.
+    Everything is read and checked here before coqui's own loader, which checks nothing (and would rewrite a model.pth
+    that holds a pickled config, as the released one does).
     """
     folder = Path(folder)
-    config = read_model(folder, _AGAIN).config
-    load_torch(folder / "speakers_xtts.pth", remedy=_AGAIN)
+    config = read_model(folder, _EXPORT_AGAIN).config
+    load_torch(folder / "speakers_xtts.pth", remedy=_EXPORT_AGAIN)
     model = build_xtts(config)
-    with filling(folder / "model.pth"):
+    with loading(folder / "model.pth"):
         model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
     return model.to(device)
 
 
 @contextlib.contextmanager
-def filling(label: Path | str) -> Iterator[None]:
-    """Turn what `load_state_dict` says of weights that are missing, too many or of another shape into a UserError."""
+def loading(label: Path | str) -> Iterator[None]:
+    """Turns the RuntimeError of a `load_state_dict` (missing, unknown or misshapen weights) into a UserError."""
     try:
         yield
     except RuntimeError as error:
@@ -264,11 +252,11 @@ def filling(label: Path | str) -> Iterator[None]:
         ) from None
 
 
-# ── extending and exporting ──────────────────────────────────────────────────────────────────────────────────────────
+# ── extending and writing ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def grow_text_rows(model: XttsFiles, embedding: Tensor, head: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """The state with new rows appended to `text_embedding` and `text_head`, every other tensor untouched.
+    """The state with new rows appended to `text_embedding` and `text_head`; every other tensor is the same object.
 
     embedding, head: (new, model_dim); bias: (new,).
     """
@@ -282,19 +270,13 @@ def extended_config(config: XttsConfig, language: str, text_rows: int) -> XttsCo
     """A copy of `config` with `language` among its languages and the text table's new size."""
     copy = XttsConfig()
     copy.from_dict(config.to_dict())
-    copy.languages = [*config.languages, *([language] if language not in config.languages else [])]
+    copy.languages = list(dict.fromkeys([*config.languages, language]))
     copy.model_args.gpt_number_text_tokens = text_rows
     return copy
 
 
 def write_model(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
-    """Write `config.json` and `model.pth` in coqui's layout (plain dict config, so coqui loads it without a rewrite)."""
+    """Write `config.json` and `model.pth` in coqui's layout, the config as a plain dict: coqui rewrites nothing."""
     plain = config.to_dict()
     save_torch(folder / "model.pth", {"model": state, "config": plain})
     write_json(folder / "config.json", plain)
-
-
-# ── Georgian in coqui ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────────

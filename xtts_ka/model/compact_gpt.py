@@ -1,39 +1,47 @@
-"""XTTS's GPT on compact batches: the same weights and losses as coqui's `GPT.forward`, on the fused kernels.
+"""XTTS's GPT on batches without padding: the losses of coqui's `GPT.forward`, on fused attention kernels.
 
-coqui lays text and audio out in padded blocks and masks the holes, which rules out the fused causal kernels, and projects
-every padded position through the heads. Here each row is [conditioning | text | audio] without holes (see
-`data_loader.CollateFunction`), so causal attention alone is right, and the heads see scored positions only. That the
-result is the same is tested against coqui in tests/test_gpt_step.py.
+coqui pads text and audio into two blocks and masks the padding, which rules out the fused causal kernels, and runs
+every padded position through the output heads. Here each row is [conditioning | text | audio] without gaps (see
+`data_loader.CollateFunction`), so plain causal attention is correct, and the heads see scored positions only.
+tests/model/test_compact_gpt.py compares losses and gradients with coqui's.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+if TYPE_CHECKING:
+    from TTS.tts.layers.xtts.gpt import GPT
+
 
 class CompactGPT(nn.Module):
-    """Wraps coqui's GPT (its parameters keep their names under `gpt.`) with a forward for compact batches.
+    """coqui's GPT (its parameters keep their names, after `gpt.`) with a forward pass for batches without padding.
 
-    dropout acts where GPT-2 has it on embeddings and residual branches; dropout on attention weights, which the fused
-    kernels of a CPU cannot do, is left out.
+    dropout: applied where GPT-2 has it on embeddings and residual branches. Dropout of attention weights is left out:
+    the fused kernels of a CPU do not offer it.
     """
 
-    def __init__(self, gpt: nn.Module, dropout: float = 0.0, gradient_checkpointing: bool = False):
+    gpt: GPT
+
+    def __init__(self, gpt: GPT, dropout: float = 0.0, gradient_checkpointing: bool = False):
         super().__init__()
         self.gpt, self.dropout, self.gradient_checkpointing = gpt, dropout, gradient_checkpointing
+        self._block = _transformer_block
 
     def compile_blocks(self) -> None:
         """Compile the transformer block, once for all layers and shapes."""
-        self._block = torch.compile(self._block, dynamic=True)
+        self._block = torch.compile(_transformer_block, dynamic=True)
 
-    def forward(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Summed cross-entropies (text, audio) in nats over the batch's scored positions.
 
-        Divide by `len(batch["text_target"])` and `len(batch["audio_target"])` (over all ranks and micro-batches of the
-        step) for coqui's mean losses.
+        batch: from `data_loader.CollateFunction`. Divide the sums by `len(batch["text_target"])` and
+        `len(batch["audio_target"])`, over all ranks and micro-batches of the step, for coqui's mean losses.
         """
         gpt = self.gpt
         rows, length = batch["shape"]
@@ -44,46 +52,42 @@ class CompactGPT(nn.Module):
         where = torch.cat([batch["cond_at"], batch["text_at"], batch["audio_at"]])
         grid = filled.new_zeros(rows * length, filled.shape[1]).index_copy(0, where, filled)
         hidden = self.transform(grid.view(rows, length, -1)).flatten(0, 1)
-        return (
-            _summed_loss(gpt.text_head, gpt.final_norm, hidden[batch["text_scored"]], batch["text_target"]),
-            _summed_loss(gpt.mel_head, gpt.final_norm, hidden[batch["audio_scored"]], batch["audio_target"]),
-        )
+
+        def summed_loss(head: nn.Module, kind: str) -> Tensor:
+            scores = head(gpt.final_norm(hidden[batch[f"{kind}_scored"]]))
+            return F.cross_entropy(scores.float(), batch[f"{kind}_target"], reduction="sum")
+
+        return summed_loss(gpt.text_head, "text"), summed_loss(gpt.mel_head, "audio")
 
     def transform(self, x: Tensor) -> Tensor:
         """GPT-2's blocks and last norm on (rows, length, dim) embeddings."""
-        x = self._drop(x)
+        dropout = self.dropout if self.training else 0.0
+        x = F.dropout(x, dropout)
         for block in self.gpt.gpt.h:
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(self._block, block, x, use_reentrant=False)
+                x = checkpoint(self._block, block, x, self.gpt.heads, dropout, use_reentrant=False)
             else:
-                x = self._block(block, x)
+                x = self._block(block, x, self.gpt.heads, dropout)
         return self.gpt.gpt.ln_f(x)
 
-    def _block(self, block: nn.Module, x: Tensor) -> Tensor:
-        rows, length, dim = x.shape
-        heads = self.gpt.heads
-        query, key, value = (
-            block.attn.c_attn(block.ln_1(x)).view(rows, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self._drop(block.attn.c_proj(mixed.transpose(1, 2).reshape(rows, length, dim)))
-        inner = F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh")
-        return x + self._drop(block.mlp.c_proj(inner))
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+def _transformer_block(block: Any, x: Tensor, heads: int, dropout: float) -> Tensor:
+    """One block of GPT-2 (transformers' `GPT2Block`) on (rows, length, dim), with causal attention over each row."""
+    rows, length, dim = x.shape
+    projected = block.attn.c_attn(block.ln_1(x)).view(rows, length, 3, heads, dim // heads)
+    query, key, value = projected.permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    x = x + F.dropout(block.attn.c_proj(mixed.transpose(1, 2).reshape(rows, length, dim)), dropout)
+    inner = F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh")
+    return x + F.dropout(block.mlp.c_proj(inner), dropout)
 
 
-def _summed_loss(head: nn.Module, norm: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(head(norm(hidden)).float(), target, reduction="sum")
-
-
-def voice_latents(gpt: nn.Module, mels: Tensor) -> Tensor:
-    """(rows, 80, frames) mels → (rows, 32, dim) conditioning latents: coqui's `get_style_emb`, attention fused."""
+def voice_latents(gpt: GPT, mels: Tensor) -> Tensor:
+    """(rows, 80, frames) mels → (rows, 32, dim) conditioning latents: coqui's `get_style_emb` with fused attention."""
     encoder = gpt.conditioning_encoder
     x = _pointwise(encoder.init, mels.transpose(1, 2))
     for block in encoder.attn:
-        x = block.norm(x.transpose(1, 2)).transpose(1, 2)  # XTTS adds the attention to the normed input
+        x = block.norm(x.transpose(1, 2)).transpose(1, 2)  # XTTS adds the attention to the normalised input
         rows, frames, dim = x.shape
         heads = block.num_heads
         query, key, value = _pointwise(block.qkv, x).view(rows, frames, heads, 3, dim // heads).permute(3, 0, 2, 1, 4)
@@ -93,15 +97,15 @@ def voice_latents(gpt: nn.Module, mels: Tensor) -> Tensor:
 
 
 def _pointwise(convolution: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution of width 1 as the matrix product that it is, on (rows, frames, channels).
+    """A convolution of width 1 on (rows, frames, channels), computed as a matrix product.
 
-    Channels last is also what the fused attention kernels of a CPU ask for.
+    Keeping channels last also suits the fused attention kernels of a CPU.
     """
     return F.linear(x, convolution.weight.squeeze(2), convolution.bias)
 
 
-def _resample(perceiver: nn.Module, context: Tensor) -> Tensor:
-    """coqui's PerceiverResampler: 32 learned queries over (themselves and) the context, (rows, frames, dim)."""
+def _resample(perceiver: Any, context: Tensor) -> Tensor:
+    """coqui's PerceiverResampler: 32 learned queries attend to themselves and to the context, (rows, frames, dim)."""
     latents = perceiver.latents.to(context.dtype).expand(len(context), -1, -1)
     context = perceiver.proj_context(context)
     for attention, feed_forward in perceiver.layers:

@@ -1,15 +1,21 @@
-"""Builds coqui's networks: GPT, DVAE, and a whole XTTS, small ones too."""
+"""Builds coqui's networks, of any size: the GPT, the DVAE, and a whole XTTS."""
 
 from __future__ import annotations
+
+import logging
 
 from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
 from TTS.tts.layers.xtts.dvae import DiscreteVAE
 from TTS.tts.layers.xtts.gpt import GPT
 from TTS.tts.models.xtts import Xtts
 
+from xtts_ka.model import geometry as g
+
+logging.getLogger("transformers").setLevel(logging.ERROR)  # GPT2Config warns about token ids that XTTS never uses
+
 
 def build_gpt(config: XttsConfig, text_rows: int) -> GPT:
-    """A fresh coqui GPT of this geometry with `text_rows` text tokens, randomly initialised by coqui."""
+    """A GPT of this geometry with `text_rows` text tokens and coqui's random initial weights."""
     args = config.model_args
     return GPT(
         layers=args.gpt_layers,
@@ -30,12 +36,12 @@ def build_gpt(config: XttsConfig, text_rows: int) -> GPT:
 
 
 def build_xtts(config: XttsConfig) -> Xtts:
-    """A fresh coqui Xtts (GPT, HiFi-GAN decoder, speaker encoder), randomly initialised by coqui."""
+    """A whole XTTS (GPT, HiFi-GAN decoder, speaker encoder) with coqui's random initial weights."""
     return Xtts(config)
 
 
 def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> XttsConfig:
-    """XTTS-v2's config at another GPT size; everything that is not size is as in the released model."""
+    """XTTS-v2's config with another size of GPT; all else is as in the released model."""
     return XttsConfig(
         model_args=XttsArgs(
             gpt_layers=layers,
@@ -43,11 +49,11 @@ def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> Xtts
             gpt_n_heads=heads,
             decoder_input_dim=model_dim,
             gpt_number_text_tokens=text_rows,
-            gpt_start_text_token=261,
-            gpt_stop_text_token=0,
-            gpt_num_audio_tokens=1026,
-            gpt_start_audio_token=1024,
-            gpt_stop_audio_token=1025,
+            gpt_start_text_token=g.START_TEXT_TOKEN,
+            gpt_stop_text_token=g.STOP_TEXT_TOKEN,
+            gpt_num_audio_tokens=g.STOP_AUDIO_TOKEN + 1,
+            gpt_start_audio_token=g.START_AUDIO_TOKEN,
+            gpt_stop_audio_token=g.STOP_AUDIO_TOKEN,
             gpt_use_masking_gt_prompt_approach=True,
             gpt_use_perceiver_resampler=True,
         )
@@ -55,9 +61,9 @@ def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> Xtts
 
 
 def build_dvae(codes: int) -> DiscreteVAE:
-    """XTTS's DVAE geometry, as coqui's GPTTrainer builds it, with `codes` codebook entries."""
+    """XTTS's DVAE with `codes` codebook entries and random weights; the geometry is that of coqui's GPTTrainer."""
     return DiscreteVAE(
-        channels=80,
+        channels=g.MEL_BANDS,
         normalization=None,
         positional_dims=1,
         num_tokens=codes,

@@ -1,13 +1,15 @@
-"""Where the new text rows start: from what the base model already knows of their sound, or from its statistics.
+"""Initial values for the new rows of the text embedding and the text head.
 
-XTTS's text tokens are pieces of spelling, and its base languages spell the sounds of Georgian in Latin letters: a new
-token is transcribed, romanised, cut by the base tokenizer, and its embedding starts as the mean of those pieces' trained
-rows. Its head starts at the mean head (see docs/experiments.md for what that is worth).
+XTTS's text tokens are pieces of spelling, and its base languages write the sounds of Georgian in Latin letters. So a
+new token is transcribed and romanised, the base tokenizer splits the result, and the token's embedding starts as the
+mean of those pieces' trained embeddings. Its row of the head starts at the mean head (measured in
+docs/experiments.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,13 +17,17 @@ from torch import Tensor
 from xtts_ka.georgian.phonology import broad_chunks, romanise
 from xtts_ka.model.checkpoint import XttsFiles, load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.geometry import COND_POSITIONS
 
-NOISE = 0.05  # of a row's norm: keeps tokens of equal spelling (კ, ქ) apart
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NOISE = 0.05  # of a row's norm: tokens that are romanised alike (კ, ქ) must not start equal
 
 
 @dataclass(frozen=True)
 class NewRows:
-    """embedding, head: (new, model_dim); bias: (new,); anchored: tokens that found base pieces (informed only)."""
+    """embedding, head: (new, model_dim); bias: (new,); anchored: how many tokens found base pieces (informed only)."""
 
     embedding: Tensor
     head: Tensor
@@ -30,36 +36,42 @@ class NewRows:
 
 
 def new_rows(
-    method: str, tokens: list[str], state: dict[str, Tensor], tokenizer, log_frequencies: list[float] | None, seed: int
+    method: str,
+    tokens: list[str],
+    state: dict[str, Tensor],
+    tokenizer: Tokenizer,
+    log_frequencies: list[float] | None,
+    seed: int,
 ) -> NewRows:
-    """Start rows for new `tokens` (in id order).
+    """Initial rows for new `tokens` (in id order).
 
-    method: informed, mean or random. state: the base GPT's `text_embedding.weight`, `text_head.weight`,
-    `text_head.bias`. tokenizer: the base one. log_frequencies: natural log of each token's share of the text, to set the
-    biases from; None leaves them at the mean of the trained ones.
+    method: "informed", "mean" or "random". state: the base GPT's `text_embedding.weight`, `text_head.weight` and
+    `text_head.bias`. tokenizer: the base one. log_frequencies: natural log of each token's share of the text, from
+    which the biases are set; with None they start at the mean of the trained ones.
     """
     generator = torch.Generator().manual_seed(seed)
     trained = torch.tensor(sorted(set(tokenizer.get_vocab().values())))
-    pieces = [base_pieces(token, tokenizer) for token in tokens] if method == "informed" else [[] for _ in tokens]
-    tables = {}
-    for name in ("text_embedding", "text_head"):
-        rows = state[f"{name}.weight"].float()
-        norm = rows[trained].norm(dim=1).median()
-        # Only the input side is informed: heads that share one direction are raised together, and learn far sooner.
-        start = _start(method, rows, trained, pieces if name == "text_embedding" else [[] for _ in tokens], generator)
-        noise = torch.randn(start.shape, generator=generator)
-        noise = noise / noise.norm(dim=1, keepdim=True)
-        start = start / start.norm(dim=1, keepdim=True).clamp(min=1e-12) + (NOISE * noise if method != "random" else 0)
-        tables[name] = norm * start / start.norm(dim=1, keepdim=True)
+    none: list[list[int]] = [[] for _ in tokens]
+    pieces = [base_pieces(token, tokenizer) for token in tokens] if method == "informed" else none
+
+    def rows_of(table: str, pieces: list[list[int]]) -> Tensor:
+        rows = state[f"{table}.weight"].float()
+        start = _start(method, rows, trained, pieces, generator)
+        noise = _unit(torch.randn(start.shape, generator=generator))
+        start = _unit(start) + (NOISE * noise if method != "random" else 0)
+        return rows[trained].norm(dim=1).median() * start / start.norm(dim=1, keepdim=True)
+
+    embedding = rows_of("text_embedding", pieces)
+    head = rows_of("text_head", none)  # heads that start in one direction are raised together, and learn far sooner
     bias = state["text_head.bias"].float()[trained].mean().expand(len(tokens)).clone()
     if log_frequencies is not None:
         shares = torch.tensor(log_frequencies)
         bias += shares - shares.mean()
-    return NewRows(tables["text_embedding"], tables["text_head"], bias, sum(bool(p) for p in pieces))
+    return NewRows(embedding, head, bias, sum(map(bool, pieces)))
 
 
-def base_pieces(token: str, tokenizer) -> list[int]:
-    """Ids of the base tokens that spell a Georgian token's sound, or of all language tokens for `[ka]`."""
+def base_pieces(token: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of the base tokens that spell a Georgian token's sound; for `[ka]`, those of all language tokens."""
     vocabulary = tokenizer.get_vocab()
     if token.startswith("["):
         return sorted(i for t, i in vocabulary.items() if t.startswith("[") and t.lower() == t)
@@ -75,10 +87,14 @@ def _start(method: str, rows: Tensor, trained: Tensor, pieces: list[list[int]], 
     return torch.stack([rows[ids].mean(dim=0) if ids else mean for ids in pieces])
 
 
-def old_logits_change(base: XttsFiles, extended: XttsFiles, tokenizer) -> dict[str, float]:
-    """Proof that the extension leaves the base languages alone: text logits over the old tokens, before and after.
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
-    Reads a sentence of each script the base knows through both GPTs (no voice: zero latents) and compares.
+
+def old_logits_change(base: XttsFiles, extended: XttsFiles, tokenizer: Tokenizer) -> dict[str, float]:
+    """How much the extension changes the text logits of old tokens, at most: proof that old languages are untouched.
+
+    Both GPTs read a sentence in each script that the base knows, without a voice (zeros as conditioning latents).
     """
     sentences = (
         "[en]the[SPACE]weather[SPACE]is[SPACE]fine[SPACE]today.",
@@ -100,6 +116,6 @@ def _text_logits(model: XttsFiles, encoded: list[list[int]]) -> list[Tensor]:
     for ids in encoded:
         text = torch.tensor([[gpt.start_text_token, *ids]])
         x = gpt.text_embedding(text) + gpt.text_pos_embedding(text)
-        x = torch.cat([x.new_zeros(1, 32, x.shape[2]), x], dim=1)
-        logits.append(gpt.text_head(gpt.final_norm(compact.transform(x)[0, 32:])))
+        x = torch.cat([x.new_zeros(1, COND_POSITIONS, x.shape[2]), x], dim=1)
+        logits.append(gpt.text_head(gpt.final_norm(compact.transform(x)[0, COND_POSITIONS:])))
     return logits

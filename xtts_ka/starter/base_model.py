@@ -13,6 +13,7 @@ from xtts_ka.core.files import atomic_folder, write_json
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.model.checkpoint import write_model
 from xtts_ka.model.features import FeatureExtractor, load_speech
+from xtts_ka.model.geometry import MEL_BANDS, MEL_HOP, MEL_TOP, MEL_WINDOW, SAMPLE_RATE
 from xtts_ka.model.networks import build_dvae, build_xtts, tiny_config
 
 _SPECIAL = {
@@ -149,7 +150,9 @@ def _mel_scale(speech: list[Tensor]) -> Tensor:
     """The mean absolute log-mel of each of the 80 bands: what XTTS divides its mels by."""
     import torchaudio
 
-    mel = torchaudio.transforms.MelSpectrogram(22050, 1024, 1024, 256, f_min=0, f_max=8000, n_mels=80, norm="slaney")
+    mel = torchaudio.transforms.MelSpectrogram(
+        SAMPLE_RATE, MEL_WINDOW, MEL_WINDOW, MEL_HOP, f_min=0, f_max=MEL_TOP, n_mels=MEL_BANDS, norm="slaney"
+    )
     frames = torch.cat([mel(clip)[0].clamp(min=1e-5).log() for clip in speech], dim=1)
     return frames.abs().mean(dim=1)
 

@@ -24,8 +24,8 @@ from xtts_ka.core.config import STARTER_MARK
 from xtts_ka.core.console import progress
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.corpus.audio import write_wav
+from xtts_ka.model.geometry import SAMPLE_RATE  # espeak-ng speaks at the same rate
 
-SAMPLE_RATE = 22_050  # Hz: what espeak-ng speaks at, and what XTTS listens at
 RATES = (80, 450)  # words a minute that espeak-ng accepts
 PITCHES = (0, 99)
 RATE_JITTER = 12  # words a minute, either way: nobody speaks every sentence at one speed

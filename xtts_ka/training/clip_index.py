@@ -33,11 +33,10 @@ from xtts_ka.core.digests import MANIFEST, hash_file, hash_value, read_manifest,
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import atomic_folder
 from xtts_ka.corpus.tables import Row, collector_paused
-from xtts_ka.model.geometry import codes_of
-from xtts_ka.training.feature_cache import RECORD, SAMPLE_RATE
+from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, codes_of
+from xtts_ka.training.feature_cache import RECORD
 
 VERSION = 1  # raise when the same key would give other files
-COND_POSITIONS = 32  # latents that the perceiver makes of any voice sample
 AUDIO_STOPS = 4  # coqui scores this many stop tokens behind the codes
 FEATURES = "features"  # folder in the data folder
 NAMES = "names.txt"

@@ -29,11 +29,9 @@ from xtts_ka.core.console import progress, warn
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, write_bytes
-from xtts_ka.model.geometry import codes_of, frames_of
+from xtts_ka.model.geometry import MEL_BANDS, SAMPLE_RATE, codes_of, frames_of
 
 VERSION = 1  # raise when the content of the files changes for the same key
-MELS = 80
-SAMPLE_RATE = 22050
 RECORD = np.dtype(
     [("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")]
 )
@@ -107,13 +105,13 @@ class FeatureCache:
                 f"the same command computes it again and carries on"
             )
         codes, mel = self._data(record)
-        return codes.view("<u2"), mel.view("<f2").reshape(-1, MELS)
+        return codes.view("<u2"), mel.view("<f2").reshape(-1, MEL_BANDS)
 
     def _data(self, record: np.void) -> tuple[np.ndarray, np.ndarray]:
         samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
         return (
             self._codes_map[codes_at : codes_at + 2 * codes_of(samples)],
-            self._mels_map[mel_at : mel_at + 2 * MELS * frames_of(samples)],
+            self._mels_map[mel_at : mel_at + 2 * MEL_BANDS * frames_of(samples)],
         )
 
     def _holds(self, record: np.void) -> bool:
@@ -130,7 +128,7 @@ class FeatureCache:
         records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
         ends = (
             records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
-            records["mel_at"] + 2 * MELS * frames_of(records["samples"]).astype("<u8"),
+            records["mel_at"] + 2 * MEL_BANDS * frames_of(records["samples"]).astype("<u8"),
         )
         sound = (records["check"] == _check(records)) & (ends[0] <= _size(self._codes)) & (ends[1] <= _size(self._mels))
         return records[sound], [int(end[sound].max(initial=0)) for end in ends], bool(sound.all()) and not rest

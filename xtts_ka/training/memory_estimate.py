@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xtts_ka.model.geometry import COND_POSITIONS
+
 if TYPE_CHECKING:
     from xtts_ka.model.compact_gpt import CompactGPT
 
@@ -30,8 +32,8 @@ class StepShape:
 
     @property
     def positions(self) -> float:
-        """Positions of the whole grid, with the 32 of the voice."""
-        return self.rows * (32 + self.text + self.codes)
+        """Positions of the whole grid, those of the voice included."""
+        return self.rows * (COND_POSITIONS + self.text + self.codes)
 
 
 @dataclass(frozen=True)

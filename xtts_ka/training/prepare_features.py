@@ -16,7 +16,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import sweep_partials
 from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
-from xtts_ka.model.geometry import SAMPLE_RATE
+from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
 from xtts_ka.training.clip_index import VERSION, MissingFeatures, ModelLimits, TrainingIndex, build_index, open_index
 from xtts_ka.training.feature_cache import FeatureCache, clip_key
@@ -57,7 +57,7 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
         (key, row.audio_path) for split in TRAINING_SPLITS for row, key in _keyed_rows(config, split)
     )
     # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
-    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * 1024 / SAMPLE_RATE)
+    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * CODE_STRIDE / SAMPLE_RATE)
     extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
     cache.fill(missing, hear, extractor, 600.0 if device.startswith("cuda") else 60.0)
     return build()
