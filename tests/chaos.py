@@ -1,18 +1,19 @@
-"""Chaos: the starter pipeline, killed again and again, must end exactly where an undisturbed run ends.
+"""Kills the starter pipeline at random moments and checks that it always ends where an undisturbed run ends.
 
-    python tests/chaos.py --work /tmp/chaos                                    50 kills, some 20 minutes on 2 cores
+    python tests/chaos.py --work /tmp/chaos                                    50 kills, about 20 minutes on 2 cores
     python tests/chaos.py --work /tmp/chaos --kills 6 --per_round 3 --seed 7
 
-Two undisturbed runs come first; they must agree with each other, or nothing could be said of the rest. Then come rounds,
-each from an empty folder: the pipeline is started and killed (SIGKILL to its whole session), started again with the same
-command, killed again, and at last left to finish. All phases of the pipeline take turns, the instants between two stages
-among them, and so do two ways to strike: by the clock, at a random moment of a phase, and right before a random one of
-its file operations (a file opened for writing, renamed, removed, …), where a half-done thing would be left behind.
+Two undisturbed runs come first; if they differ from each other, the comparison would mean nothing and the script
+stops. Then come rounds. Each starts from an empty folder: the pipeline is started and killed (SIGKILL to its whole
+session), started again with the same command, killed again, and at last left to finish. The kills are spread evenly
+over the phases of the pipeline, the moments between two stages included, and over two ways: at a random moment of a
+phase, and just before a random one of its file operations (opening for writing, renaming, removing, …), where half-
+written files would be left.
 
-After each round every file of the run is compared with the undisturbed one, byte for byte. Times are left aside where
-files hold them (`HOLDS_TIMES`), metrics and TensorBoard's curves are compared with the restarts merged, and the feature
-cache's index, whose keys follow the recordings' modification times, by clip. A file or folder more or less, a process
-that outlived its session, or a restart that failed ends in exit code 1; the round's folder and log are then kept.
+After each round every file is compared with the undisturbed run, byte for byte. Times are left out where files hold
+them (`HOLDS_TIMES`); metrics and TensorBoard curves are compared with the restarts merged; the feature cache is
+compared by clip, because its index holds the recordings' modification times. A file or folder more or less, a process
+that outlives its session, or a failed restart ends in exit code 1, and the round's folder and log are kept.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = dict(os.environ)  # as we were started: torch, once imported, adds to it
+ENVIRONMENT = dict(os.environ)  # copied before torch is imported, which adds to it
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -70,8 +71,8 @@ CONFIG = {
 }
 PATIENCE = 900.0  # seconds until a run counts as hanging
 
-# The phases of a run in their order, each with the line of output that begins it. A run starts by importing, taking the
-# lock, sweeping up, and passing over what is up to date.
+# The phases of a run in their order, each with the output line that begins it. In the first one a run imports its
+# modules, takes the lock, deletes leftovers and skips the stages that are up to date.
 PHASES = {
     "start": None,
     "starter speech": r"no recordings in",
@@ -100,15 +101,15 @@ WAYS = ("clock", "operation")
 
 
 class Run:
-    """The pipeline in a session of its own; its output is read as it comes, and tells which phase it is in.
+    """The pipeline in a session of its own, whose output tells which phase it is in.
 
-    inside: how `run_inside` is to run it and strike from within; without, it is run as a user would.
+    inside: arguments of `run_inside`, which kills the run from within; without them it runs as a user would run it.
     """
 
     def __init__(self, folder: Path, log: Path, *inside: str):
         script = [__file__, "--inside", *inside] if inside else [str(ROOT / "run_pretrain.py")]
         self.phase, self.begun = 0, {NAMES[0]: time.monotonic()}
-        self.operations: Counter[str] = Counter()  # phase → file operations, as far as they are printed
+        self.operations: Counter[str] = Counter()  # phase → printed file operations
         self.last_operation = ""
         self._log, self._news, self._over = log, threading.Condition(), False
         self._process = subprocess.Popen(
@@ -145,19 +146,19 @@ class Run:
             self._news.notify_all()
 
     def reach(self, phase: int) -> None:
-        """Wait until this phase, or one behind it, has begun, or the run is over."""
+        """Waits until this phase or a later one has begun, or the run is over."""
         with self._news:
             if not self._news.wait_for(lambda: self.phase >= phase or self._over, PATIENCE):
                 self.kill()
                 raise RunError(f"the run hung: see {self._log}")
 
     def pause(self, seconds: float) -> None:
-        """Let the run work for some time, unless it is over before."""
+        """Waits for some seconds, or until the run is over."""
         with self._news:
             self._news.wait_for(lambda: self._over, seconds)
 
     def arm(self) -> None:
-        """Let the strike from inside count operations from now on."""
+        """Makes `run_inside` count file operations from now on."""
         self._process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
@@ -176,7 +177,7 @@ class Run:
         for _ in range(50):
             if not (left := session_members(self._process.pid)):
                 return code
-            time.sleep(0.1)  # one that was killed takes a moment to go
+            time.sleep(0.1)  # a killed process takes a moment to disappear
         raise RunError(f"the run ended and left processes behind: {left}")
 
 
@@ -193,17 +194,17 @@ def session_members(session: int) -> list[str]:
     return members
 
 
-# ── a strike from inside: right before a file operation ──────────────────────────────────────────────────────────────
+# ── a kill from inside, just before a file operation ──────────────────────────────────────────────────────────────────
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
-NOT_OURS = re.compile(r"tmp/|.*events\.out\.tfevents\.")  # Python's and TensorBoard's own files, opened over and over
+NOT_OURS = re.compile(r"tmp/|.*events\.out\.tfevents\.")  # opened again and again by Python and TensorBoard
 OPERATION = "file operation: "
 
 
 def run_inside(how: str, strike_at: int, arguments: list[str]) -> None:
-    """Run the pipeline's own script in this process, and SIGKILL its session before its `strike_at`-th operation.
+    """Runs the pipeline's script in this process and sends SIGKILL to its session before its `strike_at`-th operation.
 
-    how: `at-once` counts from the start, `when-told` from SIGUSR1; `list` strikes never and prints all operations.
+    how: `at-once` counts from the start, `when-told` from SIGUSR1; `list` kills nothing and prints all operations.
     """
     here, left = os.getcwd() + os.sep, itertools.repeat(1)
 
@@ -218,7 +219,7 @@ def run_inside(how: str, strike_at: int, arguments: list[str]) -> None:
     def watch(event: str, values: tuple[Any, ...]) -> None:
         if event not in CHANGES and not (event == "open" and _writes(values)):
             return
-        # A name without a folder is relative to an open one: that is how shutil.rmtree works.
+        # shutil.rmtree names files relative to an open folder.
         target = os.fsdecode(values[0]) if isinstance(values[0], str | bytes | os.PathLike) else ""
         name = target.removeprefix(here)
         if not name or NOT_OURS.match(name) or (name == target and os.sep in target):
@@ -239,13 +240,13 @@ def _writes(values: tuple[Any, ...]) -> bool:
     return bool(set(mode) & set("wax+")) if mode else bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
-# ── what a run has left behind ───────────────────────────────────────────────────────────────────────────────────────
+# ── the files of a run ───────────────────────────────────────────────────────────────────────────────────────────────
 
 HOLDS_TIMES = ("pretrain_progress.json", "manifest.json")
-# Times, digests over them, and the digest that covers the recordings' modification times.
+# Keys with times, with digests of times, and with the digest that covers the recordings' modification times.
 TIMES = {"started", "finished", "seconds", "time", "checksum", "recordings"}
 INDEX = re.compile(r"/index_(train|val)_\w+")  # named after a digest that covers the recordings' modification times
-PACE = ("audio_s_per_s", "data_wait_s", "time")  # what a metric line says of the machine, not of the training
+PACE = ("audio_s_per_s", "data_wait_s", "time")  # metrics of the machine, not of the training
 
 
 def artifacts(run: Path) -> dict[str, str]:
@@ -260,7 +261,7 @@ def artifacts(run: Path) -> dict[str, str]:
         if path.is_dir():
             found[f"{name}/"] = ""
         elif INDEX.search(path.as_posix()) and path.name in ("records.bin", "manifest.json"):
-            found[name] = ""  # places and keys of the features, which are compared above
+            found[name] = ""  # offsets and keys of the features, which are compared by clip above
         elif path.name in HOLDS_TIMES:
             found[name] = _digest(_without_times(json.loads(path.read_text("utf-8"))))
         elif name.startswith("logs/tensorboard/events.out.tfevents."):
@@ -283,7 +284,7 @@ def _without_times(value: Any) -> Any:
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
-    """The rows that the monitor exports, without what they say of the machine."""
+    """The rows that the monitor exports, without the metrics of the machine."""
     from xtts_ka.monitor.csv_export import export_csv
 
     table = run.parent / "metrics.csv"
@@ -296,7 +297,7 @@ def metrics(run: Path) -> list[dict[str, str]]:
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
-    """Tag → step → value over all event files, the latest value of each step."""
+    """Tag → step → the latest value of that step in all event files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(run / "logs/tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
@@ -331,17 +332,17 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
 
 
 class Chaos:
-    """The undisturbed runs, then round after round in `work/run` (one place, because artifacts hold absolute paths)."""
+    """The undisturbed runs, then the rounds, all in `work/run`, because artifacts hold absolute paths."""
 
     def __init__(self, work: Path, seed: int):
-        self.work, self.run, self.dice = work, work / "run", random.Random(seed)
+        self.work, self.run, self.random = work, work / "run", random.Random(seed)
         self.kills: Counter[tuple[str, str]] = Counter()  # (phase, way) → kills
         self.failures: list[str] = []
         self.compared = 0
-        self._cards: list[tuple[int, str]] = []  # (phase, way): what comes next
+        self._planned: list[tuple[int, str]] = []  # (phase, way) of the next kills
 
     def undisturbed(self) -> None:
-        """Run twice without a kill: for what must come out, how long phases take, and which file operations they do."""
+        """Runs twice without a kill, to learn the expected files, the length of each phase and its file operations."""
         self._clear()
         first = Run(self.run, self.work / "undisturbed.log")
         self._must_succeed(first)
@@ -362,14 +363,14 @@ class Chaos:
             raise RunError(f"two undisturbed runs differ, so kills cannot be judged: {'; '.join(unlike)}")
 
     def round(self, number: int, kills: int) -> None:
-        """From an empty folder to the end, with up to `kills` kills on the way, and compare."""
+        """Runs from an empty folder to the end with up to `kills` kills on the way, and compares."""
         self._clear()
         log, began = self.work / f"round_{number}.log", time.monotonic()
-        # In the pipeline's order; the start, which every run has, anywhere between.
-        for phase, way in sorted(self._deal(kills), key=lambda card: card[0] or self.dice.uniform(0, len(NAMES))):
-            run = self._strike(phase, way, log)
+        # In the pipeline's order; kills in the first phase, which every run has, come anywhere between.
+        for phase, way in sorted(self._plan(kills), key=lambda kill: kill[0] or self.random.uniform(0, len(NAMES))):
+            run = self._kill(phase, way, log)
             code = run.wait()
-            if code == 0:  # it was over before the blow fell: the kills that remain go to another round
+            if code == 0:  # it finished before the kill: the remaining kills go to another round
                 break
             if code != -signal.SIGKILL:
                 raise RunError(f"a restart failed with exit code {code}: see {log}")
@@ -393,20 +394,20 @@ class Chaos:
         else:
             log.unlink()
 
-    def _deal(self, kills: int) -> list[tuple[int, str]]:
-        """The next cards of a shuffled deck that holds every phase once for each way to strike in it."""
-        deck = [
+    def _plan(self, kills: int) -> list[tuple[int, str]]:
+        """The next kills of a shuffled list that holds every phase once for each way to kill in it."""
+        every = [
             (phase, way) for phase, name in enumerate(NAMES) for way in WAYS if way == "clock" or self.operations[name]
         ]
-        while len(self._cards) < kills:
-            self._cards += self.dice.sample(deck, len(deck))
-        dealt, self._cards = self._cards[:kills], self._cards[kills:]
-        return dealt
+        while len(self._planned) < kills:
+            self._planned += self.random.sample(every, len(every))
+        planned, self._planned = self._planned[:kills], self._planned[kills:]
+        return planned
 
-    def _strike(self, phase: int, way: str, log: Path) -> Run:
-        """Start a run and strike in this phase, or in the next to come if this one is over already."""
+    def _kill(self, phase: int, way: str, log: Path) -> Run:
+        """Starts a run and kills it in this phase, or in the next one that comes if this one is over already."""
         if way == "operation":
-            strike_at = str(self.dice.randint(1, self.operations[NAMES[phase]]))
+            strike_at = str(self.random.randint(1, self.operations[NAMES[phase]]))
             run = Run(self.run, log, "when-told" if phase else "at-once", strike_at)
             run.reach(phase)
             if phase:
@@ -414,7 +415,7 @@ class Chaos:
         else:
             run = Run(self.run, log)
             run.reach(phase)
-            run.pause(self.dice.random() * self.seconds[NAMES[run.phase]])
+            run.pause(self.random.random() * self.seconds[NAMES[run.phase]])
             run.kill()
         return run
 
@@ -423,7 +424,7 @@ class Chaos:
             raise RunError(f"a run that nobody killed failed with exit code {code}: see the logs in {self.work}")
 
     def _clear(self, keep_as: str | None = None) -> None:
-        """Make an empty run folder; the old one is kept under a name or removed."""
+        """Makes an empty run folder; the old one is removed, or kept under the name `keep_as`."""
         if keep_as:
             self.run.rename(self.work / keep_as)
         elif self.run.exists():
@@ -433,32 +434,32 @@ class Chaos:
 
 
 def chaos(args: argparse.Namespace) -> int:
-    """All of it; 0 when every round ended where an undisturbed run ends."""
+    """Runs everything; returns 0 when every round ended where an undisturbed run ends."""
     work = args.work.resolve()
     if work.exists() and any(work.iterdir()):
         raise UserError(f"{work} is not empty: give --work a new folder")
-    began, storm = time.monotonic(), Chaos(work, args.seed)
+    began, trial = time.monotonic(), Chaos(work, args.seed)
     heading("undisturbed")
     work.mkdir(parents=True, exist_ok=True)
-    storm.undisturbed()
+    trial.undisturbed()
     heading(f"{args.kills} kills")
     rounds = 0
-    while (left := args.kills - storm.kills.total()) > 0:
+    while (left := args.kills - trial.kills.total()) > 0:
         rounds += 1
-        storm.round(rounds, min(args.per_round, left))
+        trial.round(rounds, min(args.per_round, left))
     heading("result")
     say(f"{'killed in':<22} {'by the clock':>13} {'at an operation':>16}")
     for name in NAMES:
-        say(f"{name:<22} {storm.kills[name, 'clock']:>13} {storm.kills[name, 'operation']:>16}")
-    in_all = [sum(storm.kills[name, way] for name in NAMES) for way in WAYS]
+        say(f"{name:<22} {trial.kills[name, 'clock']:>13} {trial.kills[name, 'operation']:>16}")
+    in_all = [sum(trial.kills[name, way] for name in NAMES) for way in WAYS]
     say(f"{'in all':<22} {in_all[0]:>13} {in_all[1]:>16}\n")
     say(
-        f"{rounds} rounds, {storm.compared} artifacts compared, {len(storm.failures)} different, missing or left over; "
+        f"{rounds} rounds, {trial.compared} artifacts compared, {len(trial.failures)} different, missing or left over; "
         f"{(time.monotonic() - began) / 60:.0f} minutes (seed {args.seed})"
     )
-    for line in storm.failures:
+    for line in trial.failures:
         say(f"  {line}")
-    if storm.failures:
+    if trial.failures:
         return 1
     say(style("every round ended exactly where an undisturbed run ends", "green"))
     shutil.rmtree(work)
@@ -473,7 +474,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="a new folder for the runs; removed when all is well")
     parser.add_argument("--kills", type=int, default=50, help="how many kills in all (default: %(default)s)")
     parser.add_argument("--per_round", type=int, default=10, help="kills in one round (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the dice (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random moments (default: %(default)s)")
     add_verbosity_flags(parser)
     args = parser.parse_args(arguments)
     return run_cli(lambda: chaos(args), args)

@@ -1,13 +1,12 @@
-"""A disk that is always a little too small: the starter pipeline, given the same command again and again while its disk
-grows, must end exactly where a run with room enough ends.
+"""Runs the starter pipeline on a disk that is always a little too small, and checks the end against an undisturbed run.
 
-    python tests/chaos_disk_full.py --work /tmp/full        as root, on Linux: it mounts a tmpfs; some 20 minutes on 2 cores
+    python tests/chaos_disk_full.py --work /tmp/full        as root: it mounts a tmpfs; about 20 minutes
 
-A run in an ordinary folder comes first. Then a tmpfs stands in its place (one place, because artifacts hold absolute
-paths), too small for a single file. Each start must fail with exit code 1 and one sentence that names the file which found
-no room; nothing half-written may be left, and what finished stages wrote must be as they wrote it. Then the disk is given
-what stands on it and what that file takes, which is too little for the next one, and the same command is given again, until
-it succeeds. The stand-ins, whose large files need room for a moment only, are made by a first stage with a disk of its own.
+A run in an ordinary folder comes first. Then a tmpfs too small for a single file is mounted at the same path
+(artifacts hold absolute paths). Each start must fail with exit code 1 and one sentence that names the file that did
+not fit; nothing half-written may be left, and the outputs of finished stages must be unchanged. Then the disk grows
+by the size of that file, which is too little for the next one, and the same command runs again, until it succeeds.
+The stand-ins, whose large files need room for a moment only, are made first, on a disk that grows separately.
 """
 
 from __future__ import annotations
@@ -59,18 +58,18 @@ class SmallDisk:
         return (blocks.f_blocks - blocks.f_bfree) * blocks.f_frsize
 
     def leave_room(self, room: int) -> None:
-        """Make it just large enough for what stands on it and `room` bytes more."""
+        """Sets the size to what is used plus `room` bytes."""
         self._mount("-o", f"remount,size={self.used() + room}")
 
     def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.place)], check=True)  # its last reader may still be open
+        subprocess.run(["umount", "--lazy", str(self.place)], check=True)  # a file on it may still be open
 
 
-# ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── after a failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
-    """The file that the failed run names. RunError for anything but one sentence, and for anything half-written."""
+    """Returns the file that the failed run names. RunError for more than one sentence or a half-written file."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     named = FULL.fullmatch(errors[0]) if len(errors) == 1 else None
     if done.returncode != 1 or not named or "Traceback" in done.stderr:
@@ -81,7 +80,7 @@ def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
     if left := [str(path) for path in place.rglob(f"*{TEMPORARY_SUFFIX}")]:
         raise RunError(f"left half-written: {', '.join(left)}")
     record = place / MODEL / "pretrain_progress.json"
-    outputs = [name for name in os.listdir(record.parent)] if record.exists() else []
+    outputs = os.listdir(record.parent) if record.exists() else []
     if change := StageLedger(record, []).altered(*outputs):
         raise RunError(f"a finished stage's work was lost: {change}")
     return file
@@ -91,7 +90,7 @@ def check_failure(done: subprocess.CompletedProcess, place: Path) -> Path:
 
 
 def grow(args: argparse.Namespace) -> int:
-    """All of it; 0 when every failure was in order and the end is that of the undisturbed run."""
+    """Runs everything; returns 0 when every failure was as it should be and the end equals the undisturbed run."""
     work = args.work.resolve()
     if work.exists() and any(work.iterdir()):
         raise UserError(f"{work} is not empty: give --work a new folder")
@@ -113,9 +112,7 @@ def grow(args: argparse.Namespace) -> int:
     finally:
         disk.unmount()
     heading("result")
-    say(
-        f"{len(named)} starts found the disk full, at {len(set(named))} different files; {size / 2**20:.0f} MiB at the end"
-    )
+    say(f"{len(named)} starts found the disk full, at {len(set(named))} files; {size / 2**20:.0f} MiB at the end")
     say(f"{len(expected)} artifacts compared, {len(unlike)} different, missing or left over")
     for line in unlike:
         say(f"  {line}")
@@ -127,7 +124,7 @@ def grow(args: argparse.Namespace) -> int:
 
 
 def fill(disk: SmallDisk, config: Path, whole: Path, *flags: str) -> list[str]:
-    """Start the pipeline until it succeeds, giving the disk a little more room each time; returns the files named."""
+    """Starts the pipeline until it succeeds, growing the disk each time; returns the files that it named."""
     heading(f"a disk that grows: run_pretrain.py {' '.join(flags)}")
     began, named, repeats = time.monotonic(), [], 0
     for _ in range(MOST_STARTS):
@@ -145,7 +142,7 @@ def fill(disk: SmallDisk, config: Path, whole: Path, *flags: str) -> list[str]:
 
 
 def size_of(whole: Path, name: str) -> int:
-    """Bytes that a file takes in the undisturbed run: a recording with all its fellows, a checkpoint by another's."""
+    """Bytes that a file takes in the undisturbed run: of all recordings for one, of the largest checkpoint for any."""
     pattern = re.sub(r"step_\d+", "step_*", name.partition("/wavs/")[0])
     return max(
         (

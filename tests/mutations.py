@@ -1,4 +1,4 @@
-"""Nearly valid files: what a good one becomes when a few of its bytes are cut, doubled or replaced."""
+"""Hypothesis strategies for nearly valid files: a good one with a few bytes cut, doubled or replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# What tends to upset readers of text, and of numbers in it.
+# Pieces that often break readers of text or of numbers.
 PIECES = (
     "",
     "\0",
@@ -42,7 +42,7 @@ PIECES = (
 
 
 def mutated(valid: str | bytes, most: int = 4) -> st.SearchStrategy[bytes]:
-    """`valid` after one to `most` edits: up to 12 characters or bytes become a piece, a random one, or what stands elsewhere."""
+    """`valid` after one to `most` edits, each replacing up to 12 characters or bytes by a piece or by another part."""
     pieces = st.sampled_from(PIECES) | st.text(max_size=3)
     if isinstance(valid, bytes):
         pieces = pieces.map(_encoded) | st.binary(max_size=4)
@@ -78,7 +78,7 @@ VALUES = (
 
 
 def mutated_json(valid: dict[str, Any], most: int = 3) -> st.SearchStrategy[bytes]:
-    """The JSON of `valid` after one to `most` of its keys, sections' too, got another value or another name, or are gone."""
+    """`valid` as JSON after one to `most` keys, also in sections, were given another value, renamed or deleted."""
     places = [(key,) for key in valid] + [
         (key, name) for key, part in valid.items() if isinstance(part, dict) for name in part
     ]

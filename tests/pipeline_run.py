@@ -1,4 +1,4 @@
-"""Real runs of the pipeline on the smallest starter, in processes of their own."""
+"""Runs of the pipeline on the smallest starter, in processes of their own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def statuses(config: Path) -> dict[str, str]:
 
 
 class Stop(NamedTuple):
-    """A run that a signal ended: its exit code, all it said, what the record held then, and whether a lock was left."""
+    """A run that a signal ended: its exit code, its output, the stages' statuses and whether a lock was left."""
 
     at: str
     code: int
@@ -68,7 +68,7 @@ class Stop(NamedTuple):
 
 
 def stop(config: Path, at: str, number: signal.Signals) -> Stop:
-    """Run until a line that holds `at`, and send the signal a moment later."""
+    """Runs the pipeline until it prints `at`, and sends the signal 0.3 s later."""
     process = subprocess.Popen(
         command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent
     )

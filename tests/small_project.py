@@ -1,4 +1,4 @@
-"""A small project of the tests' own recordings, run to its end once per test session; tests work in it or on copies."""
+"""A small project with recordings made by the tests, run to its end once per test session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 def write_config(folder: Path, **changes) -> Path:
-    """The project's settings with `changes`; a section's changes are laid over the section."""
+    """Writes the project's settings with `changes`; a section's changes are merged into the section."""
     merged = SETTINGS | {
         key: SETTINGS[key] | value if isinstance(value, dict) and key in SETTINGS else value
         for key, value in changes.items()
@@ -43,7 +43,7 @@ def write_config(folder: Path, **changes) -> Path:
 
 @dataclass
 class Outcome:
-    """How a command ended and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def here(main, *flags: object) -> Outcome:
-    """Run a script's `main` in this process."""
+    """Runs a script's `main` in this process."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = main([str(flag) for flag in flags])
     return Outcome(code, out.getvalue(), err.getvalue())
@@ -73,9 +73,9 @@ def outcome(process: subprocess.Popen) -> Outcome:
 
 @dataclass
 class Project:
-    """folder: with wavs/ data/ models/ checkpoints/ logs/ and config.json. pid and out: of the driver that ran it.
+    """folder: holds wavs/ data/ models/ checkpoints/ logs/ and config.json. pid and out: of the process that ran it.
 
-    second, listing, monitor: a second driver, --dry-run and the monitor, started while the first one was at work.
+    second, listing, monitor: a second run, --dry-run and the monitor, started while the first run was at work.
     """
 
     folder: Path
@@ -86,7 +86,7 @@ class Project:
     monitor: Outcome
 
     def copy(self, folder: Path) -> Path:
-        """A copy in `folder`; models and checkpoints, which the pipeline only ever replaces, are hard links."""
+        """Copies the project to `folder`; models and checkpoints, which are never written in place, as hard links."""
         for name, how in (
             ("wavs", shutil.copy2),
             ("data", shutil.copy2),
@@ -100,7 +100,7 @@ class Project:
 
 
 def make(folder: Path) -> Project:
-    """Make the inputs and run the pipeline on them."""
+    """Makes the inputs and runs the pipeline on them."""
     import tiny
 
     from xtts_ka.starter import stand_ins
@@ -108,18 +108,16 @@ def make(folder: Path) -> Project:
     recordings = tiny.write_recordings(folder / "wavs")
     tiny.write_data(folder / "data", recordings)
     base = tiny.write_base_model(folder / "models/base_xtts_v2", recordings)
-    (base / stand_ins.MARK).unlink()  # else the starter's training length would stand in for the config's
+    (base / stand_ins.MARK).unlink()  # else the starter's number of steps would replace the config's
     config = write_config(folder)
     running = driver(config)
     try:
         seen = ""
-        while (
-            "voices are computed from the recordings" not in seen
-        ):  # the embeddings stage says so when it is under way
+        while "voices are computed from the recordings" not in seen:  # printed when the embeddings stage begins
             line = running.stdout.readline()
             assert line, running.stderr.read()
             seen += line
-        os.kill(running.pid, signal.SIGSTOP)  # so that it is surely at work while the others look
+        os.kill(running.pid, signal.SIGSTOP)  # it holds the lock while the others run
         second = outcome(driver(config))
         listing = here(run_pretrain.main, "--config", config, "--dry-run")
         monitor = here(checkpoint_monitor.main, "--config", config, "--json")

@@ -1,4 +1,4 @@
-"""What holds for every script: help with an example, --quiet and --verbose, and colour on terminals alone."""
+"""For every script: --help with an example, --quiet and --verbose, and colour on terminals only."""
 
 import importlib
 import io
@@ -20,7 +20,7 @@ FLAGS = {
     READER: ["--archaic"],
     "synthesize": ["--text"],
 }
-FILTERS = (READER, "phoneme_processor")  # their standard output is their result, with --quiet too
+FILTERS = (READER, "phoneme_processor")  # they print their result with --quiet too
 
 
 def test_no_script_is_forgotten():
@@ -33,7 +33,7 @@ def test_no_script_is_forgotten():
 def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
     heavy = ("torch", "TTS", "pandas", "transformers", "matplotlib")
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import importlib; script = importlib.import_module({script!r})\n"
+        f"import importlib, sys\nsys.path.insert(0, {str(ROOT)!r})\nscript = importlib.import_module({script!r})\n"
         f"try: script.main(['--help'])\nexcept SystemExit as stop: assert not stop.code\n"
         f"print('HEAVY', [m for m in {heavy} if m in sys.modules])"
     )
@@ -47,7 +47,7 @@ def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
 
 
 def arguments(script: str, config, folder) -> list[str]:
-    """What gives the script something to do on a finished run."""
+    """Arguments with which the script has something to do on a finished run."""
     words = folder / "words.txt"
     words.write_text("5 კატა\n", "utf-8")
     of_its_own = {
