@@ -15,24 +15,12 @@ import argparse
 import json
 import sys
 from dataclasses import fields
-from pathlib import Path
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import say
 from xtts_ka.corpus.formats import FORMATS
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, print_details, print_report
-
-# ── what is checked before and after ────────────────────────────────────────────────────────────────────────
-
-
-# ── one row after the other ─────────────────────────────────────────────────────────────────────────────────
-
-
-# ── ids, splits, embeddings, copies ─────────────────────────────────────────────────────────────────────────
-
-
-# ── the command ─────────────────────────────────────────────────────────────────────────────────────────────
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, print_report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +75,6 @@ def main(argv: list[str] | None = None) -> int:
             args.source, args.output_dir, format=args.format, embeddings_dir=args.embeddings_dir, options=options
         )
         print_report(report)
-        print_details(Path(args.output_dir), report)
         say(
             f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}'
             f"\nnext: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}"

@@ -20,7 +20,7 @@ import create_metadata_files
 from create_metadata_files import main
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import MAX_LINE_BYTES
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, split_of
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, place_of, split_at
 from xtts_ka.corpus.tables import SPLITS, has_metadata, read_drop_report, read_split, split_csv
 
 ROOT = Path(create_metadata_files.__file__).parent
@@ -316,6 +316,10 @@ def test_the_output_may_not_lie_in_the_source(tmp_path):
 
 
 # ── splits and ids ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def split_of(sentence: str, options: MetadataOptions = MetadataOptions()) -> str:
+    return split_at(place_of(sentence), options)
 
 
 def test_splits_follow_the_sentence(tmp_path):

@@ -22,6 +22,7 @@ import soundfile
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
+from xtts_ka.corpus.drop_reasons import Drop
 
 RATES = (4_000, 384_000)  # Hz; a header that says anything else is damaged
 MAX_CHANNELS = 64
@@ -37,7 +38,7 @@ _WAV_CUT = re.compile(r"data\s*:\s*(\d+) \(should be (\d+)\)")
 class AudioError(UserError):
     """A recording cannot be used: `reason` is a short key such as `missing_audio`, `detail` is for people."""
 
-    def __init__(self, path: Path | str, reason: str, detail: str):
+    def __init__(self, path: Path | str, reason: Drop, detail: str):
         self.path, self.reason, self.detail = path, reason, detail
         super().__init__(f"{path}: {detail} ({reason})")
 
@@ -85,7 +86,7 @@ def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.nd
             blocks.append(mono)
             length += len(mono)
         if max_seconds is None and length > limit:
-            raise AudioError(path, "too_long", f"longer than {limit / rate:.0f} s, which is no single clip")
+            raise AudioError(path, Drop.TOO_LONG, f"longer than {limit / rate:.0f} s, which is no single clip")
     return np.concatenate(blocks)[:limit], rate
 
 
@@ -105,7 +106,7 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
             peak = max(peak, float(np.abs(mono).max()))
         if length > max_seconds * rate:
             claim = f"; its header says {sound.frames / rate:.1f} s" if sound.frames < _UNKNOWN_FRAMES else ""
-            raise AudioError(path, "too_long", f"longer than {max_seconds:g} s{claim}")
+            raise AudioError(path, Drop.TOO_LONG, f"longer than {max_seconds:g} s{claim}")
     share = clipped / (length * channels)
     return AudioContent(rate, channels, length / rate, peak, share, digest.hexdigest())
 
@@ -128,30 +129,30 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
     try:
         status = os.lstat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
-        raise AudioError(path, "missing_audio", "the file does not exist or cannot be reached") from None
+        raise AudioError(path, Drop.MISSING_AUDIO, "the file does not exist or cannot be reached") from None
     if stat.S_ISLNK(status.st_mode):  # it may lead anywhere; who trusts it resolves it before
-        raise AudioError(path, "unreadable_audio", "a symbolic link; put the recording itself there")
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, "a symbolic link; put the recording itself there")
     # A pipe would block, and .raw has no header to read.
     if not stat.S_ISREG(status.st_mode) or Path(path).suffix.lower() == ".raw":
-        raise AudioError(path, "unreadable_audio", "not an audio file")
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, "not an audio file")
     if status.st_size == 0:
-        raise AudioError(path, "empty_audio", "the file is empty")
+        raise AudioError(path, Drop.EMPTY_AUDIO, "the file is empty")
     try:
         with soundfile.SoundFile(os.fspath(path)) as sound:
             _check_header(sound, path)
             yield sound
     except (soundfile.SoundFileError, UnicodeError, OSError) as error:
-        raise AudioError(path, "unreadable_audio", _one_line(error)) from None
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, _one_line(error)) from None
 
 
 def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
     if not RATES[0] <= sound.samplerate <= RATES[1]:
-        raise AudioError(path, "unreadable_audio", f"its header says {sound.samplerate} Hz")
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.samplerate} Hz")
     if not 1 <= sound.channels <= MAX_CHANNELS:
-        raise AudioError(path, "unreadable_audio", f"its header says {sound.channels} channels")
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.channels} channels")
     cut = _WAV_CUT.search(sound.extra_info)  # libsndfile shortens the claim without a word elsewhere
     if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
-        raise AudioError(path, "unreadable_audio", f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
 
 
 def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -165,16 +166,16 @@ def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterato
         with np.errstate(over="ignore", invalid="ignore"):
             mono = block.mean(axis=1)
         if not np.isfinite(mono).all():
-            raise AudioError(path, "non_finite_audio", "it holds NaN or infinite samples")
+            raise AudioError(path, Drop.NON_FINITE_AUDIO, "it holds NaN or infinite samples")
         given += len(block)
         yield mono, int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
     if not given:
-        raise AudioError(path, "empty_audio", "it holds no samples")
+        raise AudioError(path, Drop.EMPTY_AUDIO, "it holds no samples")
     if given < limit and sound.frames < _UNKNOWN_FRAMES:  # the file ended by itself: where its header says?
         rate, missing = sound.samplerate, sound.frames - given
         if missing > max(0.1 * rate, 0.01 * sound.frames):
             seconds = f"{given / rate:.2f} s of the {sound.frames / rate:.2f} s in its header"
-            raise AudioError(path, "unreadable_audio", f"cut short: {seconds}")
+            raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {seconds}")
 
 
 def _one_line(error: Exception) -> str:

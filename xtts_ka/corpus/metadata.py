@@ -12,15 +12,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xtts_ka.core.console import heading, progress, say, style
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
+from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats import Corpus, Row, find_corpus
 from xtts_ka.corpus.tables import (
+    EMBEDDING_SUFFIXES,
+    EMBEDDINGS_FOLDER,
     MAX_ID_LENGTH,
     SPLITS,
     Clip,
@@ -35,29 +37,11 @@ from xtts_ka.georgian.text import georgian_fraction, normalise, words
 SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
 MAX_TEXT = 2_000  # characters; nobody says more in a clip
 MIN_VAL_CLIPS = 2  # training compares runs by the validation loss; one clip says nothing
-EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several, the first is taken
+BATCH = 256  # rows checked together: small, so that Ctrl-C does not wait long for the threads
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no Unicode
 
 
-class Drop(str, Enum):
-    """Why a row is left out."""
-
-    BAD_ROW = "bad_row"
-    OUTSIDE_SOURCE = "outside_source"
-    DUPLICATE_ID = "duplicate_id"
-    EMPTY_TEXT = "empty_text"
-    NON_GEORGIAN_TEXT = "non_georgian_text"
-    MISSING_AUDIO = "missing_audio"
-    UNREADABLE_AUDIO = "unreadable_audio"
-    EMPTY_AUDIO = "empty_audio"
-    NON_FINITE_AUDIO = "non_finite_audio"
-    CLIPPED_AUDIO = "clipped_audio"
-    TOO_SHORT = "too_short"
-    TOO_LONG = "too_long"
-    DUPLICATE_AUDIO = "duplicate_audio"
-
-
-def _opt(default, help: str, *, at_least: float = 0.0, at_most: float = math.inf):
+def _opt(default: float, help: str, *, at_least: float = 0.0, at_most: float = math.inf) -> Any:
     return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most})
 
 
@@ -75,7 +59,7 @@ class MetadataOptions:
     archaic: str = "respell"  # of the letters ჱ ჲ ჳ ჴ ჵ: respell or keep
     copy: bool = False  # the clips kept into audio/ beside each table
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for spec in fields(self):
             value, rule = getattr(self, spec.name), spec.metadata
             if rule and not rule["at_least"] <= value <= rule["at_most"]:  # also false for NaN
@@ -113,17 +97,26 @@ class MetadataReport:
 
 
 class _Dropped(Exception):
-    def __init__(self, reason: Drop, detail: str):
-        self.reason, self.detail = reason, detail
+    """A row that is left out; file_id is "" where it got none."""
+
+    def __init__(self, reason: Drop, detail: str, file_id: str = ""):
+        self.reason, self.detail, self.file_id = reason, detail, file_id
 
 
 class _Candidate(NamedTuple):
-    """A row whose line, path and text are in order, and whose audio has yet to be looked at."""
+    """A row whose line, path and text are in order, and whose audio has yet to be measured."""
 
     file_id: str
     text: str
     speaker_id: str
     audio: Path
+    place: float  # of the sentence, see `place_of`
+
+
+class _Kept(NamedTuple):
+    clip: Clip
+    place: float
+    sha256: str  # of the samples
 
 
 def create_metadata(
@@ -136,41 +129,43 @@ def create_metadata(
 ) -> MetadataReport:
     """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
 
-    `embeddings_dir` holds voice embeddings named after the clips (default
-    `<output_dir>/embeddings/embeddings`). UserError where no corpus is found, where more than
-    `options.max_drop_fraction` of the rows would go, or where fewer than two clips would be left for
-    validation; no table is touched then, but the drop report is written as soon as every row was looked at.
+    `embeddings_dir` holds voice embeddings named after the clips (default `<output_dir>/embeddings/embeddings`).
+    UserError where no corpus is found, where more than `options.max_drop_fraction` of the rows would be dropped, or
+    where fewer than two clips would be left for validation. Then no table is changed, but the drop report is written as
+    soon as every row has been checked.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     output_dir = Path(output_dir)
     corpora = tuple(find_corpus(folder, format) for folder in sources)
-    read_only = [corpus.folder for corpus in corpora] + ([Path(embeddings_dir)] if embeddings_dir else [])
-    _check_folders([*sources, *read_only], output_dir)
-    embeddings = _find_embeddings(embeddings_dir, output_dir)
+    embeddings = [Path(embeddings_dir)] if embeddings_dir else []
+    folders = [corpus.folder for corpus in corpora]
+    _check_folders([*sources, *folders, *embeddings], output_dir)
+    embedding_files = _find_embeddings(embeddings_dir, output_dir)
     for corpus in corpora:
         say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
 
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
-        sweep_partials(folder)  # what a killed run left; two runs into one folder at once make no sense
-    clips, drops, rows = _examine(corpora, options)
+        sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
+    kept, drops = _check_rows(corpora, options)
     drop_report = write_drop_report(output_dir, drops)
     dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
+    rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
     splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip in _with_embeddings(clips, embeddings):
-        splits[split_of(clip.text, options)].append(clip)
-    _check_splits(splits, options)
+    for clip, place in _with_embeddings(kept, embedding_files):
+        splits[split_at(place, options)].append(clip)
+    _check_splits(splits, sorted(place for _, place, _ in kept), options)
     if options.copy:
-        splits = {split: _copied(splits[split], split_csv(output_dir, split).parent) for split in SPLITS}
-    write_splits(output_dir, splits, read_only[len(corpora) :] if options.copy else read_only)
+        splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
+    write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings)
     return MetadataReport(
-        corpora,
-        rows,
-        dropped,
-        {split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
-        len({clip.speaker_id for clip in clips}),
-        sum(clip.embedding_path is not None for clips in splits.values() for clip in clips),
-        drop_report,
+        corpora=corpora,
+        rows=rows,
+        dropped=dropped,
+        splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
+        speakers=len({clip.speaker_id for clip, _, _ in kept}),
+        embeddings=sum(clip.embedding_path is not None for clips in splits.values() for clip in clips),
+        drop_report=drop_report,
     )
 
 
@@ -200,57 +195,52 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
         )
 
 
-def _check_splits(splits: dict[str, list[Clip]], options: MetadataOptions) -> None:
-    clips = [clip for split in SPLITS for clip in splits[split]]
+def _check_splits(splits: dict[str, list[Clip]], places: list[float], options: MetadataOptions) -> None:
+    """UserError where validation or training would have too little. places: of all clips, ascending."""
     if len(splits["val"]) < MIN_VAL_CLIPS:
-        places = sorted(_place(clip.text) for clip in clips)
         wanted = math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
-        enough = len(clips) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
+        enough = len(places) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
         remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
         raise UserError(
-            f"only {len(splits['val'])} of {len(clips)} clips would be for validation, which "
-            f"needs {MIN_VAL_CLIPS}: {remedy}"
+            f"only {len(splits['val'])} of {len(places)} clips would be for validation, which needs {MIN_VAL_CLIPS}: "
+            f"{remedy}"
         )
     if not splits["train"]:
         raise UserError(
-            f"none of {len(clips)} clips would be left for training: lower --val_fraction and "
-            "--test_fraction or add recordings of more sentences"
+            f"none of {len(places)} clips would be left for training: lower --val_fraction and --test_fraction or add "
+            "recordings of more sentences"
         )
 
 
-def _examine(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[list[Clip], list[tuple[str, ...]], int]:
-    """Return (clips kept, drop report rows, rows in all) in the tables' order, whatever the threads do."""
-    from concurrent.futures import ThreadPoolExecutor  # libsndfile and SHA-256 leave the interpreter free
+def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[list[_Kept], list[tuple[str, ...]]]:
+    """Return (rows kept, rows of the drop report), both in the order of the corpora's tables."""
+    from concurrent.futures import ThreadPoolExecutor  # libsndfile and SHA-256 release the interpreter lock
 
     rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
-    clips: list[Clip] = []
+    kept: list[_Kept] = []
     drops: list[tuple[str, ...]] = []
-    screen, first_with = _Screen(options), {}
+    screen = _Screen(options)
+    first_with: dict[str, str] = {}  # sha256 of the samples → file_id
     with (
         progress(total=len(rows), what="checking audio", unit="clip") as bar,
         ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool,
     ):
-        for batch in _batches(rows, 256):  # small, so that Ctrl-C has little to wait for
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
             candidates = [screen(corpus, row) for corpus, row in batch]
-            checked = pool.map(lambda candidate: _listen(candidate, options), candidates)
-            for (corpus, row), candidate, heard in zip(batch, candidates, checked):
-                if not isinstance(heard, _Dropped):
-                    seconds, sha256 = heard
-                    first = first_with.setdefault(sha256, candidate.file_id)
-                    if first != candidate.file_id:
-                        heard = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}")
-                if isinstance(heard, _Dropped):
-                    file_id = candidate.file_id if isinstance(candidate, _Candidate) else ""
-                    why = (heard.reason.value, f"{row.where}: {heard.detail}")
-                    drops.append((file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
+            for (_, row), found in zip(batch, pool.map(lambda each: _measure(each, options), candidates)):
+                if isinstance(found, _Kept):
+                    file_id = found.clip.file_id
+                    first = first_with.setdefault(found.sha256, file_id)
+                    if first != file_id:
+                        found = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}", file_id)
+                if isinstance(found, _Kept):
+                    kept.append(found)
                 else:
-                    clips.append(Clip(*candidate[:3], seconds, candidate.audio, None))
+                    why = (found.reason, f"{row.where}: {found.detail}")
+                    drops.append((found.file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
             bar.update(len(batch))
-    return clips, drops, len(rows)
-
-
-def _batches(rows: Sequence, size: int) -> Iterator[Sequence]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+    return kept, drops
 
 
 class _Screen:
@@ -268,14 +258,14 @@ class _Screen:
                 raise _Dropped(Drop.BAD_ROW, row.problem)
             audio = _contained(corpus.folder, row.audio)
             text = self._read(row.text)
+            if audio in self._lines_of:
+                raise _Dropped(Drop.DUPLICATE_ID, f"{self._lines_of[audio]} names the same file")
         except _Dropped as drop:
             return drop
-        if audio in self._lines_of:
-            return _Dropped(Drop.DUPLICATE_ID, f"{self._lines_of[audio]} names the same file")
         self._lines_of[audio] = row.where
         file_id = self._file_ids(audio, _id_source(os.path.relpath(audio, corpus.folder)))
         speaker = row.speaker or corpus.folder.name
-        return _Candidate(file_id, text, self._speaker_ids(speaker, speaker), Path(audio))
+        return _Candidate(file_id, text, self._speaker_ids(speaker, speaker), Path(audio), place_of(text))
 
     def _read(self, raw: str) -> str:
         if len(raw) > MAX_TEXT:
@@ -302,23 +292,24 @@ def _contained(folder: Path, name: str) -> str:
     return real
 
 
-def _listen(candidate: _Candidate | _Dropped, options: MetadataOptions) -> tuple[float, str] | _Dropped:
-    """Decode one recording: (seconds, hash of its samples), or why it is dropped. Runs in a thread."""
+def _measure(candidate: _Candidate | _Dropped, options: MetadataOptions) -> _Kept | _Dropped:
+    """Decode a candidate's recording and decide whether it is kept. Runs in a thread."""
     from xtts_ka.corpus.audio import AudioError, measure
 
     if isinstance(candidate, _Dropped):
         return candidate
+    file_id, text, speaker_id, audio, place = candidate
     try:
-        heard = measure(candidate.audio, options.max_seconds)
+        sound = measure(audio, options.max_seconds)
     except AudioError as error:
-        return _Dropped(Drop(error.reason), error.detail)
-    if heard.peak < SILENCE_PEAK:
-        return _Dropped(Drop.EMPTY_AUDIO, f"{heard.seconds:.2f} s of silence")
-    if heard.seconds < options.min_seconds:
-        return _Dropped(Drop.TOO_SHORT, f"{heard.seconds:.2f} s")
-    if heard.clipped_fraction > options.max_clipped_fraction:
-        return _Dropped(Drop.CLIPPED_AUDIO, f"{heard.clipped_fraction:.1%} of its samples are at full scale")
-    return heard.seconds, heard.sha256
+        return _Dropped(error.reason, error.detail, file_id)
+    if sound.peak < SILENCE_PEAK:
+        return _Dropped(Drop.EMPTY_AUDIO, f"{sound.seconds:.2f} s of silence", file_id)
+    if sound.seconds < options.min_seconds:
+        return _Dropped(Drop.TOO_SHORT, f"{sound.seconds:.2f} s", file_id)
+    if sound.clipped_fraction > options.max_clipped_fraction:
+        return _Dropped(Drop.CLIPPED_AUDIO, f"{sound.clipped_fraction:.1%} of its samples are at full scale", file_id)
+    return _Kept(Clip(file_id, text, speaker_id, sound.seconds, audio, None), place, sound.sha256)
 
 
 class _Names:
@@ -357,19 +348,17 @@ def _id_source(relative: str) -> str:
     return "/".join(parts[1:] if len(parts) > 1 and parts[0] in ("clips", "wavs", "wav", "audio") else parts)
 
 
-def _place(text: str) -> float:
-    """Where a normalised sentence falls in [0, 1): by its words alone, so that a comma more moves nothing."""
+def place_of(text: str) -> float:
+    """Where a normalised sentence falls in [0, 1): a hash of its words, so that punctuation does not move it."""
     digest = hashlib.sha256(" ".join(words(text)).encode("utf-8")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def split_of(text: str, options: MetadataOptions = MetadataOptions()) -> str:
-    """The split of a normalised sentence.
+def split_at(place: float, options: MetadataOptions = MetadataOptions()) -> str:
+    """The split of a sentence with this place.
 
-    Validation takes the low end of the hash and the test the high end, so changing one's share leaves the
-    other be.
+    Validation takes the low end and test the high end, so that a change of one's share does not move the other.
     """
-    place = _place(text)
     if place < options.val_fraction:
         return "val"
     return "test" if place >= 1 - options.test_fraction else "train"
@@ -377,7 +366,7 @@ def split_of(text: str, options: MetadataOptions = MetadataOptions()) -> str:
 
 def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dict[str, Path]:
     """Stem → embedding file, for the files directly in the folder."""
-    folder = Path(embeddings_dir or output_dir / "embeddings" / "embeddings")
+    folder = Path(embeddings_dir or output_dir / EMBEDDINGS_FOLDER)
     if not folder.is_dir():
         if embeddings_dir is not None:
             raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
@@ -391,21 +380,13 @@ def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dic
     return {file.stem: file for file in files}
 
 
-def _with_embeddings(clips: Sequence[Clip], embeddings: dict[str, Path]) -> list[Clip]:
+def _with_embeddings(kept: Sequence[_Kept], embeddings: dict[str, Path]) -> Iterator[tuple[Clip, float]]:
     """Give each clip the embedding named by its id, or by its file's stem if no other clip has that stem."""
-    if not embeddings:
-        return list(clips)
-    stems = Counter(clip.audio_path.stem for clip in clips)
-    return [
-        replace(
-            clip,
-            embedding_path=embeddings.get(clip.file_id) or embeddings.get(stem)
-            if stems[stem] == 1
-            else embeddings.get(clip.file_id),
-        )
-        for clip in clips
-        for stem in (clip.audio_path.stem,)
-    ]
+    stems = Counter(clip.audio_path.stem for clip, _, _ in kept)
+    for clip, place, _ in kept:
+        stem = clip.audio_path.stem
+        file = embeddings.get(clip.file_id) or (embeddings.get(stem) if stems[stem] == 1 else None)
+        yield replace(clip, embedding_path=file) if file else clip, place
 
 
 def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
@@ -427,7 +408,7 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 
 def print_report(report: MetadataReport) -> None:
-    """Print what was kept and dropped, by split and by reason."""
+    """Print what was kept and dropped, by split and by reason; with --verbose also the files and every dropped row."""
     heading("metadata")
     say(
         f"kept {report.kept} of {report.rows} clips: {report.seconds / 3600:.2f} hours, {report.speakers} "
@@ -441,11 +422,8 @@ def print_report(report: MetadataReport) -> None:
             say(f"  {reason:<18}{count:>9}")
     else:
         say("dropped none")
-
-
-def print_details(output_dir: Path, report: MetadataReport) -> None:
-    """With --verbose: the tables written, and every row of the drop report."""
+    data_dir = report.drop_report.parents[1]
     for split in report.splits:
-        say(f"  wrote {split_csv(output_dir, split)}", verbose=True)
-    for _, action, reason, detail, *_ in read_drop_report(output_dir):
+        say(f"  wrote {split_csv(data_dir, split)}", verbose=True)
+    for _, action, reason, detail, *_ in read_drop_report(data_dir):
         say(f"  {action} {detail} ({reason})", verbose=True)

@@ -27,6 +27,8 @@ from xtts_ka.core.files import atomic_path, read_json
 SPLITS = ("train", "val", "test")
 TRAINING_SPLITS = SPLITS[:2]  # what the model may learn from: test stays unseen
 COLUMNS = ("file_id", "text", "speaker_id", "duration", "audio_path", "embedding_path")
+EMBEDDINGS_FOLDER = "embeddings/embeddings"  # in the data folder
+EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several files with one stem, the first is taken
 SOURCES = "split/sources.json"
 DROP_REPORT = "split/drop_report.csv"
 DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")

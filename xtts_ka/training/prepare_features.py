@@ -66,12 +66,13 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
 def _hear(path: str, max_seconds: float) -> Any:
     """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
     from xtts_ka.corpus.audio import AudioError
+    from xtts_ka.corpus.drop_reasons import Drop
     from xtts_ka.model.features import REFLECTED, load_speech
 
     speech = load_speech(path, max_seconds)
     if speech.shape[1] <= REFLECTED:
         raise AudioError(
-            path, "too_short", f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables"
+            path, Drop.TOO_SHORT, f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables"
         )
     return speech
 
