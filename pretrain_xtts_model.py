@@ -62,7 +62,7 @@ _WATCHING = (
     "compile",
     "sharding",
 )
-_TRAINING = tuple(f"training.{spec.name}" for spec in dataclasses.fields(TrainingConfig) if spec.name not in _WATCHING)
+_TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 # A finished training carries on when only these changed: its length, and the stages that nothing but the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
 
@@ -318,9 +318,8 @@ class PretrainPipeline:
         """Take the starter's training length where the base model is the starter's."""
         if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
             starter = self.asked.starter
-            self.config = dataclasses.replace(
-                self.asked, max_steps=starter.max_steps, learning_rate=starter.learning_rate
-            )
+            length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
+            self.config = self.asked.model_copy(update=length)
 
     # ── stages ──
 

@@ -85,7 +85,7 @@ def test_convention_of_the_config_is_used_and_understood():
 
 def test_lexicon_overrides_rules_and_keeps_the_first_pronunciation(tmp_path):
     path = _lexicon_file(tmp_path, "კაცი\tk a t͡s i\nკაცი\tk ɑ ts i\n\n-ება\tɛ b ɑ\nსხვა\ts x v ɑ\n")
-    processor = PhonemeProcessor(PhonemesConfig(lexicon_paths=[path]))
+    processor = PhonemeProcessor(PhonemesConfig(lexicon_paths=[str(path)]))
     lexicon = processor.lexicon(["სახლი", "კაცი", "!"])
     assert lexicon == {"კაცი": ["k", "a", "t͡s", "i"], "სახლი": ["s", "ɑ", "x", "l", "i"]}
     assert (processor.user_lexicon.alternatives, processor.user_lexicon.not_georgian) == (1, 1)
@@ -111,7 +111,7 @@ def test_lexicon_words_are_folded_and_byte_order_marks_ignored(tmp_path):
 def test_bad_lexicon_is_one_sentence_with_file_and_line(tmp_path, content, complaint):
     path = _lexicon_file(tmp_path, content)
     with pytest.raises(UserError, match=complaint) as error:
-        PhonemeProcessor(PhonemesConfig(lexicon_paths=[path]))
+        PhonemeProcessor(PhonemesConfig(lexicon_paths=[str(path)]))
     assert "lexicon.tsv" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -210,7 +210,7 @@ def test_encoder_romanises_and_describes(stage):
 def test_own_large_lexicon_teaches_the_network_in_its_own_convention(tmp_path):
     words = map("".join, itertools.product("კმლსთდნ", "აეო", "ნრბგზტპ", "აიუ", ("", "ს", "ნტ")))
     path = _lexicon_file(tmp_path, "\n".join(f"{word}\t{' '.join(word)}" for word in words))
-    config = _config(tmp_path, lexicon_paths=[path], level="broad")
+    config = _config(tmp_path, lexicon_paths=[str(path)], level="broad")
     assert run_phonemes_stage(config, Counter(["სანტა", "ჟამი"]))["taught_by"] == "lexicon"
     dictionary = json.loads(Path(config.output_model_path, "phoneme_dict_ka.json").read_text())
     assert dictionary["სანტა"] == "ს ა ნ ტ ა"  # the network, in the lexicon's symbols
@@ -219,7 +219,7 @@ def test_own_large_lexicon_teaches_the_network_in_its_own_convention(tmp_path):
 
 def test_small_lexicon_is_exceptions_to_the_rules(tmp_path):
     path = _lexicon_file(tmp_path, "ქალაქი\tg o r o d\n")
-    config = _config(tmp_path, lexicon_paths=[path])
+    config = _config(tmp_path, lexicon_paths=[str(path)])
     metrics = run_phonemes_stage(config, WORDS)
     encoder = PhonemeEncoder.load(config.output_model_path)
     assert metrics["taught_by"] == "rules and lexicon" and encoder.phonemes("ქალაქი") == list("gorod")

@@ -1,6 +1,5 @@
 """The real pipeline on the smallest starter: one run for the whole suite, then questions about what it left."""
 
-import dataclasses
 import json
 import os
 import pickle
@@ -54,9 +53,8 @@ def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(pro
     from xtts_ka.training.metrics_log import MetricsLog
 
     logs = project / "new_logs"
-    config = dataclasses.replace(
-        load_config(project / "config.json"), checkpoint_dir=str(project / "new"), log_dir=str(logs)
-    )
+    folders = {"checkpoint_dir": str(project / "new"), "log_dir": str(logs)}
+    config = load_config(project / "config.json").model_copy(update=folders)
     with monkeypatch.context() as patch:
         patch.setattr(MetricsLog, "log", lambda *_: (_ for _ in ()).throw(OSError("died")))
         with pytest.raises(OSError, match="died"):

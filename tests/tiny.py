@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ class World:
 
     def loop(self, *, log: bool = True, **changes) -> PretrainLoop:
         """A fresh loop over this world, `changes` applied to the config."""
-        config = dataclasses.replace(self.config, **changes)
+        config = self.config.model_copy(update=changes)
         data = copy(self.data)
         data.config = config
         checkpoints = CheckpointManager(config.checkpoint_dir, "run", config.training.keep_checkpoints)

@@ -70,7 +70,7 @@ def test_training_learns_and_logs(clean):
 
 def test_accumulated_small_batches_equal_one_large_batch(clean):
     """Two batches of an accumulated step and the same clips in one batch: same losses (dropout off)."""
-    training = dataclasses.replace(clean.config.training, dropout=0.0, accumulation=2)
+    training = clean.config.training.model_copy(update={"dropout": 0.0, "accumulation": 2})
     loop = clean.loop(training=training, log=False)
     batches, used = next(loop._steps())
     assert used == 2
@@ -97,7 +97,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
 
 
 def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
-    training = dataclasses.replace(clean.config.training, dropout=0.0)
+    training = clean.config.training.model_copy(update={"dropout": 0.0})
     plain = run(clean, training=training, max_steps=4)
     expected = {name: p.detach().clone() for name, p in plain.model.named_parameters()}
     shutil.rmtree(clean.config.checkpoint_dir)
@@ -119,12 +119,12 @@ def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
 
 
 def test_the_running_average_is_validated_saved_and_carried_on(clean):
-    training = dataclasses.replace(clean.config.training, ema_decay=0.9)
+    training = clean.config.training.model_copy(update={"ema_decay": 0.9})
     whole = run(clean, training=training, max_steps=8, checkpoint_interval=4)
     checkpoint = whole.checkpoints.last()
     averaged, live = checkpoint.weights("ema"), checkpoint.weights()
     assert any(not torch.equal(averaged[name], live[name]) for name in live)
-    loop = clean.loop(training=dataclasses.replace(training, ema_decay=0.0), log=False)
+    loop = clean.loop(training=training.model_copy(update={"ema_decay": 0.0}), log=False)
     loop.bare.gpt.load_state_dict(averaged)
     assert loop.validate() == pytest.approx(checkpoint.val_loss, rel=1e-5)
 
@@ -163,12 +163,8 @@ def undisturbed(world):
     """The last checkpoint of a run that was never stopped, dropout on, steps of two accumulated batches."""
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
         shutil.rmtree(folder, ignore_errors=True)
-    world.config = dataclasses.replace(
-        world.config,
-        max_steps=10,
-        checkpoint_interval=2,
-        training=dataclasses.replace(world.config.training, accumulation=2),
-    )
+    training = world.config.training.model_copy(update={"accumulation": 2})
+    world.config = world.config.model_copy(update={"max_steps": 10, "checkpoint_interval": 2, "training": training})
     run(world)
     return saved(world, 10)
 
@@ -221,7 +217,7 @@ def test_a_signal_saves_says_so_and_is_reported(clean, number, capsys):
 
 def test_a_checkpoint_between_two_metric_lines_changes_neither(clean):
     """Lines every three steps, a checkpoint at step 4: carrying on from it must log step 6 as it was logged."""
-    training = dataclasses.replace(clean.config.training, log_interval=3, keep_checkpoints=9)
+    training = clean.config.training.model_copy(update={"log_interval": 3, "keep_checkpoints": 9})
     settings = {"training": training, "max_steps": 9, "checkpoint_interval": 2}
     loop = run(clean, **settings)
     for checkpoint in loop.checkpoints.checkpoints():

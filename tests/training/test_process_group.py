@@ -1,6 +1,5 @@
 """Two real processes on gloo: the same curve as one, killed and resumed, and never left hanging."""
 
-import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -43,12 +42,8 @@ def curve(world) -> dict[tuple[str, int], float]:
 
 def train(world, processes: int, steps: int = 10, **training) -> None:
     """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
-    config = dataclasses.replace(
-        world.config,
-        max_steps=steps,
-        checkpoint_interval=2,
-        training=dataclasses.replace(world.config.training, accumulation=2 // processes, **training),
-    )
+    training = world.config.training.model_copy(update={"accumulation": 2 // processes, **training})
+    config = world.config.model_copy(update={"max_steps": steps, "checkpoint_interval": 2, "training": training})
     with process_group.joined(config) as peers:
         loop = world.loop(**vars(config), log=peers.is_main)
         loop.start(loop.checkpoints.last())
@@ -183,7 +178,7 @@ def test_the_main_process_goes_first(tmp_path):
 
 def test_one_gpu_for_several_processes_is_refused(world, tmp_path):
     def body(rank):
-        with process_group.joined(dataclasses.replace(world.config, device="cuda:1")):
+        with process_group.joined(world.config.model_copy(update={"device": "cuda:1"})):
             pass
 
     assert finish(launch(body, log=tmp_path / "errors")) == [2, 2]

@@ -13,7 +13,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -307,7 +307,7 @@ def load_language_model(results: dict[str, Any], tokenizer: Tokenizer) -> TokenM
 def saved_network(model: TokenModel, settings: LanguageModelConfig) -> dict[str, Any]:
     weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
     return {
-        **asdict(settings),
+        **settings.model_dump(),
         "tokens": model.network.tokens,
         "epochs": model.epochs,
         "weights": tensors_to_bytes(weights),
