@@ -1,9 +1,9 @@
-"""Watch a run: its state at a glance, a plot, a diagnosis, an export, and the removal of old checkpoints.
+"""Shows the state of a run, plots and analyses its curves, exports its metrics, and deletes old checkpoints.
 
     python checkpoint_monitor.py --config xtts_pretrain_config.json --watch
 
-Works while training runs, after it, and on a copied folder: paths in the config resolve beside the config.
-Except for `--plot`, `--export` and `--cleanup` it only reads.
+Works while training runs, after it, and on a copied folder: relative paths in the config are relative to the config's
+folder. Only `--plot`, `--export` and `--cleanup` write or delete anything.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
-from xtts_ka.core.console import progress, quiet, say, size, style, verbose, warn
+from xtts_ka.core.console import quiet, say, size, style, verbose, warn
 from xtts_ka.core.errors import UserError
 
 if TYPE_CHECKING:
     from xtts_ka.monitor.history import RunHistory
-
-BIG_LOG = 50 * 10**6  # bytes from which reading gets a progress bar
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,13 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
     add("--watch", action="store_true", help="refresh until Ctrl-C")
     add("--interval", type=_seconds, metavar="N", help="seconds between refreshes (monitor.interval)")
-    add(
-        "--plot",
-        nargs="?",
-        const="",
-        metavar="FILE.png",
-        help="draw the curves (default: training_plot.png in log_dir)",
-    )
+    add("--plot", nargs="?", const="", metavar="FILE.png", help="draw the curves (training_plot.png in log_dir)")
     add("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
     add("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
     add("--cleanup", action="store_true", help="delete old checkpoints, after asking; never best or last")
@@ -75,28 +67,29 @@ def run(args: argparse.Namespace) -> int:
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
     if args.watch:
         return watch(args, config, history)
-    tasks = [name for name in ("plot", "analyze", "export", "cleanup") if getattr(args, name) not in (None, False)]
-    if (tasks != ["export"] and tasks != ["cleanup"]) or args.json:
-        _refresh(history)
-    report: dict[str, Any] = {}
-    if args.json or not tasks:
-        report = _status(args, config, history)
-    for task in tasks:
-        report[task] = TASKS[task](args, config, history)
+    history.refresh()
+    tasks = {"plot": plot, "analyze": analyze, "export": export, "cleanup": cleanup}
+    asked = {name: task for name, task in tasks.items() if getattr(args, name) not in (None, False)}
+    report = _status(args, config, history) if args.json or not asked else {}
+    report |= {name: task(args, config, history) for name, task in asked.items()}
     if args.json:
-        print(json.dumps(report, ensure_ascii=False, allow_nan=False), flush=True)
-    elif not tasks:
+        _print_json(report)
+    elif not asked:
         _show(report)
     return 0
 
 
-# ── the screen ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     from xtts_ka.monitor.status import read_status
 
     return {"config": str(args.config), **read_status(config, history, verify=args.verify)}
+
+
+def _print_json(report: dict[str, Any]) -> None:
+    print(json.dumps(report, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def _show(status: dict[str, Any]) -> None:
@@ -109,36 +102,27 @@ def _show(status: dict[str, Any]) -> None:
     console().print(screen(status, details=verbose()))
 
 
-def _refresh(history: RunHistory) -> None:
-    """Read what is new, with a progress bar where that is a lot."""
-    total = history.path.stat().st_size if history.path.is_file() else 0
-    if total < BIG_LOG:
-        history.refresh()
-        return
-    with progress(total=total, what=f"reading {history.path.name}", unit="B", unit_scale=True, leave=False) as bar:
-        history.refresh(bar.update)
-
-
 def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> int:
     """Refresh until Ctrl-C: in place on a terminal, otherwise one line each time."""
+    from rich.live import Live
+
     from xtts_ka.monitor.screen import console, one_line, screen
 
     interval = args.interval or config.monitor.interval
     terminal = console()
     in_place = terminal.is_terminal and not args.json and not quiet()
+    live = Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
+    warned: list[str] = []
     try:
-        _refresh(history)
-        with _live(terminal) if in_place else contextlib.nullcontext() as live:
-            drawn: int | None = None
-            warned: list[str] = []
+        with live if in_place else contextlib.nullcontext():
             while True:
                 started = time.monotonic()
-                history.refresh()
+                changed = history.refresh()
                 status = _status(args, config, history)
-                if live:
+                if in_place:
                     live.update(screen(status, interval, verbose()), refresh=True)
                 elif args.json:
-                    print(json.dumps(status, ensure_ascii=False, allow_nan=False), flush=True)
+                    _print_json(status)
                 elif quiet():
                     for warning in status["warnings"]:
                         if warning not in warned:
@@ -146,86 +130,71 @@ def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory)
                     warned = status["warnings"]
                 else:
                     say(one_line(status))
-                if args.plot is not None and history.version != drawn:
-                    plot(args, config, history, announce=False)
-                    drawn = history.version
+                if args.plot is not None and changed:
+                    plot(args, config, history)
                 time.sleep(max(0.05, interval - (time.monotonic() - started)))
     except KeyboardInterrupt:
         return 0
 
 
-def _live(terminal):
-    from rich.live import Live
-
-    return Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
+# ── plot, analysis, export ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── plot, analysis, export ──────────────────────────────────────────────────────────────────────────────────
-
-
-def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory, announce: bool = True) -> str | None:
+def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> str | None:
     """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
     from xtts_ka.monitor.plots import draw_plot
 
     target = Path(args.plot) if args.plot else Path(config.log_dir) / "training_plot.png"
-    if not len(history.train.table()["step"]) and not len(history.val.table()["step"]):
-        if announce:
+    if not history.train.records and not history.val.records:
+        if not args.watch:
             warn(f"nothing is logged in {history.path} yet, so there is nothing to plot")
         return None
     total = history.total_steps or config.max_steps
     draw_plot(history, target, total_steps=total, clip_norm=config.training.clip_norm)
-    if announce and not args.json:
+    if not args.watch and not args.json:
         say(f"wrote {target}")
     return str(target)
 
 
 def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
-    """Print the verdict, what it rests on, and the checkpoint to use."""
+    """Print the verdict, the findings behind it, and the checkpoint to use."""
     from dataclasses import asdict
 
-    from xtts_ka.monitor.analysis import describe
     from xtts_ka.monitor.status import judge
-    from xtts_ka.training.checkpoint_folders import list_checkpoints
+    from xtts_ka.training.checkpoint_folders import read_checkpoints
 
-    result = judge(config, history, list_checkpoints(Path(config.checkpoint_dir), verify=args.verify))
+    result = judge(config, history, read_checkpoints(Path(config.checkpoint_dir), hashes=args.verify))
     if not args.json:
         colour = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
-        worst = result.findings[0]
-        say(style(f"verdict: {result.verdict}", "bold", colour[worst.severity]))
+        say(style(f"verdict: {result.verdict}", "bold", colour[result.findings[0].severity]))
         for finding in result.findings:
             say(f"  {style('●', colour[finding.severity])} {finding.sentence}")
         for name, trend in (("training loss", result.train_trend), ("validation loss", result.val_trend)):
             if trend:
-                say(f"  {name}: {trend.direction}, {describe(trend)}")
+                say(f"  {name}: {trend.direction}, {trend}")
         chosen = f"use {result.checkpoint}: " if result.checkpoint else ""
         say(f"checkpoint: {chosen}{result.checkpoint_reason}")
     return asdict(result)
 
 
 def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
-    """Write the CSV with a progress bar where it is long."""
+    """Write the logged metrics as CSV."""
     from xtts_ka.monitor.csv_export import export_csv
 
     target = Path(args.export)
     if target.resolve() == history.path.resolve():
         raise UserError(f"--export {target} is the log itself: choose another file")
-    with progress(what="exporting", unit="row", unit_scale=True, leave=False) as bar:
-
-        def on_rows(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        rows = export_csv(history.path, target, on_rows)
+    rows = export_csv(history, target)
     if not args.json:
         say(f"wrote {rows} rows to {target}")
     return {"file": str(target), "rows": rows}
 
 
-# ── cleanup ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cleanup ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
-    """Say what would be deleted and how much that frees, ask, delete. --json never asks: --yes or nothing."""
+    """Say what would be deleted and how much space that frees, ask, delete. --json never asks: it needs --yes."""
     from xtts_ka.monitor.cleanup import delete, plan
 
     folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
@@ -233,40 +202,28 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     if not args.json:
         for line in planned.lines():
             say(line)
+    deleted = []
     agreed = bool(planned.doomed) and (args.yes or (not args.json and _agreed()))
-    # Training may have written a new best meanwhile: what is deleted was agreed to and is still to go.
-    deleted = (
-        delete(
-            folder,
-            [
-                d
-                for d in plan(folder, keep, superseded=args.superseded).doomed
-                if d.path in {p.path for p in planned.doomed}
-            ],
-        )
-        if agreed
-        else []
-    )
+    if agreed:  # training may have written a new best while the question was open: plan again
+        still = {d.path for d in plan(folder, keep, superseded=args.superseded).doomed}
+        deleted = delete([d for d in planned.doomed if d.path in still])
+    freed = sum(d.bytes for d in deleted)
     if not args.json and planned.doomed:
-        freed = sum(d.bytes for d in deleted)
         say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")
     return {
-        "would_delete": [d.as_dict() for d in planned.doomed],
-        "left_alone": dict(planned.left_alone),
+        "would_delete": [{"name": d.path.name, "bytes": d.bytes, "why": d.why} for d in planned.doomed],
+        "left_alone": planned.left_alone,
         "deleted": [d.path.name for d in deleted],
-        "freed_bytes": sum(d.bytes for d in deleted),
+        "freed_bytes": freed,
     }
 
 
 def _agreed() -> bool:
     try:
         return input("delete these? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # no one there to ask
+    except EOFError:  # standard input is closed: nobody can answer
         say()
         return False
-
-
-TASKS = {"plot": plot, "analyze": analyze, "export": export, "cleanup": cleanup}
 
 
 def _seconds(text: str) -> float:

@@ -225,7 +225,6 @@ class XTTSPretrainer(_Stage):
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
         log.event("finish", step=checkpoints.last().step)
-        log.close()
         return write_report(config, log.file, data, best, stand_ins(config))
 
     def checkpoints(self) -> CheckpointManager:

@@ -286,9 +286,11 @@ def _without_times(value: Any) -> Any:
 def metrics(run: Path) -> list[dict[str, str]]:
     """The rows that the monitor exports, without the metrics of the machine."""
     from xtts_ka.monitor.csv_export import export_csv
+    from xtts_ka.monitor.history import RunHistory
 
-    table = run.parent / "metrics.csv"
-    export_csv(run / "logs/metrics.jsonl", table)
+    history, table = RunHistory(run / "logs/metrics.jsonl"), run.parent / "metrics.csv"
+    history.refresh()
+    export_csv(history, table)
     with open(table, newline="") as rows:
         return [
             {name: cell for name, cell in row.items() if name.removeprefix("val_") not in PACE}

@@ -1,6 +1,4 @@
-"""The monitor as its user meets it: screens, watching, exports, and a cleanup that never takes what it must
-not.
-"""
+"""checkpoint_monitor.py as a user runs it: the screen, --json, --watch, --plot, --analyze, --export, --cleanup."""
 
 import json
 import os
@@ -18,11 +16,10 @@ import pytest
 import run_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
+from run_folder import add_checkpoint, curve, make_run, progress_record, started, write_log
 
 import checkpoint_monitor
 from checkpoint_monitor import main
-from xtts_ka.core.console import duration, size
 from xtts_ka.core.files import write_json
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -189,23 +186,6 @@ def test_flags_that_do_not_go_together(live, capsys):
 # ── watching ──
 
 
-def test_the_line_for_a_pipe_names_the_stage_that_runs_before_training_does(live):
-    from xtts_ka.core.config import load_config
-    from xtts_ka.monitor.history import RunHistory
-    from xtts_ka.monitor.screen import one_line
-    from xtts_ka.monitor.status import read_status
-
-    config = load_config(live)
-    history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
-    assert "nothing is running  no metrics yet" in one_line(read_status(config, history))
-    history.refresh()
-    assert "running  step 3000/4000  loss 2.9" in one_line(read_status(config, history))
-    write_json(
-        live.parent / "models/xtts_v2_ka/pretrain_progress.json", progress_record(language={"status": "running"})
-    )
-    assert one_line(read_status(config, history)).endswith("stage language is running")
-
-
 def test_quiet_watching_tells_each_warning_once(live):
     (live.parent / "checkpoints/step_00002000/optimizer.pt").unlink()
     watching = subprocess.Popen(
@@ -323,100 +303,7 @@ def test_cleanup_with_json_never_asks(live, capsys):
     assert len(report["deleted"]) == 3 and report["freed_bytes"] > 15_000 and len(names(live)) == 3
 
 
-def test_cleanup_leaves_alone_and_names_what_the_pipeline_did_not_write(live, tmp_path, capsys):
-    folder = live.parent / "checkpoints"
-    add_checkpoint(folder, 700, 3.6)
-    (folder / ".step_00003500.77.partial").mkdir()  # being written
-    (folder / "step_00000100").mkdir()  # no manifest
-    (folder / "step_00000100/model.safetensors").write_bytes(b"mine")
-    (folder / "step_00000500/notes.txt").write_text("mine too")
-    write_json(add_checkpoint(folder, 200, 9.0) / "manifest.json", {"schema": 99, "step": 200, "files": {}})
-    outside = add_checkpoint(tmp_path / "elsewhere", 300, 9.0)
-    (folder / "step_00000300").symlink_to(outside)
-    os.symlink(outside / "state.json", folder / "step_00001000/link")
-    moved = tmp_path / "optimizer.pt"  # kept elsewhere by the user, with a link in its place
-    (folder / "step_00000700/optimizer.pt").rename(moved)
-    (folder / "step_00000700/optimizer.pt").symlink_to(moved)
-    (folder / "backup").mkdir()
-    (folder / "readme.txt").write_text("mine as well")
-    add_checkpoint(folder, 9000, 0.5, run_id="another", time=START - 5)
-    kept = {*names(live)} - {"step_00002000"}
-    out = monitor(capsys, live, "--cleanup", "--yes")
-    assert {*names(live)} == kept and (outside / "model.safetensors").exists()
-    for name in (
-        ".step_00003500.77.partial",
-        "step_00000100",
-        "step_00000200",
-        "step_00000300",
-        "step_00000500",
-        "step_00000700",
-        "step_00001000",
-        "step_00009000",
-        "backup",
-        "readme.txt",
-    ):
-        assert f"leave   {name}  (" in out, name
-
-
-def test_cleanup_takes_damaged_checkpoints_only_beside_a_valid_one(live, capsys):
-    folder = live.parent / "checkpoints"
-    for path in folder.glob("step_*/optimizer.pt"):
-        path.write_bytes(b"damaged")
-    monitor(capsys, live, "--cleanup", "--yes")
-    assert len(names(live)) == 6
-    add_checkpoint(folder, 3500, 3.0)
-    monitor(capsys, live, "--cleanup", "--yes")
-    assert names(live) == ["step_00003500"]
-
-
-def test_cleanup_takes_replaced_runs_only_when_told_to(live, capsys):
-    folder = live.parent / "checkpoints"
-    add_checkpoint(folder / "superseded_1", 700, 0.1)
-    add_checkpoint(folder / "superseded_2", 800, 0.1)
-    (folder / "superseded_2/mine.txt").write_text("mine")
-    assert "add --superseded to delete it" in monitor(capsys, live, "--cleanup", "--yes")
-    assert (folder / "superseded_1").exists()
-    out = monitor(capsys, live, "--cleanup", "--yes", "--superseded")
-    assert "a run that was replaced" in out and not (folder / "superseded_1").exists()
-    assert (folder / "superseded_2/step_00000800").exists() and "superseded_2  (it holds mine.txt" in out
-
-
-@given(data=st.data())
-def test_fuzz_cleanup_never_takes_best_last_or_the_newest(tmp_path_factory, data, capsys):
-    root = tmp_path_factory.mktemp("fuzz")
-    config = make_run(root)
-    steps = data.draw(st.lists(st.integers(1, 50), unique=True, max_size=7))
-    runs = {}
-    for i, step in enumerate(sorted(steps)):
-        val = data.draw(st.none() | st.floats(0, 5))
-        target = add_checkpoint(root / "checkpoints", step, val, time=START + i, size=64)
-        if damaged := data.draw(st.booleans()):
-            (target / data.draw(st.sampled_from(["model.safetensors", "state.json", "optimizer.pt"]))).unlink()
-        runs[step] = (val, not damaged)
-    keep = data.draw(st.integers(1, 4))
-    monitor(capsys, config, "--cleanup", "--yes", "--keep", str(keep))
-    left = {int(name[5:]) for name in names(config)} if steps else set()
-    valid = sorted(s for s in runs if runs[s][1])
-    scored = [s for s in valid if runs[s][0] is not None]
-    must = {*valid[-keep:], *([min(scored, key=lambda s: (runs[s][0], s))] if scored else [])}
-    assert left == (must if valid else set(runs))
-
-
-# ── figures ──
-
-
-def test_durations_and_sizes():
-    assert [duration(s) for s in (None, 0, 59.6, 61, 3600, 7320, 86400 * 3 + 3600 * 4, 86400 * 250)] == [
-        "–",
-        "0 s",
-        "1 min 0 s",
-        "1 min 1 s",
-        "1 h 0 min",
-        "2 h 2 min",
-        "3 d 4 h",
-        "250 d",
-    ]
-    assert [size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)] == ["–", "999 B", "1.5 kB", "5.3 GB", "2500 TB"]
+# ── any log ──
 
 
 @given(

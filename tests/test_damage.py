@@ -20,11 +20,10 @@ from pretrain_xtts_model import PretrainPipeline
 from xtts_ka.core.config import load_config
 from xtts_ka.core.digests import read_manifest
 from xtts_ka.core.errors import UserError
-from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.model.checkpoint import read_config, read_model
 from xtts_ka.model.features import FeatureExtractor
 from xtts_ka.speech.synthesis import MODEL_FILES as SPEECH_FILES
-from xtts_ka.training.checkpoint_folders import list_checkpoints
+from xtts_ka.training.checkpoint_folders import read_checkpoints
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 OUTPUTS = sorted({*MODEL_FILES, "speakers_base.pth", "g2p_mistakes.tsv", "REPORT.md"} - {"pretrain_progress.json"})
@@ -172,10 +171,10 @@ def test_the_checkpoint_before_a_damaged_one_is_used(finished, tmp_path, capsys,
     manager = CheckpointManager(folder, read_manifest(last)[0]["run_id"])
     with spoilt(last / name, damage, tmp_path):
         assert manager.last().folder == before and manager.best().folder == before
-        listed = {checkpoint["name"]: checkpoint["valid"] for checkpoint in list_checkpoints(folder, verify=True)}
+        listed = {checkpoint.folder: not checkpoint.problem for checkpoint in read_checkpoints(folder, hashes=True)}
     warning = capsys.readouterr().err
     assert f"checkpoint {last} is passed over: {name} " in warning
-    assert listed == {before.name: True, last.name: False}
+    assert listed == {before: True, last: False}
     assert manager.last().folder == last
 
 
@@ -223,9 +222,7 @@ def test_everything_damaged_is_made_again(expendable):
         root / "checkpoints/superseded_1/step_00000009/state.json",
     ):
         spoil(file, zeroed)
-    spoil(logs / "metrics.jsonl", flipped)
-    lines = (logs / "metrics.jsonl").read_bytes().count(b"\n")
-    assert len(list(read_jsonl(logs / "metrics.jsonl"))) == lines - 1
+    spoil(logs / "metrics.jsonl", flipped)  # costs one line at most; a digit that became another is not noticed
 
     done = run(expendable)
     assert done.returncode == 0, done.stdout + done.stderr

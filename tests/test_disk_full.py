@@ -174,7 +174,13 @@ def speech(beside: Path) -> Callable:
 
 def exported_metrics(beside: Path) -> Callable:
     logs = [write_log(beside / f"{version}.jsonl", [started(), *curve("healthy", 100 * version)]) for version in (1, 2)]
-    return lambda folder, version: export_csv(logs[version - 1], folder / "metrics.csv")
+
+    def write(folder: Path, version: int) -> None:
+        history = RunHistory(logs[version - 1])
+        history.refresh()
+        export_csv(history, folder / "metrics.csv")
+
+    return write
 
 
 WRITES = {

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_checkpoint_writer.py --work /tmp/bench --layers 30 --dim 1024
 
-Two things do: the copy, and whatever of the writer thread's work holds Python's lock, since meanwhile nobody starts the
-next kernel on the GPU. Both are timed for the checkpoint manager, and beside it for the plain way: new memory for each
-copy, and safetensors as bytes before they are written. "held" sums the pauses over 10 ms of a thread that only sleeps.
+Two things do: the copy, and the parts of the writer thread's work that hold Python's global lock, since meanwhile no
+kernel is started on the GPU. Both are timed for the checkpoint manager, and for a simpler way: new memory for each copy,
+and safetensors made as bytes before they are written. "held" sums the pauses over 10 ms of a thread that only sleeps.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def tensors(layers: int, dim: int, device: str) -> dict[str, torch.Tensor]:
 
 
 def held(running: Callable[[], bool]) -> tuple[float, float]:
-    """(seconds until `running` says no, of these the seconds in which this thread could not run)."""
+    """(seconds until `running` returns False, the seconds among these in which this thread could not run)."""
     began = last = time.perf_counter()
     pauses = 0.0
     while running():
@@ -83,6 +83,11 @@ def plain(folder: Path, weights: dict, optimizer: dict) -> tuple[float, float, f
     return copied, *held(writer.is_alive)
 
 
+def report(name: str, copied: float, written: float, pauses: float) -> None:
+    say(f"{name:<8} copied in {copied:5.2f} s, written after {written:5.2f} s more, Python held {pauses:5.2f} s")
+    say(f"{'':<8} in all {copied + pauses:5.2f} s of waiting")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -102,15 +107,8 @@ def main() -> None:
     manager = CheckpointManager(folder / "managed", "bench")
     say(f"{12 * sum(w.numel() for w in weights.values()) / 1e9:.2f} GB a checkpoint, {args.device}")
     for step in range(1, args.saves + 1):
-        for name, way in (
-            ("plain", lambda: plain(folder / "plain", weights, optimizer)),
-            ("managed", lambda: managed(manager, step, weights, optimizer)),
-        ):
-            copied, written, pauses = way()
-            say(
-                f"{name:<8} copied in {copied:5.2f} s, written after {written:5.2f} s more, Python held {pauses:5.2f} s; "
-                f"in all {copied + pauses:5.2f} s of waiting"
-            )
+        report("plain", *plain(folder / "plain", weights, optimizer))
+        report("managed", *managed(manager, step, weights, optimizer))
     shutil.rmtree(folder)
 
 

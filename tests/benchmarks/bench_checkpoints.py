@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_checkpoints.py --work /tmp/bench --layers 4 --dim 256
 
-Steps with and without a checkpoint being written are timed in turn, in one run, so that both see the same machine. The
-cost is what a save adds (the copy that blocks the loop, and the steps slowed while the writer works) over the time of
-the default `checkpoint_interval`. Then: loading it into a fresh loop, and the first step after that.
+Steps with and without a checkpoint being written are timed in turn, in one run, so that other load on the machine
+affects both. The cost of a save is the time of the copy, which blocks the loop, and the time by which steps are slower
+while the file is written; it is given as a share of the time of `checkpoint_interval` steps. Then a new loop loads the
+last checkpoint and does one step.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def timed_step(loop: PretrainLoop, steps) -> float:
 
 
 def cost_of_a_save(loop: PretrainLoop, steps, plain: float) -> tuple[float, float, float]:
-    """(seconds that the copy blocks, seconds by which steps are slower until the file is whole, seconds of writing)."""
+    """(seconds of the copy, seconds by which steps are slower until the file is written, seconds of writing)."""
     began = synchronise(loop.accelerator.device)
     loop.save(1.0)
     blocked = synchronise(loop.accelerator.device) - began
@@ -78,13 +79,10 @@ def main() -> None:
     step, interval = statistics.mean(plain), PretrainConfig().checkpoint_interval
     blocked, slowed, written = (statistics.mean(column) for column in zip(*costs))
     size = sum(file.stat().st_size for file in loop.checkpoints.last().folder.iterdir())
-    say(
-        f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB blocks the loop for {blocked:.3f} s, slows the steps beside it by "
-        f"{slowed:.3f} s, and is written in {written:.2f} s"
-    )
-    say(
-        f"cost at the default interval of {interval} steps: {100 * (blocked + slowed) / (interval * step):.2f} % of the loop's time"
-    )
+    share = 100 * (blocked + slowed) / (interval * step)
+    say(f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB is written in {written:.2f} s")
+    say(f"the copy blocks the loop for {blocked:.3f} s, and the steps meanwhile are slower by {slowed:.3f} s in all")
+    say(f"cost at the default interval of {interval} steps: {share:.2f} % of the loop's time")
 
     began = time.perf_counter()
     again = fresh()
@@ -94,10 +92,8 @@ def main() -> None:
     again.start(last)
     loaded = time.perf_counter()
     timed_step(again, again._steps())
-    say(
-        f"resuming: model {built - began:.2f} s, checksums {checked - built:.2f} s, weights and moments {loaded - checked:.2f} s, "
-        f"first step {time.perf_counter() - loaded:.2f} s"
-    )
+    say(f"resuming: model {built - began:.2f} s, checksums {checked - built:.2f} s")
+    say(f"weights and moments {loaded - checked:.2f} s, first step {time.perf_counter() - loaded:.2f} s")
 
 
 if __name__ == "__main__":

@@ -292,3 +292,11 @@ def test_head_closing_the_pipe_is_no_failure():
         err = child.stderr.read()
         assert child.wait(timeout=30) == 0
     assert b"Traceback" not in err and b"BrokenPipe" not in err
+
+
+def test_durations_and_sizes():
+    seconds = (None, 0, 59.6, 61, 3600, 7320, 86400 * 3 + 3600 * 4, 86400 * 250)
+    durations = "–, 0 s, 1 min 0 s, 1 min 1 s, 1 h 0 min, 2 h 2 min, 3 d 4 h, 250 d"
+    assert ", ".join(console.duration(s) for s in seconds) == durations
+    sizes = "–, 999 B, 1.5 kB, 5.3 GB, 2500 TB"
+    assert ", ".join(console.size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)) == sizes

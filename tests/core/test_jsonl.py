@@ -1,8 +1,10 @@
 """JSONL logs: whole lines are appended and read back; damaged lines are passed over."""
 
 import json
+import math
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xtts_ka.core import jsonl
@@ -16,37 +18,23 @@ def test_jsonl_lines_stand_one_after_the_other(tmp_path):
     assert list(jsonl.read_jsonl(tmp_path / "log" / "m.jsonl")) == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_a_flipped_bit_in_a_line_is_found(tmp_path, at, bit):
-    """A digit that became another is no longer believed; only the name of the checksum itself may change unseen."""
-    log = tmp_path / "m.jsonl"
-    log.unlink(missing_ok=True)
-    record = {"step": 12, "loss": 3.4217, "split": "val", "note": "ქართული"}
-    jsonl.append_jsonl(log, record)
-    raw = bytearray(log.read_bytes())
-    raw[at % len(raw)] ^= 1 << bit
-    log.write_bytes(raw)
-    assert all(found.items() >= record.items() for found in jsonl.read_jsonl(log))
-
-
-def test_a_line_without_a_checksum_is_believed(tmp_path):
+def test_the_checksum_of_older_versions_is_ignored(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2, "crc": "00000000"}\n')
-    assert list(jsonl.read_jsonl(tmp_path / "m.jsonl")) == [{"step": 1}]
+    assert list(jsonl.read_jsonl(tmp_path / "m.jsonl")) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_torn_last_line_costs_only_itself(tmp_path):
     log = tmp_path / "m.jsonl"
     log.write_bytes(b'{"step": 0}\n{"step": 1, "lo')
     jsonl.append_jsonl(log, {"step": 2})
-    assert log.read_bytes().startswith(b'{"step": 0}\n{"step": 1, "lo\n{"step": 2, ')
+    assert log.read_bytes().startswith(b'{"step": 0}\n{"step": 1, "lo\n{"step": 2}\n')
     assert [record["step"] for record in jsonl.read_jsonl(log)] == [0, 2]
 
 
 def test_a_log_of_a_single_torn_byte_is_carried_on(tmp_path):
     (tmp_path / "m.jsonl").write_bytes(b"{")
     jsonl.append_jsonl(tmp_path / "m.jsonl", {"step": 1})
-    assert (tmp_path / "m.jsonl").read_bytes().startswith(b'{\n{"step": 1, ')
+    assert (tmp_path / "m.jsonl").read_bytes().startswith(b'{\n{"step": 1}\n')
 
 
 def test_foreign_lines_are_passed_over(tmp_path):
@@ -55,7 +43,6 @@ def test_foreign_lines_are_passed_over(tmp_path):
     assert list(jsonl.read_jsonl(tmp_path / "m.jsonl")) == [{"step": 4}]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=300))
 def test_no_log_whatever_stops_its_reader_or_writer(tmp_path, raw):
     log = tmp_path / "m.jsonl"
@@ -63,3 +50,12 @@ def test_no_log_whatever_stops_its_reader_or_writer(tmp_path, raw):
     before = list(jsonl.read_jsonl(log))
     jsonl.append_jsonl(log, {"step": 1})
     assert list(jsonl.read_jsonl(log)) == before + [{"step": 1}]
+
+
+@pytest.mark.parametrize("value", [None, True, "1", [1], math.nan, math.inf, 10**400, -1e31])
+def test_what_is_no_sensible_number_is_nan(value):
+    assert math.isnan(jsonl.number(value))
+
+
+def test_numbers_become_floats():
+    assert [jsonl.number(value) for value in (3, -0.5)] == [3.0, -0.5]

@@ -1,14 +1,15 @@
 """Each kind of curve gets its verdict; slopes and intervals are those of known lines."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from run_folder import curve, started, write_log
 
-from xtts_ka.core.robust import rolling_median
 from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend, sen_slope, spikes, trend
 from xtts_ka.monitor.history import RunHistory
+from xtts_ka.training.checkpoint_folders import CheckpointFolder
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
@@ -152,21 +153,15 @@ def test_trend_is_per_thousand_steps_over_the_last_third():
     assert trend({"step": step[:4], "loss": loss[:4]}) is None
 
 
-def test_rolling_median_and_spikes():
-    assert rolling_median(np.array([1.0, 9.0, 2.0, 3.0, 3.0]), 3).tolist() == [1.0, 2.0, 3.0, 3.0, 3.0]
-    high = 3.0 + np.random.default_rng(8).normal(0, 0.05, 200)
-    high[[60, 150]] = 5.0
-    assert spikes({"high": high}).tolist() == [60, 150]
+def test_spikes_are_the_rows_of_single_extreme_losses():
+    loss = 3.0 + np.random.default_rng(8).normal(0, 0.05, 200)
+    loss[[60, 150]] = 5.0
+    assert spikes(loss).tolist() == [60, 150]
 
 
 def test_data_wait_is_a_share_of_the_time_between_lines():
     time = np.cumsum([0.0, 2.0, 2.0, 100.0, 2.0])
-    table = {
-        "time": time,
-        "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]),
-        "session": np.array([0.0, 0, 0, 1, 1]),
-        "lines": np.ones(5),
-    }
+    table = {"time": time, "data_wait_s": np.array([0.0, 0.5, 0.5, 0.5, 0.5]), "session": np.array([0.0, 0, 0, 1, 1])}
     assert data_wait_share(table) == pytest.approx(0.25)
     assert math.isnan(data_wait_share({name: column[:0] for name, column in table.items()}))
 
@@ -175,7 +170,7 @@ def test_data_wait_is_a_share_of_the_time_between_lines():
 
 
 def listed(step, val_loss=None, valid=True):
-    return {"name": f"step_{step:08d}", "step": step, "val_loss": val_loss, "valid": valid, "of_this_run": True}
+    return CheckpointFolder(Path(f"step_{step:08d}"), step, val_loss=val_loss, of_this_run=valid)
 
 
 def test_the_recommended_checkpoint():

@@ -32,7 +32,6 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     log.event("start", step=0, total_steps=10)
     log.log(5, "train", TRAIN, 10)
     log.log(5, "val", val(1.5), 10)
-    log.close()
     lines = list(read_jsonl(tmp_path / "metrics.jsonl"))
     assert (
         lines[0]["event"] == "start"
@@ -54,7 +53,6 @@ def test_a_kill_cuts_nothing_out_of_the_curves(tmp_path):
         board = EventAccumulator(str(tmp_path / "tensorboard"))  # as it stands now, the log still open
         board.Reload()
         assert [event.step for event in board.Scalars("val/loss")] == list(range(1, step + 1))
-    log.close()
 
 
 def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
@@ -65,10 +63,9 @@ def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
     ):
         log = MetricsLog(tmp_path, fresh=True)
         log.log(1, "val", val(1.0), 10)
-        log.close()
         assert sorted(file.name for file in tmp_path.glob("*.jsonl")) == expected
         assert len(list(tmp_path.glob("tensorboard*"))) == len(expected) and board(tmp_path, "val/loss") == [(1, 1.0)]
-    MetricsLog(tmp_path, fresh=False).close()
+    MetricsLog(tmp_path, fresh=False)
     assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 1
 
 
@@ -84,7 +81,6 @@ def test_the_board_survives_a_kill_and_forgets_what_the_restart_does_again(tmp_p
     log.event("start", step=10, resumed=True)
     for step in (20, 30, 40):
         log.log(step, "val", val(step + 0.5), 40)
-    log.close()
     assert board(tmp_path, "val/loss") == [(10, 10.0), (20, 20.5), (30, 30.5), (40, 40.5)]
 
 
@@ -93,7 +89,6 @@ def test_first_and_best(tmp_path):
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0)):
         log.log(step, "train", {**TRAIN, "loss": loss}, 3)
         log.log(step, "val", val(loss), 3)
-    log.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write(
             '{"step": 4, "split": "val"}\n{"step": 5, "split": "val", "loss": "0.1"}\n'
@@ -113,5 +108,4 @@ def test_a_run_that_began_again_is_reported_from_its_beginning(tmp_path):
     assert (found["first_val"]["step"], found["best_val"]["step"], found["best_val"]["loss"]) == (1, 4, 0.0)
     assert unfinished_run(tmp_path) == "abc"
     log.event("finish", step=4)
-    log.close()
     assert unfinished_run(tmp_path) is None

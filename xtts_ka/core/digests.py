@@ -51,10 +51,18 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any] | None, str]:
-    """Return (manifest, "") of a sound folder, or (None, reason) for one whose manifest or files do not hold.
+    """Return (manifest, "") of a sound folder, or (None, reason) if its manifest or one of its files is not sound.
 
     `hashes=False` compares sizes only (for a quick look at many checkpoints).
     """
+    manifest, reason = load_manifest(folder)
+    if manifest is not None:
+        reason = files_problem(folder, manifest, hashes=hashes)
+    return (None, reason) if reason else (manifest, "")
+
+
+def load_manifest(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """Return (manifest, "") or (None, reason); the files that the manifest lists are not looked at."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes().decode("utf-8"))
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
@@ -67,25 +75,23 @@ def read_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any] 
         return None, f"{MANIFEST} is damaged"
     if checksum is not None and checksum != hash_value(manifest):
         return None, f"{MANIFEST} is damaged"
-    try:
-        reason = _unsound_file(folder, files, hashes)
-    except OSError as error:
-        reason = f"{error.filename or folder} cannot be read ({error.strerror})"
-    return (None, reason) if reason else (manifest, "")
+    outside = next((name for name in files if ".." in Path(name).parts or Path(name).is_absolute()), None)
+    return (None, f"{MANIFEST} names {outside}, which is outside the folder") if outside else (manifest, "")
 
 
-def _unsound_file(folder: Path, files: dict[str, tuple[int, str]], hashes: bool) -> str:
+def files_problem(folder: Path, manifest: dict[str, Any], *, hashes: bool) -> str:
     """Say what is wrong with the first file that is not as its manifest has it; "" when all are."""
-    for name, (size, sha256) in files.items():
+    for name, entry in manifest["files"].items():
         file = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            return f"{MANIFEST} names {name}, which is outside the folder"
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} is {file.stat().st_size} bytes, not {size}"
-        if hashes and hash_file(file) != sha256:
-            return f"{name} does not match its checksum"
+        try:
+            if not file.is_file():
+                return f"{name} is missing"
+            if (size := file.stat().st_size) != int(entry["bytes"]):
+                return f"{name} is {size} bytes, not {entry['bytes']}"
+            if hashes and hash_file(file) != entry["sha256"]:
+                return f"{name} does not match its checksum"
+        except OSError as error:
+            return f"{error.filename or file} cannot be read ({error.strerror})"
     return ""
 
 

@@ -1,31 +1,33 @@
-"""What a run's curves say: trend, plateau, divergence, spikes, overfitting, what is to blame, and a verdict.
+"""Judges a run by its loss curves: trend, plateau, divergence, spikes, overfitting, their likely cause, a verdict.
 
-Works on the tables of `run_history.Track`. All statistics are robust ones (medians, ranks), because single
-batches are noisy and a few of them are wild: Sen's slope with its rank-based confidence interval (P. K. Sen,
-1968, "Estimates of the regression coefficient based on Kendall's tau"), the Mann–Kendall test for the
-confidence, and the median absolute deviation (MAD, × 1.4826 to read as a standard deviation) for the noise.
+Works on the tables of `history.Track`. All statistics are robust (medians, ranks), because single batches are noisy
+and a few are extreme: Sen's slope with its rank-based confidence interval (P. K. Sen, 1968, "Estimates of the
+regression coefficient based on Kendall's tau"), the Mann–Kendall test for the confidence, and the median absolute
+deviation (× 1.4826, comparable to a standard deviation) for the noise.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xtts_ka.core.robust import deviation, rolling_median, smooth
 from xtts_ka.monitor.history import Table
+from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of
 
-# What counts as what. Shares are of the loss itself.
-FLAT = 0.01  # a window in which the loss moves by less than this is flat
-NOISY = 0.10  # line-to-line noise above this is high
-DIVERGED = 0.10  # this far above the best smoothed loss (and beyond the noise) is divergence
-OVERFIT = 0.01  # validation this far above its best, while training still falls
+# Thresholds. Shares are of the loss itself.
+FLAT = 0.01  # the loss is flat in a window in which it moves by less than this
+NOISY = 0.10  # noise from line to line above this is high
+DIVERGED = 0.10  # divergence: this far above the best smoothed loss, and beyond the noise
+OVERFIT = 0.01  # overfitting: validation loss this far above its best while the training loss falls
 SPIKE = 6.0  # a spike is this many standard deviations of the noise above its neighbours, and
-SPIKE_SHARE = 0.15  # this much above them
+SPIKE_SHARE = 0.15  # this share above them
 STARVED = 0.20  # share of the time spent waiting for data
-ENOUGH_LINES = 30  # fewer training lines than this say nothing yet
+ENOUGH_LINES = 30  # training lines needed for a verdict
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,20 @@ class Trend:
     direction: str
 
     @property
-    def window(self) -> float:
-        """Thousands of steps that the trend covers."""
-        return (self.last - self.first) / 1000
+    def change(self) -> float:
+        """By how much the loss moves over these steps, at this slope."""
+        return self.slope * (self.last - self.first) / 1000
+
+    def __str__(self) -> str:
+        return (
+            f"{self.slope:+.3g} per 1000 steps, 95 % between {self.low:+.3g} and {self.high:+.3g}, steps {self.first} "
+            f"to {self.last}, confidence {min(self.confidence, 0.999):.1%}"
+        )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing seen in the curves. severity: good, note, warning or bad; step: where it began, if it did."""
+    """One observation. severity: bad, warning, note or good; step: where it began, if that is known."""
 
     kind: str
     severity: str
@@ -62,7 +70,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The verdict in a word and a sentence, the findings behind it, and the checkpoint to use."""
+    """The verdict in a word and a sentence, the findings it rests on, and the checkpoint to use."""
 
     verdict: str
     sentence: str
@@ -71,7 +79,7 @@ class Analysis:
     val_trend: Trend | None
     checkpoint: str | None
     checkpoint_reason: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
 
 
 def analyse(
@@ -79,55 +87,56 @@ def analyse(
     val: Table,
     *,
     clip_norm: float,
-    checkpoints: list[dict] = (),
-    nonfinite: list[int] = (),
-    skipped: list[int] = (),
+    checkpoints: Sequence[CheckpointFolder] = (),
+    nonfinite: Sequence[int] = (),
+    skipped: Sequence[int] = (),
 ) -> Analysis:
     """Judge a run.
 
-    train, val: tables of `Track`. clip_norm: gradient norm limit. checkpoints: dicts with name, step,
-    val_loss, valid, best, last (as `run_status` lists them). nonfinite: steps whose logged loss was not a
-    number. skipped: steps that training skipped because their loss or gradient was not.
+    train, val: tables of `Track`. clip_norm: limit of the gradient norm. nonfinite: steps whose logged loss was not a
+    number. skipped: steps that training skipped because their loss or gradient was not a number.
     """
-    train_trend, val_trend = trend(train), trend(val, share=0.5)
-    curves = _Curves(train, val, clip_norm, train_trend, val_trend)
-    findings = [_nonfinite(nonfinite, curves), _skipped(skipped, curves)]
-    if len(train["step"]) >= ENOUGH_LINES:
+    curves = _Curves(train, val, clip_norm)
+    found = [_nonfinite(nonfinite, curves), _skipped(skipped, curves)]
+    if len(curves.loss) >= ENOUGH_LINES:
         diverging = _divergence(curves)
-        findings += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
-        findings += [_spikes(curves), _starvation(curves)]
-    findings = sorted((f for f in findings if f), key=lambda f: ("bad", "warning", "note").index(f.severity))
-    harmless = all(f.severity == "note" for f in findings)
-    if not findings or (harmless and train_trend and train_trend.direction == "falling"):
+        found += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
+        found += [_spikes(curves), _starvation(curves)]
+    findings = [f for severity in ("bad", "warning", "note") for f in found if f and f.severity == severity]
+    falling = curves.train_trend is not None and curves.train_trend.direction == "falling"
+    if not findings or (falling and findings[0].severity == "note"):
         findings.insert(0, _healthy(curves))
-    name, reason = recommend(checkpoints, findings)
-    facts = {
-        "lines": len(train["step"]),
-        "noise": _or_none(curves.noise),
-        "data_wait_share": _or_none(curves.wait),
-        "lr_share_of_peak": _or_none(curves.lr_share),
-    }
-    first = findings[0]
-    return Analysis(first.kind, first.sentence, findings, train_trend, val_trend, name, reason, facts)
+    facts = {"noise": curves.noise, "data_wait_share": curves.wait, "lr_share_of_peak": curves.lr_share}
+    return Analysis(
+        findings[0].kind,
+        findings[0].sentence,
+        findings,
+        curves.train_trend,
+        curves.val_trend,
+        *recommend(checkpoints, findings),
+        {"lines": len(train["step"]), **{name: None if math.isnan(v) else v for name, v in facts.items()}},
+    )
 
 
-# ── trend ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── trend ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def trend(table: Table, column: str = "loss", *, share: float = 1 / 3, parts: int = 24) -> Trend | None:
-    """Sen's slope over the last `share` of the steps (at least 10 rows); None with fewer than five values."""
-    known = ~np.isnan(table[column])
-    step, value = table["step"][known], table[column][known]
+def trend(table: Table, *, share: float = 1 / 3) -> Trend | None:
+    """Sen's slope of the loss over the last `share` of the steps (at least 10 rows); None with fewer than five values.
+
+    Computed on the medians of at most 24 parts, because it compares all pairs.
+    """
+    known = ~np.isnan(table["loss"])
+    step, value = table["step"][known], table["loss"][known]
     if len(step) < 5:
         return None
     begin = min(np.searchsorted(step, step[-1] - share * (step[-1] - step[0])), max(0, len(step) - 10))
     step, value = step[begin:], value[begin:]
-    cuts = np.array_split(np.arange(len(step)), min(parts, max(5, len(step) // 3)))
-    x = np.array([step[c].mean() for c in cuts if len(c)])
-    y = np.array([np.median(value[c]) for c in cuts if len(c)])
+    parts = np.array_split(np.arange(len(step)), min(24, max(5, len(step) // 3)))
+    x = np.array([step[part].mean() for part in parts if len(part)])
+    y = np.array([np.median(value[part]) for part in parts if len(part)])
     slope, low, high, confidence = sen_slope(x / 1000, y)
-    window, level = (step[-1] - step[0]) / 1000, abs(float(np.median(y)))
-    if max(abs(low), abs(high)) * window < FLAT * level:
+    if max(abs(low), abs(high)) * (step[-1] - step[0]) / 1000 < FLAT * abs(float(np.median(y))):
         direction = "flat"
     else:
         direction = "falling" if high < 0 else "rising" if low > 0 else "unclear"
@@ -148,28 +157,24 @@ def sen_slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]
     return float(np.median(slopes)), float(low), float(high), confidence
 
 
-# ── the measurements that the findings share ────────────────────────────────────────────────────────────────
+# ── measurements that several findings use ───────────────────────────────────────────────────────────────────────────
 
 
 class _Curves:
-    """A run's curves without gaps, and what is measured on them once."""
+    """A run's curves without the rows that have no loss, and what is measured on them."""
 
-    def __init__(self, train: Table, val: Table, clip_norm: float, train_trend: Trend | None, val_trend: Trend | None):
-        known = ~np.isnan(train["loss"])
-        self.train = {name: column[known] for name, column in train.items()}
-        known = ~np.isnan(val["loss"])
-        self.val = {name: column[known] for name, column in val.items()}
-        self.clip_norm, self.train_trend, self.val_trend = clip_norm, train_trend, val_trend
+    def __init__(self, train: Table, val: Table, clip_norm: float):
+        self.train, self.val = (_with_loss(table) for table in (train, val))
+        self.train_trend, self.val_trend = trend(train), trend(val, share=0.5)
+        self.clip_norm = clip_norm
         self.step, self.loss = self.train["step"], self.train["loss"]
         self.middle = rolling_median(self.loss, 15)
         self.recent = slice(-max(10, len(self.loss) // 5), None)
-        exact = self.train["lines"][self.recent] == 1  # means of many lines hide the noise
-        residuals = (self.loss - self.middle)[self.recent][exact]
         self.level = float(np.median(self.loss[self.recent])) if len(self.loss) else math.nan
-        self.noise = deviation(residuals) / abs(self.level) if self.level else math.nan
+        self.noise = deviation((self.loss - self.middle)[self.recent]) / abs(self.level) if self.level else math.nan
         self.wait = data_wait_share(train)
         lr = self.train["lr"]
-        peak = np.nanmax(lr) if len(lr) and not np.all(np.isnan(lr)) else math.nan
+        peak = np.nanmax(lr, initial=0.0)
         self.lr = lr / peak if peak > 0 else np.full_like(lr, np.nan)  # as a share of its peak
         self.lr_share = float(self.lr[-1]) if len(lr) else math.nan
 
@@ -180,7 +185,7 @@ class _Curves:
         return float((norms > self.clip_norm).mean()) if len(norms) else math.nan
 
     def noise_ratio(self) -> float:
-        """Relative noise where the learning rate is high over that where it is low; NaN if it never was."""
+        """Noise at high learning rates over that at low ones after the peak; NaN with fewer than 20 lines of either."""
         residuals = (self.loss - self.middle) / np.maximum(np.abs(self.middle), 1e-12)
         if np.all(np.isnan(self.lr)):
             return math.nan
@@ -191,73 +196,59 @@ class _Curves:
         return deviation(residuals[high]) / max(deviation(residuals[low]), 1e-9)
 
 
-def data_wait_share(train: Table, lines: int = 100) -> float:
-    """Share of the time of the newest lines that was spent waiting for data; NaN where it was not logged.
+def _with_loss(table: Table) -> Table:
+    known = ~np.isnan(table["loss"])
+    return {name: column[known] for name, column in table.items()}
+
+
+def data_wait_share(train: Table) -> float:
+    """Share of the time of the newest 100 lines that was spent waiting for data; NaN where it was not logged.
 
     `data_wait_s` is the seconds waited since the line before.
     """
-    recent = slice(-lines - 1, None)
-    seconds = np.diff(train["time"][recent])
-    usable = (seconds > 0) & (np.diff(train["session"][recent]) == 0) & (train["lines"][recent][1:] == 1)
-    shares = train["data_wait_s"][recent][1:][usable] / seconds[usable]
+    time, session, waits = (train[name][-101:] for name in ("time", "session", "data_wait_s"))
+    seconds = np.diff(time)
+    usable = (seconds > 0) & (np.diff(session) == 0)
+    shares = waits[1:][usable] / seconds[usable]
     shares = shares[~np.isnan(shares)]
     return float(np.clip(np.median(shares), 0, 1)) if len(shares) else math.nan
 
 
-# ── findings ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _nonfinite(steps: list[int], curves: _Curves) -> Finding | None:
+def _nonfinite(steps: Sequence[int], c: _Curves) -> Finding | None:
     if not steps:
         return None
     last = steps[-1]
-    if not len(curves.step) or last > curves.step[-1]:
-        return Finding(
-            "divergence",
-            "bad",
-            (
-                f"The loss stopped being a number at step {last}. Halve the learning rate and carry on from a "
-                "checkpoint before that step."
-            ),
-            steps[0],
-        )
+    if not len(c.step) or last > c.step[-1]:
+        remedy = "Halve the learning rate and carry on from a checkpoint before that step."
+        return Finding("divergence", "bad", f"The loss stopped being a number at step {last}. {remedy}", steps[0])
     many = f"{len(steps)} logged losses are" if len(steps) > 1 else "One logged loss is"
-    return Finding(
-        "non-finite",
-        "warning",
-        (
-            f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve "
-            "the learning rate or look for damaged recordings."
-        ),
-        steps[0],
+    sentence = (
+        f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve the "
+        "learning rate or look for damaged recordings."
     )
+    return Finding("non-finite", "warning", sentence, steps[0])
 
 
-def _skipped(steps: list[int], curves: _Curves) -> Finding | None:
+def _skipped(steps: Sequence[int], c: _Curves) -> Finding | None:
     if not steps:
         return None
-    last_line = curves.step[-1] if len(curves.step) else -1
+    last_line = c.step[-1] if len(c.step) else -1
     in_a_row = sum(step > last_line for step in steps)
-    if in_a_row >= 3:  # and nothing finite since: the trainer stops the run soon
-        return Finding(
-            "divergence",
-            "bad",
-            (
-                f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. "
-                "Halve the learning rate and carry on from an earlier checkpoint."
-            ),
-            steps[-in_a_row],
+    if in_a_row >= 3:  # no finite line since: the trainer will stop the run soon
+        sentence = (
+            f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. Halve the "
+            "learning rate and carry on from an earlier checkpoint."
         )
+        return Finding("divergence", "bad", sentence, steps[-in_a_row])
     many = f"{len(steps)} steps were" if len(steps) > 1 else "One step was"
-    return Finding(
-        "non-finite",
-        "warning",
-        (
-            f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but "
-            "the run recovered. If it happens more often, halve the learning rate or look for damaged recordings."
-        ),
-        steps[0],
+    sentence = (
+        f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but the run "
+        "recovered. If it happens more often, halve the learning rate or look for damaged recordings."
     )
+    return Finding("non-finite", "warning", sentence, steps[0])
 
 
 def _divergence(c: _Curves) -> Finding | None:
@@ -271,26 +262,25 @@ def _divergence(c: _Curves) -> Finding | None:
     onset, lr = int(c.step[turn]), c.lr[turn]
     rising = c.train_trend is not None and c.train_trend.direction == "rising"
     still = "is still rising" if rising else "did not come back down"
-    blame = "The learning rate was low by then, so look at the data that came in, and at the gradient norm."
-    if not lr <= 0.3:
+    if lr <= 0.3:
+        cause = "The learning rate was low by then, so look at the data that came in, and at the gradient norm."
+    else:
         at = "" if math.isnan(lr) else f", then at {lr:.0%} of its peak,"
-        blame = (
-            f"The learning rate{at} is the likely cause: halve it, or lengthen the warm-up, and carry on "
-            "from an earlier checkpoint."
+        cause = (
+            f"The learning rate{at} is the likely cause: halve it, or lengthen the warm-up, and carry on from an "
+            "earlier checkpoint."
         )
-    return Finding(
-        "divergence",
-        "bad",
-        (f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. {blame}"),
-        onset,
+    sentence = (
+        f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. {cause}"
     )
+    return Finding("divergence", "bad", sentence, onset)
 
 
 def _overfitting(c: _Curves) -> Finding | None:
     loss, step = c.val["loss"], c.val["step"]
     if len(loss) < 6:
         return None
-    smoothed = smooth(loss, c.val["lines"], 3)
+    smoothed = smooth(loss, 3)
     turn = int(np.argmin(smoothed))
     if len(loss) - turn < 4:
         return None
@@ -302,16 +292,12 @@ def _overfitting(c: _Curves) -> Finding | None:
     before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]]
     if not len(before) or not len(since) or np.median(since[-15:]) > np.median(before) * (1 + FLAT):
         return None
-    return Finding(
-        "overfitting",
-        "warning",
-        (
-            f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to "
-            f"{now:.3g} while the training loss went on falling or held. Stop here and use the best checkpoint; "
-            "more recordings would help more than more steps."
-        ),
-        int(step[turn]),
+    sentence = (
+        f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to {now:.3g} while "
+        "the training loss went on falling or held. Stop here and use the best checkpoint; more recordings would help "
+        "more than more steps."
     )
+    return Finding("overfitting", "warning", sentence, int(step[turn]))
 
 
 def _noise(c: _Curves) -> Finding | None:
@@ -320,169 +306,121 @@ def _noise(c: _Curves) -> Finding | None:
     clipped, ratio, t = c.clipped_share(), c.noise_ratio(), c.train_trend
     size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
     if ratio > 1.7:
-        return Finding(
-            "learning-rate",
-            "warning",
-            (
-                f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the "
-                "learning rate is to blame. Halve it."
-            ),
+        sentence = (
+            f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the learning "
+            "rate is to blame. Halve it."
         )
-    falling = t is not None and t.direction == "falling" and -t.slope * t.window > FLAT * c.level
+        return Finding("learning-rate", "warning", sentence)
+    falling = t is not None and t.direction == "falling" and -t.change > FLAT * c.level
     if not falling and clipped > 0.5 and not c.lr_share < 0.5:
-        return Finding(
-            "learning-rate",
-            "warning",
-            (
-                f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, "
-                f"and the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
-            ),
+        sentence = (
+            f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, and the "
+            f"learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
         )
-    return Finding(
-        "noise",
-        "note",
-        (
-            f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings "
-            "uneven. A larger batch_size (or training.accumulation) would tell."
-        ),
+        return Finding("learning-rate", "warning", sentence)
+    sentence = (
+        f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings uneven. A "
+        "larger batch_size (or training.accumulation) would tell."
     )
+    return Finding("noise", "note", sentence)
 
 
 def _plateau(c: _Curves) -> Finding | None:
     t = c.train_trend
-    if t is None:
+    if t is None or (c.val_trend and c.val_trend.direction == "falling"):
         return None
-    if -t.low * t.window > 3 * FLAT * abs(c.level) or abs(t.slope) * t.window > FLAT * abs(c.level):
+    most = -t.low * (t.last - t.first) / 1000  # how far it may have fallen within the interval
+    if most > 3 * FLAT * abs(c.level) or abs(t.change) > FLAT * abs(c.level):
         return None  # too noisy to say, or moving
-    if c.val_trend and c.val_trend.direction == "falling":
-        return None
-    where = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
-    if c.lr_share < 0.15:
-        return Finding(
-            "plateau",
-            "note",
-            (
-                f"{where}. The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the "
-                "schedule and no fault."
-            ),
-            t.first,
+    sentence = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
+    at_the_end = c.lr_share < 0.15
+    if at_the_end:
+        sentence += (
+            f". The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the schedule and no "
+            "fault."
         )
-    if math.isnan(c.lr_share):
-        return Finding("plateau", "warning", f"{where}.", t.first)
-    return Finding(
-        "plateau",
-        "warning",
-        (
-            f"{where} although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is "
-            "not the cause: either the model has learned what these recordings teach, or the learning rate is "
-            "too high to settle or too low to move."
-        ),
-        t.first,
-    )
+    elif math.isnan(c.lr_share):
+        sentence += "."
+    else:
+        sentence += (
+            f" although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is not the cause: "
+            "either the model has learned what these recordings teach, or the learning rate is too high to settle or "
+            "too low to move."
+        )
+    return Finding("plateau", "note" if at_the_end else "warning", sentence, t.first)
 
 
 def _spikes(c: _Curves) -> Finding | None:
-    where = spikes(c.train)
-    if not len(where):
+    rows = spikes(c.loss)
+    if not len(rows):
         return None
-    steps, count = c.train["high_step"][where].astype(int), len(where)
-    norms, lr = c.train["grad_norm"], c.lr[where]
+    count, last = len(rows), int(c.step[rows[-1]])
+    norms, lr = c.train["grad_norm"], c.lr[rows]
     usual = np.nanmedian(norms) if not np.all(np.isnan(norms)) else math.nan
-    with_gradient = float(np.mean(norms[where] > 3 * usual)) if usual > 0 else math.nan
+    with_gradient = float(np.mean(norms[rows] > 3 * usual)) if usual > 0 else math.nan
     high_lr = float(np.nanmean(lr)) if not np.all(np.isnan(lr)) else math.nan
     if with_gradient > 0.5 and high_lr > 0.8 and count >= 3:
-        blame = "the gradient norm jumps with them, near the peak learning rate: a lower one would calm them"
+        cause = "the gradient norm jumps with them, near the peak learning rate: a lower one would calm them"
     elif high_lr < 0.5:
-        blame = "they come while the learning rate is low, so look for damaged or mislabelled recordings"
+        cause = "they come while the learning rate is low, so look for damaged or mislabelled recordings"
     else:
-        blame = "the loss recovers from each; if they grow frequent, lower the learning rate or check data"
+        cause = "the loss recovers from each; if they grow frequent, lower the learning rate or check data"
     rate = 1000 * count / max(1.0, c.step[-1] - c.step[0])
-    return Finding(
-        "spikes",
-        "warning" if count >= 3 else "note",
-        (
-            f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step "
-            f"{steps[-1]}): {blame}."
-        ),
-        int(steps[-1]),
-    )
+    many = f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step {last})"
+    return Finding("spikes", "warning" if count >= 3 else "note", f"{many}: {cause}.", last)
 
 
-def spikes(train: Table) -> np.ndarray:
-    """Rows of single wild losses: far above their neighbours' median, by the noise and by the loss itself."""
-    high = train["high"]
-    if len(high) < ENOUGH_LINES:
+def spikes(loss: np.ndarray) -> np.ndarray:
+    """Rows of single extreme losses: far above their neighbours' median, by the noise and by the loss itself."""
+    if len(loss) < ENOUGH_LINES:
         return np.empty(0, int)
-    middle = rolling_median(high, 15)
-    above = high - middle
-    wild = (above > SPIKE * deviation(above)) & (above > SPIKE_SHARE * np.abs(middle))
-    wild[:15] = False  # the first steep descent is none
-    return np.flatnonzero(wild)
+    middle = rolling_median(loss, 15)
+    above = loss - middle
+    extreme = (above > SPIKE * deviation(above)) & (above > SPIKE_SHARE * np.abs(middle))
+    extreme[:15] = False  # the steep descent at the start is no spike
+    return np.flatnonzero(extreme)
 
 
 def _starvation(c: _Curves) -> Finding | None:
     if not c.wait > STARVED:
         return None
-    return Finding(
-        "data-starvation",
-        "warning",
-        (
-            f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be "
-            "that much faster. Check that the feature cache is on a local disk and that the machine's cores are "
-            "free."
-        ),
+    sentence = (
+        f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be that much "
+        "faster. Check that the feature cache is on a local disk and that the machine's cores are free."
     )
+    return Finding("data-starvation", "warning", sentence)
 
 
 def _healthy(c: _Curves) -> Finding:
     t = c.train_trend
     if len(c.step) < ENOUGH_LINES or t is None:
-        return Finding(
-            "too-early", "note", (f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed.")
-        )
+        few = f"Too early to tell: {len(c.step)} training lines so far, {ENOUGH_LINES} are needed."
+        return Finding("too-early", "note", few)
     if t.direction != "falling":
-        return Finding(
-            "unclear", "note", (f"No fault seen, but the noise hides whether the loss still falls ({describe(t)}).")
-        )
+        return Finding("unclear", "note", f"No fault seen, but the noise hides whether the loss still falls ({t}).")
     follows = {
         "falling": ", and the validation loss follows",
         "rising": ", though the validation loss has begun to rise",
         "flat": ", and the validation loss holds",
     }
     val = follows.get(c.val_trend.direction, "") if c.val_trend else ""
-    return Finding("healthy", "good", f"Healthy: the training loss falls ({describe(t)}){val}.")
+    return Finding("healthy", "good", f"Healthy: the training loss falls ({t}){val}.")
 
 
-def describe(t: Trend) -> str:
-    """A trend in words and figures."""
-    return (
-        f"{t.slope:+.3g} per 1000 steps, 95 % between {t.low:+.3g} and {t.high:+.3g}, steps {t.first} to "
-        f"{t.last}, confidence {min(t.confidence, 0.999):.1%}"
-    )
+# ── the checkpoint to use ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── the checkpoint to use ───────────────────────────────────────────────────────────────────────────────────
-
-
-def recommend(checkpoints: list[dict], findings: list[Finding]) -> tuple[str | None, str]:
-    """The name of the checkpoint to use, and why: the best of those written before the run fell apart."""
+def recommend(checkpoints: Sequence[CheckpointFolder], findings: Sequence[Finding]) -> tuple[str | None, str]:
+    """The name of the checkpoint to use, and why: the best of those written before the loss diverged."""
     broken = min((f.step for f in findings if f.severity == "bad" and f.step is not None), default=None)
-    valid = [c for c in checkpoints if c["valid"] and c.get("of_this_run", True)]
-    if not valid:
-        return None, "there is no valid checkpoint yet"
-    sound = [c for c in valid if broken is None or c["step"] <= broken]
+    valid = [c for c in checkpoints if c.of_this_run]
+    sound = [c for c in valid if broken is None or c.step <= broken]
     if not sound:
-        return None, (
-            f"every checkpoint was written after the loss fell apart at step {broken}: start again "
-            "with a lower learning rate"
-        )
-    scored = [c for c in sound if c["val_loss"] is not None]
+        if not valid:
+            return None, "there is no valid checkpoint yet"
+        why = f"every checkpoint was written after the loss fell apart at step {broken}"
+        return None, f"{why}: start again with a lower learning rate"
     where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""
-    if scored:
-        best = min(scored, key=lambda c: (c["val_loss"], c["step"]))
-        return best["name"], f"it has the lowest validation loss ({best['val_loss']:.4g}){where}"
-    return max(sound, key=lambda c: c["step"])["name"], f"it is the newest{where}; none was validated"
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    if best := best_of(sound):
+        return best.folder.name, f"it has the lowest validation loss ({best.val_loss:.4g}){where}"
+    return sound[-1].folder.name, f"it is the newest{where}; none was validated"

@@ -1,41 +1,36 @@
-"""Which checkpoints may go, and their deletion. Nothing is touched that the pipeline did not write."""
+"""Deletes old checkpoints. Folders that hold anything the pipeline did not write are left alone."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from xtts_ka.core.console import size
-from xtts_ka.core.digests import MANIFEST
 from xtts_ka.core.files import TEMPORARY_SUFFIX
 from xtts_ka.training.checkpoint_folders import (
-    CHECKPOINT,
-    CHECKPOINT_SCHEMA,
+    STEP,
+    SUPERSEDED,
+    CheckpointFolder,
+    delete_folder,
     folder_bytes,
-    list_checkpoints,
-    superseded_folders,
+    read_checkpoints,
+    subfolders,
 )
 
 
 @dataclass(frozen=True)
 class Doomed:
-    """A folder that may go: a checkpoint, or a whole replaced run."""
+    """A folder to delete: a checkpoint, or a whole run that was replaced."""
 
     path: Path
     bytes: int
     why: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"name": self.path.name, "bytes": self.bytes, "why": self.why}
-
 
 @dataclass
 class Plan:
-    """What would be deleted, what is kept, and what is left alone with the reason (by name)."""
+    """What would be deleted, what is kept, and what is left alone; the last two as name → reason."""
 
     doomed: list[Doomed] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
@@ -54,90 +49,67 @@ class Plan:
 def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
     """What a cleanup of `folder` deletes: all but the `keep` newest checkpoints, the best and the last.
 
-    A damaged checkpoint goes only where a valid one stands. Replaced runs go only with `superseded`. Left
-    alone and named: folders without our manifest, those that hold a file the manifest does not name, links,
-    and anything else.
+    A damaged checkpoint is deleted only if there is a valid one, a replaced run only with `superseded`. Left alone are
+    folders without our manifest, those that hold a file the manifest does not name, links, and everything else.
     """
-    found = list_checkpoints(folder)
-    valid = [c for c in found if c["valid"]]
-    newest = {c["name"] for c in [c for c in valid if c["of_this_run"]][-keep:]}
     result = Plan()
+    found = read_checkpoints(folder)
+    newest = [c for c in found if c.of_this_run][-keep:]
     for c in found:
-        marks = [mark for mark in ("best", "last") if c[mark]]
-        foreign = foreign_content(folder / c["name"])
-        if marks or c["name"] in newest:
-            result.kept[c["name"]] = " and ".join(marks) or f"one of the {keep} newest"
-        elif foreign:
-            result.left_alone[c["name"]] = foreign
-        elif c["valid"] and not c["of_this_run"]:
-            result.left_alone[c["name"]] = "of another run, which the next start sets aside"
-        elif not valid:
-            result.left_alone[c["name"]] = f"{c['reason']}, but there is no valid checkpoint"
+        name = c.folder.name
+        if c.best or c.last or c in newest:
+            marks = [mark for mark in ("best", "last") if getattr(c, mark)]
+            result.kept[name] = " and ".join(marks) or f"one of the {keep} newest"
+        elif reason := foreign_content(c):
+            result.left_alone[name] = reason
+        elif not c.problem and not c.of_this_run:
+            result.left_alone[name] = "of another run, which the next start sets aside"
+        elif not newest:
+            result.left_alone[name] = f"{c.problem}, but there is no valid checkpoint"
         else:
-            why = "old" if c["valid"] else f"not valid: {c['reason']}"
-            result.doomed.append(Doomed(folder / c["name"], c["bytes"], why))
-    for path in superseded_folders(folder):
-        foreign = foreign_run(path)
-        if foreign:
-            result.left_alone[path.name] = foreign
+            why = f"not valid: {c.problem}" if c.problem else "old"
+            result.doomed.append(Doomed(c.folder, folder_bytes(c.folder), why))
+    for path, _ in subfolders(folder, SUPERSEDED):
+        if reason := foreign_run(path):
+            result.left_alone[path.name] = reason
         elif superseded:
             result.doomed.append(Doomed(path, folder_bytes(path), "a run that was replaced"))
         else:
-            result.left_alone[path.name] = (
-                f"a run that was replaced, {size(folder_bytes(path))}: add --superseded to delete it"
-            )
-    known = result.kept.keys() | result.left_alone.keys() | {d.path.name for d in result.doomed}
+            hint = "add --superseded to delete it"
+            result.left_alone[path.name] = f"a run that was replaced, {size(folder_bytes(path))}: {hint}"
+    known = {".gitkeep", *result.kept, *result.left_alone, *(d.path.name for d in result.doomed)}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        if name not in known and name != ".gitkeep":
+        if name not in known:
             partial = name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
             result.left_alone[name] = "being written" if partial else "not written by the pipeline"
     return result
 
 
-def foreign_content(folder: Path) -> str:
-    """Why `folder` is not wholly a checkpoint of ours, or "" when it is."""
-    step = CHECKPOINT.fullmatch(folder.name)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes().decode("utf-8"))
-        ours = step and manifest["schema"] == CHECKPOINT_SCHEMA and manifest["step"] == int(step[1])
-        named = {str(name) for name in manifest["files"]} | {MANIFEST}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "it has no manifest of ours"
+def foreign_content(checkpoint: CheckpointFolder) -> str:
+    """Why a checkpoint folder is not wholly ours, or "" if it is."""
+    folder, ours = checkpoint.folder, checkpoint.files
+    if folder.is_symlink():
+        return "it is a link"
     if not ours:
-        return "it has no manifest of ours"
-    for root, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = Path(root, name)
-            relative = path.relative_to(folder).as_posix()
-            inner = name in folders and any(n.startswith(relative + "/") for n in named)
-            if path.is_symlink() or not (inner or relative in named):
-                return f"it holds {relative}, which the pipeline did not write"
+        return f"it has no manifest of ours: {checkpoint.problem}"
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        parent = path.is_dir() and any(file.startswith(name + "/") for file in ours)
+        if path.is_symlink() or not (parent or name in ours):
+            return f"it holds {name}, which the pipeline did not write"
     return ""
 
 
 def foreign_run(folder: Path) -> str:
-    """Why a superseded folder holds more than checkpoints of ours, or ""."""
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() or not path.is_dir():
-            return f"it holds {path.name}, which the pipeline did not write"
-        if reason := foreign_content(path):
-            return f"{path.name}: {reason}"
-    return ""
+    """Why a superseded folder holds more than checkpoints of ours, or "" if it does not."""
+    if folder.is_symlink():
+        return "it is a link"
+    if strangers := sorted({*os.listdir(folder)} - {path.name for path, _ in subfolders(folder, STEP)}):
+        return f"it holds {strangers[0]}, which the pipeline did not write"
+    reasons = ((c.folder.name, foreign_content(c)) for c in read_checkpoints(folder))
+    return next((f"{name}: {reason}" for name, reason in reasons if reason), "")
 
 
-def delete(folder: Path, doomed: list[Doomed]) -> list[Doomed]:
-    """Delete the folders and return those that were there.
-
-    Each is first renamed to what an interrupted write looks like, so a reader sees a whole checkpoint or
-    none, and what a kill leaves behind is swept by the pipeline's next start.
-    """
-    deleted = []
-    for item in doomed:
-        aside = folder / f".{item.path.name}.{os.getpid()}{TEMPORARY_SUFFIX}"
-        try:
-            os.rename(item.path, aside)
-        except FileNotFoundError:  # training pruned it meanwhile
-            continue
-        shutil.rmtree(aside)
-        deleted.append(item)
-    return deleted
+def delete(doomed: list[Doomed]) -> list[Doomed]:
+    """Delete the folders and return those that still existed."""
+    return [item for item in doomed if delete_folder(item.path)]

@@ -1,274 +1,194 @@
-"""What a run has logged: `metrics.jsonl` read as it grows, with restarts merged, in bounded memory.
+"""Reads a run's `metrics.jsonl` as it grows and merges restarts.
 
-A refresh costs time proportional to the new lines only. After a crash the trainer logs again what it had done
-since the last checkpoint; here each step appears once, with its last value. Damaged lines are counted and
-passed over.
+After a crash the trainer logs again the steps since the last checkpoint. Here each step appears once, with the
+values logged last. Damaged lines are counted and skipped.
 
     history = RunHistory("logs/metrics.jsonl")
     history.refresh()
-    history.train.table()["loss"]      # float64, one value per row; see `Track`
+    history.train.table()["loss"]      # float64, one value per logged step; see `Track`
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from operator import itemgetter
+from bisect import bisect_left
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from xtts_ka.core.jsonl import LARGEST_VALUE, JsonlTail, number
+from xtts_ka.core.jsonl import number, parse_jsonl
 
 TRAIN_METRICS = ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
 VAL_METRICS = ("loss", "loss_text", "loss_mel", "time")
 Table = dict[str, np.ndarray]
 
 _LARGEST_STEP = 10**12
-
-
-# ── reading a file that grows ───────────────────────────────────────────────────────────────────────────────
-
-
-# ── one split's lines ───────────────────────────────────────────────────────────────────────────────────────
+_TAIL_BYTES = 64  # compared on every refresh, to notice that the log was replaced
 
 
 class Track:
-    """One split's lines with strictly increasing steps: the newest exactly, older ones as means of several.
-
-    However long the run, at most 2·EXACT + COARSE rows are kept. `table()` returns float64 columns of equal
-    length: `step` (the last of the row), `lines` (how many it stands for; 1 = exact), `session` (counts
-    restarts), `low`, `low_step`, `high`, `high_step` (extremes of the loss), and one mean per metric, NaN
-    where it was not logged.
-    """
-
-    EXACT, COARSE, FOLD = 8192, 4096, 16
-    SHAPE = ("step", "lines", "session", "low", "low_step", "high", "high_step")
+    """The lines of one split (train or val), with strictly increasing steps."""
 
     def __init__(self, metrics: tuple[str, ...]):
-        self.last = -1
         self.metrics = metrics
-        self._nonfinite: list[int] = []
-        self._get = itemgetter(*metrics)
-        self._fresh: list[tuple] = []
-        self._exact = self._coarse = np.empty((0, len(self.SHAPE) + len(metrics)))
+        self.records: list[dict[str, Any]] = []  # as logged
+        self._sessions: list[int] = []
+        self._table = {name: np.empty(0) for name in ("step", "session", *metrics)}  # of the first records
+
+    @property
+    def last(self) -> int:
+        """The last step, or -1."""
+        return self.records[-1]["step"] if self.records else -1
+
+    def append(self, record: dict[str, Any], session: int) -> None:
+        """Add a line whose step is larger than `last`. `session` is the number of restarts before it."""
+        self.records.append(record)
+        self._sessions.append(session)
+
+    def cut(self, step: int) -> None:
+        """Forget the lines of `step` and later: a restart logs them again."""
+        keep = bisect_left(self.records, step, key=lambda record: record["step"])
+        del self.records[keep:], self._sessions[keep:]
+        self._table = {name: column[:keep] for name, column in self._table.items()}
+
+    def table(self) -> Table:
+        """float64 columns of equal length: `step`, `session`, and each metric, NaN where no number was logged."""
+        start = len(self._table["step"])
+        if start < len(self.records):
+            pairs = zip(self.records[start:], self._sessions[start:])
+            new = np.array([[r["step"], s, *(number(r.get(name)) for name in self.metrics)] for r, s in pairs])
+            new[np.abs(new) < 1e-30] = 0.0  # so that ratios do not overflow
+            self._table = {n: np.concatenate([old, column]) for (n, old), column in zip(self._table.items(), new.T)}
+        return self._table
 
     @property
     def nonfinite(self) -> list[int]:
-        """Steps whose loss was NaN, infinite or null (of a long run, the newest 1000)."""
-        self._flush()
-        return self._nonfinite
-
-    def append(self, step: int, session: int, record: dict, offset: int) -> None:
-        """Add a line; `step` must be larger than `last`."""
-        try:
-            values = self._get(record)
-        except KeyError:
-            values = tuple(record.get(name, math.nan) for name in self.metrics)
-        self._fresh.append((step, session, *values))
-        self.last = step
-        if len(self._fresh) >= self.EXACT:
-            self._flush()
-
-    def rewind(self, step: int, *, inclusive: bool) -> None:
-        """Forget the lines after `step` (and the one at it, if `inclusive`): they were undone."""
-        self._flush()
-        side = "left" if inclusive else "right"
-        self._exact = self._exact[: np.searchsorted(self._exact[:, 0], step, side)]
-        self._coarse = self._coarse[: np.searchsorted(self._coarse[:, 0], step, side)]
-        self._nonfinite = [bad for bad in self._nonfinite if bad < step + (not inclusive)]
-        newest = self._exact if len(self._exact) else self._coarse
-        self.last = int(newest[-1, 0]) if len(newest) else -1
-
-    def table(self) -> Table:
-        """The rows as named columns."""
-        self._flush()
-        rows = np.concatenate([self._coarse, self._exact])
-        return dict(zip(self.SHAPE + self.metrics, rows.T.copy()))
-
-    def _flush(self) -> None:
-        if not self._fresh:
-            return
-        try:
-            fresh = np.array(self._fresh, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            fresh = np.array([[number(value) for value in line] for line in self._fresh])
-        self._fresh = []
-        step, session, values = fresh[:, :1], fresh[:, 1:2], fresh[:, 2:]
-        values[~(np.abs(values) <= LARGEST_VALUE)] = np.nan
-        values[np.abs(values) < 1 / LARGEST_VALUE] = 0.0  # so that no ratio overflows
-        loss = values[:, :1]
-        self._nonfinite += step[np.isnan(loss)].astype(int).tolist()
-        rows = np.hstack([step, np.ones_like(step), session, loss, step, loss, step, values])
-        self._exact = np.concatenate([self._exact, rows])
-        if len(self._exact) > 2 * self.EXACT:
-            old, self._exact = self._exact[: -self.EXACT], self._exact[-self.EXACT :]
-            self._coarse = np.concatenate([self._coarse, _merged(old, np.arange(len(old)) // self.FOLD)])
-            del self._nonfinite[:-1000]
-        if len(self._coarse) > self.COARSE:
-            lines = self._coarse[:, 1]
-            share = lines.sum() / (self.COARSE // 2)
-            self._coarse = _merged(self._coarse, (np.cumsum(lines) - lines) // share)
-
-
-def _merged(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Merge the rows of each group (`groups` never decreases): means by lines, extremes of the loss."""
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    lines, values = rows[:, 1:2], rows[:, 7:]
-    weights = np.where(np.isnan(values), 0.0, lines)
-    weight = np.add.reduceat(weights, starts)
-    total = np.add.reduceat(weights * np.nan_to_num(values), starts)
-    merged = rows[np.append(starts[1:], len(rows)) - 1].copy()  # step and session of the last row
-    merged[:, 1] = np.add.reduceat(lines[:, 0], starts)
-    merged[:, 3:5] = rows[np.lexsort((rows[:, 3], groups))[starts], 3:5]  # NaN sorts last
-    merged[:, 5:7] = rows[np.lexsort((-rows[:, 5], groups))[starts], 5:7]
-    merged[:, 7:] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-    return merged
-
-
-# ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Where a run carried on after a stop: the step it began from, and when (unix seconds, or NaN)."""
-
-    step: int
-    time: float
+        """Steps whose loss is NaN, infinite or null."""
+        table = self.table()
+        return table["step"][np.isnan(table["loss"])].astype(int).tolist()
 
 
 class RunHistory:
-    """A run's metrics, merged. Call `refresh()` as often as you like; it reads what is new.
+    """A run's metrics with restarts merged. Each `refresh()` reads the lines appended since the one before.
 
-    A `start` event with `resumed` undoes everything after its step. Should that line be damaged, two lines in
-    a row that step back mean the same, while a single one is damage itself and dropped.
+    A `start` event with `resumed` undoes everything after its step. If that line is damaged, two lines in a row
+    that step back have the same effect; a single one is counted as damaged and dropped.
     """
 
-    def __init__(self, path: Path | str, tracks: Callable[[tuple[str, ...]], Any] = Track):
+    def __init__(self, path: Path | str):
         self.path = Path(path)
-        self.version = 0  # grows whenever a refresh changed something
-        self._new_track = tracks
-        self.clear()
+        self._reset()
 
-    def clear(self) -> None:
-        """Forget everything; the next refresh reads from the start of the file."""
-        self._log = JsonlTail()
+    def _reset(self) -> None:
+        """Forget everything; the next read begins at the start of the file."""
+        self._offset = 0
+        self._tail = b""  # the bytes before the offset
+        self.damaged = 0  # lines that are neither a metric nor an event
         self._begin()
-        self.damaged = 0  # lines that are no metric and no event
 
     def _begin(self) -> None:
-        self.train, self.val = self._new_track(TRAIN_METRICS), self._new_track(VAL_METRICS)
-        self.restarts: deque[Restart] = deque(maxlen=1000)
-        self.restart_count = self._session = self.resumed_at = 0
+        self.train, self.val = Track(TRAIN_METRICS), Track(VAL_METRICS)
+        self.restarts: list[int] = []  # the step from which each restart carried on
+        self.resumed_at = 0
         self.total_steps: int | None = None
         self.run_id: str | None = None
         self.last_event: str | None = None  # start, finish or stop, whichever came last
         self.last_time = math.nan
-        self.skipped: list[int] = []  # steps that were skipped because they were not finite (the newest 1000)
-        self.splits: list[tuple[int, int]] = []  # (step, pieces a batch is cut into since): the GPU's memory ran out
-        self._suspect: tuple | None = None
+        self.skipped: list[int] = []  # steps skipped because their loss or gradient was not finite
+        self.splits: list[tuple[int, int]] = []  # (step, pieces per batch from then on): out of GPU memory
+        self._suspect: tuple[Track, dict[str, Any]] | None = None  # a line that stepped back, if it was the last one
 
-    def refresh(self, on_bytes: Callable[[int], Any] | None = None) -> bool:
-        """Read what was appended (all of it, if the file was replaced). True when anything changed."""
+    def refresh(self) -> bool:
+        """Read the lines appended since the last call; True when anything changed. A replaced log is read anew."""
+        data = self._read_from(self._offset - len(self._tail))
+        replaced = not data.startswith(self._tail)
+        if replaced:  # renamed away, truncated or rewritten
+            self._reset()
+            data = self._read_from(0)
+        new = data[len(self._tail) :]
+        end = new.rfind(b"\n") + 1
+        if parse_jsonl(new[end:]) is not None:  # a whole line whose newline is not written yet
+            end = len(new)
+        lines = [line for line in new[:end].split(b"\n") if line.strip()]
+        for line in lines:
+            self._add(parse_jsonl(line))
+        self._offset += end
+        self._tail = (self._tail + new[:end])[-_TAIL_BYTES:]
+        return replaced or bool(lines)
+
+    def _read_from(self, offset: int) -> bytes:
         try:
-            file = open(self.path, "rb")
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                return file.read()
         except FileNotFoundError:
-            changed = self._log.offset > 0
-            self.clear()
-            self.version += changed
-            return changed
-        changed = False
-        with file:
-            if self._log.replaced(file):
-                self.clear()
-                changed = True
-            for records, offsets, read in self._log.new_lines(file):
-                self._merge(records, offsets)
-                changed = changed or bool(records)
-                if on_bytes:
-                    on_bytes(read)
-        self.version += changed
-        return changed
+            return b""
 
-    def _merge(self, records: list[dict | None], offsets: list[int]) -> None:
-        tracks = {"train": self.train, "val": self.val}
-        for record, offset in zip(records, offsets):
-            if record is None:
-                self.damaged += 1
-                continue
-            split, step = record.get("split"), record.get("step")
-            track = tracks.get(split) if isinstance(split, str) else None
-            numbered = type(step) is int and 0 <= step <= _LARGEST_STEP
-            if track is None or not numbered or "loss" not in record:
-                self._event(record, step)
-                tracks = {"train": self.train, "val": self.val}
-            elif step <= track.last:
-                self._step_back(track, step, record, offset)
-            else:
-                if self._suspect is not None:
-                    self._suspect, self.damaged = None, self.damaged + 1
-                track.append(step, self._session, record, offset)
-        for record in reversed(records):
-            if record is not None and not math.isnan(time := number(record.get("time"))):
-                self.last_time = time
-                break
+    def _add(self, record: dict[str, Any] | None) -> None:
+        if record is None:
+            self.damaged += 1
+            return
+        split, step = record.get("split"), record.get("step")
+        track = {"train": self.train, "val": self.val}.get(split) if isinstance(split, str) else None
+        if track is None or not _is_step(step) or "loss" not in record:
+            self._add_event(record)
+        elif step <= track.last:
+            self._step_back(track, record)
+        else:
+            if self._suspect:  # the lines go on as before it
+                self._suspect, self.damaged = None, self.damaged + 1
+            track.append(record, len(self.restarts))
+        if not math.isnan(time := number(record.get("time"))):
+            self.last_time = time
 
-    def _event(self, record: dict, step: Any) -> None:
-        event = record.get("event")
+    def _add_event(self, record: dict[str, Any]) -> None:
+        event, given = record.get("event"), record.get("step")
         if not isinstance(event, str):
             self.damaged += 1
             return
-        step = step if type(step) is int and 0 <= step <= _LARGEST_STEP else 0
+        step = given if _is_step(given) else 0
+        if event == "start":
+            self._start(record, step)
+        elif event == "skip":
+            self.skipped.append(step)
+        elif event == "oom" and (parts := number(record.get("parts"))) >= 1:
+            self.splits.append((step, int(parts)))
         if event in ("start", "finish", "stop"):
             self.last_event = event
-        elif event == "skip":
-            self.skipped = [*self.skipped[-999:], step]
-        elif event == "oom" and (parts := number(record.get("parts"))) >= 1:
-            self.splits = [*self.splits[-999:], (step, int(parts))]
-        if event != "start":
-            return
-        self.resumed_at = step
+
+    def _start(self, record: dict[str, Any], step: int) -> None:
         if record.get("resumed") is True:
-            self._undo(None, step)
+            self._undo(step)
             self._suspect = None
-            self._restarted(step, number(record.get("time")))
         else:
             self._begin()
-            self.last_event, self.resumed_at = event, step
-        total = number(record.get("total_steps"))
-        self.total_steps = int(total) if total >= 1 else self.total_steps
-        self.run_id = record["run_id"] if isinstance(record.get("run_id"), str) else self.run_id
+        self.resumed_at = step
+        if (total := number(record.get("total_steps"))) >= 1:
+            self.total_steps = int(total)
+        if isinstance(record.get("run_id"), str):
+            self.run_id = record["run_id"]
 
-    def _step_back(self, track: Any, step: int, record: dict, offset: int) -> None:
-        previous, self._suspect = self._suspect, (track, step, record, offset)
+    def _step_back(self, track: Track, record: dict[str, Any]) -> None:
+        previous, self._suspect = self._suspect, (track, record)
         if previous is None:
             return
-        first, first_step, first_record, first_offset = previous
-        self._undo(first, first_step)
-        self._restarted(first_step, number(first_record.get("time")))
-        first.append(first_step, self._session, first_record, first_offset)
-        if step > track.last:
-            track.append(step, self._session, record, offset)
+        first_track, first = previous
+        self._undo(first["step"])
+        first_track.cut(first["step"])  # that line was logged again
+        first_track.append(first, len(self.restarts))
+        if record["step"] > track.last:
+            track.append(record, len(self.restarts))
             self._suspect = None
 
-    def _undo(self, relogged: Any, step: int) -> None:
-        """Forget what a restart at `step` undoes; the line at `step` itself comes again in `relogged`."""
+    def _undo(self, step: int) -> None:
+        """Note a restart from `step` and forget what was logged after it."""
         for track in (self.train, self.val):
-            if track.last >= step:
-                track.rewind(step, inclusive=track is relogged)
+            track.cut(step + 1)
         self.skipped = [skipped for skipped in self.skipped if skipped <= step]
         self.splits = [split for split in self.splits if split[0] <= step]
-
-    def _restarted(self, step: int, time: float) -> None:
-        self._session += 1
-        self.restart_count += 1
-        self.restarts.append(Restart(step, time))
+        self.restarts.append(step)
 
 
-# ── smoothing and the time left ─────────────────────────────────────────────────────────────────────────────
-
-
-# ── export ──────────────────────────────────────────────────────────────────────────────────────────────────
+def _is_step(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _LARGEST_STEP

@@ -1,4 +1,4 @@
-"""The picture of a run: losses, learning rate, gradient norm and throughput over the steps, for a report.
+"""Draws a run: losses, learning rate, gradient norm and throughput over the steps, as one PNG for a report.
 
 Labels are Georgian; DejaVu Sans, which comes with matplotlib, has the letters.
 """
@@ -6,6 +6,7 @@ Labels are Georgian; DejaVu Sans, which comes with matplotlib, has the letters.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from xtts_ka.core.files import atomic_path
 from xtts_ka.core.robust import rolling_median, smooth
 from xtts_ka.monitor.history import RunHistory, Table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,
@@ -27,7 +31,8 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
 }
-BESIDE_THE_TITLE = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}  # no curve runs there
+# Beside the title, where no curve is.
+LEGEND: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
 
 
 def draw_plot(
@@ -44,79 +49,50 @@ def draw_plot(
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(3, 2, height_ratios=(2.2, 1, 1))
         top = figure.add_subplot(grid[0, :])
-        others = [figure.add_subplot(grid[at], sharex=top) for at in ((1, 0), (1, 1), (2, 0), (2, 1))]
+        rate, norm, throughput, parts = (
+            figure.add_subplot(grid[row, column], sharex=top) for row in (1, 2) for column in (0, 1)
+        )
         _losses(top, train, val)
-        _metric(others[0], train, "lr", "სწავლის ტემპი (learning rate)", "ტემპი", line_only=True)
-        _metric(others[1], train, "grad_norm", "გრადიენტის ნორმა", "ნორმა")
-        _metric(others[2], train, "audio_s_per_s", "გამტარობა", "აუდიოს წამი წამში")
-        _parts(others[3], train)
-        others[0].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-        if clip_norm is not None and _reaches(train["grad_norm"], clip_norm):
-            others[1].axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
-            others[1].annotate(
-                f"ზღვარი {clip_norm:g}",
-                (1.0, clip_norm),
-                xycoords=("axes fraction", "data"),
-                color=VAL,
-                ha="right",
-                va="bottom",
-                fontsize=9,
-            )
-            others[1].set_ylim(top=max(others[1].get_ylim()[1], 1.1 * clip_norm))
-        for axes in (top, *others):
-            _mark_restarts(axes, history, legend=axes is top)
+        _learning_rate(rate, train)
+        _metric(norm, train, "grad_norm", "გრადიენტის ნორმა", "ნორმა")
+        _clip_limit(norm, train, clip_norm)
+        _metric(throughput, train, "audio_s_per_s", "გამტარობა", "აუდიოს წამი წამში")
+        _parts(parts, train)
+        for axes in (top, rate, norm, throughput, parts):
+            _mark_restarts(axes, history.restarts, legend=axes is top)
             axes.set_xlabel("ნაბიჯი")
-        top.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
+        top.xaxis.set_major_formatter(lambda value, _: _thousands(value))
         if len(steps := np.concatenate([train["step"], val["step"]])):
             top.set_xlim(0, max(1.0, steps.max() * 1.02))
         if top.get_legend_handles_labels()[0]:
-            top.legend(**BESIDE_THE_TITLE, ncols=5)
-        done = max(history.train.last, history.val.last, 0)
-        of_all = f" / {total_steps:,}".replace(",", "\u202f") if total_steps else ""
-        figure.suptitle(
-            f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი {f'{done:,}'.replace(',', chr(0x202F))}{of_all}",
-            fontsize=14,
-            fontweight="bold",
-        )
+            top.legend(**LEGEND, ncols=5)
+        step = _thousands(max(history.train.last, history.val.last, 0))
+        of_all = f" / {_thousands(total_steps)}" if total_steps else ""
+        title = f"XTTS-v2 ქართულად: წვრთნის მიმდინარეობა, ნაბიჯი {step}{of_all}"
+        figure.suptitle(title, fontsize=14, fontweight="bold")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, format="png")
 
 
-def _losses(axes, train: Table, val: Table) -> None:
-    """Raw losses faintly, smoothed ones clearly, the best validation marked; wild values set no scale."""
+def _thousands(value: float) -> str:
+    """A whole number with narrow spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def _losses(axes: Axes, train: Table, val: Table) -> None:
+    """Raw losses faintly, smoothed ones clearly, the best validation marked. Extreme values do not set the scale."""
     axes.set_title("დანაკარგი (loss)")
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        axes.plot(
-            *_smoothed(train, "loss"),
-            color=TRAIN,
-            linewidth=2,
-            label="წვრთნა, გასაშუალოებული",
-            **_dots(train["loss"], 12),
-        )
+        _line(axes, *_smoothed(train, "loss"), width=2.0, label="წვრთნა, გასაშუალოებული")
     if (known := _known(val["loss"])).any():
-        axes.plot(
-            val["step"][known],
-            val["loss"][known],
-            color=VAL,
-            linewidth=1.6,
-            label="შემოწმება (validation)",
-            **_dots(val["loss"], 60),
-        )
-        at = np.flatnonzero(known)[np.argmin(val["low"][known])]
-        step, loss = val["low_step"][at], val["low"][at]
-        axes.plot(
-            [step],
-            [loss],
-            marker="*",
-            markersize=15,
-            color=BEST,
-            markeredgecolor="white",
-            linestyle="none",
-            zorder=5,
-            label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}",
-        )
+        step, loss = val["step"][known], val["loss"][known]
+        _line(axes, step, loss, VAL, width=1.6, label="შემოწმება (validation)", most_dots=60)
+        at = np.argmin(loss)
+        star: dict[str, Any] = {"marker": "*", "markersize": 15, "markeredgecolor": "white", "linestyle": "none"}
+        label = f"საუკეთესო: {loss[at]:.4g}, ნაბიჯი {step[at]:.0f}"
+        axes.plot([step[at]], [loss[at]], color=BEST, zorder=5, label=label, **star)
     values = np.concatenate([train["loss"], val["loss"]])
     values = values[_known(values)]
     if len(values) > 20:
@@ -125,70 +101,92 @@ def _losses(axes, train: Table, val: Table) -> None:
         axes.set_ylim(low - margin, high + margin)
 
 
-def _metric(axes, train: Table, name: str, title: str, label: str, line_only: bool = False) -> None:
-    """One training metric: raw faintly and smoothed, or a plain line."""
+def _learning_rate(axes: Axes, train: Table) -> None:
+    axes.set_title("სწავლის ტემპი (learning rate)")
+    axes.set_ylabel("ტემპი")
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    known = _known(train["lr"])
+    if known.any():
+        _line(axes, train["step"][known], train["lr"][known])
+    else:
+        _nothing_logged(axes)
+
+
+def _metric(axes: Axes, train: Table, name: str, title: str, label: str) -> None:
+    """One training metric, raw faintly and smoothed clearly."""
     axes.set_title(title)
     axes.set_ylabel(label)
-    known = _known(train[name])
-    if not known.any():
-        axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
-    elif line_only:
-        axes.plot(train["step"][known], train[name][known], color=TRAIN, linewidth=1.8, **_dots(train[name], 12))
-    else:
-        axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
-        axes.plot(*_smoothed(train, name), color=TRAIN, linewidth=1.8, **_dots(train[name], 12))
-        low, high = np.percentile(train[name][known], [0, 99.5])
-        low = min(0.0, low)
-        margin = 0.08 * (high - low) or 0.1
-        axes.set_ylim(low - margin if low < 0 else 0, high + margin)
+    values = train[name][_known(train[name])]
+    if not len(values):
+        _nothing_logged(axes)
+        return
+    axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
+    _line(axes, *_smoothed(train, name))
+    low, high = np.percentile(values, [0, 99.5])
+    low = min(0.0, low)
+    margin = 0.08 * (high - low) or 0.1
+    axes.set_ylim(low - margin if low < 0 else 0, high + margin)
 
 
-def _parts(axes, train: Table) -> None:
+def _clip_limit(axes: Axes, train: Table, clip_norm: float | None) -> None:
+    """A line at the limit of the gradient norm, unless the norms stay far below it."""
+    norms = train["grad_norm"][_known(train["grad_norm"])]
+    if clip_norm is None or not len(norms) or np.percentile(norms, 99.5) < 0.7 * clip_norm:
+        return
+    axes.axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+    axes.annotate(f"ზღვარი {clip_norm:g}", (1.0, clip_norm), color=VAL, fontsize=9, **where)
+    axes.set_ylim(top=max(axes.get_ylim()[1], 1.1 * clip_norm))
+
+
+def _parts(axes: Axes, train: Table) -> None:
     """The two parts of the loss: text and audio codes."""
     axes.set_title("დანაკარგის ნაწილები")
     axes.set_ylabel("ნატი ტოკენზე")
     for name, colour, label in (("loss_mel", TRAIN, "აუდიოკოდები"), ("loss_text", TEXT, "ტექსტი")):
         if _known(train[name]).any():
-            axes.plot(*_smoothed(train, name), color=colour, linewidth=1.8, label=label, **_dots(train[name], 12))
+            _line(axes, *_smoothed(train, name), colour, label=label)
     if axes.lines:
-        axes.legend(**BESIDE_THE_TITLE, ncols=2)
+        axes.legend(**LEGEND, ncols=2)
     else:
-        axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
+        _nothing_logged(axes)
 
 
-def _mark_restarts(axes, history: RunHistory, legend: bool) -> None:
-    for i, restart in enumerate(history.restarts):
-        axes.axvline(
-            restart.step,
-            color=RESTART,
-            linewidth=1.2,
-            linestyle=(0, (4, 3)),
-            zorder=1,
-            label=f"გადატვირთვა ({history.restart_count})" if legend and i == 0 else None,
-        )
+def _nothing_logged(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
+
+
+def _mark_restarts(axes: Axes, steps: list[int], legend: bool) -> None:
+    for i, step in enumerate(steps):
+        label = f"გადატვირთვა ({len(steps)})" if legend and i == 0 else None
+        axes.axvline(step, color=RESTART, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label=label)
+
+
+def _line(
+    axes: Axes,
+    step: np.ndarray,
+    values: np.ndarray,
+    colour: str = TRAIN,
+    *,
+    width: float = 1.8,
+    label: str | None = None,
+    most_dots: int = 12,
+) -> None:
+    """A curve; up to `most_dots` points are marked, because a line through few points looks like many."""
+    marker = "o" if len(values) <= most_dots else None
+    axes.plot(step, values, color=colour, linewidth=width, label=label, marker=marker, markersize=3.5)
 
 
 def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend it.
+    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend the curve.
 
-    Ten points are hardly smoothed at all: over windows as wide as the curve nothing would be left of it.
+    The windows shrink with the number of points: ten points are hardly smoothed at all.
     """
     known = _known(table[name])
-    few = 2 * (known.sum() // 10) + 1
-    values = rolling_median(table[name][known], int(min(9, few)))
-    return table["step"][known], smooth(values, table["lines"][known], int(max(min(5, few), len(values) // 40)))
-
-
-def _dots(values: np.ndarray, most: int) -> dict:
-    """A mark at each of a few points, which would otherwise look like a curve."""
-    return {"marker": "o", "markersize": 3.5} if _known(values).sum() <= most else {}
+    few = 2 * (int(known.sum()) // 10) + 1
+    values = rolling_median(table[name][known], min(9, few))
+    return table["step"][known], smooth(values, max(min(5, few), len(values) // 40))
 
 
 def _known(values: np.ndarray) -> np.ndarray:
     return ~np.isnan(values)
-
-
-def _reaches(values: np.ndarray, limit: float) -> bool:
-    """Whether a line at `limit` has a place in the picture."""
-    values = values[_known(values)]
-    return len(values) > 0 and np.percentile(values, 99.5) >= 0.7 * limit

@@ -1,4 +1,4 @@
-"""The monitor's screen: `run_status.read_status` as something to look at, in colour on a terminal."""
+"""Shows the dict of `status.read_status` as text, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, OverflowMethod, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -16,39 +16,33 @@ from xtts_ka.core.command_line import command
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import NOTHING, duration, size
 
-MARKS = {
-    "done": ("✓", "green"),
-    "running": ("▶", "cyan"),
-    "failed": ("✗", "red"),
-    "interrupted": ("‖", "yellow"),
-    "pending": ("·", "dim"),
-}
-STATES = {
+MARKS = {"done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "pending": "·"}
+COLOURS = {
+    "done": "green",
+    "finished": "green",
     "running": "cyan",
     "starting": "cyan",
-    "finished": "green",
-    "stopped": "yellow",
-    "interrupted": "yellow",
     "failed": "red",
+    "pending": "dim",
 }
-ARROWS = {"falling": "↘", "rising": "↗", "flat": "→", "unclear": "~"}
-MOST_CHECKPOINTS = 6  # rows; older ones are counted
+COLOURS |= {"interrupted": "yellow", "stopped": "yellow"}
+TRENDS = {"falling": ("↘", "green"), "rising": ("↗", "red"), "flat": ("→", "yellow"), "unclear": ("~", "dim")}
+MOST_CHECKPOINTS = 6  # rows; older checkpoints are only counted
 
 
 def console() -> Console:
-    """Standard output; plain when it is no terminal or NO_COLOR is set."""
-    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
-    return Console(
-        color_system=None if plain else "auto",
-        highlight=False,
-        emoji=False,
-        markup=False,
-        width=None if sys.stdout.isatty() else 100,
-    )
+    """Standard output; without colour when it is no terminal or NO_COLOR is set."""
+    terminal = sys.stdout.isatty()
+    plain = bool(os.environ.get("NO_COLOR")) or not terminal
+    width = None if terminal else 100
+    return Console(color_system=None if plain else "auto", highlight=False, emoji=False, markup=False, width=width)
 
 
 def screen(status: dict[str, Any], watching: float | None = None, details: bool = False) -> RenderableType:
-    """The whole screen. watching: seconds between refreshes, named in the title. details: every checkpoint and figure."""
+    """The whole screen.
+
+    watching: seconds between refreshes, shown in the title. details: show every checkpoint and the stages' metrics.
+    """
     parts: list[RenderableType] = [_title(status, watching)]
     parts += [Text.assemble(("! ", "bold yellow"), (warning, "yellow")) for warning in status["warnings"]]
     if not _begun(status):
@@ -56,25 +50,20 @@ def screen(status: dict[str, Any], watching: float | None = None, details: bool 
             Text(f"in {status['run_folder']}; begin with", "dim"),
             Text(command("run_pretrain.py", "--config", status.get("config", DEFAULT_CONFIG))),
         ]
-    parts += [_stages(status["stages"], details)]
-    if status["training"]:
-        parts += [*_training(status["training"])]
-    else:
-        parts += [Text("Training has logged nothing yet.", "dim")]
-    parts += [_checkpoints(status, details), _disk(status["disk"])]
-    return Group(*parts)
+    parts += _stages(status["stages"], details)
+    parts += _training(status["training"]) if status["training"] else [Text("Training has logged nothing yet.", "dim")]
+    parts += _checkpoints(status, details)
+    return Group(*parts, _disk(status["disk"]))
 
 
 def one_line(status: dict[str, Any]) -> str:
     """The same in one line, for a log or a pipe."""
-    parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["time"]))]
+    parts = [_clock(status)]
     training = status["training"]
     running = next((s["name"] for s in status["stages"] if s["status"] == "running"), None)
     if not training or running not in (None, "full_pretrain"):
-        parts += [
-            f"stage {running} is running" if running else "nothing is running",
-            *([] if training else ["no metrics yet"]),
-        ]
+        parts.append(f"stage {running} is running" if running else "nothing is running")
+        parts += [] if training else ["no metrics yet"]
     else:
         train, val = training["loss"]["train"], training["loss"]["val"]
         parts += [
@@ -89,18 +78,20 @@ def one_line(status: dict[str, Any]) -> str:
             f"left {_eta(training)}",
         ]
     if status["warnings"]:
-        parts += [f"warnings: {'; '.join(status['warnings'])}"]
+        parts.append(f"warnings: {'; '.join(status['warnings'])}")
     return "  ".join(parts)
 
 
-# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _clock(status: dict[str, Any]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["time"]))
 
 
 def _title(status: dict[str, Any], watching: float | None) -> Text:
     driver = status["driver"]
-    text = Text.assemble(
-        ("XTTS-v2 → Georgian", "bold"), f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(status['time']))}  "
-    )
+    text = Text.assemble(("XTTS-v2 → Georgian", "bold"), f"  {_clock(status)}  ")
     if driver["running"]:
         text.append(f"running (pid {driver['pid']} on {driver['host']})", "cyan")
     elif not _begun(status):
@@ -113,42 +104,34 @@ def _title(status: dict[str, Any], watching: float | None) -> Text:
 
 
 def _begun(status: dict[str, Any]) -> bool:
-    return bool(
-        status["training"] or status["driver"]["running"] or any(s["status"] != "pending" for s in status["stages"])
-    )
+    stages = any(stage["status"] != "pending" for stage in status["stages"])
+    return bool(status["training"] or status["driver"]["running"] or stages)
 
 
-def _grid(*columns: str) -> Table:
-    """Columns side by side; `>` right-aligns."""
+def _grid(*columns: str, header: str = "") -> Table:
+    """A table without lines. columns: `>` aligns right, `wrap` breaks long text; header: names between commas."""
     grid = Table.grid(padding=(0, 2))
-    for column in columns:
-        grid.add_column(
-            justify="right" if column == ">" else "left",
-            no_wrap=column != "wrap",
-            overflow="fold" if column == "wrap" else "ellipsis",
-        )
+    for kind in columns:
+        justify: JustifyMethod = "right" if kind == ">" else "left"
+        overflow: OverflowMethod = "fold" if kind == "wrap" else "ellipsis"
+        grid.add_column(justify=justify, overflow=overflow, no_wrap=kind != "wrap")
+    if header:
+        grid.add_row(*(Text(name, "dim") for name in header.split(",")))
     return grid
 
 
-def _section(title: str) -> Text:
-    return Text(title, "bold")
-
-
-def _stages(stages: list[dict[str, Any]], details: bool) -> RenderableType:
+def _stages(stages: list[dict[str, Any]], details: bool) -> list[RenderableType]:
     grid = _grid("", "", "", ">")
     for stage in stages:
-        mark, colour = MARKS[stage["status"]]
-        grid.add_row(Text(mark, colour), stage["name"], Text(stage["status"], colour), duration(stage["seconds"]))
-    figures = [
-        Text(f"{stage['name']}: " + ", ".join(f"{name} {value}" for name, value in stage["metrics"].items()), "dim")
-        for stage in stages
-        if details and stage["metrics"]
-    ]
-    return Group(_section("Stages"), grid, *figures)
+        status, colour = stage["status"], COLOURS[stage["status"]]
+        grid.add_row(Text(MARKS[status], colour), stage["name"], Text(status, colour), duration(stage["seconds"]))
+    shown = [stage for stage in stages if details and stage["metrics"]]
+    metrics = [f"{stage['name']}: " + ", ".join(f"{k} {v}" for k, v in stage["metrics"].items()) for stage in shown]
+    return [Text("Stages", "bold"), grid, *(Text(line, "dim") for line in metrics)]
 
 
 def _training(t: dict[str, Any]) -> list[RenderableType]:
-    head = Text.assemble(("Training  ", "bold"), (t["state"], STATES[t["state"]]))
+    head = Text.assemble(("Training  ", "bold"), (t["state"], COLOURS[t["state"]]))
     if t["seconds"]:
         head.append(f"  for {duration(t['seconds'])}", "dim")
     if t["restarts"]:
@@ -156,41 +139,30 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     if t["last_line_age_seconds"] is not None:
         head.append(f"  last line {duration(t['last_line_age_seconds'])} ago", "dim")
     bar = _grid("", "", "")
-    done = ProgressBar(
-        total=1.0, completed=t["fraction"] or 0.0, width=40, complete_style="cyan", finished_style="green"
-    )
+    done = ProgressBar(1.0, t["fraction"], width=40, complete_style="cyan", finished_style="green")
     bar.add_row(f"step {t['step']} / {t['total_steps']}", done, percent(t["fraction"], 1))
     left = [] if t["state"] == "finished" else [Text(f"time left {_eta(t)}")]
-    losses = _grid("", ">", ">", "", "wrap")
-    losses.add_row(*(Text(name, "dim") for name in ("loss", "now", "best", "at step", "trend per 1000 steps")))
-    for name, title in (("train", "train"), ("val", "validation")):
-        row = t["loss"][name]
-        losses.add_row(title, figure(row["now"]), figure(row["best"]), whole(row["best_step"]), _trend(row["trend"]))
+    losses = _grid("", ">", ">", "", "wrap", header="loss,now,best,at step,trend per 1000 steps")
     train, val = t["loss"]["train"], t["loss"]["val"]
-    parts = Text(
-        f"text {figure(train['now_text'])} / {figure(val['now_text'])}   audio "
-        f"{figure(train['now_mel'])} / "
-        f"{figure(val['now_mel'])}   (train / validation)",
-        "dim",
-    )
+    for title, row in (("train", train), ("validation", val)):
+        losses.add_row(title, figure(row["now"]), figure(row["best"]), whole(row["best_step"]), _trend(row["trend"]))
+    text, audio = (f"{figure(train[name])} / {figure(val[name])}" for name in ("now_text", "now_mel"))
     wait = t["data_wait_share"]
     rates = Text.assemble(
         f"lr {figure(t['lr'], 3)}   gradient norm {figure(t['grad_norm'], 3)}   "
         f"{figure(t['audio_s_per_s'], 3)} s of audio per s   data wait ",
         (percent(wait), "yellow" if wait and wait > 0.2 else ""),
     )
+    parts = Text(f"text {text}   audio {audio}   (train / validation)", "dim")
     return [head, bar, *left, losses, parts, rates]
 
 
 def _trend(trend: dict[str, Any] | None) -> Text:
     if trend is None:
         return Text("too few lines", "dim")
-    colour = {"falling": "green", "rising": "red", "flat": "yellow", "unclear": "dim"}[trend["direction"]]
-    return Text.assemble(
-        (f"{ARROWS[trend['direction']]} {trend['direction']} ", colour),
-        f"{trend['slope']:+.3g} ",
-        (f"({trend['low']:+.3g} to {trend['high']:+.3g})", "dim"),
-    )
+    arrow, colour = TRENDS[trend["direction"]]
+    interval = f"({trend['low']:+.3g} to {trend['high']:+.3g})"
+    return Text.assemble((f"{arrow} {trend['direction']} ", colour), f"{trend['slope']:+.3g} ", (interval, "dim"))
 
 
 def _eta(t: dict[str, Any]) -> str:
@@ -198,49 +170,40 @@ def _eta(t: dict[str, Any]) -> str:
         return "none"
     if t["eta_seconds"] is None:
         return "not known yet"
-    text = f"{duration(t['eta_seconds'])} ± {duration(t['eta_plus_minus_seconds'])}"
-    known = t["ends"] is not None and t["ends"] < 1e11
-    when = time.strftime("%a %d %b %H:%M", time.localtime(t["ends"])) if known else ""
-    return f"{text}, ends {when}" if known else f"{text} of training"
+    left = f"{duration(t['eta_seconds'])} ± {duration(t['eta_plus_minus_seconds'])}"
+    if t["ends"] is None or t["ends"] > 1e11:  # the calendar ends somewhere
+        return f"{left} of training"
+    return f"{left}, ends {time.strftime('%a %d %b %H:%M', time.localtime(t['ends']))}"
 
 
-def _checkpoints(status: dict[str, Any], details: bool) -> RenderableType:
+def _checkpoints(status: dict[str, Any], details: bool) -> list[RenderableType]:
     found = status["checkpoints"]
     if not found and not status["unfinished_checkpoints"]:
-        return Text.assemble(("Checkpoints", "bold"), ("  none yet", "dim"))
+        return [Text.assemble(("Checkpoints", "bold"), ("  none yet", "dim"))]
     shown = [c for i, c in enumerate(found) if details or i >= len(found) - MOST_CHECKPOINTS or c["best"]]
-    grid = _grid(">", ">", ">", ">", "", "wrap")
-    grid.add_row(*(Text(name, "dim") for name in ("step", "size", "age", "val loss", "valid", "")))
+    grid = _grid(">", ">", ">", ">", "", "wrap", header="step,size,age,val loss,valid,")
     for c in shown:
         marks = Text.assemble(("best ", "bold green") if c["best"] else "", ("last ", "bold cyan") if c["last"] else "")
-        grid.add_row(
-            whole(c["step"]),
-            size(c["bytes"]),
-            duration(c["age_seconds"]),
-            figure(c["val_loss"]),
-            Text("yes", "green") if c["valid"] else Text("NO", "bold red"),
-            marks,
-        )
-    lines: list[RenderableType] = [_section("Checkpoints"), grid]
+        valid = Text("yes", "green") if c["valid"] else Text("NO", "bold red")
+        facts = whole(c["step"]), size(c["bytes"]), duration(c["age_seconds"]), figure(c["val_loss"])
+        grid.add_row(*facts, valid, marks)
+    lines = [f"being written or left by a kill: {name}" for name in status["unfinished_checkpoints"]]
     if len(shown) < len(found):
-        lines.append(Text(f"and {len(found) - len(shown)} older", "dim"))
-    lines += [Text(f"being written or left by a kill: {name}", "dim") for name in status["unfinished_checkpoints"]]
-    return Group(*lines)
+        lines.insert(0, f"and {len(found) - len(shown)} older")
+    return [Text("Checkpoints", "bold"), grid, *(Text(line, "dim") for line in lines)]
 
 
 def _disk(disk: dict[str, Any]) -> Text:
     text = Text.assemble(("Disk  ", "bold"), f"{size(disk['free_bytes'])} free of {size(disk['total_bytes'])}")
     if disk["growth_bytes_per_hour"]:
-        text.append(
-            f"; at the present {size(disk['growth_bytes_per_hour'])} per hour it is full in "
-            f"{duration(disk['full_in_seconds'])}"
-        )
+        growth, full = size(disk["growth_bytes_per_hour"]), duration(disk["full_in_seconds"])
+        text.append(f"; at the present {growth} per hour it is full in {full}")
     if disk["needed_bytes"]:
         text.append(f"; checkpoints need at most {size(disk['needed_bytes'])} more")
     return text
 
 
-# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def figure(value: float | None, digits: int = 4) -> str:

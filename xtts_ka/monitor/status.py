@@ -1,7 +1,7 @@
-"""Where a run stands, as one dict of builtins: stages, training, checkpoints, disk, warnings.
+"""The state of a run as one dict of plain values: stages, training, checkpoints, disk, warnings.
 
-Only reads. It takes no lock, opens no weights (unless asked to verify checksums), and works on a copied
-folder. A file that is missing or damaged is a line among the warnings, never an error.
+Only reads: it takes no lock, opens no weights (except to verify checksums), and works on a copied folder. A file that
+is missing or damaged becomes a warning, never an error.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from xtts_ka.core.console import size
 from xtts_ka.core.jsonl import number
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
-from xtts_ka.monitor.analysis import Analysis, analyse, data_wait_share, trend
+from xtts_ka.monitor.analysis import Analysis, Trend, analyse, data_wait_share, trend
 from xtts_ka.monitor.history import RunHistory, Table
 from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
-from xtts_ka.training.checkpoint_folders import UNFINISHED, folder_bytes, list_checkpoints, subfolders
+from xtts_ka.training.checkpoint_folders import UNFINISHED, CheckpointFolder, folder_bytes, read_checkpoints, subfolders
 
-NOW_LINES = 20  # training lines at most whose mean is "the loss now"
+NOW_LINES = 20  # most training lines whose mean is shown as the present loss
 
 
 def read_status(
@@ -38,45 +38,45 @@ def read_status(
     """
     now = time.time() if now is None else now
     warnings: list[str] = []
-    driver = _driver(Path(config.output_model_path) / "pretrain.lock")
+    out = Path(config.output_model_path)
+    driver = _driver(out / "pretrain.lock")
     fresh = _is_fresh(history, now)
-    stages = _stages(
-        Path(config.output_model_path) / "pretrain_progress.json", driver["running"] or fresh, now, warnings
-    )
-    checkpoints = list_checkpoints(Path(config.checkpoint_dir), verify=verify, now=now)
+    stages = _stages(out / "pretrain_progress.json", driver["running"] or fresh, now, warnings)
     training = _training(config, history, stages, fresh, now)
+    if training:
+        warnings += _training_warnings(history, training)
+    found = read_checkpoints(Path(config.checkpoint_dir), hashes=verify)
+    checkpoints = [_checkpoint(checkpoint, now) for checkpoint in found]
+    disk = _disk(config, training, [c for c in checkpoints if c["of_this_run"]])
+    warnings += _checkpoint_warnings(checkpoints, disk)
     status = {
         "schema": 1,
         "time": now,
-        "run_folder": str(Path(config.output_model_path)),
+        "run_folder": str(out),
         "driver": driver,
         "stages": stages,
         "training": training,
         "checkpoints": checkpoints,
-        "unfinished_checkpoints": _unfinished(config.checkpoint_dir),
-        "disk": _disk(config, training, checkpoints),
-        "warnings": warnings,
+        "unfinished_checkpoints": [path.name for path, _ in subfolders(Path(config.checkpoint_dir), UNFINISHED)],
+        "disk": disk,
+        "warnings": [_one_line(warning) for warning in warnings],
     }
-    _training_warnings(history, training, warnings)
-    _checkpoint_warnings(status, warnings)
-    status["warnings"] = [_one_line(warning) for warning in warnings]
     return _builtins(status)
 
 
-def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[dict]) -> Analysis:
-    """`run_analysis.analyse` on this run."""
-    bad = sorted(history.train.nonfinite + history.val.nonfinite)
+def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[CheckpointFolder]) -> Analysis:
+    """The analysis of this run."""
     return analyse(
         history.train.table(),
         history.val.table(),
         clip_norm=config.training.clip_norm,
         checkpoints=checkpoints,
-        nonfinite=bad,
+        nonfinite=sorted(history.train.nonfinite + history.val.nonfinite),
         skipped=history.skipped,
     )
 
 
-# ── stages and the process that runs them ───────────────────────────────────────────────────────────────────
+# ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
 
 
 def _driver(lock: Path) -> dict[str, Any]:
@@ -86,15 +86,17 @@ def _driver(lock: Path) -> dict[str, Any]:
 
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
+    """The stages of the stage record. alive: whether anything shows that a process works on them."""
+    entries = {}
     try:
-        record = json.loads(path.read_bytes().decode("utf-8"))
-        entries = record["stages"]
-        if not isinstance(entries, dict):
-            raise TypeError
+        entries = json.loads(path.read_bytes())["stages"]
+        damaged = not isinstance(entries, dict)
     except FileNotFoundError:
-        entries = {}
+        damaged = False
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        warnings.append(f"{path.name} cannot be read: the pipeline will look at every stage again when it next runs")
+        damaged = True
+    if damaged:
+        warnings.append(f"{path.name} cannot be read: the pipeline will check every stage again when it next runs")
         entries = {}
     return [_stage(name, entries.get(name), alive, now, warnings) for name in STAGES]
 
@@ -105,24 +107,21 @@ def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) 
     started, seconds = _unix(entry.get("started")), number(entry.get("seconds"))
     error = entry["error"] if isinstance(entry.get("error"), str) else None
     if status == "running":
-        seconds = now - started
-        if not alive:
-            status, seconds = "interrupted", math.nan
-    if status == "pending" and error:
+        status, seconds = ("running", now - started) if alive else ("interrupted", math.nan)
+    elif status == "pending" and error:
         status = "interrupted"
     if status == "failed":
         warnings.append(f"stage {name} failed: {error or 'no reason was recorded'}")
     elif status == "interrupted":
         warnings.append(f"stage {name} was interrupted: the same command carries on")
-    metrics = entry["metrics"] if isinstance(entry.get("metrics"), dict) else {}
     return {
         "name": name,
         "status": status,
-        "seconds": seconds if seconds > 0 else math.nan,
+        "seconds": seconds if seconds > 0 else None,
         "started": started,
         "finished": _unix(entry.get("finished")),
         "error": error,
-        "metrics": metrics,
+        "metrics": entry["metrics"] if isinstance(entry.get("metrics"), dict) else {},
     }
 
 
@@ -134,10 +133,12 @@ def _unix(stamp: Any) -> float:
         return math.nan
 
 
-# ── training ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float) -> dict | None:
+def _training(
+    config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float
+) -> dict[str, Any] | None:
     """Figures of the training, or None before the first event or metric."""
     train, val = history.train.table(), history.val.table()
     if not len(train["step"]) and not len(val["step"]) and history.last_event is None:
@@ -147,23 +148,23 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     gap = _line_gap(train)
     state = _state(history, stages, fresh)
     eta = estimate_time_left(train, total) if state not in ("finished", "starting") else None
-    newest = {name: _newest(train, name) for name in ("lr", "grad_norm")}
     left = math.nan
-    if eta:  # counts down between two lines, and stands still when they stay away
+    if eta:  # counts down between two lines, and stands still when no further line comes
         left = max(0.0, eta.seconds - (min(max(0.0, now - _newest(train, "time")), gap) if gap > 0 else 0.0))
     return {
         "state": state,
         "step": step,
         "total_steps": total,
-        "fraction": min(1.0, step / total) if total else None,
+        "fraction": min(1.0, step / total),
         "run_id": history.run_id,
-        "restarts": history.restart_count,
+        "restarts": len(history.restarts),
         "seconds": training_seconds(train),
         "last_line_time": history.last_time,
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time),
         "line_gap_seconds": gap,
         "loss": {"train": _train_losses(train), "val": _val_losses(val)},
-        **newest,
+        "lr": _newest(train, "lr"),
+        "grad_norm": _newest(train, "grad_norm"),
         "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
         "seconds_per_step": eta.seconds_per_step if eta else None,
         "data_wait_share": data_wait_share(train),
@@ -173,18 +174,18 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
         "damaged_lines": history.damaged,
         "skipped_steps": history.skipped[-20:],
         "memory_splits": [{"step": step, "parts": parts} for step, parts in history.splits],
-        "nonfinite_steps": sorted(set(history.train.nonfinite + history.val.nonfinite))[-20:],
+        "nonfinite_steps": sorted({*history.train.nonfinite, *history.val.nonfinite})[-20:],
     }
 
 
 def _is_fresh(history: RunHistory, now: float) -> bool:
-    """True when the newest line is so young that training must be alive, whoever holds the lock."""
+    """Whether the newest line is so young that training must be alive, even if nobody seems to hold the lock."""
     gap = _line_gap(history.train.table())
     return history.last_event == "start" and now - history.last_time < max(60.0, 5 * gap if gap > 0 else 0.0)
 
 
 def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:
-    """running, starting (again), finished, stopped, failed, or interrupted (no sign of life without them)."""
+    """running, starting (again), finished, stopped, failed, or interrupted (ended without a word)."""
     stage = next(s["status"] for s in stages if s["name"] == "full_pretrain")
     if history.last_event in ("finish", "stop"):
         ended = {"finish": "finished", "stop": "stopped"}[history.last_event]
@@ -196,50 +197,42 @@ def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:
 
 def _line_gap(train: Table) -> float:
     """Usual seconds between two training lines; NaN while unknown."""
-    gaps = np.diff(train["time"][-200:][train["lines"][-200:] == 1])
+    gaps = np.diff(train["time"][-200:])
     gaps = gaps[gaps > 0]
     return float(np.median(gaps)) if len(gaps) else math.nan
 
 
 def _newest(table: Table, column: str, lines: int = 1) -> float:
+    """The median of the newest known values."""
     values = table[column][~np.isnan(table[column])][-lines:]
     return float(np.median(values)) if len(values) else math.nan
 
 
 def _train_losses(train: Table) -> dict[str, Any]:
-    """Means over the newest fifth of the lines or NOW_LINES, and the lowest such mean: a single batch says little."""
+    """Means over the newest fifth of the lines, at most NOW_LINES, and the lowest such mean: one batch says little."""
     half = min(NOW_LINES // 2, max(1, len(train["step"]) // 10))
-    newest = slice(-2 * half - 1, None)
-    now = {name: _mean(train[name][newest]) for name in ("loss", "loss_text", "loss_mel")}
-    full = slice(half, -half) if len(train["step"]) > 2 * half else slice(None)  # at the ends the means are of fewer
-    smoothed, steps = smooth(train["loss"], train["lines"], 2 * half + 1)[full], train["step"][full]
-    at = int(np.nanargmin(smoothed)) if not np.all(np.isnan(smoothed)) else None
+    now = {name: _mean(train[name][-2 * half - 1 :]) for name in ("loss", "loss_text", "loss_mel")}
+    smoothed, step = smooth(train["loss"], 2 * half + 1), train["step"]
+    if len(step) > 2 * half:  # at the ends the means are of fewer lines
+        smoothed, step = smoothed[half:-half], step[half:-half]
+    return _losses(now, smoothed, step, trend(train))
+
+
+def _val_losses(val: Table) -> dict[str, Any]:
+    now = {name: _newest(val, name) for name in ("loss", "loss_text", "loss_mel")}
+    return _losses(now, val["loss"], val["step"], trend(val, share=0.5))
+
+
+def _losses(now: dict[str, float], loss: np.ndarray, step: np.ndarray, found: Trend | None) -> dict[str, Any]:
+    best = int(np.nanargmin(loss)) if not np.all(np.isnan(loss)) else None
     return {
         "now": now["loss"],
         "now_text": now["loss_text"],
         "now_mel": now["loss_mel"],
-        "best": None if at is None else smoothed[at],
-        "best_step": None if at is None else int(steps[at]),
-        "trend": _trend(train),
+        "best": None if best is None else loss[best],
+        "best_step": None if best is None else int(step[best]),
+        "trend": vars(found) if found else None,
     }
-
-
-def _val_losses(val: Table) -> dict[str, Any]:
-    known = ~np.isnan(val["low"])
-    at = int(np.argmin(val["low"][known])) if known.any() else None
-    return {
-        "now": _newest(val, "loss"),
-        "now_text": _newest(val, "loss_text"),
-        "now_mel": _newest(val, "loss_mel"),
-        "best": val["low"][known][at] if at is not None else None,
-        "best_step": int(val["low_step"][known][at]) if at is not None else None,
-        "trend": _trend(val, 0.5),
-    }
-
-
-def _trend(table: Table, share: float = 1 / 3) -> dict[str, Any] | None:
-    found = trend(table, share=share)
-    return vars(found) if found else None
 
 
 def _mean(values: np.ndarray) -> float:
@@ -247,46 +240,55 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-# ── checkpoints and disk ────────────────────────────────────────────────────────────────────────────────────
+# ── checkpoints and disk ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _unfinished(folder: str) -> list[str]:
-    return sorted(path.name for path, _ in subfolders(Path(folder), UNFINISHED))
+def _checkpoint(c: CheckpointFolder, now: float) -> dict[str, Any]:
+    return {
+        "name": c.folder.name,
+        "step": c.step,
+        "bytes": folder_bytes(c.folder),
+        "time": c.time,
+        "age_seconds": None if c.time is None else max(0.0, now - c.time),
+        "run_id": c.run_id,
+        "val_loss": c.val_loss,
+        "valid": not c.problem,
+        "reason": c.problem,
+        "best": c.best,
+        "last": c.last,
+        "of_this_run": c.of_this_run,
+    }
 
 
-def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]) -> dict:
-    """Free space, how fast the run has filled it on the whole, and what it can still need.
+def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]) -> dict[str, Any]:
+    """Free space, how fast the run fills it, and what it may still need. `checkpoints` are those of this run.
 
-    Checkpoints come and go, so growth is what stands on the disk now over the time spent in training. The
-    need is bounded: `keep_checkpoints`, the best one, and one being written.
+    Checkpoints come and go, so the growth is what is on the disk now over the time spent in training. The need is
+    bounded: `keep_checkpoints`, the best one, and one being written.
     """
     place = next(p for p in (Path(config.checkpoint_dir), *Path(config.checkpoint_dir).parents) if p.exists())
     usage = shutil.disk_usage(place)
-    mine = [c for c in checkpoints if c["of_this_run"]]
-    running = training is not None and training["state"] == "running"
-    hours = training["seconds"] / 3600 if running else 0.0
-    written = sum(c["bytes"] for c in mine) + folder_bytes(Path(config.log_dir))
-    growth = written / hours if hours > 1 / 60 else math.nan
-    largest = max((c["bytes"] for c in mine[-2:]), default=0)
-    finished = training is not None and training["state"] == "finished"
-    more = max(1, config.training.keep_checkpoints + 2 - len(mine))
-    need = 0 if finished else largest * more
+    state, growth = training["state"] if training else "", math.nan
+    if training and state == "running" and training["seconds"] > 60:
+        written = sum(c["bytes"] for c in checkpoints) + folder_bytes(Path(config.log_dir))
+        growth = 3600 * written / training["seconds"]
+    largest = max((c["bytes"] for c in checkpoints[-2:]), default=0)
+    more = max(1, config.training.keep_checkpoints + 2 - len(checkpoints))
     return {
         "free_bytes": usage.free,
         "total_bytes": usage.total,
         "growth_bytes_per_hour": growth,
         "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None,
         "checkpoint_bytes": largest or None,
-        "needed_bytes": need,
+        "needed_bytes": 0 if state == "finished" else largest * more,
     }
 
 
-# ── warnings ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _training_warnings(history: RunHistory, training: dict | None, warnings: list[str]) -> None:
-    if training is None:
-        return
+def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[str]:
+    warnings = []
     age, gap = training["last_line_age_seconds"], training["line_gap_seconds"]
     if training["state"] == "running" and age > max(120.0, 10 * gap if gap > 0 else 0):
         usual = f", where one comes every {gap:.0f} s" if gap > 0 else ""
@@ -294,52 +296,49 @@ def _training_warnings(history: RunHistory, training: dict | None, warnings: lis
     elif training["state"] == "interrupted":
         warnings.append("training was interrupted (no process, no new metrics): the same command carries on")
     if bad := training["nonfinite_steps"]:
-        warnings.append(
-            f"{len(bad)} logged loss{'es are' * (len(bad) > 1) or ' is'} not a number, the last at step {bad[-1]}"
-        )
+        losses = f"{len(bad)} logged losses are" if len(bad) > 1 else "1 logged loss is"
+        warnings.append(f"{losses} not a number, the last at step {bad[-1]}")
     if skipped := history.skipped:
         steps = "1 step was" if len(skipped) == 1 else f"{len(skipped)} steps were"
-        warnings.append(
-            f"{steps} skipped because the loss or gradient was not finite, the last at step "
-            f"{skipped[-1]}: if more come, lower learning_rate"
-        )
+        why = f"because the loss or gradient was not finite, the last at step {skipped[-1]}"
+        warnings.append(f"{steps} skipped {why}: if there are more, lower learning_rate")
     if history.splits:
         step, parts = history.splits[-1]
         warnings.append(
-            f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, "
-            f"the same training but slower; a smaller batch_size avoids that"
+            f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, the same "
+            "training but slower; a smaller batch_size avoids that"
         )
     if history.damaged:
-        lines = "line was" if history.damaged == 1 else "lines were"
-        warnings.append(f"{history.damaged} damaged {lines} passed over in {history.path.name}")
+        lines = "1 damaged line was" if history.damaged == 1 else f"{history.damaged} damaged lines were"
+        warnings.append(f"{lines} passed over in {history.path.name}")
+    return warnings
 
 
-def _checkpoint_warnings(status: dict, warnings: list[str]) -> None:
-    for checkpoint in status["checkpoints"]:
-        if not checkpoint["valid"]:
-            warnings.append(
-                f"checkpoint {checkpoint['name']} is not valid ({checkpoint['reason']}): training will not use it"
-            )
-    disk = status["disk"]
-    if disk["needed_bytes"] and disk["free_bytes"] < disk["needed_bytes"]:
+def _checkpoint_warnings(checkpoints: list[dict], disk: dict[str, Any]) -> list[str]:
+    warnings = [
+        f"checkpoint {c['name']} is not valid ({c['reason']}): training will not use it"
+        for c in checkpoints
+        if not c["valid"]
+    ]
+    if disk["free_bytes"] < disk["needed_bytes"]:
+        free, needed = size(disk["free_bytes"]), size(disk["needed_bytes"])
         warnings.append(
-            f"the disk is low: {size(disk['free_bytes'])} are free and the run may "
-            f"need "
-            f"{size(disk['needed_bytes'])} more for checkpoints: see --cleanup"
+            f"the disk is low: {free} are free and the run may need {needed} more for checkpoints: see --cleanup"
         )
+    return warnings
 
 
-# ── plain values ────────────────────────────────────────────────────────────────────────────────────────────
+# ── plain values ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _one_line(text: str, longest: int = 300) -> str:
-    """Free text as one line without control characters (a terminal would obey them)."""
+    """Free text as one line without control characters, which a terminal would obey."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _builtins(value: Any) -> Any:
-    """`value` with numpy numbers as plain ones and NaN as None, so that it is strict JSON."""
+    """`value` with numpy numbers as Python's and NaN as None, so that it is strict JSON."""
     if isinstance(value, dict):
         return {str(key): _builtins(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

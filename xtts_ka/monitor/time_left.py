@@ -1,4 +1,4 @@
-"""When will the training be done."""
+"""Estimates when the training will end, and how long it has taken."""
 
 from __future__ import annotations
 
@@ -6,53 +6,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xtts_ka.core.robust import deviation
 from xtts_ka.monitor.history import Table
+
+NEWEST_LINES = 500  # lines from which the pace is measured
+ENOUGH_LINES = 40  # lines from which the newest session alone decides: it may run on another machine
+STRETCHES = 20
 
 
 @dataclass(frozen=True)
 class Eta:
-    """Seconds of training left, give or take `plus_minus`; and the present pace."""
+    """Seconds of training left, their uncertainty, and the present pace."""
 
     seconds: float
     plus_minus: float
     seconds_per_step: float
 
 
-def estimate_time_left(
-    train: Table, total_steps: int, *, lines: int = 500, enough: int = 40, stretches: int = 20
-) -> Eta | None:
+def estimate_time_left(train: Table, total_steps: int) -> Eta | None:
     """Time left at the pace of the newest lines, or None while there are fewer than four.
 
-    The newest lines (of the newest session alone once it has `enough`: it may run on another machine) are cut
-    into stretches; the pace is the mean of the middle half of their paces. So validation and checkpoints,
-    which are in every stretch, count, while pauses (in a few stretches) and the way back after a restart
-    (between sessions) do not. The uncertainty is the spread of the stretches' paces (1.48 × median absolute
-    deviation): how far off the estimate is if the pace goes on varying as it did.
+    The newest lines are cut into stretches; the pace is the mean of the middle half of the stretches' paces. So
+    validation and checkpoints, which are in every stretch, count; pauses (in a few stretches) and the time between
+    a stop and the restart (between two sessions) do not. The uncertainty is the spread of the stretches' paces
+    (1.48 × median absolute deviation): the error of the estimate if the pace goes on varying as it did.
     """
-    recent = slice(-lines, None)
-    step, time, session = train["step"][recent], train["time"][recent], train["session"][recent]
+    step, time, session = (train[name][-NEWEST_LINES:] for name in ("step", "time", "session"))
     steps, seconds = np.diff(step), np.diff(time)
-    usable = (np.diff(session) == 0) & (seconds > 0)  # NaN and a clock set back are not
-    present = usable & (session[1:] == session[-1:])
-    usable = present if present.sum() >= enough else usable
+    usable = (np.diff(session) == 0) & (seconds > 0)  # leaves out NaN, and a clock that was set back
+    newest = usable & (session[1:] == session[-1:])
+    if newest.sum() >= ENOUGH_LINES:
+        usable = newest
     steps, seconds = steps[usable], seconds[usable]
     if len(steps) < 3:
         return None
-    parts = np.array_split(np.arange(len(steps)), min(stretches, max(3, len(steps) // 5)))
-    pace = np.sort([seconds[part].sum() / steps[part].sum() for part in parts])
-    quarter = max(1, len(pace) // 4)  # of three stretches, the middle one
-    middle = float(pace[quarter : len(pace) - quarter].mean())
-    spread = 1.4826 * float(np.median(np.abs(pace - np.median(pace))))
+    parts = np.array_split(np.arange(len(steps)), min(STRETCHES, max(3, len(steps) // 5)))
+    paces = np.sort([seconds[part].sum() / steps[part].sum() for part in parts])
+    quarter = max(1, len(paces) // 4)  # with three stretches, the middle one is left
+    pace = float(paces[quarter:-quarter].mean())
     left = max(0, total_steps - int(train["step"][-1]))
-    return Eta(left * middle, left * spread, middle)
+    return Eta(left * pace, left * deviation(paces), pace)
 
 
 def training_seconds(train: Table) -> float:
-    """Seconds spent in training: what lies between lines of one session, long pauses left out."""
-    gaps, lines = np.diff(train["time"]), train["lines"][1:]
-    usable = (gaps > 0) & (np.diff(train["session"]) == 0)
-    gaps, lines = gaps[usable], lines[usable]
-    if not len(gaps):
-        return 0.0
-    usual = float(np.median(gaps / lines))
-    return float(gaps[gaps <= np.maximum(600.0, 20 * usual * lines)].sum())
+    """Seconds spent in training: the time between lines of one session, without long pauses."""
+    gaps = np.diff(train["time"])
+    gaps = gaps[(gaps > 0) & (np.diff(train["session"]) == 0)]
+    return float(gaps[gaps <= max(600.0, 20 * float(np.median(gaps)))].sum()) if len(gaps) else 0.0

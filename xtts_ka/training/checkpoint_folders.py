@@ -1,94 +1,120 @@
-"""The checkpoint folders of a run: names, format, what is in them. No torch needed."""
+"""The checkpoint folders of a run: their names, their format, and which of them are valid. Does not import torch.
+
+checkpoints/step_00000500/   model.safetensors  optimizer.pt  state.json  config.json  manifest.json
+checkpoints/superseded_1/    the checkpoints of a run that was replaced
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-import time
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from xtts_ka.core.digests import MANIFEST, read_manifest
+from xtts_ka.core.digests import MANIFEST, files_problem, load_manifest
 from xtts_ka.core.files import TEMPORARY_SUFFIX
 from xtts_ka.core.jsonl import number
 
-CHECKPOINT = re.compile(r"step_(\d{8})")  # name of a checkpoint's folder
-CHECKPOINT_SCHEMA = 2  # of a checkpoint's manifest, for those who write and those who watch; 1 had moments by number
-
-
-SUPERSEDED = re.compile(r"superseded_\d+")
+CHECKPOINT_SCHEMA = 2  # in the manifest; schema 1 named the optimizer's moments by number
+STEP = re.compile(r"step_(\d{8})")
+SUPERSEDED = re.compile(r"superseded_(\d+)")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
 
 
-def list_checkpoints(folder: Path, *, verify: bool = False, now: float | None = None) -> list[dict[str, Any]]:
-    """The checkpoint folders, oldest step first, with validity and the marks of best and last.
+@dataclass
+class CheckpointFolder:
+    """A checkpoint folder and what its manifest says of it.
 
-    Best and last are sought among the valid checkpoints of the run that wrote the newest one, as training
-    does.
+    problem: why it cannot be used, or "". `of_this_run`, `last` and `best` are true of valid ones only: this run is the
+    one that wrote the newest valid checkpoint, `last` its highest step, `best` its lowest validation loss.
     """
-    now = time.time() if now is None else now
-    found = [_checkpoint(path, int(name[1]), verify, now) for path, name in subfolders(folder, CHECKPOINT)]
-    found.sort(key=lambda c: c["step"])
-    valid = [c for c in found if c["valid"]]
-    if valid:
-        newest = max(valid, key=lambda c: (c["time"] or 0.0, c["step"]))["run_id"]
-        mine = [c for c in valid if c["run_id"] == newest]
+
+    folder: Path
+    step: int
+    run_id: str | None = None
+    val_loss: float | None = None  # None where no validation was due
+    time: float | None = None  # unix seconds when it was written
+    files: frozenset[str] = frozenset()  # the manifest and the files it names; empty if it is no manifest of ours
+    problem: str = ""
+    of_this_run: bool = False
+    last: bool = False
+    best: bool = False
+
+
+AnyCheckpoint = TypeVar("AnyCheckpoint", bound=CheckpointFolder)
+
+
+def read_checkpoints(folder: Path, *, hashes: bool = False) -> list[CheckpointFolder]:
+    """The checkpoint folders in `folder`, by step. `hashes` compares each file's SHA-256, not only its size."""
+    found = [_read(path, int(name[1]), hashes) for path, name in subfolders(folder, STEP)]
+    if valid := [c for c in found if not c.problem]:
+        run_id = max(valid, key=lambda c: (c.time or 0.0, c.step)).run_id
+        mine = [c for c in valid if c.run_id == run_id]
         for c in mine:
-            c["of_this_run"] = True
-        max(mine, key=lambda c: c["step"])["last"] = True
-        if scored := [c for c in mine if c["val_loss"] is not None]:
-            min(scored, key=lambda c: (c["val_loss"], c["step"]))["best"] = True
+            c.of_this_run = True
+        mine[-1].last = True
+        if best := best_of(mine):
+            best.best = True
     return found
 
 
-def _checkpoint(path: Path, step: int, verify: bool, now: float) -> dict[str, Any]:
-    manifest, reason = read_manifest(path, hashes=verify)
-    facts = manifest if isinstance(manifest, dict) else {}
-    if manifest is not None and (facts.get("schema") != CHECKPOINT_SCHEMA or facts.get("step") != step):
-        manifest, reason = None, f"{MANIFEST} is of another kind or another step"
-    written, val_loss = number(facts.get("time")), number(facts.get("val_loss"))
-    return {
-        "name": path.name,
-        "step": step,
-        "bytes": folder_bytes(path),
-        "time": None if math.isnan(written) else written,
-        "age_seconds": None if math.isnan(written) else max(0.0, now - written),
-        "run_id": str(facts.get("run_id")),
-        "val_loss": None if math.isnan(val_loss) else val_loss,
-        "valid": manifest is not None,
-        "reason": reason,
-        "best": False,
-        "last": False,
-        "of_this_run": False,
-    }
+def best_of(checkpoints: Iterable[AnyCheckpoint]) -> AnyCheckpoint | None:
+    """The one with the lowest validation loss, the earliest of equals; None where none has one."""
+    scored = [(c.val_loss, c.step, c) for c in checkpoints if c.val_loss is not None]
+    return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
-def subfolders(folder: Path, pattern: re.Pattern) -> list[tuple[Path, re.Match]]:
-    """Real folders (no links) in `folder` whose whole name matches; none when `folder` is not there."""
+def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:
+    manifest, problem = load_manifest(folder)
+    if manifest is None:
+        return CheckpointFolder(folder, step, problem=problem)
+    if manifest.get("schema") != CHECKPOINT_SCHEMA:
+        problem = f"it has schema {str(manifest.get('schema'))[:20]}, not {CHECKPOINT_SCHEMA}"
+        return CheckpointFolder(folder, step, problem=problem)
+    if manifest.get("step") != step:
+        return CheckpointFolder(folder, step, problem=f"{MANIFEST} is that of another step")
+    val_loss, time = (None if math.isnan(n := number(manifest.get(name))) else n for name in ("val_loss", "time"))
+    files = frozenset({*manifest["files"], MANIFEST})
+    problem = files_problem(folder, manifest, hashes=hashes)
+    return CheckpointFolder(folder, step, str(manifest.get("run_id")), val_loss, time, files, problem)
+
+
+def subfolders(folder: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
+    """The folders in `folder` whose whole name matches, by name; none when `folder` does not exist."""
     try:
         with os.scandir(folder) as entries:
-            return [
-                (Path(e.path), m)
-                for e in entries
-                if (m := pattern.fullmatch(e.name)) and e.is_dir(follow_symlinks=False)
-            ]
+            names = sorted(entry.name for entry in entries if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def superseded_folders(folder: Path) -> list[Path]:
-    """The folders to which the pipeline moved runs that were replaced."""
-    return sorted(path for path, _ in subfolders(folder, SUPERSEDED))
+    return [(folder / name, match) for name in names if (match := pattern.fullmatch(name))]
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of the files under `folder`; what vanishes meanwhile counts as nothing."""
+    """Bytes of the files under `folder`. Files that vanish meanwhile count as nothing."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
-            except OSError:
+            except FileNotFoundError:
                 continue
     return total
+
+
+def delete_folder(folder: Path) -> bool:
+    """Delete a folder; False if it does not exist (any more).
+
+    It is first renamed to the name of an unfinished write. So a reader finds a whole checkpoint or none, and what a
+    kill leaves behind is deleted at the pipeline's next start.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(aside)
+    return True
