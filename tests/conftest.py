@@ -32,18 +32,32 @@ hypothesis.settings.load_profile("default")
 # A shell starts background jobs with SIGINT ignored, and child processes inherit that: the tests of Ctrl-C would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PIPELINE_RUNS = {"finished": "pipeline", "stopped": "pipeline", "small_project": "project"}
+# Files whose tests share a pipeline run (the session fixtures below), or make one as large.
+SHARED_RUN = {
+    "tests/test_damage.py": "finished",
+    "tests/test_pretrain_xtts_model.py": "finished",
+    "tests/test_run_pretrain.py": "finished",
+    "tests/test_run_xtts_pretrain.py": "finished",
+    "tests/test_scripts.py": "finished",
+    "tests/test_changes.py": "small_project",
+    "tests/test_hostile.py": "small_project",
+}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Groups the tests for pytest-xdist's `--dist loadgroup`: a group runs in one process, in the files' order.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n`, the tests of a file run in one process, in their order, and so do those of files that share a run.
 
-    The tests that use a pipeline run share it, whatever file they stand in; the others are grouped by file.
+    Not `--dist loadgroup`: pytest-xdist 3.8 loses the groups under pytest 9.
     """
-    for item in items:
-        runs = [PIPELINE_RUNS[name] for name in item.fixturenames if name in PIPELINE_RUNS]
-        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else item.path.name))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return SHARED_RUN.get(file, file)
+
+    return ByFile(config, log)
 
 
 def pytest_make_parametrize_id(val):
