@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 import subprocess
 import sys
 
@@ -26,7 +27,8 @@ FILTERS = (READER, "phoneme_processor")  # they print their result with --quiet 
 def test_no_script_is_forgotten():
     files = [*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/*/*.py")]
     scripts = [file.relative_to(ROOT) for file in files if '__name__ == "__main__"' in file.read_text("utf-8")]
-    assert {".".join(script.with_suffix("").parts) for script in scripts} == set(FLAGS)
+    makes_the_schema = "xtts_ka.core.config"
+    assert {".".join(script.with_suffix("").parts) for script in scripts} == {*FLAGS, makes_the_schema}
 
 
 @pytest.mark.parametrize("script", FLAGS)
@@ -41,6 +43,9 @@ def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
     assert result.returncode == 0, result.stderr
     assert "HEAVY []" in result.stdout
     assert all(flag in result.stdout for flag in [*FLAGS[script], "--quiet", "--verbose"])
+    for readme in ("README.md", "README.en.md"):
+        text = (ROOT / readme).read_text("utf-8")
+        assert not [flag for flag in set(re.findall(r"--[a-z][\w-]*", result.stdout)) if f"`{flag}" not in text]
     assert (f"example: python -m {script} " if script == READER else f"example: python {script}.py ") in " ".join(
         result.stdout.split()
     )
