@@ -13,9 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xtts_ka.corpus import audio
-from xtts_ka.corpus.audio import AudioError, measure, probe, read_mono
-
-FUZZ_CASES = int(os.environ.get("FUZZ_CASES", 500))
+from xtts_ka.corpus.audio import AudioError, measure, read_mono
 
 
 def tone(rate: int, seconds: float, amplitude: float = 0.5, hertz: float = 220.0) -> np.ndarray:
@@ -50,10 +48,8 @@ def test_every_format_gives_mono_at_its_own_rate(tmp_path, suffix, rate, channel
     assert (samples.dtype, samples.ndim, read_rate) == (np.float32, 1, rate)
     assert len(samples) / rate == pytest.approx(1.5, abs=0.05)
     assert np.abs(samples).max() == pytest.approx(0.5 / channels, abs=0.1)  # tone and silence: half
-    assert probe(path) == audio.AudioFacts(rate, channels, len(samples), len(samples) / rate)
     content = measure(path, 2.0)
-    assert (content.rate, content.channels, content.seconds) == (rate, channels, len(samples) / rate)
-    assert content.clipped_fraction == 0
+    assert (content.seconds, content.clipped_fraction) == (len(samples) / rate, 0)
 
 
 @pytest.mark.parametrize("suffix, subtype", [("wav", "PCM_16"), ("wav", "FLOAT"), ("flac", "PCM_16")])
@@ -101,13 +97,13 @@ def test_missing_and_unreadable(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
     soundfile.write(tmp_path / "good.wav", tone(8_000, 1), 8_000)
     (tmp_path / "link.wav").symlink_to(tmp_path / "good.wav")
-    for call in (probe, read_mono, lambda path: measure(path, 5)):
+    for call in (read_mono, lambda path: measure(path, 5)):
         assert reason_of(call, tmp_path / "nothing.wav") == "missing_audio"
         assert reason_of(call, tmp_path / "noise.wav" / "inside") == "missing_audio"
         for name in ("noise.wav", "text.mp3", "samples.raw", "pipe.wav", "link.wav", "."):
             assert reason_of(call, tmp_path / name) == "unreadable_audio", name
         assert reason_of(call, tmp_path / "empty.wav") == "empty_audio"
-    assert reason_of(probe, "a\0b.wav") == "missing_audio"
+    assert reason_of(read_mono, "a\0b.wav") == "missing_audio"
 
 
 def test_no_samples_and_bad_samples(tmp_path):
@@ -158,7 +154,7 @@ def test_a_wav_from_a_pipe_leaves_its_length_open(tmp_path):
 @pytest.mark.parametrize("claim", [{"rate": 0}, {"rate": 1}, {"rate": 2**31}, {"channels": 0}, {"channels": 1_000}])
 def test_impossible_headers(tmp_path, claim):
     (tmp_path / "odd.wav").write_bytes(wav_header(2_000, **claim) + b"\0\1" * 1_000)
-    assert reason_of(probe, tmp_path / "odd.wav") == "unreadable_audio"
+    assert reason_of(read_mono, tmp_path / "odd.wav") == "unreadable_audio"
 
 
 def test_long_compressed_silence_is_read_in_bounded_memory(tmp_path):
@@ -185,7 +181,7 @@ def test_read_mono_without_limit_refuses_what_is_no_clip(tmp_path, monkeypatch):
     assert len(read_mono(tmp_path / "long.wav", 5.0)[0]) == 1_000
 
 
-@settings(max_examples=FUZZ_CASES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(["wav", "flac", "ogg", "mp3"]),
     keep=st.floats(0, 1),

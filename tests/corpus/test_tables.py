@@ -23,7 +23,6 @@ from xtts_ka.corpus.tables import (
     Clip,
     has_metadata,
     is_safe_id,
-    missing_audio,
     read_drop_report,
     read_split,
     replace_suspects,
@@ -293,7 +292,7 @@ def test_any_edit_of_a_good_table_gives_clips_or_one_sentence(tmp_path, content)
 
 
 @pytest.mark.parametrize("longest", [200, 300, 1000])
-def test_a_table_of_many_blocks_is_read_as_one_and_its_lines_are_counted_through(tmp_path, monkeypatch, longest):
+def test_the_line_limit_and_line_numbers_with_cells_that_hold_line_breaks(tmp_path, monkeypatch, longest):
     monkeypatch.setattr(metadata_table, "MAX_LINE_BYTES", longest)
     texts = ["სიტყვა " * (i % 7 + 1) + "ორ\nხაზად" * (i % 5 == 0) for i in range(100)]
     rows = [f'c{i},"{text}",nino,1.5,audio/c{i}.wav,' for i, text in enumerate(texts)]
@@ -357,12 +356,6 @@ def test_at_no_moment_do_old_and_new_tables_look_whole_together(tmp_path, monkey
         write_splits(tmp_path, {split: some_clips(tmp_path, f"new_{split}") for split in SPLITS})
     if has_metadata(tmp_path):
         assert len({read_split(tmp_path, split)[0].file_id[:3] for split in SPLITS}) == 1
-
-
-def test_missing_audio(tmp_path):
-    clips = some_clips(tmp_path, "a", "b")
-    (tmp_path / "b.wav").touch()
-    assert [clip.file_id for clip in missing_audio(clips)] == ["a"]
 
 
 def test_drop_report_is_safe_for_spreadsheets(tmp_path):

@@ -1,7 +1,7 @@
-"""Recordings on disk: read as mono samples, in blocks, with memory that no header can inflate; and written whole.
+"""Reads recordings as mono samples with bounded memory, measures them, and writes wav files atomically.
 
-libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3 at any rate and channel count. A header is only a
-claim: every limit here is checked against the samples that really come out.
+libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3 at any rate and channel count. A header can be wrong or hostile,
+so every limit is checked against the samples that are really decoded.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
 from xtts_ka.corpus.drop_reasons import Drop
 
-RATES = (4_000, 384_000)  # Hz; a header that says anything else is damaged
+RATES = (4_000, 384_000)  # Hz; a header with another rate is taken for damaged
 MAX_CHANNELS = 64
-MAX_SAMPLES = 2**27  # per channel that one call returns at most: 512 MiB of float32, 1.7 hours at 22,050 Hz
-FULL_SCALE = 0.99  # a sample this far out counts as clipped: 8-bit audio stops at 127/128, mp3 blurs tops
+MAX_SAMPLES = 2**27  # per channel, returned by one call at most: 512 MiB of float32, 1.7 hours at 22,050 Hz
+FULL_SCALE = 0.99  # a sample of this amplitude counts as clipped: 8-bit audio ends at 127/128, mp3 rounds peaks off
 
 _BLOCK_VALUES = 2**19  # samples × channels decoded at a time: 2 MiB of float32
-_UNKNOWN_FRAMES = 2**62  # libsndfile says 2**63 - 1 where a header leaves the length open
-_OPEN_ENDED_BYTES = 0x7FFF0000  # a wav written to a pipe claims this many data bytes, or more
+_UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 where the header does not give the length
+_OPEN_ENDED_BYTES = 0x7FFF0000  # the header of a wav written to a pipe claims this many data bytes, or more
 _WAV_CUT = re.compile(r"data\s*:\s*(\d+) \(should be (\d+)\)")
 
 
 class AudioError(UserError):
-    """A recording cannot be used: `reason` is a short key such as `missing_audio`, `detail` is for people."""
+    """A recording cannot be used. reason: as in the drop report; detail: for people."""
 
     def __init__(self, path: Path | str, reason: Drop, detail: str):
         self.path, self.reason, self.detail = path, reason, detail
@@ -44,45 +44,26 @@ class AudioError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class AudioFacts:
-    """What a header claims. `frames` (samples per channel) and `seconds` are 0 where it leaves them open."""
-
-    rate: int
-    channels: int
-    frames: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class AudioContent:
-    """What a recording really holds, measured on its decoded mono mix."""
+    """What a recording holds, measured on its decoded mono mix."""
 
-    rate: int
-    channels: int
     seconds: float
     peak: float  # largest absolute sample of the mono mix
     clipped_fraction: float  # share of the samples, over all channels, at or beyond `FULL_SCALE`
     sha256: str  # of rate and mono samples: equal for a wav and its flac copy
 
 
-def probe(path: Path | str) -> AudioFacts:
-    """Read a recording's header only. AudioError `missing_audio` or `unreadable_audio` where that fails."""
-    with _opened(path) as sound:
-        frames = sound.frames if 0 <= sound.frames < _UNKNOWN_FRAMES else 0
-        return AudioFacts(sound.samplerate, sound.channels, frames, frames / sound.samplerate)
-
-
 def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
-    """Read a recording as (float32 samples (n,), rate in Hz), channels averaged, `max_seconds` of it at most.
+    """Read the first `max_seconds` of a recording as (float32 samples (n,), rate in Hz), channels averaged.
 
-    AudioError `missing_audio`, `unreadable_audio`, `empty_audio` (no samples), `non_finite_audio` (NaN or
-    infinity), or `too_long` (without `max_seconds`, more than MAX_SAMPLES).
+    AudioError with reason MISSING_AUDIO, UNREADABLE_AUDIO, EMPTY_AUDIO (no samples), NON_FINITE_AUDIO, or TOO_LONG
+    (more than MAX_SAMPLES, where no `max_seconds` is given).
     """
     with _opened(path) as sound:
         rate = sound.samplerate
         limit = MAX_SAMPLES if max_seconds is None else min(MAX_SAMPLES, math.ceil(max_seconds * rate))
         blocks, length = [], 0
-        for mono, _ in _blocks(sound, path, limit + 1):  # one more, to tell "longer" from "just as long"
+        for mono, _ in _blocks(sound, path, limit + 1):  # one sample more than allowed shows that it is longer
             blocks.append(mono)
             length += len(mono)
         if max_seconds is None and length > limit:
@@ -91,9 +72,9 @@ def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.nd
 
 
 def measure(path: Path | str, max_seconds: float) -> AudioContent:
-    """Decode a recording in blocks and measure it, reading at most `max_seconds` and a second more.
+    """Decode and measure a recording in blocks, reading at most `max_seconds` + 1.
 
-    Errors are those of `read_mono`, and AudioError `too_long` where it goes on after `max_seconds`.
+    Errors as in `read_mono`, and AudioError with reason TOO_LONG where it is longer than `max_seconds`.
     """
     with _opened(path) as sound:
         rate, channels = sound.samplerate, sound.channels
@@ -107,21 +88,20 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
         if length > max_seconds * rate:
             claim = f"; its header says {sound.frames / rate:.1f} s" if sound.frames < _UNKNOWN_FRAMES else ""
             raise AudioError(path, Drop.TOO_LONG, f"longer than {max_seconds:g} s{claim}")
-    share = clipped / (length * channels)
-    return AudioContent(rate, channels, length / rate, peak, share, digest.hexdigest())
+    return AudioContent(length / rate, peak, clipped / (length * channels), digest.hexdigest())
 
 
 def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
-    """Write mono samples in [-1, 1] as a 16-bit wav, whole or not at all.
+    """Write mono samples in [-1, 1] as a 16-bit wav, atomically.
 
-    libsndfile writes into memory only: of a full disk it says nothing but "System error", or nothing.
+    libsndfile encodes into memory, because it reports a full disk as "System error" or not at all.
     """
     wav = io.BytesIO()
     soundfile.write(wav, samples, rate, subtype="PCM_16", format="WAV")
     write_bytes(path, wav.getvalue())
 
 
-# ── libsndfile, with every way to fail named ────────────────────────────────────────────────────────────────
+# ── opening and decoding ────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextlib.contextmanager
@@ -130,9 +110,9 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
         status = os.lstat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         raise AudioError(path, Drop.MISSING_AUDIO, "the file does not exist or cannot be reached") from None
-    if stat.S_ISLNK(status.st_mode):  # it may lead anywhere; who trusts it resolves it before
+    if stat.S_ISLNK(status.st_mode):  # may lead anywhere; a caller that trusts it resolves it first
         raise AudioError(path, Drop.UNREADABLE_AUDIO, "a symbolic link; put the recording itself there")
-    # A pipe would block, and .raw has no header to read.
+    # Opening a pipe would block, and a .raw file has no header.
     if not stat.S_ISREG(status.st_mode) or Path(path).suffix.lower() == ".raw":
         raise AudioError(path, Drop.UNREADABLE_AUDIO, "not an audio file")
     if status.st_size == 0:
@@ -150,13 +130,13 @@ def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
         raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.samplerate} Hz")
     if not 1 <= sound.channels <= MAX_CHANNELS:
         raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.channels} channels")
-    cut = _WAV_CUT.search(sound.extra_info)  # libsndfile shortens the claim without a word elsewhere
+    cut = _WAV_CUT.search(sound.extra_info)  # the only place where libsndfile reports a wav that was cut short
     if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
         raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
 
 
 def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames are out."""
+    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames were read."""
     step = max(1, _BLOCK_VALUES // sound.channels)
     given = 0
     while given < limit:
@@ -171,13 +151,13 @@ def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterato
         yield mono, int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
     if not given:
         raise AudioError(path, Drop.EMPTY_AUDIO, "it holds no samples")
-    if given < limit and sound.frames < _UNKNOWN_FRAMES:  # the file ended by itself: where its header says?
-        rate, missing = sound.samplerate, sound.frames - given
-        if missing > max(0.1 * rate, 0.01 * sound.frames):
-            seconds = f"{given / rate:.2f} s of the {sound.frames / rate:.2f} s in its header"
+    if given < limit and sound.frames < _UNKNOWN_FRAMES:  # the file has ended: compare with its header
+        rate, claimed = sound.samplerate, sound.frames
+        if claimed - given > max(0.1 * rate, 0.01 * claimed):
+            seconds = f"{given / rate:.2f} s of the {claimed / rate:.2f} s in its header"
             raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {seconds}")
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text.partition(": ")[2] or text or type(error).__name__  # soundfile puts the path first, as we do
+    return text.partition(": ")[2] or text or type(error).__name__  # soundfile's messages begin with the path

@@ -1,7 +1,7 @@
-"""Voice embeddings as people have them, `.npy .npz .pt .pth .json`, per utterance or speaker, read safely.
+"""Reads the user's voice embeddings (`.npy .npz .pt .pth .json`) and matches them to recordings and speakers.
 
-Files come from strangers: no pickle is executed, and what a header, an archive or a JSON text can make us
-allocate is bounded before anything is read.
+The files are untrusted: no pickle is executed, and the memory that a header, an archive or a JSON text can ask for is
+checked before anything is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,35 +26,20 @@ from xtts_ka.core.console import progress, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.core.tensor_files import load_torch
-from xtts_ka.corpus.tables import Clip, source_roots
+from xtts_ka.corpus.formats import AUDIO_SUFFIXES
+from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, source_roots
+from xtts_ka.corpus.tables import EMBEDDINGS_FOLDER as FOLDER
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # names in a dictionary may have them
-SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")
-FOLDER = "embeddings/embeddings"  # below data_dir
-MAX_WIDTH = 16_384  # numbers in one vector; no voice encoder comes near
-MAX_JSON_BYTES = 2**27  # a JSON text grows up to twentyfold in memory
+MAX_WIDTH = 16_384  # numbers in one vector; voice encoders give 192 to 2,048
+MAX_JSON_BYTES = 2**27  # parsed JSON takes up to twenty times as much memory
 MAX_ARCHIVE_BYTES = 2**31  # unpacked size of an .npz, .pt or .pth
 
 _REMEDY = "replace or delete it"
-_KEYS = ("speaker_embedding", "embedding")  # how coqui's speaker files call the vector inside an entry
+_KEYS = ("speaker_embedding", "embedding")  # coqui's names for the vector inside a speaker's entry
 # What NumPy's header parser and zipfile raise on damaged or hostile bytes.
-_BROKEN_ARRAY = (
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    MemoryError,
-    ArithmeticError,
-    EOFError,
-    RuntimeError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    tokenize.TokenError,
-)
-
+_BROKEN_HEADER = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, ArithmeticError, tokenize.TokenError)
+_BROKEN_ZIP = (EOFError, RuntimeError, AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_BROKEN_ARRAY = _BROKEN_HEADER + _BROKEN_ZIP
 
 Owner = tuple[str, str]  # ("utterances", file_id) or ("speakers", speaker_id)
 
@@ -63,9 +48,9 @@ Owner = tuple[str, str]  # ("utterances", file_id) or ("speakers", speaker_id)
 class GivenVectors:
     """The user's voice embeddings, matched to recordings and speakers; all of one width.
 
-    utterances: file_id → float32 (width,); speakers: speaker_id → float32 (width,); elsewhere: how many
-    belong to other splits; unused: vectors named as no recording or speaker is, or as several are; unusable: `file:
-    reason` of vectors without a direction.
+    utterances: file_id → float32 (width,); speakers: speaker_id → float32 (width,); elsewhere: number of vectors that
+    belong to other splits; unused: vectors whose name matches no recording or speaker, or several; unusable: `file:
+    reason` of vectors that have no direction (zeros, NaN, infinity).
     """
 
     width: int = 0
@@ -86,23 +71,21 @@ class GivenVectors:
 def find_embedding_files(data_dir: Path | str, named: Iterable[Path] = ()) -> list[Path]:
     """All embedding files below `data_dir/embeddings/embeddings` and those that clips name (`named`), sorted.
 
-    UserError for one that a clip names and that is missing or of another kind, and for any that lies, also by
-    a link, outside the data folder and the folders that the tables may point into.
+    UserError for a named file that is missing or of another kind, and for any file that lies, links followed, outside
+    the data folder and the folders that the tables may point into.
     """
     root, homes = Path(data_dir) / FOLDER, tuple(f"{home}{os.sep}" for home in source_roots(data_dir))
     if root.exists() and not os.path.realpath(root).startswith(homes):
         raise UserError(f"{root} is a link that leads out of {data_dir}: put the folder itself there")
     real = functools.cache(os.path.realpath)  # many files stand in few folders
-    found = {_placed(file, real) for file in _visible_files(root) if file.name.lower().endswith(SUFFIXES)}
+    found = {_placed(file, real) for file in _visible_files(root) if file.name.lower().endswith(EMBEDDING_SUFFIXES)}
     found.update(_placed(path, real) for path in named)
     for path in found:
         if not path.is_file():
-            raise UserError(
-                f"embedding file {path} does not exist or is no file: restore it, or clear the "
-                "embedding_path of its recordings in the split tables"
-            )
-        if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} is none of {' '.join(SUFFIXES)}: correct embedding_path in the tables")
+            remedy = "restore it, or clear the embedding_path of its recordings in the split tables"
+            raise UserError(f"embedding file {path} does not exist or is no file: {remedy}")
+        if path.suffix.lower() not in EMBEDDING_SUFFIXES:
+            raise UserError(f"{path} is none of {' '.join(EMBEDDING_SUFFIXES)}: correct embedding_path in the tables")
         if not (os.path.realpath(path) if path.is_symlink() else str(path)).startswith(homes):
             raise UserError(f"embedding file {path} lies outside {data_dir}: copy it into {root}")
     return sorted(found)
@@ -113,33 +96,33 @@ def _visible_files(root: Path) -> list[Path]:
 
 
 def _placed(path: Path, real: Callable[[Path], str] = os.path.realpath) -> Path:
-    """The path through its folder's real place, so that one file has one name."""
+    """The path with the links in its folder resolved, so that one file has one name."""
     return Path(real(path.parent)) / path.name
 
 
 def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Clip] = ()) -> GivenVectors:
-    """Read every embedding file and match its vectors to `clips` and their speakers; without files, nothing.
+    """Read every embedding file and match its vectors to `clips` and their speakers.
 
-    Vectors of `others`, the recordings of other splits, are known but not kept.
+    others: recordings of other splits; vectors of theirs are counted, not kept.
 
-    A file with one vector bears its owner's name (`clip.npy`, `speaker/clip.npy`), or belongs to the clips
-    whose `embedding_path` it is; in a file with several, each vector has a name. A name is a file_id, a
-    speaker_id, or that of one recording's audio file. UserError for files that are damaged, hostile or of
-    different widths.
+    A file with one vector is named after its owner (`clip.npy`, `speaker/clip.npy`), or belongs to the clips whose
+    `embedding_path` it is; in a file with several, each vector has a name. A name is a file_id, a speaker_id, or the name
+    of one recording's audio file. UserError for files that are damaged, hostile or of different widths.
     """
     known = [*clips, *others]
     files = find_embedding_files(data_dir, [clip.embedding_path for clip in known if clip.embedding_path])
-    if not files and (strangers := _visible_files(Path(data_dir) / FOLDER)):
-        warn(
-            f"{Path(data_dir) / FOLDER} holds {len(strangers)} files, none of them an embedding ({' '.join(SUFFIXES)})"
-        )
+    folder = Path(data_dir) / FOLDER
+    if not files and (others_there := _visible_files(folder)):
+        kinds = " ".join(EMBEDDING_SUFFIXES)
+        warn(f"{folder} holds {len(others_there)} files, none of them an embedding ({kinds})")
     named_by: dict[Path, list[Owner]] = {}
     for clip in known:
         if clip.embedding_path:
             named_by.setdefault(_placed(clip.embedding_path), []).append(("utterances", clip.file_id))
-    root, matcher = Path(os.path.realpath(Path(data_dir) / FOLDER)), _Names(known)
+    root, names = Path(os.path.realpath(folder)), _Names(known)
     wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
-    given, origin = GivenVectors(files=len(files)), {}
+    given = GivenVectors(files=len(files))
+    origin: dict[Owner, str] = {}  # the vector that each owner got
     first = ""  # the file that set the width
     for path in progress(files, what="reading embeddings", unit="file", shown=len(files) >= 500):
         entries = 0
@@ -147,22 +130,23 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
             entries += 1
             label = f"{path} ({name[:80]})" if name else str(path)
             if first and len(vector) != given.width:
-                raise UserError(
-                    f"{first} holds {given.width} numbers and {label} holds {len(vector)}: give "
-                    "embeddings of one kind, all of the same width"
-                )
+                widths = f"{first} holds {given.width} numbers and {label} holds {len(vector)}"
+                raise UserError(f"{widths}: give embeddings of one kind, all of the same width")
             first, given.width = first or label, len(vector)
-            fault = _fault(vector)
-            if fault:
+            if fault := _fault(vector):
                 given.unusable.append(f"{label}: {fault}")
                 continue
-            owners = matcher.owner_of(name)
+            owners = names.owner_of(name)
             if not owners and alone:
-                owners = named_by.get(path) or matcher.owner_of(_relative_stem(path, root))
+                owners = named_by.get(path) or names.owner_of(_relative_stem(path, root))
             given.unused += [] if owners else [label]
             kept = [owner for owner in owners if owner in wanted]
             given.elsewhere += len(owners) - len(kept)
-            _place(given, origin, vector.astype(np.float32), label, kept)
+            for kind, owner in kept:
+                if (kind, owner) in origin:
+                    raise UserError(f"{origin[kind, owner]} and {label} both give a vector for {owner}: delete one")
+                origin[kind, owner] = label
+                getattr(given, kind)[owner] = vector.astype(np.float32)
         if not entries:
             raise UserError(f"{path} holds no vector: {_REMEDY}")
     return given
@@ -173,22 +157,13 @@ def _fault(vector: np.ndarray) -> str:
     if np.isnan(vector).any():
         return "NaN among its numbers"
     size = np.abs(vector).max()
-    if size > 1e30:  # float32 and its squares must hold it
+    if size > 1e30:  # its square would overflow float32
         return "infinite or overflowing numbers"
     return "all its numbers are zero" if size < 1e-15 else ""
 
 
-def _place(given: GivenVectors, origin: dict, vector: np.ndarray, label: str, owners: list[Owner]) -> None:
-    """Store a vector under its owners; two vectors for one owner are an error."""
-    for kind, owner in owners:
-        if (kind, owner) in origin:
-            raise UserError(f"{origin[kind, owner]} and {label} both give a vector for {owner}: delete one")
-        origin[kind, owner] = label
-        getattr(given, kind)[owner] = vector
-
-
 class _Names:
-    """Whose a name is: a recording by file_id or audio file, or a speaker."""
+    """Finds the recording (by file_id or audio file) or the speaker with a given name."""
 
     def __init__(self, clips: Iterable[Clip]):
         self.speakers: set[str] = set()
@@ -204,7 +179,7 @@ class _Names:
                 self.audio[alias] = "" if alias in self.audio else clip.file_id
 
     def owner_of(self, name: str) -> list[Owner]:
-        """The one that bears `name`; nothing where none or several do."""
+        """The recording or speaker with this name; nothing where there is none, or several."""
         name = whole = _plain(name)
         if name.lower().endswith(AUDIO_SUFFIXES):
             name = name.rpartition(".")[0]
@@ -239,21 +214,19 @@ def _vectors(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
             yield "", True, _read_array(file, str(path))
     elif suffix == ".npz":
         yield from _archive(path)
+    elif suffix == ".json":
+        _check_size(path, path.stat().st_size, MAX_JSON_BYTES)
+        yield from _structure(path, read_json(path, "embedding file", _REMEDY))
     else:
-        if suffix == ".json":
-            _check_size(path, path.stat().st_size, MAX_JSON_BYTES)
-            value = read_json(path, "embedding file", _REMEDY)
-        else:
-            _check_size(path, _unpacked_size(path), MAX_ARCHIVE_BYTES)
-            value = load_torch(path, remedy=_REMEDY)
-        yield from _structure(path, value)
+        _check_size(path, _unpacked_size(path), MAX_ARCHIVE_BYTES)
+        yield from _structure(path, load_torch(path, remedy=_REMEDY))
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
+    _check_size(path, _unpacked_size(path), MAX_ARCHIVE_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_size(path, sum(member.file_size for member in members), MAX_ARCHIVE_BYTES)
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
@@ -263,8 +236,8 @@ def _archive(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
         raise _refused(path, error) from None
 
 
-def _read_array(file: BinaryIO, label: str) -> np.ndarray:
-    """One array in NumPy's format as float64 (d,); its header is judged before more than a vector is read."""
+def _read_array(file: IO[bytes], label: str) -> np.ndarray:
+    """One array in NumPy's format as float64 (d,); its header is checked before the data are read."""
     try:
         version = np.lib.format.read_magic(file)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -338,7 +311,7 @@ def _numbers(value: Any, label: str) -> np.ndarray:
 def _as_float(number: int | float) -> float:
     try:
         return float(number)
-    except OverflowError:  # JSON knows integers of any length
+    except OverflowError:  # integers in JSON have any length
         return math.inf
 
 
@@ -346,19 +319,15 @@ def _width(shape: tuple[int, ...], label: str) -> int:
     """The length of the only axis longer than one; UserError where there is not just one, or out of range."""
     long = [size for size in shape if size != 1]
     if len(long) != 1 or not 2 <= long[0] <= MAX_WIDTH or len(shape) > 4:
-        raise UserError(
-            f"{label} has shape {str(shape)[:60]}: a voice embedding is one vector of 2 to "
-            f"{MAX_WIDTH} numbers, (d,), (1, d) or (1, d, 1)"
-        )
+        wanted = f"a voice embedding is one vector of 2 to {MAX_WIDTH} numbers, (d,), (1, d) or (1, d, 1)"
+        raise UserError(f"{label} has shape {str(shape)[:60]}: {wanted}")
     return long[0]
 
 
 def _check_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
-        raise UserError(
-            f"{path} holds {size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are "
-            "read from such a file: split it, or save one .npy per recording"
-        )
+        sizes = f"{size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are read from such a file"
+        raise UserError(f"{path} holds {sizes}: split it, or save one .npy per recording")
 
 
 def _refused(label: Path | str, error: Exception) -> UserError:

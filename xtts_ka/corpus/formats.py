@@ -1,7 +1,7 @@
-"""Recordings with transcripts as people really have them: which layout a folder has, and its rows one by one.
+"""Finds out which of five corpus layouts a folder has, and reads its rows one by one.
 
-Five layouts are known. Tables are read line by line and leniently: a line that cannot be used becomes a row
-with a `problem`, never an exception, because one bad line among a million is the usual case.
+A line that cannot be used becomes a row with a `problem`, not an exception: of a million lines a few are always bad.
+To add a layout, write its two functions and enter them in `LAYOUTS` at the end.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import NamedTuple
 from xtts_ka.core.errors import UserError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")
-MAX_LINE_BYTES = 2**20  # no transcript comes near; what is longer is skipped without being held in memory
+MAX_LINE_BYTES = 2**20  # no transcript is that long; a longer line is skipped without being held in memory
 _AUDIO_FOLDERS = ("wavs", "wav", "audio", "clips")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a corpus as written there: nothing in it has been checked."""
+    """One line of a corpus as written there; nothing has been checked."""
 
     where: str  # for people: "validated.tsv, line 17"
     audio: str = ""  # a path relative to the corpus folder, or whatever else the line says
@@ -34,20 +34,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A folder whose layout is known: the source, or one that lies up to two levels down in it."""
+    """A folder whose layout is known: the source itself, or a folder up to two levels below it."""
 
     format: str
     folder: Path  # absolute, links resolved
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows in a fixed order. UserError where the recordings still lie in an archive."""
+        """Yield the rows in a fixed order. UserError where the recordings are still packed in an archive."""
         layout = LAYOUTS[self.format]
         for table in layout.tables(self.folder):
             yield from layout.rows(self.folder, table)
 
 
 def find_corpus(source: Path | str, format: str = "auto") -> Corpus:
-    """Find the corpus in `source`, its subfolders or theirs. UserError where there is none, or several."""
+    """Find the corpus in `source` or up to two levels below it. UserError where there is none, or several."""
     source = Path(os.path.realpath(source))
     if not source.is_dir():
         raise UserError(f"the source {source} is not a folder: give the one with recordings and transcripts")
@@ -66,10 +66,8 @@ def find_corpus(source: Path | str, format: str = "auto") -> Corpus:
     if format in ("auto", "folder") and _has_pairs(source):
         return Corpus("folder", source)
     names = LAYOUTS if format == "auto" else (format,)
-    raise UserError(
-        f"no recordings with transcripts that I know were found in {source}; looked for "
-        + "; ".join(f"{name}: {LAYOUTS[name].expects}" for name in names)
-    )
+    expected = "; ".join(f"{name}: {LAYOUTS[name].expects}" for name in names)
+    raise UserError(f"no recordings with transcripts in a known layout were found in {source}; looked for {expected}")
 
 
 def _levels(source: Path) -> Iterator[list[Path]]:
@@ -88,26 +86,26 @@ def _levels(source: Path) -> Iterator[list[Path]]:
 
 
 def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (where, text, problem) of every line that is not blank, without a BOM and the line's end."""
+    """Yield (where, text, problem) of every line that is not blank, without a BOM and the line break."""
     with open(table, "rb") as file:
-        number = 0
-        while raw := file.readline(MAX_LINE_BYTES):
-            number += 1
-            where = f"{table.name}, line {number}"
+        for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
             if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                text, problem = "", f"the line is longer than {MAX_LINE_BYTES} bytes"
                 while (raw := file.readline(MAX_LINE_BYTES)) and not raw.endswith(b"\n"):
                     pass
-                yield where, "", f"the line is longer than {MAX_LINE_BYTES} bytes"
-                continue
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                yield where, "", "the line is not UTF-8"
-                continue
-            if "\0" in text:
-                yield where, "", "the line holds a NUL"
-            elif text.strip():
-                yield where, text, ""
+            else:
+                text, problem = _decoded(raw, "line", "utf-8-sig" if number == 1 else "utf-8")
+            if problem or text.strip():
+                yield f"{table.name}, line {number}", text.rstrip("\r\n"), problem
+
+
+def _decoded(raw: bytes, what: str, encoding: str) -> tuple[str, str]:
+    """(text, problem) of bytes that should be UTF-8."""
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return "", f"the {what} is not UTF-8"
+    return ("", f"the {what} holds a NUL") if "\0" in text else (text, "")
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -170,7 +168,7 @@ def _common_voice_rows(folder: Path, table: Path) -> Iterator[Row]:
             yield Row(where, problem=problem)
             continue
         audio = os.path.join(clips, cells["path"])
-        speaker = hashlib.sha256(cells.get("client_id", "").encode()).hexdigest()[:8]  # of 128 digits
+        speaker = hashlib.sha256(cells.get("client_id", "").encode()).hexdigest()[:8]  # client_id has 128 digits
         yield Row(where, audio if Path(audio).suffix else f"{audio}.mp3", cells["sentence"], f"cv_{speaker}")
 
 
@@ -194,7 +192,7 @@ def _fleurs_rows(folder: Path, table: Path) -> Iterator[Row]:
         if problem or len(cells) < 3:
             yield Row(where, problem=problem or f"it has {len(cells)} cells where FLEURS has 7")
             continue
-        # FLEURS names no speakers, only their gender; that is the finest grouping there is.
+        # FLEURS does not name its speakers, only their gender.
         gender = cells[-1].strip().lower()
         speaker = f"fleurs_{gender}" if gender in ("male", "female", "other") else "fleurs"
         yield Row(where, os.path.join(audio, cells[1].strip()), cells[2], speaker)
@@ -269,10 +267,6 @@ def _has_pairs(source: Path, but: Path | None = None) -> bool:
     return any(_stems(names, AUDIO_SUFFIXES).keys() & _stems(names, (".txt",)).keys() for names in folders)
 
 
-def _folder_tables(folder: Path) -> list[Path]:
-    return [folder]
-
-
 def _folder_rows(source: Path, _: Path) -> Iterator[Row]:
     for folder, names in _walk(source):
         audio, texts = _stems(names, AUDIO_SUFFIXES), _stems(names, (".txt",))
@@ -295,21 +289,19 @@ def _transcript(source: Path, path: Path) -> tuple[str, str]:
         return "", "the transcript is a link that leaves the source, or no file"
     with open(real, "rb") as file:
         raw = file.read(MAX_LINE_BYTES + 1)
-    if len(raw) > MAX_LINE_BYTES or b"\0" in raw:
-        return "", f"the transcript holds a NUL or more than {MAX_LINE_BYTES} bytes"
-    try:
-        return " ".join(raw.decode("utf-8-sig").split()), ""
-    except UnicodeDecodeError:
-        return "", "the transcript is not UTF-8"
+    if len(raw) > MAX_LINE_BYTES:
+        return "", f"the transcript is longer than {MAX_LINE_BYTES} bytes"
+    text, problem = _decoded(raw, "transcript", "utf-8-sig")
+    return " ".join(text.split()), problem
 
 
-# ── the table of contents ───────────────────────────────────────────────────────────────────────────────────
+# ── the layouts ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Layout(NamedTuple):
-    expects: str
-    tables: Callable[[Path], list[Path]]
-    rows: Callable[[Path, Path], Iterator[Row]]
+    expects: str  # for people: what a folder of this layout holds
+    tables: Callable[[Path], list[Path]]  # of a folder; none where it has another layout
+    rows: Callable[[Path, Path], Iterator[Row]]  # of a folder and one of its tables
 
 
 LAYOUTS = {
@@ -323,6 +315,6 @@ LAYOUTS = {
     ),
     "ljspeech": _Layout("metadata.csv with id|text|normalised text, beside wavs/", _ljspeech_tables, _ljspeech_rows),
     "coqui": _Layout("a .csv whose first line is audio_file|text|speaker_name", _coqui_tables, _coqui_rows),
-    "folder": _Layout("audio files with a .txt of the same name beside each", _folder_tables, _folder_rows),
+    "folder": _Layout("audio files with a .txt of the same name beside each", lambda folder: [folder], _folder_rows),
 }
 FORMATS = ("auto", *LAYOUTS)
