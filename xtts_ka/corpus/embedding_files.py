@@ -106,8 +106,8 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     others: recordings of other splits; vectors of theirs are counted, not kept.
 
     A file with one vector is named after its owner (`clip.npy`, `speaker/clip.npy`), or belongs to the clips whose
-    `embedding_path` it is; in a file with several, each vector has a name. A name is a file_id, a speaker_id, or the name
-    of one recording's audio file. UserError for files that are damaged, hostile or of different widths.
+    `embedding_path` it is; in a file with several, each vector has a name. A name is a file_id, a speaker_id, or the
+    name of one recording's audio file. UserError for files that are damaged, hostile or of different widths.
     """
     known = [*clips, *others]
     files = find_embedding_files(data_dir, [clip.embedding_path for clip in known if clip.embedding_path])
