@@ -1,8 +1,8 @@
-"""Voices in XTTS-v2's form: the user's voice embeddings, or the recordings, become `speakers_xtts.pth`.
+"""Turns the user's voice embeddings, or the recordings, into XTTS-v2's speaker table `speakers_xtts.pth`.
 
-Given embeddings are believed as far as a measurement carries: vectors of XTTS's own encoder are taken as they
-are, others go through a ridge map that must do better on held-out speakers than guessing the mean voice, and
-where it does not, the recordings are encoded instead.
+Vectors that a measurement shows to come from XTTS's own speaker encoder are used as they are. Others go through a ridge
+regression, if on held-out speakers it predicts XTTS's vectors better than the mean voice does. Otherwise the
+recordings are encoded with XTTS's own encoder.
 """
 
 from __future__ import annotations
@@ -25,15 +25,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
 from xtts_ka.corpus.tables import DROP_REPORT, SPLITS, Clip, read_split, replace_suspects, split_csv
-from xtts_ka.model.speakers import (
-    SPEAKER_WIDTH,
-    SUSPECT,
-    Table,
-    clip_speech,
-    hashed_order,
-    read_speakers,
-    speaker_table,
-)
+from xtts_ka.model.geometry import SPEAKER_WIDTH
 from xtts_ka.model.voice_space import (
     LEAST_TOLD_APART,
     RidgeReport,
@@ -41,6 +33,7 @@ from xtts_ka.model.voice_space import (
     Suspect,
     find_suspects,
     fit_ridge,
+    hashed_order,
     judge_space,
     unit,
 )
@@ -48,44 +41,46 @@ from xtts_ka.model.voice_space import (
 if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsFiles
     from xtts_ka.model.features import VoiceEncoder
+    from xtts_ka.model.speakers import Table
 
 SPEAKERS_FILE = "speakers_xtts.pth"
 
-UTTERANCES_PER_SPEAKER = 20  # encoded for a speaker's centroid at most
-JUDGED_UTTERANCES = 100  # encoded to find out where given vectors live
+UTTERANCES_PER_SPEAKER = 20  # encoded at most for a speaker's centroid
+JUDGED_UTTERANCES = 100  # encoded to find out which space the given vectors are in
 FITTED_UTTERANCES = 1000  # encoded to fit the ridge map
-PER_SPEAKER_VECTOR = 5  # recordings encoded for a vector that stands for a whole speaker
+PER_SPEAKER_VECTOR = 5  # recordings encoded for comparison with a vector that stands for a whole speaker
 
 
-# ── the adapter ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── the adapter ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class EmbeddingAdapter:
-    """From given vectors and recordings to one XTTS speaker embedding per speaker.
+    """Computes one XTTS speaker embedding per speaker from given vectors and recordings.
 
-    The steps: `load`, `judge_space`, `fit_ridge` (only where the vectors are foreign), `adapt`, `collect`;
-    all of them: `run`. Each keeps what it found, for `metrics`.
+    The steps are `load`, `judge_space`, `fit_ridge` (only if the vectors are from another space), `adapt` and
+    `collect`; `run` does all of them. Each stores its findings, which `metrics` returns.
     """
 
     def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str, others: Sequence[Clip] = ()):
+        """others: recordings of other splits; embedding files named after them are not reported as unmatched."""
         if not clips:
             raise UserError(f"{data_dir} has no recordings: make the tables with create_metadata_files.py")
         self.clips, self.encoder, self.data_dir, self.others = list(clips), encoder, data_dir, list(others)
         self.speaker_of = {clip.file_id: clip.speaker_id for clip in clips}
-        self.by_speaker: dict[str, list[Clip]] = defaultdict(list)  # a second or more first, then by hash
+        self.by_speaker: dict[str, list[Clip]] = defaultdict(list)  # clips of a second or more first, then by hash
         for clip in sorted(clips, key=lambda clip: (clip.duration < 1.0, hashed_order(clip.file_id))):
             self.by_speaker[clip.speaker_id].append(clip)
         self.given = GivenVectors()
         self.encoded: dict[str, np.ndarray] = {}  # file_id → unit (512,), by XTTS's own encoder
         self.verdict: SpaceVerdict | None = None
         self.ridge: RidgeReport | None = None
-        self.into_space: Callable[[np.ndarray], np.ndarray] | None = None  # None: given vectors are of no use
+        self.into_space: Callable[[np.ndarray], np.ndarray] | None = None  # None: the given vectors are not used
         self.suspects: list[Suspect] = []
         self.told_apart: dict[str, float | None] = {}  # by "given" and by "audio" vectors, see find_suspects
         self.source: dict[str, str] = {}  # speaker_id → "given", "mapped" or "audio"
 
     def load(self) -> GivenVectors:
-        """Read the user's vectors and say what was found."""
+        """Read the user's vectors and report what was found."""
         self.given = given = read_given(self.data_dir, self.clips, self.others)
         if given:
             say(
@@ -107,7 +102,7 @@ class EmbeddingAdapter:
         return given
 
     def judge_space(self) -> SpaceVerdict:
-        """Measure whether given vectors are what XTTS's own encoder says of the same recordings."""
+        """Measure whether the given vectors equal what XTTS's own encoder computes from the same recordings."""
         self.verdict = SpaceVerdict(0, None, None, False)
         if self.given.width == SPEAKER_WIDTH:
             self.verdict = judge_space(*self._pairs(JUDGED_UTTERANCES))
@@ -123,37 +118,41 @@ class EmbeddingAdapter:
     def adapt(self) -> dict[str, np.ndarray]:
         """Return speaker_id → unit float64 (512,), and find suspect labels on the way.
 
-        A speaker's voice is, in this order: the vector given for the speaker; the centroid of those given for
-        the speaker's recordings; the centroid of up to 20 recordings encoded here. Suspects stay out of it.
+        A speaker's voice is the vector given for the speaker, else the centroid of those given for the speaker's
+        recordings, else the centroid of up to 20 recordings encoded here. Suspects are left out of centroids.
         """
-        into, given = self.into_space, self.given
-        whole = given.speakers if into else {}
-        native = given.utterances if into else {}
+        into = self.into_space
+        whole = self.given.speakers if into else {}
+        native = self.given.utterances if into else {}
         with_native = {self.speaker_of[file_id] for file_id in native}
-        unheard = self.by_speaker.keys() - whole.keys() - with_native
-        some = [clip for name in sorted(unheard) for clip in self.by_speaker[name][:UTTERANCES_PER_SPEAKER]]
+        unheard = sorted(self.by_speaker.keys() - whole.keys() - with_native)
+        some = [clip for name in unheard for clip in self.by_speaker[name][:UTTERANCES_PER_SPEAKER]]
         self._encode(some, "encoding voices")
         heard = {i: vector for i, vector in self.encoded.items() if self.speaker_of[i] not in with_native}
         spoken: dict[str, list[np.ndarray]] = defaultdict(list)
-        for kind, vectors in (("given", native), ("audio", heard)):  # two spaces, each judged by itself
+        for kind, vectors in (("given", native), ("audio", heard)):  # two spaces, each judged separately
             suspects, self.told_apart[kind] = find_suspects(vectors, self.speaker_of)
             self.suspects += suspects
-            doubtful = {suspect.file_id for suspect in suspects}
-            for file_id in sorted(vectors.keys() - doubtful):  # sums in one order, whatever the hash seed
+            for file_id in sorted(vectors.keys() - {suspect.file_id for suspect in suspects}):
                 spoken[self.speaker_of[file_id]].append(vectors[file_id])
         voices = {}
         for name in sorted(self.by_speaker):
-            vectors = np.stack([whole[name]] if name in whole else spoken[name])
-            voices[name] = unit((vectors if name in unheard else into(vectors)).mean(axis=0))
-            self.source[name] = "audio" if name in unheard else "given" if self.verdict.in_space else "mapped"
+            vector = np.stack([whole[name]] if name in whole else spoken[name])
+            self.source[name] = "audio"
+            if into and name not in unheard:
+                vector = into(vector)
+                self.source[name] = "given" if into is unit else "mapped"
+            voices[name] = unit(vector.mean(axis=0))
         return voices
 
     def collect(self, voices: Mapping[str, np.ndarray]) -> Table:
-        """The table of `speakers_xtts.pth` for these voices, its conditioning latents from the recordings."""
+        """The table of `speakers_xtts.pth` for these voices, with conditioning latents computed from the recordings."""
+        from xtts_ka.model.speakers import speaker_table
+
         return speaker_table(self.clips, self.encoder, voices, {suspect.file_id for suspect in self.suspects})
 
     def run(self) -> Table:
-        """All the steps, announcing what they find."""
+        """All the steps, reporting what they find."""
         if self.load():
             verdict = self.judge_space()
             if verdict.own is not None:
@@ -163,10 +162,10 @@ class EmbeddingAdapter:
                     f"({verdict.pairs} pairs)"
                 )
             if verdict.in_space:
-                say("the given vectors live in XTTS's speaker space: taken as they are")
+                say("the given vectors are in XTTS's speaker space and used as they are")
             elif (ridge := self.fit_ridge()).useful:
                 say(
-                    "the given vectors live in another space and are mapped into XTTS's: on held-out "
+                    "the given vectors are in another space and are mapped into XTTS's: on held-out "
                     f"{ridge.held_out} cosine {ridge.cosine:.4f}, the mean voice alone {ridge.chance:.4f} "
                     f"({ridge.pairs} pairs)"
                 )
@@ -191,26 +190,25 @@ class EmbeddingAdapter:
             )
 
     def metrics(self) -> dict[str, Any]:
-        """What was found, as JSON-able builtins."""
-        given, report = self.given, None
-        if given.files:
-            report = {
-                "files": given.files,
-                "width": given.width,
-                "utterances": len(given.utterances),
-                "speakers": len(given.speakers),
-                "elsewhere": given.elsewhere,
-                "unused": len(given.unused),
-                "unused_names": given.unused[:20],
-                "unusable": len(given.unusable),
-                "unusable_names": given.unusable[:20],
-            }
+        """The findings, as JSON-able builtins."""
+        given = self.given
+        found = {
+            "files": given.files,
+            "width": given.width,
+            "utterances": len(given.utterances),
+            "speakers": len(given.speakers),
+            "elsewhere": given.elsewhere,
+            "unused": len(given.unused),
+            "unused_names": given.unused[:20],
+            "unusable": len(given.unusable),
+            "unusable_names": given.unusable[:20],
+        }
         return {
             "speakers": len(self.source),
             "recordings": len(self.clips),
             "encoded": len(self.encoded),
             "voices_from": dict(sorted(Counter(self.source.values()).items())),
-            "given": report,
+            "given": found if given.files else None,
             "space": asdict(self.verdict) if self.verdict else None,
             "ridge": asdict(self.ridge) if self.ridge else None,
             "told_apart": self.told_apart,
@@ -220,17 +218,15 @@ class EmbeddingAdapter:
     def _pairs(self, limit: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Given vectors (n, d), XTTS's encodings of the same voices (n, 512), and their speakers.
 
-        At most `limit` recordings are encoded; speakers take turns in an order set by hash.
+        At most `limit` recordings are encoded, one of each speaker in turn, in an order set by hash.
         """
         given = self.given
         order = sorted(self.by_speaker, key=hashed_order)
         queues = [[c for c in self.by_speaker[name] if c.file_id in given.utterances] for name in order]
         chosen = [clip for turn in zip_longest(*queues) for clip in turn if clip][:limit]
         places = (limit - len(chosen)) // PER_SPEAKER_VECTOR
-        behind = {
-            name: self.by_speaker[name][:PER_SPEAKER_VECTOR]
-            for name in [name for name in order if name in given.speakers][:places]
-        }
+        whole = [name for name in order if name in given.speakers][:places]
+        behind = {name: self.by_speaker[name][:PER_SPEAKER_VECTOR] for name in whole}
         self._encode(chosen + [clip for clips in behind.values() for clip in clips], "comparing embeddings")
         pairs = [(given.utterances[c.file_id], self.encoded[c.file_id], c.speaker_id) for c in chosen]
         for name, clips in behind.items():
@@ -241,6 +237,8 @@ class EmbeddingAdapter:
 
     def _encode(self, clips: Iterable[Clip], what: str) -> None:
         """Encode those of `clips` that were not encoded yet."""
+        from xtts_ka.model.speakers import clip_speech
+
         new = [clip for clip in clips if clip.file_id not in self.encoded]
         for clip in progress(new, what=what, unit="clip", shown=bool(new)):
             vector = self.encoder.speaker_embedding(clip_speech(clip)).double().numpy().reshape(-1)
@@ -253,10 +251,7 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-# ── the speaker table ───────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── the stage and the script ────────────────────────────────────────────────────────────────────────────────
+# ── the stage and the script ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def run_embeddings_stage(
@@ -269,9 +264,10 @@ def run_embeddings_stage(
 ) -> dict[str, Any]:
     """Write `file` into `output_model_path` and the drop report's suspect rows; return the metrics.
 
-    others: recordings of splits that are not to be heard; embedding files that bear their names are in order.
+    others: recordings of splits that no voice may be computed from (see EmbeddingAdapter).
     """
     from xtts_ka.model.features import VoiceEncoder
+    from xtts_ka.model.speakers import SUSPECT
 
     adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir, others)
     table = adapter.run()
@@ -283,7 +279,9 @@ def run_embeddings_stage(
 
 
 def _describe(path: Path) -> None:
-    """Say what a speaker table holds."""
+    """Print what a speaker table contains."""
+    from xtts_ka.model.speakers import read_speakers
+
     table = read_speakers(path)
     width = next(iter(table.values()))["gpt_cond_latent"].shape[2]
     say(
@@ -307,8 +305,7 @@ def _adapt_alone(config_path: str, force: bool) -> None:
         for split in SPLITS
         if split == "train" or split_csv(config.data_dir, split).is_file()
     )
-    import torch
-
+    from xtts_ka.core.torch_settings import choose_device
     from xtts_ka.model.checkpoint import missing_base_files, read_model
 
     if config.starter.enabled and missing_base_files(config.base_model_path):
@@ -316,10 +313,13 @@ def _adapt_alone(config_path: str, force: bool) -> None:
             f"the base model {config.base_model_path} is not there: the starter's stand-in is "
             f"made by `python run_pretrain.py --config {config_path} --only embeddings`"
         )
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     heading("embeddings")
     metrics = run_embeddings_stage(
-        config, clips, read_model(config.base_model_path), device, [clip for split in rest for clip in split]
+        config,
+        clips,
+        read_model(config.base_model_path),
+        choose_device(config.device),
+        [clip for split in rest for clip in split],
     )
     sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
     say(

@@ -1,18 +1,11 @@
 import pytest
-import tiny
 import torch
 
-from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, read_model
+from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows
 from xtts_ka.model.text_rows import base_pieces, new_rows, old_logits_change
 from xtts_ka.model.vocabulary import load_tokenizer
 
 TOKENS = ["[ka]", "ა", "ბ", "ქ", "კ", "თი", "ში", "ჭა", "შვილი"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("init")
-    return read_model(tiny.write_base_model(folder / "base", tiny.write_recordings(folder / "wavs")))
 
 
 @pytest.fixture(scope="module")

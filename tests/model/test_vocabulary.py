@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -13,11 +13,11 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
 from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
 from xtts_ka.model import vocabulary as te
+from xtts_ka.model.geometry import MAX_TEXT_TOKENS
 from xtts_ka.model.vocabulary import (
     BatchEncoder,
     count_words,
     coverage_report,
-    decode,
     encode,
     encode_batch,
     extend_vocabulary,
@@ -149,7 +149,7 @@ def real(tmp_path_factory):
 
 def test_of_a_merge_listed_twice_the_last_place_ranks(small):
     # Were the first place to count, `abc` would begin with `a b`; it begins with `b c`, and gives a + bc → abc.
-    extension, before, after = small
+    extension, _, _ = small
     for merges, expected in ((["a b", "b c"], ["ab", "c"]), (["a b", "b c", "a b"], ["a", "bc"])):
         raw = small_vocabulary()
         raw["model"]["merges"] = merges
@@ -174,7 +174,6 @@ def test_old_ids_and_gaps_stay_and_new_ids_follow_the_largest(small):
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_text_without_georgian_letters_is_tokenized_as_before(small, text):
     _, before, after = small
     text = "".join(c for c in text if not "ა" <= c <= "ჵ").replace("[ka]", "")
@@ -182,7 +181,6 @@ def test_text_without_georgian_letters_is_tokenized_as_before(small, text):
 
 
 @given(st.text(alphabet="abcde.,! ", max_size=40))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_text_that_old_merges_fire_in_is_tokenized_as_before(small, text):
     _, before, after = small
     assert encode(before, text, "en") == encode(after, text, "en")
@@ -233,19 +231,22 @@ def test_the_language_token_is_one_special_token(small):
     assert encode(after, "ა", "ka") == [51, after.token_to_id("ა")]
 
 
+def decoded(tokenizer: Tokenizer, ids: list[int]) -> str:
+    return "".join(tokenizer.id_to_token(i) for i in ids).replace("[SPACE]", " ")
+
+
 @given(st.text(alphabet=GEORGIAN_LETTERS, min_size=1, max_size=30))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_georgian_word_is_unknown_and_all_decode_back(small, word):
     _, _, after = small
     ids = encode(after, word)
     assert after.token_to_id("[UNK]") not in ids
-    assert decode(after, ids) == f"[ka]{word}"
+    assert decoded(after, ids) == f"[ka]{word}"
 
 
 def test_sentences_decode_back_with_spaces_and_marks(real):
     _, _, after, _ = real
     for text in (*TEXTS, f"ა{PUNCTUATION[0]} ბ{PUNCTUATION[1]} გ-დ; ე: ვ? ზ!"):
-        assert decode(after, encode(after, text)) == f"[ka]{text}"
+        assert decoded(after, encode(after, text)) == f"[ka]{text}"
 
 
 def test_archaic_letters_by_option(tmp_path):
@@ -290,7 +291,7 @@ def test_ids_are_those_of_coquis_own_tokenizer(real):
     coqui.preprocess_text = lambda text, lang: text  # our text is normalised already
     for text in TEXTS:
         assert coqui.encode(text, "ka") == encode(after, text)
-        assert coqui.decode(encode(after, text)) == decode(after, encode(after, text))
+        assert coqui.decode(encode(after, text)) == f"[ka]{text}"
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -366,16 +367,14 @@ def test_character_limit_by_hand():
 
 
 @given(st.text(alphabet=GEORGIAN_LETTERS + " " + PUNCTUATION, max_size=400))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_four_hundred_characters_never_overflow_the_text_positions(small, text):
-    assert len(encode(small[2], text)) < te.MAX_TEXT_TOKENS
+    assert len(encode(small[2], text)) < MAX_TEXT_TOKENS
 
 
 def test_batches_encode_as_single_texts(small):
     assert encode_batch(small[2], TEXTS) == [encode(small[2], text) for text in TEXTS]
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.lists(

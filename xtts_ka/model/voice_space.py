@@ -1,6 +1,6 @@
-"""Vectors of voices: do two sets share a space, how does one map into another, which labels sound wrong.
+"""Compares sets of voice vectors: are they in one space, how does one space map into another, which labels are wrong.
 
-Numpy on vectors, no more; where they come from and what is done with the answers is the adapter's business.
+Numpy on vectors only; `embedding_adapter.py` brings the vectors and acts on the results.
 """
 
 from __future__ import annotations
@@ -8,52 +8,61 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
-# Two encodings of one utterance by one encoder differ by resampling and trimming (cosine above 0.95); the
-# axes of other encoders have nothing to do with XTTS's (cosine near 0).
+Array = np.ndarray
+
+# Two encodings of one utterance by one encoder differ by resampling and trimming only (cosine above 0.95). Vectors of
+# other encoders have axes unrelated to XTTS's (cosine near 0).
 IN_SPACE_COSINE = 0.9
-IN_SPACE_GAP = 0.5  # and they must be nearer to their own recording than to other speakers' (`gap_closed`)
+IN_SPACE_GAP = 0.5  # at least, of the way from other speakers' vectors to identity (see `gap_closed`)
 LEAST_PAIRS = 8
-FOLDS = 5  # whole speakers are held out where there are as many
-LEAST_GAIN = 0.1  # the share of the gap between the mean voice and the true one that a useful map closes
+FOLDS = 5  # of the cross-validation; with so many speakers, whole speakers are held out
+LEAST_GAIN = 0.1  # share of the gap between the mean voice and the true one that a useful map closes
 STRENGTHS = tuple(10.0**power for power in range(-5, 3))  # ridge penalties, in units of the mean eigenvalue
 
-LEAST_TO_SUSPECT = 5  # utterances of a speaker, below which none of them stands out
+LEAST_TO_SUSPECT = 5  # utterances of a speaker; among fewer, no outlier is named
 MAD_LIMIT = 3.5  # modified z-score of Iglewicz & Hoaglin (1993)
-LEAST_SPREAD = 0.02  # cosine; a smaller MAD counts as this
+LEAST_SPREAD = 0.02  # cosine; a smaller MAD is counted as this
 CLEARLY = 0.1  # how much closer to another speaker, in cosine
-LEAST_TOLD_APART = 0.7  # share of utterances nearest to their own speaker; with less, labels are not judged
-PROBES = 2000  # utterances that this share is measured on, about
+LEAST_TOLD_APART = 0.7  # share of utterances nearest to their own speaker; below it, no label is called wrong
+PROBES = 2000  # about how many utterances this share is measured on
 
-# ── one space ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── is it one space? ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """(…, d) → float64 (…, d) of length one (a zero vector stays zero)."""
+def unit(vectors: Any) -> Array:
+    """(…, d) → float64 (…, d) of length one; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float64)
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
+def hashed_order(name: str) -> bytes:
+    """A sorting key for drawing samples: unrelated to the names' own order, and the same when names are added."""
+    return blake2b(name.encode("utf-8"), digest_size=8).digest()
+
+
 def gap_closed(cosine: float, chance: float) -> float:
-    """How far a cosine goes from chance (0) to identity (1): comparable between spaces of any spread."""
+    """A cosine on a scale from chance (0) to identity (1), so that spaces of different spread can be compared."""
     return (cosine - chance) / max(1 - chance, 1e-12)
 
 
 @dataclass(frozen=True)
 class SpaceVerdict:
-    """Do given vectors live in XTTS's speaker space? Median cosines to its encodings of the same voices."""
+    """Whether vectors are in XTTS's speaker space, by their median cosines to XTTS's encodings of the same voices."""
 
     pairs: int
-    own: float | None  # to the same recording's (or speaker's); None for another width than 512
+    own: float | None  # to the same recording's (or speaker's); None if the vectors' width is not 512
     other: float | None  # to other speakers'; None with one speaker
     in_space: bool
 
 
-def judge_space(given: np.ndarray, target: np.ndarray, speakers: Sequence[str]) -> SpaceVerdict:
-    """Compare unit vectors (n, 512) with XTTS's own encodings (n, 512) of the same voices, row by row."""
+def judge_space(given: Array, target: Array, speakers: Sequence[str]) -> SpaceVerdict:
+    """Compare vectors (n, 512) with XTTS's own unit encodings (n, 512) of the same voices, row by row."""
     cosines = unit(given) @ target.T
     own = float(np.median(np.diag(cosines)))
     names = np.asarray(speakers)
@@ -63,29 +72,28 @@ def judge_space(given: np.ndarray, target: np.ndarray, speakers: Sequence[str]) 
     return SpaceVerdict(len(names), own, other, in_space)
 
 
-# ── from one space into another ─────────────────────────────────────────────────────────────────────────────
+# ── from one space into another ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class RidgeMap:
     """A linear map between voice spaces: standardise, multiply, add the mean voice, normalise."""
 
-    centre: np.ndarray  # (d,)
-    scale: np.ndarray  # (d,)
-    weights: np.ndarray  # (d, 512)
-    mean: np.ndarray  # (512,)
+    centre: Array  # (d,)
+    scale: Array  # (d,)
+    weights: Array  # (d, 512)
+    mean: Array  # (512,)
 
-    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+    def __call__(self, vectors: Array) -> Array:
         """(n, d) of any length → (n, 512) of unit length."""
         return unit((unit(vectors) - self.centre) / self.scale @ self.weights + self.mean)
 
 
-def ridge_maps(given: np.ndarray, target: np.ndarray, strengths: Sequence[float]) -> list[RidgeMap]:
+def ridge_maps(given: Array, target: Array, strengths: Sequence[float]) -> list[RidgeMap]:
     """Ridge regressions from (n, d) to (n, 512), one for each penalty, from one eigendecomposition.
 
-    Closed form W = (ZᵀZ + λI)⁻¹ZᵀY, or with fewer pairs than dimensions its equal Zᵀ(ZZᵀ + λI)⁻¹Y (Hoerl &
-    Kennard 1970; Saunders et al. 1998): the Gram matrix is that of the smaller side. λ = strength × its mean
-    eigenvalue.
+    Closed form W = (ZᵀZ + λI)⁻¹ZᵀY, or with fewer pairs than dimensions its equal Zᵀ(ZZᵀ + λI)⁻¹Y (Hoerl & Kennard
+    1970; Saunders et al. 1998), so that the decomposed matrix is the smaller one. λ = strength × its mean eigenvalue.
     """
     given = unit(given)
     centre, mean = given.mean(axis=0), target.mean(axis=0)
@@ -103,19 +111,19 @@ def ridge_maps(given: np.ndarray, target: np.ndarray, strengths: Sequence[float]
     return maps
 
 
-def _best_strength(given: np.ndarray, target: np.ndarray, folds: np.ndarray) -> float:
+def _best_strength(given: Array, target: Array, folds: Array) -> float:
     """The penalty with the highest summed cosine over left-out folds."""
     scores = np.zeros(len(STRENGTHS))
     for fold in np.unique(folds):
         out = folds == fold
-        for place, ridge in enumerate(ridge_maps(given[~out], target[~out], STRENGTHS)):
-            scores[place] += (ridge(given[out]) * target[out]).sum()
+        maps = ridge_maps(given[~out], target[~out], STRENGTHS)
+        scores += [(ridge(given[out]) * target[out]).sum() for ridge in maps]
     return STRENGTHS[int(scores.argmax())]
 
 
 @dataclass(frozen=True)
 class RidgeReport:
-    """How well a map carries vectors into XTTS's speaker space, on pairs it has not seen: mean cosines."""
+    """How well a map predicts XTTS's encodings of voices that it was not fitted on: mean cosines."""
 
     pairs: int
     held_out: str  # "speakers" or "utterances"
@@ -123,15 +131,15 @@ class RidgeReport:
     chance: float | None  # the mean voice's cosine on the same pairs
     strength: float | None
     useful: bool
-    reason: str  # why it is not useful, or nothing
+    reason: str  # why it is not useful, or empty
 
 
-def fit_ridge(given: np.ndarray, target: np.ndarray, speakers: Sequence[str]) -> tuple[RidgeReport, RidgeMap | None]:
-    """Fit a map from (n, d) to (n, 512) and measure it by cross-validation; it comes back only if useful.
+def fit_ridge(given: Array, target: Array, speakers: Sequence[str]) -> tuple[RidgeReport, RidgeMap | None]:
+    """Fit a map from (n, d) to (n, 512) and measure it by cross-validation; the map is None if it is not useful.
 
-    Every pair is predicted by a map fitted without it (without its speaker, where there are five or more),
-    with a penalty chosen likewise. Useful means: it closes a tenth of the gap between the mean voice and the
-    true one, and beats the mean voice by two standard errors over the held-out speakers or utterances.
+    Every pair is predicted by a map that was fitted, and whose penalty was chosen, without it (with five speakers or
+    more: without its speaker). Useful means: the map closes a tenth of the gap between the mean voice and the true
+    one, and beats the mean voice by two standard errors over the held-out speakers or utterances.
     """
     names, rows = np.unique(np.asarray(speakers), return_inverse=True)
     by_speaker = len(names) >= FOLDS
@@ -152,17 +160,13 @@ def fit_ridge(given: np.ndarray, target: np.ndarray, speakers: Sequence[str]) ->
     sure = gains.mean() > 2 * gains.std(ddof=1) / len(gains) ** 0.5
     cosine, base = float(mapped.mean()), float(chance.mean())
     useful = bool(sure and gap_closed(cosine, base) >= LEAST_GAIN)
-    reason = (
-        ""
-        if useful
-        else (f"on held-out {held_out} a map reaches cosine {cosine:.4f} where the mean voice alone has {base:.4f}")
-    )
     strength = _best_strength(given, target, folds)
-    ridge = ridge_maps(given, target, [strength])[0] if useful else None
-    return RidgeReport(len(given), held_out, cosine, base, strength, useful, reason), ridge
+    reason = f"on held-out {held_out} a map reaches cosine {cosine:.4f} where the mean voice alone has {base:.4f}"
+    report = RidgeReport(len(given), held_out, cosine, base, strength, useful, "" if useful else reason)
+    return report, ridge_maps(given, target, [strength])[0] if useful else None
 
 
-# ── labels that sound wrong ─────────────────────────────────────────────────────────────────────────────────
+# ── which labels are wrong? ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,8 @@ class Suspect:
     file_id: str
     speaker_id: str
     cosine: float  # to its speaker's other utterances
-    limit: float  # what that speaker's utterances reach
-    nearest: str  # the speaker it is closest to; empty where there is one speaker only
+    limit: float  # below which this speaker's utterances are outliers
+    nearest: str  # the speaker it is closest to; empty if there is only one speaker
     nearest_cosine: float
 
     @property
@@ -183,25 +187,23 @@ class Suspect:
         return f"cosine {self.cosine:.2f} to {self.speaker_id}, whose others reach {self.limit:.2f}{closer}"
 
 
-def find_suspects(
-    vectors: Mapping[str, np.ndarray], speaker_of: Mapping[str, str]
-) -> tuple[list[Suspect], float | None]:
+def find_suspects(vectors: Mapping[str, Array], speaker_of: Mapping[str, str]) -> tuple[list[Suspect], float | None]:
     """Utterances that are outliers among their speaker's and clearly closer to another speaker's centroid.
 
-    vectors: file_id → (d,), all in one space. Voices share a large common part, so the mean over speakers is
-    taken out first. An utterance is compared with the centroid of its speaker's typical half, itself left
-    out; its cosine is an outlier when its modified z-score (0.6745 × deviation / MAD) is below -3.5. With one
-    speaker that alone decides.
+    vectors: file_id → (d,), all in one space. The mean over speakers is subtracted first, since all voices have a
+    large part in common. An utterance is compared with the centroid of its speaker's typical half, itself left out;
+    its cosine is an outlier when its modified z-score (0.6745 × deviation / MAD) is below -3.5. With one speaker that
+    alone decides.
 
-    The second result is the share of (about 2,000) utterances that are nearest to their own speaker, None
-    where it cannot be told. A space in which it is below 0.7, such as an untrained encoder's, names none.
+    The second result is the share of (about 2,000) utterances that are nearest to their own speaker, None where there
+    is nothing to compare. Below 0.7, as with an untrained encoder, no utterance is named.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for file_id in sorted(vectors):
         groups[speaker_of[file_id]].append(file_id)
     names = sorted(groups)
 
-    def stacked(name: str) -> np.ndarray:
+    def stacked(name: str) -> Array:
         return unit([vectors[file_id] for file_id in groups[name]])
 
     middle = np.mean([unit(stacked(name).mean(axis=0)) for name in names], axis=0) if len(names) > 1 else 0.0
@@ -215,9 +217,8 @@ def find_suspects(
             probes += [(row, own[i], stack[i]) for i in range(min(len(stack), max(1, PROBES // len(names))))]
         limit = _lower_limit(own)
         outliers += [(row, own[i], stack[i], limit, groups[name][i]) for i in np.flatnonzero(own < limit)]
-    nearest_own = [_rival(centroids, row, vector)[1] < own for row, own, vector in probes]
-    told_apart = float(np.mean(nearest_own)) if probes else None
-    if probes and told_apart < LEAST_TOLD_APART:
+    told_apart = float(np.mean([_rival(centroids, row, v)[1] < own for row, own, v in probes])) if probes else None
+    if told_apart is not None and told_apart < LEAST_TOLD_APART:
         return [], told_apart
     suspects = []
     for row, own, vector, limit, file_id in outliers:
@@ -228,7 +229,7 @@ def find_suspects(
     return sorted(suspects, key=lambda suspect: suspect.file_id), told_apart
 
 
-def _lower_limit(own: np.ndarray) -> float:
+def _lower_limit(own: Array) -> float:
     """The cosine below which an utterance is an outlier among its speaker's; -inf where there are too few."""
     if len(own) < LEAST_TO_SUSPECT:
         return -np.inf
@@ -236,22 +237,22 @@ def _lower_limit(own: np.ndarray) -> float:
     return median - MAD_LIMIT / 0.6745 * max(float(np.median(np.abs(own - median))), LEAST_SPREAD)
 
 
-def _rival(centroids: list[np.ndarray], row: int, vector: np.ndarray) -> tuple[int | None, float]:
-    """The nearest centroid but `row`'s, and its cosine to `vector`; (None, -1) where there is no other."""
+def _rival(centroids: list[Array], row: int, vector: Array) -> tuple[int | None, float]:
+    """The nearest centroid other than `row`'s, and its cosine to `vector`; (None, -1) if there is no other."""
     cosines = np.stack(centroids) @ vector
     cosines[row] = -np.inf
     nearest = int(cosines.argmax())
     return (nearest, float(cosines[nearest])) if nearest != row else (None, -1.0)
 
 
-def _left_out_cosines(stack: np.ndarray, core: np.ndarray) -> np.ndarray:
+def _left_out_cosines(stack: Array, core: Array) -> Array:
     """Cosine of each row of (n, d) to the sum of the `core` rows (boolean (n,)) other than itself."""
     rest = stack[core].sum(axis=0) - stack * core[:, None]
     return (unit(rest) * stack).sum(axis=1)
 
 
-def _typical_half(stack: np.ndarray) -> np.ndarray:
-    """A boolean mask of the half of the rows that agree best with the others: strays do not move its mean."""
+def _typical_half(stack: Array) -> Array:
+    """A boolean mask of the half of the rows that agree best with the others; outliers do not shift its mean."""
     agreement = _left_out_cosines(stack, np.ones(len(stack), bool))
     core = np.zeros(len(stack), bool)
     core[np.argsort(-agreement, kind="stable")[: -(-len(stack) // 2)]] = True
