@@ -6,7 +6,15 @@ import pytest
 from pipeline_run import MODEL_FILES, ROOT
 
 READMES = ("README.md", "README.en.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/scaling.md", "docs/tour.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "recipes/README.md",
+    "docs/architecture.md",
+    "docs/scaling.md",
+    "docs/tour.md",
+)
 
 
 def commands(name: str) -> list[str]:
@@ -29,7 +37,8 @@ def test_both_readmes_give_the_same_commands():
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_every_model_file_and_script_is_named(name):
+def test_every_model_file_script_and_recipe_is_named(name):
     text = (ROOT / name).read_text("utf-8")
     scripts = [path.name for path in ROOT.glob("*.py")]
-    assert not [wanted for wanted in (*MODEL_FILES, *scripts, "REPORT.md") if f"`{wanted}`" not in text]
+    recipes = [path.name for path in ROOT.glob("recipes/*.json")]
+    assert not [wanted for wanted in (*MODEL_FILES, "REPORT.md", *scripts, *recipes) if f"`{wanted}`" not in text]
