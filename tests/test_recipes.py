@@ -62,7 +62,7 @@ def test_folders_lie_in_the_repository_and_stand_ins_never_among_real_models(nam
 )
 @pytest.mark.parametrize("length", [1, 5, 10, 20])
 def test_a_training_step_fits_the_card(name, seconds, gibibytes, length):
-    """A batch of clips of `length` s; it holds as many positions as `batch_size` clips of the corpus's median length."""
+    """A batch of clips of `length` s; as many positions as `batch_size` clips of the corpus's median length."""
     config = recipe(name)
     tokens, codes = 7, 21.5  # text tokens (docs/scaling.md) and audio codes a second
     positions = config.batch_size * (37 + (tokens + codes) * seconds)

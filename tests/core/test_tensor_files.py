@@ -189,7 +189,7 @@ def test_a_compressed_torch_file_is_refused_before_it_inflates(tmp_path):
 
 def test_tensors_travel_as_bytes_and_damage_is_one_sentence():
     torch = pytest.importorskip("torch")
-    data = tensor_files.tensors_to_bytes({"w": torch.arange(6).reshape(2, 3).T}, {"kind": "test"})
+    data = tensor_files.tensors_to_bytes({"w": torch.arange(6).reshape(2, 3).T})
     assert tensor_files.tensors_from_bytes(data)["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
     for damaged in (b"", data[:20], data[:-1], b"\xff" * len(data), "text", None):
         with pytest.raises(UserError, match="the weights of x are damaged"):

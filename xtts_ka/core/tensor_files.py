@@ -1,8 +1,8 @@
-"""Pickles and torch files: written atomically, read without running any code they name."""
+"""Pickles, torch files and safetensors: written atomically, read without running any code that they name."""
 
 from __future__ import annotations
 
-import mmap
+import io
 import os
 import pickle
 import pickletools
@@ -12,48 +12,25 @@ import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path
 
 # What the readers of pickles and torch files raise on damaged or hostile bytes.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    RuntimeError,
-    ImportError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+_DAMAGE: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError)
+_DAMAGE += (LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_DAMAGE += (pickle.UnpicklingError, struct.error, zipfile.BadZipFile)
 
 
 class _BuiltinsOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def _refuse_memory_bombs(data: mmap.mmap) -> None:
-    """Refuse a pickle whose memo indices its length cannot justify.
-
-    `LONG_BINPUT` with a large index makes the unpickler allocate and clear a table of that size: 11 bytes can take
-    16 GiB. An honest index counts objects, so it is smaller than the number of bytes.
-    """
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
-            raise pickle.UnpicklingError(f"it asks for a memo of {argument:,} entries")
-
-
 def write_pickle(path: Path | str, value: Any) -> None:
-    """Write builtins (dict, list, str, bytes, numbers, …) as a pickle that plain `pickle.load` reads anywhere."""
-    _require_builtins(value)  # refuse to write what we would refuse to read
+    """Write dicts, lists, tuples, strings, bytes, numbers and None as a pickle; other types raise TypeError."""
+    _require_builtins(value)  # `read_pickle` would refuse others
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         pickle.dump(value, file, protocol=4)
 
@@ -70,12 +47,15 @@ def _require_builtins(value: Any) -> None:
 
 
 def read_pickle(path: Path | str) -> Any:
-    """Read a pickle of builtins; one that names any global is refused before anything of it runs."""
+    """Read a pickle of builtins; one that names a class or function is a UserError, and nothing of it has run."""
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _refuse_memory_bombs(data)
-            data.seek(0)
-            return _BuiltinsOnly(data).load()
+        data = Path(path).read_bytes()
+        for opcode, argument, _ in pickletools.genops(data):
+            # The unpickler allocates a table as long as the largest index: 11 bytes could take 16 GiB. An honest index
+            # counts objects, so it is smaller than the number of bytes.
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+                raise pickle.UnpicklingError(f"it asks for a memo of {argument:,} entries")
+        return _BuiltinsOnly(io.BytesIO(data)).load()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it") from None
     except _DAMAGE as error:
@@ -96,13 +76,13 @@ def save_torch(path: Path | str, value: Any) -> None:
 
 
 def save_tensors(path: Path | str, tensors: dict[str, Any]) -> None:
-    """Write named CPU tensors atomically as safetensors, without keeping other threads waiting while it does."""
+    """Write named CPU tensors atomically as safetensors; the library writes without holding Python's lock."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with atomic_path(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # a new file's; the library would make it ours alone
+        mode = temporary.stat().st_mode  # safetensors would make the file readable for its owner only
         try:
             save_file(tensors, temporary)
         except SafetensorError as error:
@@ -115,14 +95,11 @@ def save_tensors(path: Path | str, tensors: dict[str, Any]) -> None:
 def load_torch(
     path: Path | str, *, mmap: bool = False, allowed: Iterable[Any] = (), remedy: str = "restore it from its source"
 ) -> Any:
-    """Load a `.pt`/`.pth` with `weights_only=True` on the CPU; one that holds code or is damaged is a UserError.
+    """Load a `.pt`/`.pth` on the CPU; a missing or damaged file and one that holds code is a UserError.
 
-    So is one with compressed members, or with a tensor that repeats a few numbers under a large shape: torch does not write
-    the former, and of either a few kilobytes could inflate without bound. The checksums in a zip are compared here, since
-    torch does not.
-
-    `allowed` names the few plain data classes that this one file may hold, as `torch.serialization.safe_globals` takes
-    them.
+    allowed: plain data classes that this file may hold, for `torch.serialization.safe_globals`. Beyond what torch
+    checks, the checksums in the zip are compared, and compressed members and tensors larger than their storage are
+    refused: torch writes neither, and a few kilobytes of them could take gigabytes of memory.
     """
     import torch
 
@@ -131,7 +108,7 @@ def load_torch(
             with zipfile.ZipFile(path) as members:
                 _check_members(members)
         with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on odd files in many lines; what is wrong is said in one
+            warnings.simplefilter("ignore")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         _refuse_hollow_tensors(value)
         return value
@@ -142,21 +119,20 @@ def load_torch(
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for members that are compressed, cut off, or not as their checksums say."""
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError("its members are compressed")
-        if member.header_offset < 0:  # a place before the file's first byte
+        if member.header_offset < 0:
             raise ValueError("its beginning is missing")
     if damaged := archive.testzip():
         raise ValueError(f"its member {damaged} does not match its checksum")
 
 
 def _refuse_hollow_tensors(value: Any) -> None:
-    """Refuse a structure in which a tensor has more numbers than its storage; an object met twice is looked at once."""
+    """ValueError for a tensor that repeats the numbers of a smaller storage (strides of 0)."""
     import torch
 
-    waiting, seen = [value], set()
+    waiting, seen = [value], set()  # a damaged pickle can hold an object that contains itself
     while waiting:
         item = waiting.pop()
         if id(item) in seen:
@@ -166,34 +142,36 @@ def _refuse_hollow_tensors(value: Any) -> None:
             waiting += item.values()
         elif isinstance(item, list | tuple):
             waiting += item
-        elif isinstance(item, torch.Tensor) and item.layout == torch.strided and item.device.type == "cpu":
-            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
-                raise ValueError(f"a tensor of shape {tuple(item.shape)} claims more numbers than the file holds")
+        elif (
+            isinstance(item, torch.Tensor)
+            and (item.layout, item.device.type) == (torch.strided, "cpu")
+            and item.nbytes > item.untyped_storage().nbytes()
+        ):
+            raise ValueError(f"a tensor of shape {tuple(item.shape)} claims more numbers than the file holds")
 
 
 def _torch_reason(error: BaseException) -> str:
-    """What is wrong, in a few words: torch's own message advises to load the file anyway."""
-    message = str(error).strip()
+    """What is wrong, in a few words: torch's own message advises to load the file with weights_only=False."""
+    message = str(error).strip() or "it is cut short"
     if named := re.search(r"GLOBAL:? ([\w.]+)", message):
         return f"it names {named[1]}"
-    if not message or message.startswith("Weights only load failed"):
-        return "it is not torch's format" if message else "it is cut short"
-    return message.splitlines()[0][:160]
+    return "it is not torch's format" if message.startswith("Weights only") else message.splitlines()[0][:160]
 
 
-def tensors_to_bytes(tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> bytes:
-    """Serialise named tensors as safetensors bytes: how tensors travel inside a `.pkl`."""
+def tensors_to_bytes(tensors: dict[str, Any]) -> bytes:
+    """Named tensors as safetensors bytes, the form in which a `.pkl` holds them."""
     from safetensors.torch import save
 
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def tensors_from_bytes(data: bytes, what: str = "the tensors in a results file") -> dict[str, Any]:
-    """The inverse of `tensors_to_bytes`; damaged bytes are a UserError that names `what` they are."""
+    """The tensors in `tensors_to_bytes`' bytes; damaged ones are a UserError that names `what` they are."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    damage: tuple[type[Exception], ...] = (*_DAMAGE, SafetensorError)
     try:
         return load(data)
-    except (SafetensorError, *_DAMAGE) as error:
+    except damage as error:
         raise UserError(f"{what} are damaged ({error}): delete the file and run its stage again") from None
