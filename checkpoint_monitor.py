@@ -79,9 +79,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-# ── the screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     from xtts_ka.monitor.status import read_status
 
@@ -137,9 +134,6 @@ def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory)
         return 0
 
 
-# ── plot, analysis, export ───────────────────────────────────────────────────────────────────────────────────────────
-
-
 def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> str | None:
     """Draw the curves; returns the file written, or None when there is nothing to draw yet."""
     from xtts_ka.monitor.plots import draw_plot
@@ -160,10 +154,11 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     """Print the verdict, the findings behind it, and the checkpoint to use."""
     from dataclasses import asdict
 
-    from xtts_ka.monitor.status import judge
+    from xtts_ka.monitor.analysis import analyse
     from xtts_ka.training.checkpoint_folders import read_checkpoints
 
-    result = judge(config, history, read_checkpoints(Path(config.checkpoint_dir), hashes=args.verify))
+    checkpoints = read_checkpoints(Path(config.checkpoint_dir), hashes=args.verify)
+    result = analyse(history, clip_norm=config.training.clip_norm, checkpoints=checkpoints)
     if not args.json:
         colour = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
         say(style(f"verdict: {result.verdict}", "bold", colour[result.findings[0].severity]))
@@ -190,30 +185,30 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
     return {"file": str(target), "rows": rows}
 
 
-# ── cleanup ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Say what would be deleted and how much space that frees, ask, delete. --json never asks: it needs --yes."""
-    from xtts_ka.monitor.cleanup import delete, plan
+    from xtts_ka.monitor.cleanup import Item, delete, plan
 
-    folder, keep = Path(config.checkpoint_dir), args.keep or config.monitor.keep
-    planned = plan(folder, keep, superseded=args.superseded)
+    def items() -> list[Item]:
+        return plan(Path(config.checkpoint_dir), args.keep or config.monitor.keep, superseded=args.superseded)
+
+    planned = items()
+    doomed = [item for item in planned if item.action == "delete"]
     if not args.json:
-        for line in planned.lines():
-            say(line)
-    deleted = []
-    agreed = bool(planned.doomed) and (args.yes or (not args.json and _agreed()))
-    if agreed:  # training may have written a new best while the question was open: plan again
-        still = {d.path for d in plan(folder, keep, superseded=args.superseded).doomed}
-        deleted = delete([d for d in planned.doomed if d.path in still])
-    freed = sum(d.bytes for d in deleted)
-    if not args.json and planned.doomed:
+        for item in planned:
+            say(str(item))
+        total = f"{len(doomed)} to delete, which frees {size(sum(item.bytes for item in doomed))}"
+        say(total if doomed else "there is nothing to delete")
+    agreed = bool(doomed) and (args.yes or (not args.json and _agreed()))
+    # Training may have written a new best checkpoint while the question was open, so plan again.
+    deleted = delete(item for item in items() if item in doomed) if agreed else []
+    freed = sum(item.bytes for item in deleted)
+    if not args.json and doomed:
         say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")
     return {
-        "would_delete": [{"name": d.path.name, "bytes": d.bytes, "why": d.why} for d in planned.doomed],
-        "left_alone": planned.left_alone,
-        "deleted": [d.path.name for d in deleted],
+        "would_delete": [{"name": item.path.name, "bytes": item.bytes, "why": item.why} for item in doomed],
+        "left_alone": {item.path.name: item.why for item in planned if item.action == "leave"},
+        "deleted": [item.path.name for item in deleted],
         "freed_bytes": freed,
     }
 

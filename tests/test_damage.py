@@ -1,8 +1,8 @@
-"""Damaged files: whatever the pipeline wrote, truncated, zeroed or with one bit flipped, is found and named, and made again,
-or the checkpoint before it is used. Nothing damaged is ever silently used.
+"""Damaged files: whatever the pipeline wrote, truncated, zeroed or with one bit flipped, is found and named, and made
+again, or the checkpoint before it is used.
 
-Beside these: flipped bits in the record (test_stage_ledger), in metric lines (test_artifacts, test_run_history), and random
-damage to the feature cache (test_feature_cache).
+Flipped bits in the stage record and random damage to the feature cache are tested in core/test_stage_ledger.py and
+training/test_feature_cache.py. A changed digit in a line of metrics.jsonl is not noticed.
 """
 
 import contextlib

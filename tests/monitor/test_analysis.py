@@ -14,11 +14,10 @@ from xtts_ka.training.checkpoint_folders import CheckpointFolder
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
 
 
-def judged(tmp_path, records, **more):
+def judged(tmp_path, records):
     history = RunHistory(write_log(tmp_path / "m.jsonl", [started(), *records]))
     history.refresh()
-    bad = history.train.nonfinite + history.val.nonfinite
-    return analyse(history.train.table(), history.val.table(), clip_norm=1.0, nonfinite=bad, **more)
+    return analyse(history, clip_norm=1.0)
 
 
 # ── one verdict for each kind of curve ──
@@ -100,9 +99,9 @@ def test_a_loss_that_is_no_number_any_more_is_divergence_and_one_that_recovered_
 
 def test_skipped_steps_are_a_warning_and_several_at_the_end_are_divergence(tmp_path):
     records = curve("healthy", 100, 400)
-    one = judged(tmp_path, records, skipped=[1002])
-    assert one.verdict == "non-finite" and "One step was skipped (the last at step 1002)" in one.sentence
-    ended = judged(tmp_path, records, skipped=[400, 1001, 1002, 1003])
+    one = judged(tmp_path, [*records, {"event": "skip", "step": 1002}])
+    assert one.verdict == "non-finite" and "not a number at 1 step (the last is 1002)" in one.sentence
+    ended = judged(tmp_path, [*records, *({"event": "skip", "step": step} for step in (400, 1001, 1002, 1003))])
     assert ended.verdict == "divergence" and ended.findings[0].step == 1001
 
 

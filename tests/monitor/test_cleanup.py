@@ -21,9 +21,11 @@ def folder(tmp_path):
 
 
 def clean(folder, keep=2, **options):
-    planned = plan(folder, keep, **options)
-    assert delete(planned.doomed) == planned.doomed
-    return planned
+    """Delete what is planned; returns the reasons of what is left alone."""
+    items = plan(folder, keep, **options)
+    doomed = [item for item in items if item.action == "delete"]
+    assert delete(doomed) == doomed
+    return {item.path.name: item.why for item in items if item.action == "leave"}
 
 
 def names(folder) -> list[str]:
@@ -47,11 +49,10 @@ def test_foreign_content_is_left_alone_and_named(folder, tmp_path):
     (folder / "readme.txt").write_text("mine as well")
     add_checkpoint(folder, 9000, 0.5, run_id="another", time=START - 5)
     before = {*names(folder)}
-    planned = clean(folder)
+    left = clean(folder)
     assert {*names(folder)} == before - {"step_00002000"} and (outside / "model.safetensors").exists()
     steps = (100, 200, 300, 500, 700, 1000, 9000)
-    left = {f"step_{step:08d}" for step in steps} | {".step_00003500.77.partial", "backup", "readme.txt"}
-    assert planned.left_alone.keys() == left
+    assert left.keys() == {f"step_{step:08d}" for step in steps} | {".step_00003500.77.partial", "backup", "readme.txt"}
 
 
 def test_damaged_checkpoints_are_deleted_only_beside_a_valid_one(folder):
@@ -69,13 +70,13 @@ def test_replaced_runs_are_deleted_only_when_asked_for(folder):
     add_checkpoint(folder / "superseded_2", 800, 0.1)
     (folder / "superseded_2/mine.txt").write_text("mine")
     (folder / "superseded_3").symlink_to(folder / "superseded_1")
-    assert "add --superseded to delete it" in clean(folder).left_alone["superseded_1"]
+    assert "add --superseded to delete it" in clean(folder)["superseded_1"]
     assert (folder / "superseded_1").exists()
-    planned = clean(folder, superseded=True)
-    assert [d.why for d in planned.doomed] == ["a run that was replaced"] and not (folder / "superseded_1").exists()
+    left = clean(folder, superseded=True)
+    assert not (folder / "superseded_1").exists()
     assert (folder / "superseded_2/step_00000800").exists()
-    assert planned.left_alone["superseded_2"].startswith("it holds mine.txt")
-    assert planned.left_alone["superseded_3"] == "it is a link"
+    assert left["superseded_2"].startswith("it holds mine.txt")
+    assert left["superseded_3"] == "it is a link"
 
 
 @given(data=st.data())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xtts_ka.core.robust import deviation, rolling_median, smooth
-from xtts_ka.monitor.history import Table
+from xtts_ka.monitor.history import RunHistory, Table
 from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of
 
 # Thresholds. Shares are of the loss itself.
@@ -82,29 +82,16 @@ class Analysis:
     facts: dict[str, Any]
 
 
-def analyse(
-    train: Table,
-    val: Table,
-    *,
-    clip_norm: float,
-    checkpoints: Sequence[CheckpointFolder] = (),
-    nonfinite: Sequence[int] = (),
-    skipped: Sequence[int] = (),
-) -> Analysis:
-    """Judge a run.
-
-    train, val: tables of `Track`. clip_norm: limit of the gradient norm. nonfinite: steps whose logged loss was not a
-    number. skipped: steps that training skipped because their loss or gradient was not a number.
-    """
-    curves = _Curves(train, val, clip_norm)
-    found = [_nonfinite(nonfinite, curves), _skipped(skipped, curves)]
+def analyse(history: RunHistory, *, clip_norm: float, checkpoints: Sequence[CheckpointFolder] = ()) -> Analysis:
+    """Judge a run. clip_norm: the limit of the gradient norm."""
+    curves = _Curves(history.train.table(), history.val.table(), clip_norm)
+    found = [_nonfinite(history, curves)]
     if len(curves.loss) >= ENOUGH_LINES:
         diverging = _divergence(curves)
         found += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
         found += [_spikes(curves), _starvation(curves)]
     findings = [f for severity in ("bad", "warning", "note") for f in found if f and f.severity == severity]
-    falling = curves.train_trend is not None and curves.train_trend.direction == "falling"
-    if not findings or (falling and findings[0].severity == "note"):
+    if not findings or (curves.direction == "falling" and findings[0].severity == "note"):
         findings.insert(0, _healthy(curves))
     facts = {"noise": curves.noise, "data_wait_share": curves.wait, "lr_share_of_peak": curves.lr_share}
     return Analysis(
@@ -114,7 +101,7 @@ def analyse(
         curves.train_trend,
         curves.val_trend,
         *recommend(checkpoints, findings),
-        {"lines": len(train["step"]), **{name: None if math.isnan(v) else v for name, v in facts.items()}},
+        {"lines": len(history.train.records), **{name: None if math.isnan(v) else v for name, v in facts.items()}},
     )
 
 
@@ -157,15 +144,13 @@ def sen_slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]
     return float(np.median(slopes)), float(low), float(high), confidence
 
 
-# ── measurements that several findings use ───────────────────────────────────────────────────────────────────────────
-
-
 class _Curves:
     """A run's curves without the rows that have no loss, and what is measured on them."""
 
     def __init__(self, train: Table, val: Table, clip_norm: float):
         self.train, self.val = (_with_loss(table) for table in (train, val))
         self.train_trend, self.val_trend = trend(train), trend(val, share=0.5)
+        self.direction = self.train_trend.direction if self.train_trend else ""
         self.clip_norm = clip_norm
         self.step, self.loss = self.train["step"], self.train["loss"]
         self.middle = rolling_median(self.loss, 15)
@@ -217,36 +202,21 @@ def data_wait_share(train: Table) -> float:
 # ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _nonfinite(steps: Sequence[int], c: _Curves) -> Finding | None:
+def _nonfinite(history: RunHistory, c: _Curves) -> Finding | None:
+    """Losses that were logged as NaN, and steps that training skipped because the loss or gradient was not finite."""
+    logged = {*history.train.nonfinite, *history.val.nonfinite}
+    steps = sorted({*logged, *history.skipped})
     if not steps:
         return None
-    last = steps[-1]
-    if not len(c.step) or last > c.step[-1]:
+    since = [step for step in steps if not len(c.step) or step > c.step[-1]]
+    if len(since) >= 3 or not logged.isdisjoint(since):  # the trainer stops after a few skipped steps in a row
         remedy = "Halve the learning rate and carry on from a checkpoint before that step."
-        return Finding("divergence", "bad", f"The loss stopped being a number at step {last}. {remedy}", steps[0])
-    many = f"{len(steps)} logged losses are" if len(steps) > 1 else "One logged loss is"
+        sentence = f"The loss or gradient has not been a number since step {since[0]}. {remedy}"
+        return Finding("divergence", "bad", sentence, since[0])
+    many = f"{len(steps)} step{'s' * (len(steps) > 1)}"
     sentence = (
-        f"{many} not a number (the last at step {last}), but the run recovered. If it happens again, halve the "
-        "learning rate or look for damaged recordings."
-    )
-    return Finding("non-finite", "warning", sentence, steps[0])
-
-
-def _skipped(steps: Sequence[int], c: _Curves) -> Finding | None:
-    if not steps:
-        return None
-    last_line = c.step[-1] if len(c.step) else -1
-    in_a_row = sum(step > last_line for step in steps)
-    if in_a_row >= 3:  # no finite line since: the trainer will stop the run soon
-        sentence = (
-            f"The newest {in_a_row} steps (to step {steps[-1]}) had a loss or gradient that is not a number. Halve the "
-            "learning rate and carry on from an earlier checkpoint."
-        )
-        return Finding("divergence", "bad", sentence, steps[-in_a_row])
-    many = f"{len(steps)} steps were" if len(steps) > 1 else "One step was"
-    sentence = (
-        f"{many} skipped (the last at step {steps[-1]}) because the loss or gradient was not a number, but the run "
-        "recovered. If it happens more often, halve the learning rate or look for damaged recordings."
+        f"The loss or gradient was not a number at {many} (the last is {steps[-1]}), but the run recovered. If it "
+        "happens more often, halve the learning rate or look for damaged recordings."
     )
     return Finding("non-finite", "warning", sentence, steps[0])
 
@@ -260,8 +230,7 @@ def _divergence(c: _Curves) -> Finding | None:
         return None
     turn = np.flatnonzero(smoothed <= best + max(0.05 * rise, noise))[-1]
     onset, lr = int(c.step[turn]), c.lr[turn]
-    rising = c.train_trend is not None and c.train_trend.direction == "rising"
-    still = "is still rising" if rising else "did not come back down"
+    still = "is still rising" if c.direction == "rising" else "did not come back down"
     if lr <= 0.3:
         cause = "The learning rate was low by then, so look at the data that came in, and at the gradient norm."
     else:
@@ -289,8 +258,8 @@ def _overfitting(c: _Curves) -> Finding | None:
     noise = deviation(loss - rolling_median(loss, 5))
     if low <= 0 or confidence < 0.9 or now - best <= max(OVERFIT * abs(best), 2 * noise):
         return None
-    before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]]
-    if not len(before) or not len(since) or np.median(since[-15:]) > np.median(before) * (1 + FLAT):
+    before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]][-15:]
+    if not len(before) or not len(since) or np.median(since) > np.median(before) * (1 + FLAT):
         return None
     sentence = (
         f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to {now:.3g} while "
@@ -311,7 +280,7 @@ def _noise(c: _Curves) -> Finding | None:
             "rate is to blame. Halve it."
         )
         return Finding("learning-rate", "warning", sentence)
-    falling = t is not None and t.direction == "falling" and -t.change > FLAT * c.level
+    falling = t is not None and c.direction == "falling" and -t.change > FLAT * c.level
     if not falling and clipped > 0.5 and not c.lr_share < 0.5:
         sentence = (
             f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, and the "
@@ -398,16 +367,10 @@ def _healthy(c: _Curves) -> Finding:
         return Finding("too-early", "note", few)
     if t.direction != "falling":
         return Finding("unclear", "note", f"No fault seen, but the noise hides whether the loss still falls ({t}).")
-    follows = {
-        "falling": ", and the validation loss follows",
-        "rising": ", though the validation loss has begun to rise",
-        "flat": ", and the validation loss holds",
-    }
+    follows = {"falling": ", and the validation loss follows", "flat": ", and the validation loss holds"}
+    follows["rising"] = ", though the validation loss has begun to rise"
     val = follows.get(c.val_trend.direction, "") if c.val_trend else ""
     return Finding("healthy", "good", f"Healthy: the training loss falls ({t}){val}.")
-
-
-# ── the checkpoint to use ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def recommend(checkpoints: Sequence[CheckpointFolder], findings: Sequence[Finding]) -> tuple[str | None, str]:

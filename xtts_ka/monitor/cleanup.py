@@ -3,89 +3,69 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from xtts_ka.core.console import size
 from xtts_ka.core.files import TEMPORARY_SUFFIX
-from xtts_ka.training.checkpoint_folders import (
-    STEP,
-    SUPERSEDED,
-    CheckpointFolder,
-    delete_folder,
-    folder_bytes,
-    read_checkpoints,
-    subfolders,
-)
+from xtts_ka.training import checkpoint_folders
+from xtts_ka.training.checkpoint_folders import CheckpointFolder, folder_bytes, read_checkpoints, subfolders
 
 
 @dataclass(frozen=True)
-class Doomed:
-    """A folder to delete: a checkpoint, or a whole run that was replaced."""
+class Item:
+    """One entry of the checkpoints' folder. action: keep (it is needed), leave (not ours to delete) or delete."""
 
+    action: str
     path: Path
-    bytes: int
     why: str
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        freed = f"  {size(self.bytes)}" if self.action == "delete" else ""
+        return f"{self.action:<7} {self.path.name}{freed}  ({self.why})"
 
 
-@dataclass
-class Plan:
-    """What would be deleted, what is kept, and what is left alone; the last two as name → reason."""
-
-    doomed: list[Doomed] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
-    left_alone: dict[str, str] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """The plan as text."""
-        lines = [f"keep    {name}  ({why})" for name, why in self.kept.items()]
-        lines += [f"leave   {name}  ({why})" for name, why in self.left_alone.items()]
-        lines += [f"delete  {d.path.name}  {size(d.bytes)}  ({d.why})" for d in self.doomed]
-        if not self.doomed:
-            return [*lines, "there is nothing to delete"]
-        return [*lines, f"{len(self.doomed)} to delete, which frees {size(sum(d.bytes for d in self.doomed))}"]
-
-
-def plan(folder: Path, keep: int, *, superseded: bool = False) -> Plan:
+def plan(folder: Path, keep: int, *, superseded: bool = False) -> list[Item]:
     """What a cleanup of `folder` deletes: all but the `keep` newest checkpoints, the best and the last.
 
     A damaged checkpoint is deleted only if there is a valid one, a replaced run only with `superseded`. Left alone are
     folders without our manifest, those that hold a file the manifest does not name, links, and everything else.
     """
-    result = Plan()
     found = read_checkpoints(folder)
     newest = [c for c in found if c.of_this_run][-keep:]
-    for c in found:
-        name = c.folder.name
-        if c.best or c.last or c in newest:
-            marks = [mark for mark in ("best", "last") if getattr(c, mark)]
-            result.kept[name] = " and ".join(marks) or f"one of the {keep} newest"
-        elif reason := foreign_content(c):
-            result.left_alone[name] = reason
-        elif not c.problem and not c.of_this_run:
-            result.left_alone[name] = "of another run, which the next start sets aside"
-        elif not newest:
-            result.left_alone[name] = f"{c.problem}, but there is no valid checkpoint"
-        else:
-            why = f"not valid: {c.problem}" if c.problem else "old"
-            result.doomed.append(Doomed(c.folder, folder_bytes(c.folder), why))
-    for path, _ in subfolders(folder, SUPERSEDED):
-        if reason := foreign_run(path):
-            result.left_alone[path.name] = reason
+    items = [_checkpoint(c, newest, keep) for c in found]
+    for path, _ in subfolders(folder, checkpoint_folders.SUPERSEDED):
+        freed = folder_bytes(path)
+        if reason := _foreign_run(path):
+            items.append(Item("leave", path, reason))
         elif superseded:
-            result.doomed.append(Doomed(path, folder_bytes(path), "a run that was replaced"))
+            items.append(Item("delete", path, "a run that was replaced", freed))
         else:
-            hint = "add --superseded to delete it"
-            result.left_alone[path.name] = f"a run that was replaced, {size(folder_bytes(path))}: {hint}"
-    known = {".gitkeep", *result.kept, *result.left_alone, *(d.path.name for d in result.doomed)}
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        if name not in known:
-            partial = name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
-            result.left_alone[name] = "being written" if partial else "not written by the pipeline"
-    return result
+            why = f"a run that was replaced, {size(freed)}: add --superseded to delete it"
+            items.append(Item("leave", path, why))
+    known = {".gitkeep", *(item.path.name for item in items)}
+    for name in sorted({*os.listdir(folder)} - known) if folder.is_dir() else ():
+        partial = name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
+        items.append(Item("leave", folder / name, "being written" if partial else "not written by the pipeline"))
+    return sorted(items, key=lambda item: ("keep", "leave", "delete").index(item.action))
 
 
-def foreign_content(checkpoint: CheckpointFolder) -> str:
+def _checkpoint(c: CheckpointFolder, newest: list[CheckpointFolder], keep: int) -> Item:
+    if c.best or c.last or c in newest:
+        marks = [mark for mark in ("best", "last") if getattr(c, mark)]
+        return Item("keep", c.folder, " and ".join(marks) or f"one of the {keep} newest")
+    if reason := _foreign_content(c):
+        return Item("leave", c.folder, reason)
+    if not c.problem and not c.of_this_run:
+        return Item("leave", c.folder, "of another run, which the next start sets aside")
+    if not newest:
+        return Item("leave", c.folder, f"{c.problem}, but there is no valid checkpoint")
+    return Item("delete", c.folder, f"not valid: {c.problem}" if c.problem else "old", folder_bytes(c.folder))
+
+
+def _foreign_content(checkpoint: CheckpointFolder) -> str:
     """Why a checkpoint folder is not wholly ours, or "" if it is."""
     folder, ours = checkpoint.folder, checkpoint.files
     if folder.is_symlink():
@@ -100,16 +80,16 @@ def foreign_content(checkpoint: CheckpointFolder) -> str:
     return ""
 
 
-def foreign_run(folder: Path) -> str:
+def _foreign_run(folder: Path) -> str:
     """Why a superseded folder holds more than checkpoints of ours, or "" if it does not."""
     if folder.is_symlink():
         return "it is a link"
-    if strangers := sorted({*os.listdir(folder)} - {path.name for path, _ in subfolders(folder, STEP)}):
+    found = read_checkpoints(folder)
+    if strangers := sorted({*os.listdir(folder)} - {c.folder.name for c in found}):
         return f"it holds {strangers[0]}, which the pipeline did not write"
-    reasons = ((c.folder.name, foreign_content(c)) for c in read_checkpoints(folder))
-    return next((f"{name}: {reason}" for name, reason in reasons if reason), "")
+    return next((f"{c.folder.name}: {reason}" for c in found if (reason := _foreign_content(c))), "")
 
 
-def delete(doomed: list[Doomed]) -> list[Doomed]:
-    """Delete the folders and return those that still existed."""
-    return [item for item in doomed if delete_folder(item.path)]
+def delete(items: Iterable[Item]) -> list[Item]:
+    """Delete the folders of `items` and return those that still existed."""
+    return [item for item in items if checkpoint_folders.delete_folder(item.path)]

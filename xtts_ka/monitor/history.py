@@ -72,8 +72,8 @@ class Track:
 class RunHistory:
     """A run's metrics with restarts merged. Each `refresh()` reads the lines appended since the one before.
 
-    A `start` event with `resumed` undoes everything after its step. If that line is damaged, two lines in a row
-    that step back have the same effect; a single one is counted as damaged and dropped.
+    A `start` event with `resumed` undoes everything after its step. A line whose step is not larger than the last one
+    does too, for the case that the `start` line is damaged.
     """
 
     def __init__(self, path: Path | str):
@@ -97,7 +97,6 @@ class RunHistory:
         self.last_time = math.nan
         self.skipped: list[int] = []  # steps skipped because their loss or gradient was not finite
         self.splits: list[tuple[int, int]] = []  # (step, pieces per batch from then on): out of GPU memory
-        self._suspect: tuple[Track, dict[str, Any]] | None = None  # a line that stepped back, if it was the last one
 
     def refresh(self) -> bool:
         """Read the lines appended since the last call; True when anything changed. A replaced log is read anew."""
@@ -133,11 +132,10 @@ class RunHistory:
         track = {"train": self.train, "val": self.val}.get(split) if isinstance(split, str) else None
         if track is None or not _is_step(step) or "loss" not in record:
             self._add_event(record)
-        elif step <= track.last:
-            self._step_back(track, record)
         else:
-            if self._suspect:  # the lines go on as before it
-                self._suspect, self.damaged = None, self.damaged + 1
+            if step <= track.last:
+                self._undo(step)
+                track.cut(step)
             track.append(record, len(self.restarts))
         if not math.isnan(time := number(record.get("time"))):
             self.last_time = time
@@ -160,7 +158,6 @@ class RunHistory:
     def _start(self, record: dict[str, Any], step: int) -> None:
         if record.get("resumed") is True:
             self._undo(step)
-            self._suspect = None
         else:
             self._begin()
         self.resumed_at = step
@@ -168,18 +165,6 @@ class RunHistory:
             self.total_steps = int(total)
         if isinstance(record.get("run_id"), str):
             self.run_id = record["run_id"]
-
-    def _step_back(self, track: Track, record: dict[str, Any]) -> None:
-        previous, self._suspect = self._suspect, (track, record)
-        if previous is None:
-            return
-        first_track, first = previous
-        self._undo(first["step"])
-        first_track.cut(first["step"])  # that line was logged again
-        first_track.append(first, len(self.restarts))
-        if record["step"] > track.last:
-            track.append(record, len(self.restarts))
-            self._suspect = None
 
     def _undo(self, step: int) -> None:
         """Note a restart from `step` and forget what was logged after it."""

@@ -85,10 +85,10 @@ def _losses(axes: Axes, train: Table, val: Table) -> None:
     axes.set_ylabel("დანაკარგი")
     if _known(train["loss"]).any():
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        _line(axes, *_smoothed(train, "loss"), width=2.0, label="წვრთნა, გასაშუალოებული")
+        _line(axes, *_smoothed(train, "loss"), linewidth=2, label="წვრთნა, გასაშუალოებული")
     if (known := _known(val["loss"])).any():
         step, loss = val["step"][known], val["loss"][known]
-        _line(axes, step, loss, VAL, width=1.6, label="შემოწმება (validation)", most_dots=60)
+        _line(axes, step, loss, VAL, dots=60, linewidth=1.6, label="შემოწმება (validation)")
         at = np.argmin(loss)
         star: dict[str, Any] = {"marker": "*", "markersize": 15, "markeredgecolor": "white", "linestyle": "none"}
         label = f"საუკეთესო: {loss[at]:.4g}, ნაბიჯი {step[at]:.0f}"
@@ -162,19 +162,10 @@ def _mark_restarts(axes: Axes, steps: list[int], legend: bool) -> None:
         axes.axvline(step, color=RESTART, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label=label)
 
 
-def _line(
-    axes: Axes,
-    step: np.ndarray,
-    values: np.ndarray,
-    colour: str = TRAIN,
-    *,
-    width: float = 1.8,
-    label: str | None = None,
-    most_dots: int = 12,
-) -> None:
-    """A curve; up to `most_dots` points are marked, because a line through few points looks like many."""
-    marker = "o" if len(values) <= most_dots else None
-    axes.plot(step, values, color=colour, linewidth=width, label=label, marker=marker, markersize=3.5)
+def _line(axes: Axes, step: np.ndarray, values: np.ndarray, colour: str = TRAIN, dots: int = 12, **style: Any) -> None:
+    """A curve. Up to `dots` points are marked: without marks, a line through few points looks like many."""
+    marker = "o" if len(values) <= dots else None
+    axes.plot(step, values, color=colour, marker=marker, markersize=3.5, **{"linewidth": 1.8, **style})
 
 
 def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:

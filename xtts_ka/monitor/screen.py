@@ -82,9 +82,6 @@ def one_line(status: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _clock(status: dict[str, Any]) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["time"]))
 
@@ -201,9 +198,6 @@ def _disk(disk: dict[str, Any]) -> Text:
     if disk["needed_bytes"]:
         text.append(f"; checkpoints need at most {size(disk['needed_bytes'])} more")
     return text
-
-
-# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def figure(value: float | None, digits: int = 4) -> str:

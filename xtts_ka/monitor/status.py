@@ -21,10 +21,11 @@ from xtts_ka.core.console import size
 from xtts_ka.core.jsonl import number
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
-from xtts_ka.monitor.analysis import Analysis, Trend, analyse, data_wait_share, trend
+from xtts_ka.monitor.analysis import Trend, data_wait_share, trend
 from xtts_ka.monitor.history import RunHistory, Table
 from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
-from xtts_ka.training.checkpoint_folders import UNFINISHED, CheckpointFolder, folder_bytes, read_checkpoints, subfolders
+from xtts_ka.training import checkpoint_folders
+from xtts_ka.training.checkpoint_folders import CheckpointFolder, folder_bytes, read_checkpoints
 
 NOW_LINES = 20  # most training lines whose mean is shown as the present loss
 
@@ -45,8 +46,8 @@ def read_status(
     training = _training(config, history, stages, fresh, now)
     if training:
         warnings += _training_warnings(history, training)
-    found = read_checkpoints(Path(config.checkpoint_dir), hashes=verify)
-    checkpoints = [_checkpoint(checkpoint, now) for checkpoint in found]
+    folder = Path(config.checkpoint_dir)
+    checkpoints = [_checkpoint(checkpoint, now) for checkpoint in read_checkpoints(folder, hashes=verify)]
     disk = _disk(config, training, [c for c in checkpoints if c["of_this_run"]])
     warnings += _checkpoint_warnings(checkpoints, disk)
     status = {
@@ -57,23 +58,11 @@ def read_status(
         "stages": stages,
         "training": training,
         "checkpoints": checkpoints,
-        "unfinished_checkpoints": [path.name for path, _ in subfolders(Path(config.checkpoint_dir), UNFINISHED)],
+        "unfinished_checkpoints": checkpoint_folders.unfinished(folder),
         "disk": disk,
         "warnings": [_one_line(warning) for warning in warnings],
     }
     return _builtins(status)
-
-
-def judge(config: PretrainConfig, history: RunHistory, checkpoints: list[CheckpointFolder]) -> Analysis:
-    """The analysis of this run."""
-    return analyse(
-        history.train.table(),
-        history.val.table(),
-        clip_norm=config.training.clip_norm,
-        checkpoints=checkpoints,
-        nonfinite=sorted(history.train.nonfinite + history.val.nonfinite),
-        skipped=history.skipped,
-    )
 
 
 # ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
@@ -150,7 +139,7 @@ def _training(
     eta = estimate_time_left(train, total) if state not in ("finished", "starting") else None
     left = math.nan
     if eta:  # counts down between two lines, and stands still when no further line comes
-        left = max(0.0, eta.seconds - (min(max(0.0, now - _newest(train, "time")), gap) if gap > 0 else 0.0))
+        left = max(0.0, eta.seconds - min(max(0.0, now - _newest(train, "time")), gap))
     return {
         "state": state,
         "step": step,
@@ -161,7 +150,7 @@ def _training(
         "seconds": training_seconds(train),
         "last_line_time": history.last_time,
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time),
-        "line_gap_seconds": gap,
+        "line_gap_seconds": gap or None,
         "loss": {"train": _train_losses(train), "val": _val_losses(val)},
         "lr": _newest(train, "lr"),
         "grad_norm": _newest(train, "grad_norm"),
@@ -180,8 +169,8 @@ def _training(
 
 def _is_fresh(history: RunHistory, now: float) -> bool:
     """Whether the newest line is so young that training must be alive, even if nobody seems to hold the lock."""
-    gap = _line_gap(history.train.table())
-    return history.last_event == "start" and now - history.last_time < max(60.0, 5 * gap if gap > 0 else 0.0)
+    longest = max(60.0, 5 * _line_gap(history.train.table()))
+    return history.last_event == "start" and now - history.last_time < longest
 
 
 def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:
@@ -196,10 +185,10 @@ def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:
 
 
 def _line_gap(train: Table) -> float:
-    """Usual seconds between two training lines; NaN while unknown."""
+    """Usual seconds between two training lines; 0 while unknown."""
     gaps = np.diff(train["time"][-200:])
     gaps = gaps[gaps > 0]
-    return float(np.median(gaps)) if len(gaps) else math.nan
+    return float(np.median(gaps)) if len(gaps) else 0.0
 
 
 def _newest(table: Table, column: str, lines: int = 1) -> float:
@@ -244,19 +233,13 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _checkpoint(c: CheckpointFolder, now: float) -> dict[str, Any]:
-    return {
+    names = ("step", "time", "run_id", "val_loss", "best", "last", "of_this_run")
+    return {name: getattr(c, name) for name in names} | {
         "name": c.folder.name,
-        "step": c.step,
         "bytes": folder_bytes(c.folder),
-        "time": c.time,
         "age_seconds": None if c.time is None else max(0.0, now - c.time),
-        "run_id": c.run_id,
-        "val_loss": c.val_loss,
         "valid": not c.problem,
         "reason": c.problem,
-        "best": c.best,
-        "last": c.last,
-        "of_this_run": c.of_this_run,
     }
 
 
@@ -266,7 +249,8 @@ def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]
     Checkpoints come and go, so the growth is what is on the disk now over the time spent in training. The need is
     bounded: `keep_checkpoints`, the best one, and one being written.
     """
-    place = next(p for p in (Path(config.checkpoint_dir), *Path(config.checkpoint_dir).parents) if p.exists())
+    folder = Path(config.checkpoint_dir)
+    place = next(path for path in (folder, *folder.parents) if path.exists())
     usage = shutil.disk_usage(place)
     state, growth = training["state"] if training else "", math.nan
     if training and state == "running" and training["seconds"] > 60:
@@ -289,9 +273,9 @@ def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]
 
 def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[str]:
     warnings = []
-    age, gap = training["last_line_age_seconds"], training["line_gap_seconds"]
-    if training["state"] == "running" and age > max(120.0, 10 * gap if gap > 0 else 0):
-        usual = f", where one comes every {gap:.0f} s" if gap > 0 else ""
+    age, gap = training["last_line_age_seconds"], training["line_gap_seconds"] or 0.0
+    if training["state"] == "running" and age > max(120.0, 10 * gap):
+        usual = f", where one comes every {gap:.0f} s" if gap else ""
         warnings.append(f"no new metrics for {age / 60:.0f} min{usual}: validation takes long, or the run hangs")
     elif training["state"] == "interrupted":
         warnings.append("training was interrupted (no process, no new metrics): the same command carries on")
@@ -326,9 +310,6 @@ def _checkpoint_warnings(checkpoints: list[dict], disk: dict[str, Any]) -> list[
             f"the disk is low: {free} are free and the run may need {needed} more for checkpoints: see --cleanup"
         )
     return warnings
-
-
-# ── plain values ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _one_line(text: str, longest: int = 300) -> str:

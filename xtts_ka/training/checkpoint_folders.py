@@ -93,6 +93,18 @@ def subfolders(folder: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Ma
     return [(folder / name, match) for name in names if (match := pattern.fullmatch(name))]
 
 
+def new_superseded(folder: Path) -> Path:
+    """Make the next `superseded_N` folder in `folder`."""
+    target = folder / f"superseded_{1 + max((int(name[1]) for _, name in subfolders(folder, SUPERSEDED)), default=0)}"
+    target.mkdir()
+    return target
+
+
+def unfinished(folder: Path) -> list[str]:
+    """The names of checkpoints that are being written, or whose writer was killed."""
+    return [path.name for path, _ in subfolders(folder, UNFINISHED)]
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of the files under `folder`. Files that vanish meanwhile count as nothing."""
     total = 0

@@ -21,16 +21,8 @@ from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_folder, read_json, sweep_partials, write_json
 from xtts_ka.core.tensor_files import load_torch, save_tensors, save_torch
-from xtts_ka.training.checkpoint_folders import (
-    CHECKPOINT_SCHEMA,
-    STEP,
-    SUPERSEDED,
-    CheckpointFolder,
-    best_of,
-    delete_folder,
-    read_checkpoints,
-    subfolders,
-)
+from xtts_ka.training import checkpoint_folders
+from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of, read_checkpoints
 
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
@@ -100,13 +92,11 @@ class CheckpointManager:
 
     def set_aside_others(self, everything: bool = False) -> None:
         """Move checkpoints of other runs (with `everything`, of this one too) to `superseded_N/`. Deletes nothing."""
-        mine = set() if everything else {checkpoint.folder for checkpoint in self.checkpoints()}
-        others = [folder for folder, _ in subfolders(self.folder, STEP) if folder not in mine]
+        mine = [] if everything else [checkpoint.folder for checkpoint in self.checkpoints()]
+        others = [checkpoint.folder for checkpoint in read_checkpoints(self.folder) if checkpoint.folder not in mine]
         if not others:
             return
-        number = 1 + max((int(name[1]) for _, name in subfolders(self.folder, SUPERSEDED)), default=0)
-        target = self.folder / f"superseded_{number}"
-        target.mkdir()
+        target = checkpoint_folders.new_superseded(self.folder)
         for folder in others:
             folder.rename(target / folder.name)
         say(f"moved {len(others)} checkpoint(s) that this run cannot carry on from to {target}")
@@ -126,7 +116,12 @@ class CheckpointManager:
         """
         self.wait()
         weights, optimizer = self._copies.of((weights, optimizer))
-        facts = {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss}
+        facts = {
+            "schema": checkpoint_folders.CHECKPOINT_SCHEMA,
+            "step": step,
+            "run_id": self.run_id,
+            "val_loss": val_loss,
+        }
         documents = {"state.json": dict(state), "config.json": config}
         self._pending = self._writer.submit(self._write, facts, weights, optimizer, documents)
 
@@ -160,7 +155,7 @@ class CheckpointManager:
         kept = [*mine[-self.keep :], best_of(mine)]
         for checkpoint in mine:
             if checkpoint not in kept and not checkpoint.folder.is_symlink():
-                delete_folder(checkpoint.folder)
+                checkpoint_folders.delete_folder(checkpoint.folder)
 
     def tidy(self) -> None:
         """Finish what a killed writer left half done. Only for the process that holds the pipeline's lock."""
