@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--keep, --superseded and --yes go with --cleanup")
     if args.cleanup and args.quiet and not args.yes:
         parser.error("--cleanup --quiet needs --yes: it would ask about what it has not shown")
+    if args.json:  # standard output is the JSON alone
+        args.quiet, args.verbose = True, False
     return run_cli(lambda: run(args), args)
 
 
@@ -145,7 +147,7 @@ def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) 
         return None
     total = history.total_steps or config.max_steps
     draw_plot(history, target, total_steps=total, clip_norm=config.training.clip_norm)
-    if not args.watch and not args.json:
+    if not args.watch:
         say(f"wrote {target}")
     return str(target)
 
@@ -159,16 +161,15 @@ def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
 
     checkpoints = read_checkpoints(Path(config.checkpoint_dir), hashes=args.verify)
     result = analyse(history, clip_norm=config.training.clip_norm, checkpoints=checkpoints)
-    if not args.json:
-        colour = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
-        say(style(f"verdict: {result.verdict}", "bold", colour[result.findings[0].severity]))
-        for finding in result.findings:
-            say(f"  {style('●', colour[finding.severity])} {finding.sentence}")
-        for name, trend in (("training loss", result.train_trend), ("validation loss", result.val_trend)):
-            if trend:
-                say(f"  {name}: {trend.direction}, {trend}")
-        chosen = f"use {result.checkpoint}: " if result.checkpoint else ""
-        say(f"checkpoint: {chosen}{result.checkpoint_reason}")
+    colour = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
+    say(style(f"verdict: {result.verdict}", "bold", colour[result.findings[0].severity]))
+    for finding in result.findings:
+        say(f"  {style('●', colour[finding.severity])} {finding.sentence}")
+    for name, trend in (("training loss", result.train_trend), ("validation loss", result.val_trend)):
+        if trend:
+            say(f"  {name}: {trend.direction}, {trend}")
+    chosen = f"use {result.checkpoint}: " if result.checkpoint else ""
+    say(f"checkpoint: {chosen}{result.checkpoint_reason}")
     return asdict(result)
 
 
@@ -180,8 +181,7 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
     if target.resolve() == history.path.resolve():
         raise UserError(f"--export {target} is the log itself: choose another file")
     rows = export_csv(history, target)
-    if not args.json:
-        say(f"wrote {rows} rows to {target}")
+    say(f"wrote {rows} rows to {target}")
     return {"file": str(target), "rows": rows}
 
 
@@ -194,16 +194,15 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
 
     planned = items()
     doomed = [item for item in planned if item.action == "delete"]
-    if not args.json:
-        for item in planned:
-            say(str(item))
-        total = f"{len(doomed)} to delete, which frees {size(sum(item.bytes for item in doomed))}"
-        say(total if doomed else "there is nothing to delete")
+    for item in planned:
+        say(str(item))
+    total = f"{len(doomed)} to delete, which frees {size(sum(item.bytes for item in doomed))}"
+    say(total if doomed else "there is nothing to delete")
     agreed = bool(doomed) and (args.yes or (not args.json and _agreed()))
     # Training may have written a new best checkpoint while the question was open, so plan again.
     deleted = delete(item for item in items() if item in doomed) if agreed else []
     freed = sum(item.bytes for item in deleted)
-    if not args.json and doomed:
+    if doomed:
         say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")
     return {
         "would_delete": [{"name": item.path.name, "bytes": item.bytes, "why": item.why} for item in doomed],

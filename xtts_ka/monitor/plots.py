@@ -49,11 +49,11 @@ def draw_plot(
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(3, 2, height_ratios=(2.2, 1, 1))
         top = figure.add_subplot(grid[0, :])
-        rate, norm, throughput, parts = (
-            figure.add_subplot(grid[row, column], sharex=top) for row in (1, 2) for column in (0, 1)
-        )
+        places = [grid[row, column] for row in (1, 2) for column in (0, 1)]
+        rate, norm, throughput, parts = (figure.add_subplot(place, sharex=top) for place in places)
         _losses(top, train, val)
-        _learning_rate(rate, train)
+        _metric(rate, train, "lr", "სწავლის ტემპი (learning rate)", "ტემპი", smoothed=False)
+        rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         _metric(norm, train, "grad_norm", "გრადიენტის ნორმა", "ნორმა")
         _clip_limit(norm, train, clip_norm)
         _metric(throughput, train, "audio_s_per_s", "გამტარობა", "აუდიოს წამი წამში")
@@ -81,56 +81,34 @@ def _thousands(value: float) -> str:
 
 def _losses(axes: Axes, train: Table, val: Table) -> None:
     """Raw losses faintly, smoothed ones clearly, the best validation marked. Extreme values do not set the scale."""
-    axes.set_title("დანაკარგი (loss)")
-    axes.set_ylabel("დანაკარგი")
-    if _known(train["loss"]).any():
+    axes.set(title="დანაკარგი (loss)", ylabel="დანაკარგი")
+    if np.isfinite(train["loss"]).any():
         axes.plot(train["step"], train["loss"], color=FAINT, linewidth=0.8, label="წვრთნა")
-        _line(axes, *_smoothed(train, "loss"), linewidth=2, label="წვრთნა, გასაშუალოებული")
-    if (known := _known(val["loss"])).any():
-        step, loss = val["step"][known], val["loss"][known]
-        _line(axes, step, loss, VAL, dots=60, linewidth=1.6, label="შემოწმება (validation)")
-        at = np.argmin(loss)
+    _curve(axes, train, "loss", linewidth=2, label="წვრთნა, გასაშუალოებული")
+    if _curve(axes, val, "loss", VAL, smoothed=False, dots=60, linewidth=1.6, label="შემოწმება (validation)"):
+        at = np.nanargmin(val["loss"])
+        step, loss = val["step"][at], val["loss"][at]
         star: dict[str, Any] = {"marker": "*", "markersize": 15, "markeredgecolor": "white", "linestyle": "none"}
-        label = f"საუკეთესო: {loss[at]:.4g}, ნაბიჯი {step[at]:.0f}"
-        axes.plot([step[at]], [loss[at]], color=BEST, zorder=5, label=label, **star)
+        axes.plot([step], [loss], color=BEST, zorder=5, label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}", **star)
     values = np.concatenate([train["loss"], val["loss"]])
-    values = values[_known(values)]
-    if len(values) > 20:
-        low, high = np.percentile(values, [0, 99.5])
-        margin = 0.05 * (high - low) or 0.1
-        axes.set_ylim(low - margin, high + margin)
+    if np.isfinite(values).sum() > 20:
+        _scale(axes, values)
 
 
-def _learning_rate(axes: Axes, train: Table) -> None:
-    axes.set_title("სწავლის ტემპი (learning rate)")
-    axes.set_ylabel("ტემპი")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-    known = _known(train["lr"])
-    if known.any():
-        _line(axes, train["step"][known], train["lr"][known])
-    else:
-        _nothing_logged(axes)
-
-
-def _metric(axes: Axes, train: Table, name: str, title: str, label: str) -> None:
-    """One training metric, raw faintly and smoothed clearly."""
-    axes.set_title(title)
-    axes.set_ylabel(label)
-    values = train[name][_known(train[name])]
-    if not len(values):
-        _nothing_logged(axes)
-        return
-    axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
-    _line(axes, *_smoothed(train, name))
-    low, high = np.percentile(values, [0, 99.5])
-    low = min(0.0, low)
-    margin = 0.08 * (high - low) or 0.1
-    axes.set_ylim(low - margin if low < 0 else 0, high + margin)
+def _metric(axes: Axes, train: Table, name: str, title: str, label: str, smoothed: bool = True) -> None:
+    """One training metric: smoothed, with the raw values faintly behind, or as it is."""
+    axes.set(title=title, ylabel=label)
+    if smoothed:
+        axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
+    if not _curve(axes, train, name, smoothed=smoothed):
+        _say_nothing_logged(axes)
+    elif smoothed:
+        _scale(axes, np.append(train[name], 0.0))
 
 
 def _clip_limit(axes: Axes, train: Table, clip_norm: float | None) -> None:
     """A line at the limit of the gradient norm, unless the norms stay far below it."""
-    norms = train["grad_norm"][_known(train["grad_norm"])]
+    norms = train["grad_norm"][np.isfinite(train["grad_norm"])]
     if clip_norm is None or not len(norms) or np.percentile(norms, 99.5) < 0.7 * clip_norm:
         return
     axes.axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
@@ -141,18 +119,16 @@ def _clip_limit(axes: Axes, train: Table, clip_norm: float | None) -> None:
 
 def _parts(axes: Axes, train: Table) -> None:
     """The two parts of the loss: text and audio codes."""
-    axes.set_title("დანაკარგის ნაწილები")
-    axes.set_ylabel("ნატი ტოკენზე")
-    for name, colour, label in (("loss_mel", TRAIN, "აუდიოკოდები"), ("loss_text", TEXT, "ტექსტი")):
-        if _known(train[name]).any():
-            _line(axes, *_smoothed(train, name), colour, label=label)
-    if axes.lines:
+    axes.set(title="დანაკარგის ნაწილები", ylabel="ნატი ტოკენზე")
+    parts = (("loss_mel", TRAIN, "აუდიოკოდები"), ("loss_text", TEXT, "ტექსტი"))
+    drawn = [_curve(axes, train, name, colour, label=label) for name, colour, label in parts]
+    if any(drawn):
         axes.legend(**LEGEND, ncols=2)
     else:
-        _nothing_logged(axes)
+        _say_nothing_logged(axes)
 
 
-def _nothing_logged(axes: Axes) -> None:
+def _say_nothing_logged(axes: Axes) -> None:
     axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
 
 
@@ -162,22 +138,27 @@ def _mark_restarts(axes: Axes, steps: list[int], legend: bool) -> None:
         axes.axvline(step, color=RESTART, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label=label)
 
 
-def _line(axes: Axes, step: np.ndarray, values: np.ndarray, colour: str = TRAIN, dots: int = 12, **style: Any) -> None:
-    """A curve. Up to `dots` points are marked: without marks, a line through few points looks like many."""
-    marker = "o" if len(values) <= dots else None
-    axes.plot(step, values, color=colour, marker=marker, markersize=3.5, **{"linewidth": 1.8, **style})
+def _curve(
+    axes: Axes, table: Table, name: str, colour: str = TRAIN, *, smoothed: bool = True, dots: int = 12, **style: Any
+) -> bool:
+    """Draw one metric; False if it was not logged. Up to `dots` points are marked, for a line hides how few they are.
 
-
-def _smoothed(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the smoothed metric: medians first, so that single spikes do not bend the curve.
-
-    The windows shrink with the number of points: ten points are hardly smoothed at all.
+    Smoothed: medians first, so that single spikes do not bend the curve, then means. The windows shrink with the number
+    of points: ten points are hardly smoothed at all.
     """
-    known = _known(table[name])
-    few = 2 * (int(known.sum()) // 10) + 1
-    values = rolling_median(table[name][known], min(9, few))
-    return table["step"][known], smooth(values, max(min(5, few), len(values) // 40))
+    known = np.isfinite(table[name])
+    step, values = table["step"][known], table[name][known]
+    if smoothed:
+        few = 2 * (len(values) // 10) + 1
+        values = smooth(rolling_median(values, min(9, few)), max(min(5, few), len(values) // 40))
+    if len(values):
+        marker = "o" if len(values) <= dots else None
+        axes.plot(step, values, color=colour, marker=marker, markersize=3.5, **{"linewidth": 1.8, **style})
+    return len(values) > 0
 
 
-def _known(values: np.ndarray) -> np.ndarray:
-    return ~np.isnan(values)
+def _scale(axes: Axes, values: np.ndarray) -> None:
+    """Fit the scale to all values but the highest 0.5 %."""
+    low, high = np.nanpercentile(values, [0, 99.5])
+    margin = 0.06 * (high - low) or 0.1
+    axes.set_ylim(low - margin if low else 0.0, high + margin)

@@ -71,9 +71,9 @@ def one_line(status: dict[str, Any]) -> str:
             f"step {training['step']}/{training['total_steps']}",
             f"loss {figure(train['now'])}",
             f"val {figure(val['now'])}",
-            f"best {figure(val['best'])} at {whole(val['best_step'])}",
+            f"best {figure(val['best'])} at {figure(val['best_step'], 'd')}",
             f"lr {figure(training['lr'])}",
-            f"{figure(training['audio_s_per_s'], 3)} audio s/s",
+            f"{figure(training['audio_s_per_s'], '.3g')} audio s/s",
             f"data wait {percent(training['data_wait_share'])}",
             f"left {_eta(training)}",
         ]
@@ -137,17 +137,19 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
         head.append(f"  last line {duration(t['last_line_age_seconds'])} ago", "dim")
     bar = _grid("", "", "")
     done = ProgressBar(1.0, t["fraction"], width=40, complete_style="cyan", finished_style="green")
-    bar.add_row(f"step {t['step']} / {t['total_steps']}", done, percent(t["fraction"], 1))
+    bar.add_row(f"step {t['step']} / {t['total_steps']}", done, percent(t["fraction"], ".1f"))
     left = [] if t["state"] == "finished" else [Text(f"time left {_eta(t)}")]
     losses = _grid("", ">", ">", "", "wrap", header="loss,now,best,at step,trend per 1000 steps")
     train, val = t["loss"]["train"], t["loss"]["val"]
     for title, row in (("train", train), ("validation", val)):
-        losses.add_row(title, figure(row["now"]), figure(row["best"]), whole(row["best_step"]), _trend(row["trend"]))
+        losses.add_row(
+            title, figure(row["now"]), figure(row["best"]), figure(row["best_step"], "d"), _trend(row["trend"])
+        )
     text, audio = (f"{figure(train[name])} / {figure(val[name])}" for name in ("now_text", "now_mel"))
     wait = t["data_wait_share"]
     rates = Text.assemble(
-        f"lr {figure(t['lr'], 3)}   gradient norm {figure(t['grad_norm'], 3)}   "
-        f"{figure(t['audio_s_per_s'], 3)} s of audio per s   data wait ",
+        f"lr {figure(t['lr'], '.3g')}   gradient norm {figure(t['grad_norm'], '.3g')}   "
+        f"{figure(t['audio_s_per_s'], '.3g')} s of audio per s   data wait ",
         (percent(wait), "yellow" if wait and wait > 0.2 else ""),
     )
     parts = Text(f"text {text}   audio {audio}   (train / validation)", "dim")
@@ -182,7 +184,7 @@ def _checkpoints(status: dict[str, Any], details: bool) -> list[RenderableType]:
     for c in shown:
         marks = Text.assemble(("best ", "bold green") if c["best"] else "", ("last ", "bold cyan") if c["last"] else "")
         valid = Text("yes", "green") if c["valid"] else Text("NO", "bold red")
-        facts = whole(c["step"]), size(c["bytes"]), duration(c["age_seconds"]), figure(c["val_loss"])
+        facts = figure(c["step"], "d"), size(c["bytes"]), duration(c["age_seconds"]), figure(c["val_loss"])
         grid.add_row(*facts, valid, marks)
     lines = [f"being written or left by a kill: {name}" for name in status["unfinished_checkpoints"]]
     if len(shown) < len(found):
@@ -200,13 +202,9 @@ def _disk(disk: dict[str, Any]) -> Text:
     return text
 
 
-def figure(value: float | None, digits: int = 4) -> str:
-    return NOTHING if value is None else f"{value:.{digits}g}"
+def figure(value: float | None, form: str = ".4g") -> str:
+    return NOTHING if value is None else f"{value:{form}}"
 
 
-def whole(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}"
-
-
-def percent(value: float | None, digits: int = 0) -> str:
-    return NOTHING if value is None else f"{100 * value:.{digits}f} %"
+def percent(value: float | None, form: str = ".0f") -> str:
+    return NOTHING if value is None else f"{100 * value:{form}} %"

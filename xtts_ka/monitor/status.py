@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import textwrap
 import time
 from calendar import timegm
 from pathlib import Path
@@ -62,7 +63,8 @@ def read_status(
         "disk": disk,
         "warnings": [_one_line(warning) for warning in warnings],
     }
-    return _builtins(status)
+    # Strict JSON: NaN and infinity become None, numpy's numbers Python's.
+    return json.loads(json.dumps(status, default=lambda value: value.item()), parse_constant=lambda _: None)
 
 
 # ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
@@ -76,17 +78,13 @@ def _driver(lock: Path) -> dict[str, Any]:
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
     """The stages of the stage record. alive: whether anything shows that a process works on them."""
-    entries = {}
+    entries: dict[str, Any] = {}
     try:
-        entries = json.loads(path.read_bytes())["stages"]
-        damaged = not isinstance(entries, dict)
+        entries = dict(json.loads(path.read_bytes())["stages"])
     except FileNotFoundError:
-        damaged = False
+        pass
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        damaged = True
-    if damaged:
         warnings.append(f"{path.name} cannot be read: the pipeline will check every stage again when it next runs")
-        entries = {}
     return [_stage(name, entries.get(name), alive, now, warnings) for name in STAGES]
 
 
@@ -312,20 +310,6 @@ def _checkpoint_warnings(checkpoints: list[dict], disk: dict[str, Any]) -> list[
     return warnings
 
 
-def _one_line(text: str, longest: int = 300) -> str:
-    """Free text as one line without control characters, which a terminal would obey."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _builtins(value: Any) -> Any:
-    """`value` with numpy numbers as Python's and NaN as None, so that it is strict JSON."""
-    if isinstance(value, dict):
-        return {str(key): _builtins(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_builtins(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+def _one_line(text: str) -> str:
+    """`text` as one line of at most 300 characters, without control characters, which a terminal would obey."""
+    return textwrap.shorten("".join(c if c.isprintable() else " " for c in text), 300, placeholder="…")
