@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.text import normalise
 from xtts_ka.starter.speech import (
     SAMPLE_RATE,
     VOICES,
@@ -70,35 +71,14 @@ def test_sentences_cover_the_consonant_clusters(sentences):
     clusters = {cluster for word in words for cluster in re.findall(r"[^აეიოუ]{2,}(?=[აეიოუ])", word)}
     initial = {match.group() for word in words if (match := re.match(r"[^აეიოუ]{2,}(?=[აეიოუ])", word))}
     assert len(clusters) >= 120 and len(initial) >= 120
-    assert {
-        "გვ",
-        "მწვრთნ",
-        "ბრწყ",
-        "მხრ",
-        "სკ",
-        "წყ",
-        "ცხრ",
-        "ფსკ",
-        "თქვ",
-        "მზ",
-        "ხმლ",
-        "გრძ",
-        "ბღვრ",
-        "შხ",
-        "ჩრდ",
-        "დღ",
-        "ტკბ",
-        "სწრ",
-        "კვლ",
-        "რძ",
-    } <= initial
+    expected = "გვ მწვრთნ ბრწყ მხრ სკ წყ ცხრ ფსკ თქვ მზ ხმლ გრძ ბღვრ შხ ჩრდ დღ ტკბ სწრ კვლ რძ"
+    assert set(expected.split()) <= initial
     assert any("ვეფხვი" in sentence for sentence in sentences)
 
 
 def test_sentences_are_already_normal(sentences):
-    georgian_text = pytest.importorskip("georgian_text")
     for sentence in sentences:
-        assert georgian_text.normalise(sentence) == sentence
+        assert normalise(sentence) == sentence
 
 
 def test_read_sentences_passes_over_blank_lines_and_a_bom(tmp_path):
@@ -144,7 +124,10 @@ def test_speech_depends_on_its_arguments_alone():
     synthesise("სხვა წინადადება.", VOICES[-1].voice, 120, 10)  # leaves espeak-ng's oscillators elsewhere
     time.sleep(1.1)  # espeak-ng left alone seeds its noise with the clock's seconds
     assert np.array_equal(synthesise(SENTENCE, voice), first)
-    script = f"import hashlib; from xtts_ka.starter import speech as s; print(hashlib.sha256(s.synthesise({SENTENCE!r}, {voice!r})).hexdigest())"
+    script = (
+        "import hashlib; from xtts_ka.starter.speech import synthesise; "
+        f"print(hashlib.sha256(synthesise({SENTENCE!r}, {voice!r})).hexdigest())"
+    )
     command = [sys.executable, "-c", script]
     other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == hashlib.sha256(first).hexdigest()
@@ -270,10 +253,6 @@ def test_an_existing_folder_is_never_touched(tmp_path):
     "bad, voices, clips, message",
     [
         (["კარგი.", "ა|ბ"], VOICES, 4, "sentence 2"),
-        ([], VOICES, 4, "0 sentences"),
-        ([SENTENCE], (), 4, "0 voices"),
-        ([SENTENCE], VOICES, 0, "max_clips 0"),
-        ([SENTENCE], (VOICES[0], VOICES[0]), 4, "share a speaker id"),
         (["კარგი.", "..."], VOICES, 4, "nothing to speak"),
         ([SENTENCE], voices_for("zz"), 4, "no language 'zz'"),
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xtts_ka.core.config import STARTER_MARK as MARK
-from xtts_ka.core.config import StarterConfig
+from xtts_ka.core.config import STARTER_MARK, StarterConfig
 from xtts_ka.core.files import atomic_folder, write_json
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.model.checkpoint import write_model
@@ -16,110 +17,43 @@ from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.geometry import MEL_BANDS, MEL_HOP, MEL_TOP, MEL_WINDOW, SAMPLE_RATE
 from xtts_ka.model.networks import build_dvae, build_xtts, tiny_config
 
-_SPECIAL = {
-    "[STOP]": 0,
-    "[UNK]": 1,
-    "[SPACE]": 2,
-    "[en]": 259,
-    "[de]": 260,
-    "[START]": 261,
-    "[fr]": 262,
-    "[ru]": 267,
-    "[es]": 284,
-    "[it]": 285,
-    "[pt]": 286,
-    "[cs]": 293,
-    "[pl]": 294,
-    "[tr]": 295,
-    "[nl]": 297,
-    "[ar]": 401,
-    "[zh-cn]": 402,
-    "[hu]": 404,
-    "[ko]": 405,
-    "[ja]": 408,
-    "[hi]": 409,
-}
+# The ids of the released vocabulary; [STOP] and [START] must be 0 and 261.
+_SPECIAL_IDS = """
+    [STOP] 0  [UNK] 1  [SPACE] 2  [en] 259  [de] 260  [START] 261  [fr] 262  [ru] 267  [es] 284  [it] 285  [pt] 286
+    [cs] 293  [pl] 294  [tr] 295  [nl] 297  [ar] 401  [zh-cn] 402  [hu] 404  [ko] 405  [ja] 408  [hi] 409
+""".split()
+_SPECIAL = dict(zip(_SPECIAL_IDS[::2], map(int, _SPECIAL_IDS[1::2])))
 _LETTERS = "!'(),-.:;?abcdefghijklmnopqrstuvwxyzáäéíñóöúüçßабвгдежзийклмнопрстуфхцчшщъыьэюя"
 _MERGES = (
-    "t h",
-    "i n",
-    "th e",
-    "a n",
-    "e r",
-    "o u",
-    "s t",
-    "i n",
-    "s h",
-    "c h",
-    "k h",
-    "g h",
-    "t s",
-    "d z",
-    "z h",
-    "e n",
-    "r e",
-    "o n",
-    "a l",
-    "a r",
-    "i s",
-    "e s",
-    "с т",
-    "н о",
-    "о в",
-    "t h",
-    "in g",
-    "an d",
-    "q u",
-    "e i",
-)
+    "t h,i n,th e,a n,e r,o u,s t,i n,s h,c h,k h,g h,t s,d z,z h,e n,r e,o n,a l,a r,i s,e s,с т,н о,о в,t h,in g,"
+    "an d,q u,e i"
+).split(",")
 
 
-def starter_vocabulary() -> dict:
-    """A tokenizer in XTTS's form: gaps in the ids, language tokens between letters, merges listed twice."""
+def starter_vocabulary() -> dict[str, Any]:
+    """A tokenizer in XTTS's form with its oddities: gaps in the ids, languages between letters, merges listed twice."""
     vocab = dict(_SPECIAL)
     free = (i for i in range(3, 400) if i not in _SPECIAL.values() and i % 29)  # every 29th id stays unused
     for symbol in [*_LETTERS, *dict.fromkeys(merge.replace(" ", "") for merge in _MERGES)]:
         vocab[symbol] = next(free)
-    added = [
-        {
-            "id": i,
-            "special": True,
-            "content": t,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-        }
-        for t, i in sorted(_SPECIAL.items(), key=lambda pair: pair[1])
-    ]
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "vocab": vocab,
-        "merges": list(_MERGES),
-    }
+    as_is = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    absent = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+    no_affixes = dict.fromkeys(("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+    model = {"type": "BPE", "unk_token": "[UNK]", "fuse_unk": False, **no_affixes, "vocab": vocab, "merges": _MERGES}
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
+        "added_tokens": [{"id": i, "content": token, "special": True, **as_is} for token, i in _SPECIAL.items()],
         "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None,
-        "decoder": None,
+        **absent,
         "model": model,
     }
 
 
-def make_base_model(folder: Path, starter: StarterConfig, recordings: list[Path], seed: int) -> None:
-    """Write a tiny, untrained XTTS-v2 into `folder` (which must not exist), with all five files of the real one.
+def make_base_model(folder: Path, starter: StarterConfig, recordings: Sequence[Path], seed: int) -> None:
+    """Write a small, untrained XTTS-v2 into `folder` (which must not exist), with all five files of the real one.
 
-    Its GPT is small and fresh; its DVAE has the real geometry, with a codebook fitted to `recordings` by k-means, so
-    that the codes it gives follow the sound.
+    Its GPT is small. Its DVAE has the real geometry and a codebook fitted to `recordings` by k-means, so that its codes
+    tell sounds apart.
     """
     vocabulary = starter_vocabulary()
     rows = max(vocabulary["model"]["vocab"].values()) + 1
@@ -133,17 +67,12 @@ def make_base_model(folder: Path, starter: StarterConfig, recordings: list[Path]
         xtts.mel_stats.copy_(_mel_scale(speech))
         save_torch(temporary / "mel_stats.pth", xtts.mel_stats.clone())
         save_torch(temporary / "dvae.pth", build_dvae(config.model_args.gpt_num_audio_tokens - 2).state_dict())
-        _fit_codebook(temporary, config, speech)
+        _fit_codebook(temporary / "dvae.pth", FeatureExtractor(temporary, config), speech)
         write_json(temporary / "vocab.json", vocabulary)
         write_model(temporary, config, xtts.state_dict())
-        write_json(
-            temporary / MARK,
-            {
-                "what": "tiny untrained XTTS-v2 stand-in: good for trying the pipeline, useless as a voice",
-                "geometry": {"layers": starter.layers, "model_dim": starter.model_dim, "heads": starter.heads},
-                "seed": seed,
-            },
-        )
+        what = "tiny untrained XTTS-v2 stand-in: good for trying the pipeline, useless as a voice"
+        geometry = {"layers": starter.layers, "model_dim": starter.model_dim, "heads": starter.heads}
+        write_json(temporary / STARTER_MARK, {"what": what, "geometry": geometry, "seed": seed})
 
 
 def _mel_scale(speech: list[Tensor]) -> Tensor:
@@ -157,13 +86,12 @@ def _mel_scale(speech: list[Tensor]) -> Tensor:
     return frames.abs().mean(dim=1)
 
 
-def _fit_codebook(folder: Path, config, speech: list[Tensor], rounds: int = 8) -> None:
-    """Replace the DVAE's random codebook by k-means centres (Lloyd) of its encoder's output on `speech`."""
-    extractor = FeatureExtractor(folder, config)
+def _fit_codebook(file: Path, extractor: FeatureExtractor, speech: list[Tensor], rounds: int = 8) -> None:
+    """Replace the DVAE's random codebook by k-means centres (Lloyd's algorithm) of its encoder's output on `speech`."""
     points = torch.cat([extractor.vectors([clip])[0] for clip in speech])
     codes = extractor.dvae.num_tokens
     centres = points[torch.randperm(len(points))[:codes]].clone()
-    if len(centres) < codes:  # little speech: the rest are spread around what there is
+    if len(centres) < codes:  # little speech: the rest are points with some noise
         extra = points[torch.randint(len(points), (codes - len(centres),))]
         centres = torch.cat([centres, extra + 0.1 * points.std() * torch.randn_like(extra)])
     for _ in range(rounds):
@@ -172,6 +100,6 @@ def _fit_codebook(folder: Path, config, speech: list[Tensor], rounds: int = 8) -
         counts = torch.bincount(nearest, minlength=codes)[:, None]
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
     weights = extractor.dvae.state_dict()
-    weights["codebook.embed"] = centres.T.contiguous()
-    weights["codebook.embed_avg"] = centres.T.contiguous().clone()
-    save_torch(folder / "dvae.pth", weights)
+    for name in ("codebook.embed", "codebook.embed_avg"):
+        weights[name] = centres.T.contiguous().clone()
+    save_torch(file, weights)

@@ -1,7 +1,7 @@
 """Starter speech: espeak-ng speaks sentences into a recordings folder, so that a first run downloads nothing.
 
-The folder is what a user would have (coqui's `metadata.csv` beside `wavs/`) plus `STARTER.json`, which says
-that no human spoke it. espeak-ng is GPL-3: it is imported when something is spoken, and by this file alone.
+The folder is what a user would have (coqui's `metadata.csv` beside `wavs/`) plus `STARTER.json`, which says that no
+human spoke it. espeak-ng is under the GPL-3: it is imported when something is spoken, and by this module alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,9 +27,10 @@ from xtts_ka.model.geometry import SAMPLE_RATE  # espeak-ng speaks at the same r
 
 RATES = (80, 450)  # words a minute that espeak-ng accepts
 PITCHES = (0, 99)
-RATE_JITTER = 12  # words a minute, either way: nobody speaks every sentence at one speed
+RATE_JITTER = 12  # words a minute, either way: people do not speak every sentence at one speed
 PITCH_JITTER = 5
 MARGIN_S = 0.05  # silence left before and after the speech of a clip
+FLOOR = 10 ** (-50 / 20)  # what is quieter than this share of the peak counts as silence: −50 dB
 
 # Constants of espeak-ng's speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -39,19 +39,12 @@ _RATE, _PITCH = 1, 3
 _POS_CHARACTER = 1
 _CHARS_UTF8 = 1
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-
 _SYNTH_ARGUMENTS = (
-    ctypes.c_char_p,
-    ctypes.c_size_t,
-    ctypes.c_uint,
-    ctypes.c_int,
-    ctypes.c_uint,
-    ctypes.c_uint,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
+    *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
+    *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
 )
 
-_one_at_a_time = threading.Lock()  # the library keeps its state in globals
+_one_at_a_time = threading.Lock()  # the library keeps its state in global variables
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class EspeakVoice:
 
 
 def voices_for(language: str) -> tuple[EspeakVoice, ...]:
-    """Six starter speakers in an espeak-ng language (`ka`, `de`, `en-us`): ids and timbres the same."""
+    """Six starter speakers in an espeak-ng language (`ka`, `de`, `en-us`): ids and timbres are always the same."""
     return (
         EspeakVoice("espeak_f1", f"{language}+f2", rate=165, pitch=52),
         EspeakVoice("espeak_f2", f"{language}+f3", rate=150, pitch=64),
@@ -78,15 +71,14 @@ def voices_for(language: str) -> tuple[EspeakVoice, ...]:
 
 VOICES: tuple[EspeakVoice, ...] = voices_for("ka")
 
-# ── espeak-ng through ctypes ────────────────────────────────────────────────────────────────────────────────
+# ── espeak-ng through ctypes ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def synthesise(text: str, voice: str, rate: int = 165, pitch: int = 50) -> np.ndarray:
-    """Speak `text` with an espeak-ng voice and return float32 mono samples in [-1, 1] at 22,050 Hz.
+    """Speak `text`; returns float32 mono samples in [-1, 1] at 22,050 Hz. Equal arguments give equal samples.
 
-    `voice` is a language with an optional timbre (`ka`, `ka+f2`, `de+m3`), `rate` is in words a minute
-    (80–450), `pitch` is 0–99. Equal arguments give equal samples, whatever was spoken before. An impossible
-    argument is a UserError; an espeak-ng that is missing or fails is a RunError.
+    voice: a language with an optional timbre (`ka`, `ka+f2`, `de+m3`); rate: words a minute (80–450); pitch: 0–99.
+    UserError: an impossible argument. RunError: espeak-ng is missing or fails.
     """
     if not text.strip() or "\0" in text:
         raise UserError(f"nothing to speak in {text!r}: give a sentence")
@@ -95,12 +87,12 @@ def synthesise(text: str, voice: str, rate: int = 165, pitch: int = 50) -> np.nd
             raise UserError(f"espeak-ng's {name} is {value}: choose one from {low} to {high}")
     chunks: list[np.ndarray] = []
 
-    def keep(samples, count: int, _events) -> int:
+    def keep(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
         if samples and count > 0:
             chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        return 0  # carry on
+        return 0  # 1 would stop the synthesis
 
-    callback = _SYNTH_CALLBACK(keep)  # must outlive the call: C holds no reference to it
+    callback = _SYNTH_CALLBACK(keep)  # kept in a variable, because C holds no reference to it
     with _espeak() as (library, data):
         library.espeak_SetSynthCallback(callback)
         _choose_voice(library, data, voice)
@@ -142,8 +134,8 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
             sample_rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, bytes(data), _INITIALIZE_DONT_EXIT)
             if sample_rate != SAMPLE_RATE:  # no data, or too long a path (240 bytes work, 272 do not)
                 raise RunError(
-                    f"espeak-ng does not start from {data}: reinstall espeakng-loader, and where that "
-                    "path is longer than 240 bytes, in an environment with a shorter one"
+                    f"espeak-ng does not start from {data}: reinstall espeakng-loader, and where that path is longer "
+                    f"than 240 bytes, in an environment with a shorter one"
                 )
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds its noise
             try:
@@ -151,12 +143,14 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
             finally:
                 library.espeak_Terminate()
         finally:
-            close = _ctypes.FreeLibrary if sys.platform == "win32" else _ctypes.dlclose
-            close(library._handle)
+            if sys.platform == "win32":
+                _ctypes.FreeLibrary(library._handle)
+            else:
+                _ctypes.dlclose(library._handle)
 
 
 def _choose_voice(library: ctypes.CDLL, data: Path, voice: str) -> None:
-    """Select a voice; unlike espeak-ng itself, do not pass over a timbre that it does not have."""
+    """Select a voice; a timbre that does not exist is an error, where espeak-ng would ignore it."""
     language, plus, timbre = voice.partition("+")
     if plus and timbre not in {file.name for file in (data / "voices" / "!v").iterdir()}:
         raise UserError(f"espeak-ng has no timbre {timbre!r} (voice {voice!r}): use f1–f5, m1–m8 or none")
@@ -169,24 +163,17 @@ def _check(status: int, what: str) -> None:
         raise RunError(f"espeak-ng could not {what} (its error {status})")
 
 
-# ── a recordings folder ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Clip(NamedTuple):
-    clip_id: str
-    sentence: str
-    voice: EspeakVoice
+# ── a recordings folder ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def read_sentences(path: Path | str) -> list[str]:
-    """Read one sentence a line (UTF-8, blank lines passed over); a missing or empty file is a UserError."""
+    """Read one sentence a line (UTF-8, blank lines are skipped); a missing or empty file is a UserError."""
     try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UserError(f"the sentences {path} do not exist: restore the file or name another") from None
     except UnicodeDecodeError as error:
-        where = f"byte {error.start}"
-        raise UserError(f"the sentences {path} are not UTF-8 ({where}): save the file as UTF-8") from None
+        raise UserError(f"the sentences {path} are not UTF-8 (byte {error.start}): save the file as UTF-8") from None
     sentences = [line.strip() for line in lines if line.strip()]
     if not sentences:
         raise UserError(f"the sentences {path} hold none: give one sentence a line")
@@ -203,105 +190,77 @@ def speak_corpus(
 ) -> dict:
     """Speak `sentences` into a new recordings folder and return what its `STARTER.json` says.
 
-    The folder gets `metadata.csv` (`audio_file|text|speaker_name`, coqui's format), `wavs/*.wav` (mono 16-bit
-    PCM at 22,050 Hz) and the marker, all at once or not at all. Every sentence is spoken once before any is
-    spoken by a second voice, and the voices take turns. All bytes are a function of the arguments. A folder
-    that already holds something, and a sentence that the format cannot hold, are UserErrors.
+    The folder gets `metadata.csv` (`audio_file|text|speaker_name`, coqui's format), `wavs/*.wav` (mono 16-bit PCM at
+    22,050 Hz) and the marker, all at once or not at all. Every sentence is spoken once before any is spoken by a second
+    voice, and the voices take turns. All bytes are a function of the arguments. UserError: the folder holds something
+    already, or the format cannot hold a sentence.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists: starter speech is written to a new folder only")
-    _check_corpus(sentences, voices, max_clips)
-    clips = _cast(sentences, voices, seed)[:max_clips]
-    with files.atomic_folder(directory) as folder:
-        (folder / "wavs").mkdir()
-        seconds = 0.0
-        for clip in progress(clips, what="starter speech", unit="clip"):
-            seconds += _speak_clip(clip, folder / "wavs" / f"{clip.clip_id}.wav", seed)
-        with open(folder / "metadata.csv", "w", encoding="utf-8", newline="") as table:
-            rows = csv.writer(table, delimiter="|", lineterminator="\n")
-            rows.writerow(["audio_file", "text", "speaker_name"])
-            rows.writerows([f"wavs/{c.clip_id}.wav", c.sentence, c.voice.speaker_id] for c in clips)
-        facts = {
-            "starter": True,
-            "what": "synthetic speech by espeak-ng, a stand-in for recordings: no human spoke it",
-            "made_by": "starter_speech.py",
-            "seed": seed,
-            "clips": len(clips),
-            "seconds": round(seconds, 3),
-            "voices": [asdict(voice) for voice in voices],
-            "sentences": len(sentences),
-            "sentences_sha256": _hash_sentences(sentences),
-        }
-        files.write_json(folder / STARTER_MARK, facts)
-    return facts
-
-
-def _check_corpus(sentences: Sequence[str], voices: Sequence[EspeakVoice], max_clips: int) -> None:
-    if not sentences or not voices or max_clips < 1:
-        raise UserError(
-            "starter speech needs a sentence, a voice and a clip: it was given "
-            f"{len(sentences)} sentences, {len(voices)} voices and max_clips {max_clips}"
-        )
-    speakers = [voice.speaker_id for voice in voices]
-    if len(set(speakers)) < len(speakers):
-        raise UserError(f"two starter voices share a speaker id ({', '.join(speakers)}): give each its own")
     for number, sentence in enumerate(sentences, start=1):
         if any(mark in sentence for mark in '|"\r\n'):
             raise UserError(
                 f"sentence {number} holds a |, a double quote or a line break, which metadata.csv cannot: {sentence!r}"
             )
+    clips = _cast(sentences, voices, seed)[:max_clips]
+    with files.atomic_folder(directory) as folder:
+        (folder / "wavs").mkdir()
+        seconds = 0.0
+        with open(folder / "metadata.csv", "w", encoding="utf-8", newline="") as table:
+            rows = csv.writer(table, delimiter="|", lineterminator="\n")
+            rows.writerow(["audio_file", "text", "speaker_name"])
+            for name, sentence, voice in progress(clips, what="starter speech", unit="clip"):
+                audio = _speak_naturally(name, sentence, voice, seed)
+                write_wav(folder / "wavs" / f"{name}.wav", audio, SAMPLE_RATE)
+                rows.writerow([f"wavs/{name}.wav", sentence, voice.speaker_id])
+                seconds += len(audio) / SAMPLE_RATE
+        facts = {
+            "starter": True,
+            "what": "synthetic speech by espeak-ng, a stand-in for recordings: no human spoke it",
+            "seed": seed,
+            "clips": len(clips),
+            "seconds": round(seconds, 3),
+            "voices": [asdict(voice) for voice in voices],
+            "sentences": len(sentences),
+            "sentences_sha256": hashlib.sha256("".join(f"{s}\n" for s in sentences).encode("utf-8")).hexdigest(),
+        }
+        files.write_json(folder / STARTER_MARK, facts)
+    return facts
 
 
-def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) -> list[_Clip]:
-    """Who speaks what, in order: one round over all sentences for each voice, the voices taking turns."""
+def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) -> list[tuple[str, str, EspeakVoice]]:
+    """(clip's name, sentence, voice) in order: one round over all sentences per voice, the voices taking turns."""
     order = sorted(range(len(sentences)), key=lambda row: _digest(seed, "order", row, sentences[row]))
     return [
-        _Clip(f"s{row + 1:05d}_{voice.speaker_id}", sentences[row], voice)
+        (f"s{row + 1:05d}_{voice.speaker_id}", sentences[row], voice)
         for turn in range(len(voices))
         for place, row in enumerate(order)
         for voice in (voices[(place + turn) % len(voices)],)
     ]
 
 
-def _speak_clip(clip: _Clip, path: Path, seed: int) -> float:
-    """Write one clip, a little faster or slower and higher or lower than its voice; return its seconds."""
-    voice = _jittered(clip.voice, seed, clip.clip_id)
-    audio = trim_silence(synthesise(clip.sentence, voice.voice, voice.rate, voice.pitch))
-    write_wav(path, audio, SAMPLE_RATE)
-    return len(audio) / SAMPLE_RATE
+def _speak_naturally(name: str, sentence: str, voice: EspeakVoice, seed: int) -> np.ndarray:
+    """A sentence, a little faster or slower and higher or lower than its voice's average, without long silence."""
 
-
-def _jittered(voice: EspeakVoice, seed: int, clip_id: str) -> EspeakVoice:
     def near(value: int, reach: int, limits: tuple[int, int], what: str) -> int:
-        shift = int.from_bytes(_digest(seed, what, clip_id)[:8], "big") % (2 * reach + 1) - reach
+        shift = int.from_bytes(_digest(seed, what, name)[:8], "big") % (2 * reach + 1) - reach
         return min(max(value + shift, limits[0]), limits[1])
 
-    return replace(
-        voice,
-        rate=near(voice.rate, RATE_JITTER, RATES, "rate"),
-        pitch=near(voice.pitch, PITCH_JITTER, PITCHES, "pitch"),
-    )
-
-
-def _hash_sentences(sentences: Sequence[str]) -> str:
-    """SHA-256 of the sentences as a file of lines: that of the file itself, where it holds no blank lines."""
-    return hashlib.sha256("".join(f"{sentence}\n" for sentence in sentences).encode("utf-8")).hexdigest()
+    rate = near(voice.rate, RATE_JITTER, RATES, "rate")
+    return trim_silence(synthesise(sentence, voice.voice, rate, near(voice.pitch, PITCH_JITTER, PITCHES, "pitch")))
 
 
 def _digest(*parts: object) -> bytes:
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).digest()
 
 
-def trim_silence(audio: np.ndarray, margin_s: float = MARGIN_S, floor_db: float = -50.0) -> np.ndarray:
-    """Cut or pad mono audio so that `margin_s` seconds stand on either side of its speech.
+def trim_silence(audio: np.ndarray) -> np.ndarray:
+    """Cut or pad mono audio so that MARGIN_S seconds are left on either side of its speech.
 
-    Speech runs from the first to the last sample louder than `floor_db` relative to the peak. Where the audio
-    has less than the margin, zeros are added; audio that is silent throughout comes back as it is.
+    Speech runs from the first to the last sample louder than FLOOR. Where the audio has less than the margin, zeros are
+    added.
     """
-    margin = round(margin_s * SAMPLE_RATE)
-    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max(initial=0.0) * 10 ** (floor_db / 20))
-    if not len(loud):
-        return audio
-    padded = np.pad(audio, margin)
-    return padded[loud[0] : loud[-1] + 1 + 2 * margin]
+    margin = round(MARGIN_S * SAMPLE_RATE)
+    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max() * FLOOR)
+    return np.pad(audio, margin)[loud[0] : loud[-1] + 1 + 2 * margin]
