@@ -225,7 +225,7 @@ class XTTSPretrainer(_Stage):
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
         log.event("finish", step=checkpoints.last().step)
-        return write_report(config, log.file, data, best, stand_ins(config))
+        return write_report(config, log.file, data.train.index.facts, best, stand_ins(config))
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)

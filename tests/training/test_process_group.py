@@ -128,7 +128,7 @@ def test_when_one_is_killed_the_other_ends_with_a_sentence(world, tmp_path):
 
 
 def test_a_silent_process_ends_the_job_though_no_connection_breaks(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(process_group, "SIGN_SECONDS", 0.2)
+    monkeypatch.setattr(process_group, "BEAT_SECONDS", 0.2)
     monkeypatch.setattr(process_group, "SILENCE_SECONDS", 2.0)
     children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
     wait_for_lines(world, 3, children)
@@ -140,7 +140,7 @@ def test_a_silent_process_ends_the_job_though_no_connection_breaks(world, tmp_pa
 
 
 def test_the_error_of_one_is_told_to_all(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(process_group, "SIGN_SECONDS", 0.2)
+    monkeypatch.setattr(process_group, "BEAT_SECONDS", 0.2)
 
     def body(rank):
         with process_group.joined(world.config) as peers:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from xtts_ka.core.errors import RunError
+
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
@@ -24,5 +26,11 @@ def one_thread() -> Iterator[None]:
 
 
 def choose_device(name: str) -> str:
-    """auto → cuda where there is one, else cpu."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    """auto → cuda where there is one, else cpu. RunError where a GPU is asked for and there is none."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not torch.cuda.is_available():
+        raise RunError(
+            f"device is {name!r} but PyTorch sees no CUDA GPU: set device to cpu or auto, or check the driver"
+        )
+    return name

@@ -1,4 +1,4 @@
-"""From the best checkpoint to the folder that stock coqui-tts loads, and the report that says what it is."""
+"""Writes the trained model as the folder that stock coqui-tts loads, and the report about the training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from data_loader import DataManager
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.files import atomic_path, read_json, write_json, write_text
@@ -21,6 +20,13 @@ from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.metrics_log import first_and_best
 
 COMBINED_SCHEMA = 1
+_AFTER_STARTER = (
+    "this is a rehearsal with stand-ins. Fetch the real base model and make metadata from your recordings (README, "
+    "«your own data»), then run the same command."
+)
+_AFTER_TRAINING = (
+    "listen: python synthesize.py --config CONFIG --text '…'; more steps: raise max_steps and run the same command."
+)
 
 
 def export_model(
@@ -36,14 +42,10 @@ def export_model(
     for name in ("dvae.pth", "mel_stats.pth"):
         with atomic_path(out / name) as temporary:
             shutil.copyfile(base.folder / name, temporary)
-    # The latents depend on the GPT's conditioning encoder, which has been trained since the embeddings stage.
+    # The latents depend on the GPT's conditioning encoder, which was trained after the embeddings stage.
+    table, clips = read_speakers(out / "speakers_base.pth"), read_split(config.data_dir, "train")
     encoder = VoiceEncoder(xtts_config, state, device)
-    speakers = recompute_cond_latents(
-        read_speakers(out / "speakers_base.pth"),
-        read_split(config.data_dir, "train"),
-        encoder,
-        suspect_ids(config.data_dir),
-    )
+    speakers = recompute_cond_latents(table, clips, encoder, suspect_ids(config.data_dir))
     save_torch(out / "speakers_xtts.pth", speakers)
     language = read_pickle(out / "language_model_results.pkl")
     georgian = {
@@ -65,7 +67,7 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
     return {
         "schema": COMBINED_SCHEMA,
         "georgian": georgian,
-        "config": _plain(config),
+        "config": _builtins(config),
         "vocab": (out / "vocab.json").read_text("utf-8"),
         "model": tensors_to_bytes(state),
         "speakers": tensors_to_bytes(voices),
@@ -77,52 +79,47 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
 
 
 def write_report(
-    config: PretrainConfig, metrics: Path, data: DataManager, best: Checkpoint, stand_ins: list[str]
+    config: PretrainConfig, metrics: Path, train: dict[str, Any], best: Checkpoint, stand_ins: list[str]
 ) -> dict[str, Any]:
-    """Write and print the final report: what was trained on, losses first → best, what to do next. Returns its figures."""
+    """Write and print REPORT.md: what was trained on, losses first → best, what to do next. Returns its figures.
+
+    metrics: the run's metrics.jsonl; train: the facts of the training index; best: the exported checkpoint.
+    """
     lines = first_and_best(metrics)
-    first, lowest = lines["first_val"], lines["best_val"]
-    train = [lines[name]["loss"] if lines[name] else None for name in ("first_train", "last_train")]
+    losses = {name: line["loss"] for name, line in lines.items() if line}
     figures = {
         "step": best.step,
-        "train_clips": len(data.train),
-        "train_hours": round(data.train.index.facts["seconds"] / 3600, 4),
-        "first_train_loss": train[0],
-        "last_train_loss": train[1],
-        "first_val_loss": first and first["loss"],
-        "best_val_loss": lowest and lowest["loss"],
+        "train_clips": train["clips"],
+        "train_hours": round(train["seconds"] / 3600, 4),
+        "first_train_loss": losses.get("first_train"),
+        "last_train_loss": losses.get("last_train"),
+        "first_val_loss": losses.get("first_val"),
+        "best_val_loss": losses.get("best_val"),
         "stand_ins": stand_ins,
     }
-    out = Path(config.output_model_path)
-    report = [
-        "# Georgian XTTS-v2",
-        "",
-        f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h"
-        + (f" (STARTER: {', '.join(stand_ins)})" if stand_ins else ""),
-        f"Training loss: {train[0]:.4f} → {train[1]:.4f}"
-        if None not in train
-        else "Training loss: too few steps to log",
-        f"Validation loss: {first['loss']:.4f} → {lowest['loss']:.4f} (best, step {lowest['step']})" if first else "",
-        f"Exported: step {best.step} to {out}",
-        "",
-        "Next: "
-        + (
-            "this is a rehearsal with stand-ins. Fetch the real base model and make metadata from your recordings "
-            "(README, «your own data»), then run the same command."
-            if stand_ins
-            else "listen: python synthesize.py --config CONFIG --text '…'; more steps: raise max_steps and run the same command."
-        ),
-    ]
+    out, best_val = Path(config.output_model_path), lines["best_val"]
+    report = ["# Georgian XTTS-v2", ""]
+    report.append(f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h")
+    if stand_ins:
+        report[-1] += f" (STARTER: {', '.join(stand_ins)})"
+    if "last_train" in losses:
+        report.append(f"Training loss: {losses['first_train']:.4f} → {losses['last_train']:.4f}")
+    else:
+        report.append("Training loss: too few steps to log")
+    if best_val:
+        best_loss = f"{best_val['loss']:.4f} (best, step {best_val['step']})"
+        report.append(f"Validation loss: {losses['first_val']:.4f} → {best_loss}")
+    report += [f"Exported: step {best.step} to {out}", "", f"Next: {_AFTER_STARTER if stand_ins else _AFTER_TRAINING}"]
     write_text(out / "REPORT.md", "\n".join(report) + "\n")
     for line in report:
         say(line)
     return figures
 
 
-def _plain(value: Any) -> Any:
-    """Config values as builtins."""
+def _builtins(value: Any) -> Any:
+    """Config values as builtins; what is none becomes a string."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _builtins(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_builtins(item) for item in value]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
