@@ -33,5 +33,5 @@ def make_index(folder: Path, samples: Sequence[int], speakers: Sequence[str] = (
     def encode(texts):
         return [np.full(3 + int(text) % 40, 10 + int(text), "<u4") for text in texts]
 
-    rows = rows_of(len(samples), speakers)
-    return build_index(folder, "train", {"table": "t", **key}, zip(rows, range(len(rows))), find, encode, LIMITS)
+    rows = [(row, number) for number, row in enumerate(rows_of(len(samples), speakers))]
+    return build_index(folder, "train", {"table": "t", **key}, rows, find, encode, LIMITS)

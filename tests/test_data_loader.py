@@ -13,22 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_index import LIMITS, make_index
 
-from data_loader import (
-    CollateFunction,
-    DataManager,
-    Draw,
-    EpochBatches,
-    Sample,
-    XTTSDataset,
-    _own_voice,
-    main,
-    open_data,
-)
-from xtts_ka.core.config import PretrainConfig
+from data_loader import CollateFunction, DataManager, Draw, Sample, XTTSDataset, _own_voice, main, open_data
+from xtts_ka.core.config import PretrainConfig, TrainingConfig
 from xtts_ka.core.errors import RunError, UserError
-from xtts_ka.model.geometry import codes_of, frames_of
-from xtts_ka.training.batch_plan import BatchPlan
-from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS
+from xtts_ka.model.geometry import COND_POSITIONS, codes_of, frames_of
+from xtts_ka.training.batch_plan import Batch
+from xtts_ka.training.clip_index import AUDIO_STOPS
 
 
 class MemoryCache:
@@ -86,21 +76,32 @@ def test_exactly_the_codes_that_were_heard_are_not_scored(samples, frames, seed)
     )
 
 
+@pytest.fixture
+def manager(dataset):
+    """A DataManager over clips of these lengths, whose voice samples have 86 to 172 frames."""
+
+    def make(samples, speakers, conditioning="same_speaker", seed=3):
+        training = TrainingConfig(conditioning=conditioning, conditioning_seconds=[1.0, 2.0])
+        index = dataset(samples, speakers).index
+        return DataManager(PretrainConfig(seed=seed, training=training), index, index, MemoryCache(), LIMITS)
+
+    return make
+
+
 @pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker"])
-def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(dataset, conditioning):
+def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(manager, conditioning):
     lengths = np.random.default_rng(1).integers(3000, 90000, 60)
-    data, kinds = dataset(lengths, ["a"], conditioning), Counter()
-    for batch in EpochBatches(data, BatchPlan(data.index.positions, 600, 3, 2), 2, (86, 172), seed=3):
-        frames, shortest = batch[0].cond_frames, min(frames_of(int(lengths[draw.clip])) for draw in batch)
-        assert {draw.cond_frames for draw in batch} == {frames}
+    data, kinds = manager(lengths, ["a"], conditioning), Counter()
+    for batch in data.train_batches(2, budget=600):
+        frames, shortest = batch.cond_frames, min(frames_of(int(lengths[clip])) for clip in batch.clips)
         if conditioning == "same_speaker" or frames >= 86:
             assert 86 <= frames <= 172 and (conditioning == "same_speaker" or frames <= shortest)
             kinds["whole"] += 1
         else:
             assert frames == shortest // 2 and shortest < 172
             kinds["half"] += 1
-        for draw in batch if conditioning == "same_clip" else ():
-            assert (np.diff(data[draw].cond_mel[:, 0]) == 1).all(), "a voice sample is one stretch of its clip"
+        for draw in batch.draws() if conditioning == "same_clip" else ():
+            assert (np.diff(data.train[draw].cond_mel[:, 0]) == 1).all(), "a voice sample is one stretch of its clip"
     assert kinds["whole"] and bool(kinds["half"]) == (conditioning == "same_clip")
 
 
@@ -114,21 +115,19 @@ def test_voice_samples_are_functions_of_seed_epoch_and_clip(dataset):
 # ── an epoch's batches ──
 
 
-def test_an_epoch_is_made_as_it_is_asked_for_and_resumes_anywhere(dataset):
-    data = dataset(np.random.default_rng(1).integers(20000, 200000, 200), ["a", "b", "c"])
+def listed(batches):
+    return [(batch.clips.tolist(), batch.epoch, batch.cond_frames) for batch in batches]
 
-    def epoch(number, seed=3):
-        return EpochBatches(data, BatchPlan(data.index.positions, 900, seed, number), number, (86, 172), seed)
 
-    whole = list(epoch(1))
-    assert len(whole) == len(epoch(1)) and sorted(draw.clip for batch in whole for draw in batch) == list(range(200))
-    assert list(epoch(1)) == whole and list(epoch(2)) != whole and list(epoch(1, seed=4)) != whole
-    rest = epoch(1)[7:]
-    assert rest[0] == whole[7] and list(rest) == whole[7:] and list(rest[2::3]) == whole[9::3] and len(rest[2:5]) == 3
-    assert epoch(1)[-1] == whole[-1] and not list(epoch(1)[len(whole) :])
-    with pytest.raises(IndexError):
-        rest[len(rest)]
-    assert len({batch[0].cond_frames for batch in whole}) > 5
+def test_an_epoch_s_batches_depend_on_seed_and_epoch(manager):
+    samples, speakers = np.random.default_rng(1).integers(20000, 200000, 200), ["a", "b", "c"]
+    data, other = manager(samples, speakers), manager(samples, speakers, seed=4)
+    whole = listed(data.train_batches(1))
+    assert sorted(clip for clips, *_ in whole for clip in clips) == list(range(200))
+    assert listed(data.train_batches(1)) == whole
+    assert listed(data.train_batches(2)) != whole and listed(other.train_batches(1)) != whole
+    assert len({frames for *_, frames in whole}) > 5
+    assert {frames for *_, frames in listed(data.val_batches())} == {round(1.5 * 22050 / 256)}
 
 
 # ── collating ──
@@ -164,7 +163,7 @@ def test_rows_have_no_holes(sizes):
         for text, codes in sizes
     ]
     batch = CollateFunction(LIMITS)(samples)
-    rows, length = batch["shape"]
+    _, length = batch["shape"]
     used = sorted([*batch["cond_at"].tolist(), *batch["text_at"].tolist(), *batch["audio_at"].tolist()])
     expected = [
         row * length + at
@@ -184,7 +183,7 @@ def world(tmp_path_factory):
 
 
 def draws_of(data):
-    return list(data.train_batches(0)), list(data.val_batches())
+    return listed(data.train_batches(0)), listed(data.val_batches())
 
 
 def test_a_second_start_reads_the_index_alone(world, monkeypatch):
@@ -241,6 +240,9 @@ def test_damage_found_in_a_worker_process_is_one_sentence(world, tmp_path):
         (data.train.cache.folder / "index.bin").write_bytes(whole[1])
 
 
+ONE_CLIP = [Batch(np.array([0]), epoch=0, cond_frames=40)]
+
+
 class _Spoiling:
     """A dataset whose first item ends as `end` says, in whichever process draws it."""
 
@@ -268,13 +270,13 @@ def _killed():
 )
 def test_what_ends_a_worker_process_is_told_in_one_sentence(world, end, said):
     with pytest.raises(RunError) as caught:
-        list(world.data.loader(_Spoiling(end), [[0]], workers=1))
+        list(world.data.loader(_Spoiling(end), ONE_CLIP, workers=1))
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
 
 
 def test_an_error_of_this_process_stays_as_it_is(world):
     with pytest.raises(OSError) as caught:
-        list(world.data.loader(_Spoiling(_no_room), [[0]]))
+        list(world.data.loader(_Spoiling(_no_room), ONE_CLIP))
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -36,7 +36,7 @@ from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, encode_batch, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model, starter_vocabulary
 from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
-from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.batch_plan import plan_epoch
 from xtts_ka.training.clip_index import ModelLimits, build_index
 from xtts_ka.training.feature_cache import FeatureCache, clip_key
 from xtts_ka.training.optimizer import build_optimizer
@@ -210,24 +210,23 @@ def key_of(clip: Clip) -> int:
 def dataset(
     name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, limits: ModelLimits
 ) -> XTTSDataset:
-    def encode(texts: list[str]) -> list[list[int]]:
-        return [
-            encode_batch(tokenizer, [text], language)[0] for language, _, text in (t.partition("\t") for t in texts)
-        ]
+    def encode(texts: list[str]) -> list[np.ndarray]:
+        parts = (text.partition("\t") for text in texts)
+        return [np.array(encode_batch(tokenizer, [text], language)[0], "<u4") for language, _, text in parts]
 
-    rows = (
+    rows = [
         (
             Row(c.file_id, f"{language}\t{c.text}", c.speaker_id, c.duration, str(c.audio_path), "", c.audio_path.name),
             key_of(c),
         )
         for language, c in clips
-    )
+    ]
     index = build_index(cache.folder, name, {"table": name}, rows, cache.finder(), encode, limits)
     return XTTSDataset(index, cache, "same_speaker", seed=1)
 
 
-def plan(data: XTTSDataset, size: int, seed: int, epoch: int) -> BatchPlan:
-    return BatchPlan(data.index.positions, int(size * data.index.facts["median_positions"]), seed, epoch)
+def plan(data: XTTSDataset, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    return plan_epoch(data.index.positions, int(size * data.index.facts["median_positions"]), seed, epoch)
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -34,8 +34,8 @@ def crops(data: DataManager, extractor: FeatureExtractor, count: int) -> list[tu
     """Training batches in pairs: with our voice samples, and with coqui's of the same stretches of the same clips."""
     paths = {clip.file_id: clip.audio_path for clip in read_split(data.config.data_dir, "train")}
     plan, pairs = data.train_batches(0)[:count], []
-    for draws, batch in zip(plan, data.loader(data.train, plan)):
-        voices = [wave_mel(data, draw, paths, extractor) for draw in draws]
+    for planned, batch in zip(plan, data.loader(data.train, plan)):
+        voices = [wave_mel(data, draw, paths, extractor) for draw in planned.draws()]
         pairs.append((batch, {**batch, "cond_mels": torch.stack(voices)}))
     return pairs
 

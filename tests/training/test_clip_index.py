@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from small_index import LIMITS, make_index, rows_of
 
+from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import RunError
-from xtts_ka.model.geometry import codes_of
+from xtts_ka.model.geometry import COND_POSITIONS, codes_of
 from xtts_ka.training import clip_index
-from xtts_ka.training.clip_index import AUDIO_STOPS, COND_POSITIONS, build_index, open_index, recorded_names
+from xtts_ka.training.clip_index import AUDIO_STOPS, build_index, open_index
+from xtts_ka.training.feature_cache import RECORD
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = [22050 * (1 + i % 7) + i for i in range(50)]
@@ -33,7 +35,7 @@ def test_it_gives_back_what_it_was_made_from(tmp_path):
         assert index.file_id(clip) == f"clip{clip}" and index.records[clip]["samples"] == samples
         assert index.positions[clip] == COND_POSITIONS + (3 + clip % 40) + 1 + codes_of(samples) + AUDIO_STOPS
         assert index.clips_of(index.speakers[clip]).tolist() == list(range(clip % 3, 50, 3))
-    assert len(set(index.id_numbers.tolist())) == 50
+    assert len({index.number(clip) for clip in range(50)}) == 50
     facts = index.facts
     assert (facts["clips"], facts["speakers"], facts["left_out"]) == (50, 3, {})
     assert facts["seconds"] == pytest.approx(sum(SAMPLES) / 22050) and facts["median_positions"] == np.median(
@@ -53,32 +55,19 @@ def test_clips_that_do_not_fit_are_left_out_and_counted(tmp_path):
     index = make_index(tmp_path, [22050, too_long, 33000, too_long], ("nino", "gia", "eka", "lia"))
     assert [index.file_id(clip) for clip in range(len(index))] == ["clip0", "clip2"]
     assert index.facts["left_out"] == {"audio too long": 2} and index.facts["speakers"] == 2
-    names = recorded_names_of(tmp_path, index)
-    assert names.read_text().splitlines() == ["clip0.wav", "clip1.wav", "clip2.wav", "clip3.wav"]
 
     def encode(texts):
         return [np.full(402 if text == "1" else 401, 5, "<u4") for text in texts]
 
     rows = rows_of(3, ["nino"])
-    index = build_index(
-        tmp_path, "val", {"table": "t"}, zip(rows, range(3)), lambda keys: index_records(keys), encode, LIMITS
-    )
+    index = build_index(tmp_path, "val", {"table": "t"}, list(zip(rows, range(3))), index_records, encode, LIMITS)
     assert index.facts["left_out"] == {"text too long": 1} and index.positions[0] == 32 + 401 + 1 + 22 + 4
 
 
 def index_records(keys):
-    records = np.zeros(len(keys), clip_index.RECORD)
+    records = np.zeros(len(keys), RECORD)
     records["samples"] = 22050
     return records
-
-
-def recorded_names_of(folder, index):
-    """`recorded_names` of an index made in `folder`, seen as a cache of some data folder."""
-    data = folder.parent / f"{folder.name}_data"
-    (data / "features").mkdir(parents=True)
-    (data / "features" / "key").symlink_to(folder)
-    assert recorded_names(data, "train", "another table") is None
-    return recorded_names(data, "train", index_key(index)["table"])
 
 
 def index_key(index):
@@ -120,22 +109,31 @@ def test_it_opens_for_its_own_key_only(tmp_path):
 def test_made_twice_it_is_the_same_byte_for_byte(tmp_path):
     indexes = [make_index(tmp_path / name, SAMPLES, ("nino", "gia")) for name in ("a", "b")]
     first, second = (content(index.folder) for index in indexes)
-    assert first == second and len(first) == 12
+    assert first == second and len(first) == 10
 
 
-def test_a_new_one_takes_the_old_one_s_place_and_leaves_what_is_not_ours(tmp_path):
+def test_a_new_one_takes_the_old_one_s_place_and_says_why(tmp_path, capsys):
     old, val = make_index(tmp_path, SAMPLES), tmp_path / "index_val_0"
     val.mkdir()
+    assert capsys.readouterr().out == ""
     new = make_index(tmp_path, SAMPLES, archaic="keep")
     assert not old.folder.exists() and new.folder.exists() and val.exists()
-    (new.folder / "notes.txt").write_text("mine")
-    newest = make_index(tmp_path, SAMPLES, archaic="respell")
-    assert content(new.folder) == {"notes.txt": b"mine"}
-    assert open_index(tmp_path, "train", {"archaic": "respell"}).folder == newest.folder
+    assert f"{old.folder.name} is made anew; changed since it was made: archaic" in capsys.readouterr().out
+
+
+def test_an_index_of_an_older_version_is_made_anew_and_says_so(tmp_path, capsys):
+    old = tmp_path / "index_train_0123456789abcdef"
+    old.mkdir()
+    (old / "names.txt").write_text("clip0.wav\n")
+    write_manifest(old, {"key": {"version": 1, "table": "t"}, "facts": {}})
+    assert open_index(tmp_path, "train", {"version": 2, "table": "t"}) is None
+    new = make_index(tmp_path, SAMPLES, version=2)
+    assert list(tmp_path.iterdir()) == [new.folder]
+    assert "changed since it was made: version" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "missing"])
-@pytest.mark.parametrize("name", ["tokens.bin", "positions.bin", "records.bin", "names.txt", "manifest.json"])
+@pytest.mark.parametrize("name", ["tokens.npy", "positions.npy", "records.npy", "manifest.json"])
 def test_damage_is_found_named_and_made_anew(tmp_path, capsys, name, damage):
     index = make_index(tmp_path, SAMPLES)
     sound, file = content(index.folder), index.folder / name
@@ -146,24 +144,21 @@ def test_damage_is_found_named_and_made_anew(tmp_path, capsys, name, damage):
     else:
         file.write_bytes({"cut": data[:-1], "flip": data, "empty": b""}[damage])
     assert open_index(tmp_path, "train", {"table": "t"}) is None
+    assert content(make_index(tmp_path, SAMPLES).folder) == sound
     said = capsys.readouterr().err
     assert str(index.folder) in said and "made anew" in said and name in said
-    assert content(make_index(tmp_path, SAMPLES).folder) == sound
 
 
-def test_killed_while_it_is_made_it_leaves_nothing_that_is_used(tmp_path):
+def test_killed_while_it_is_written_it_leaves_nothing_that_is_used(tmp_path):
     reached = multiprocessing.get_context("fork").Event()
 
-    def encode(texts):
-        if texts[0] != "0":
-            reached.set()
-            time.sleep(60)
-        return [np.array([7], "<u4")] * len(texts)
+    def wait(*_):
+        reached.set()
+        time.sleep(60)
 
     def work():
-        clip_index._CHUNK = 10
-        rows = rows_of(50, ["nino"])
-        build_index(tmp_path, "train", {"table": "t"}, zip(rows, range(50)), index_records, encode, LIMITS)
+        clip_index.write_manifest = wait
+        make_index(tmp_path, SAMPLES)
 
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
@@ -190,10 +185,10 @@ DRAWING = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from xtts_ka.training.batch_plan import BatchPlan
+from xtts_ka.training.batch_plan import plan_epoch
 from xtts_ka.training.clip_index import open_index
 index = open_index(Path(sys.argv[1]), "train", {"table": "t"})
-plan = BatchPlan(index.positions, 8 * 180, 0, 0)
+plan = plan_epoch(index.positions, 8 * 180, 0, 0)
 for batch in range(0, len(plan), len(plan) // 100):
     for clip in plan[batch]:
         index.text(clip), index.file_id(clip), index.records[clip]

@@ -1,15 +1,15 @@
-"""Audio codes and conditioning mels of every clip, computed once and memory-mapped ever after.
+"""Audio codes and conditioning mels of every clip, computed once and memory-mapped from then on.
 
-Three files in a folder named after everything that changes their content:
+Three files in a folder named after a digest of what they depend on beside the recordings (the DVAE and its mel scale):
 
-    codes.bin   uint16, one code per 1024 samples, clip after clip
+    codes.bin   uint16, one code per 1,024 samples, clip after clip
     mels.bin    float16, frames × 80, one frame per 256 samples, clip after clip
-    index.bin   one fixed record per clip: key, samples, where its codes and mels begin, checksums
+    index.bin   one record per clip: key, samples, where its codes and mels begin, checksums
 
-Writers append data, flush it to the disk, and only then append the records that point at it: a kill costs at most the
-clips of the last batch, and whatever data no record points at is cut off at the next start. Training never opens audio,
-and holds no records: it has its own copy of those it needs (`training_index`). Voice samples are cut from the mels, where
-coqui cuts the wave: the two frames at either end differ (docs/experiments.md has the figures).
+A writer appends codes and mels, flushes them to the disk, and only then appends the records that point at them. So a
+kill costs the clips of one batch at most, and the next start cuts off the data that no record points at. Training opens
+no audio. It cuts voice samples from the mels, where coqui cuts the wave and computes the mel of that: the two frames at
+either end differ (measured in docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -17,30 +17,37 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xtts_ka.core.console import progress, warn
+from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, write_bytes
 from xtts_ka.model.geometry import MEL_BANDS, SAMPLE_RATE, codes_of, frames_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Load = Callable[[Any], Tensor]  # path → (1, samples)
+    Extract = Callable[[list[Tensor]], list[tuple[Tensor, Tensor]]]  # → codes (codes,) and mel (80, frames) of each
+
 VERSION = 1  # raise when the content of the files changes for the same key
 RECORD = np.dtype(
     [("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")]
 )
+_LOADED_AHEAD = 64  # clips
 
 Clip = tuple[int, Path | str]  # its key, and its audio
 
 
 def clip_key(file_id: str, size: int, changed_ns: int) -> int:
-    """64 bits that change when the recording does (its id, size in bytes, or modification time)."""
+    """64 bits that change when the recording does: its id, size in bytes, or modification time."""
     name = f"{file_id}\0{size}\0{changed_ns}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
@@ -50,7 +57,13 @@ class FeatureCache:
 
     def __init__(self, folder: Path, key: str):
         self.folder = folder / key[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.folder.is_dir():
+            for other in sorted(folder.glob("*/index.bin")):
+                say(
+                    f"codes and mels are computed anew: those in {other.parent} are of another dvae.pth or "
+                    f"mel_stats.pth, or of another version of this program; delete them if you do not need them"
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._map()
 
     def _map(self) -> None:
@@ -60,46 +73,47 @@ class FeatureCache:
             for file in (self._codes, self._mels)
         )
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}  # a worker process maps the files itself
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.folder = state["folder"]
         self._map()
 
     # ── reading ──
 
     def state(self) -> str:
-        """A digest that changes whenever records or the place of their data may have."""
+        """A digest that changes whenever records, or the places of their data, may have changed."""
         sizes = [_size(file) for file in (self._codes, self._mels, self._index)]
         return hash_value([hash_file(self._index) if sizes[2] else "", *sizes])
 
     def finder(self) -> Callable[[Sequence[int]], np.ndarray]:
-        """A function from 64-bit keys to their records; one that the cache has not got is all zeros (`samples` 0)."""
+        """A function from keys to their records; the record of a clip that is not there is all zeros (`samples` 0)."""
         records = self._records()[0]
         records = records[np.argsort(records["key"], kind="stable")]
 
         def find(keys: Sequence[int]) -> np.ndarray:
-            keys = np.asarray(keys, "<u8")
-            found = np.zeros(len(keys), RECORD)
+            wanted = np.asarray(keys, "<u8")
+            found = np.zeros(len(wanted), RECORD)
             if len(records):
-                at = np.searchsorted(records["key"], keys)
+                at = np.searchsorted(records["key"], wanted)
                 at[at == len(records)] = 0
-                known = records["key"][at] == keys
+                known = records["key"][at] == wanted
                 found[known] = records[at[known]]
             return found
 
         return find
 
     def read(self, record: np.void, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a record, checked against its checksum.
+        """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a record, verified by its checksum.
 
-        Damaged data is a RunError about clip `name`; whatever is damaged is forgotten, so the next run computes it again.
+        Damaged data is a RunError about clip `name`. All records of damaged data are removed, so the next run computes
+        those clips again.
         """
-        if not self._holds(record):
-            self._map()  # what others have appended since is not damaged
+        if not self._is_sound(record):
+            self._map()  # what other processes have appended since is not damaged
             records = self._records()[0]
-            write_bytes(self._index, records[[self._holds(record) for record in records]].tobytes())
+            write_bytes(self._index, records[[self._is_sound(record) for record in records]].tobytes())
             raise RunError(
                 f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and "
                 f"the same command computes it again and carries on"
@@ -114,15 +128,14 @@ class FeatureCache:
             self._mels_map[mel_at : mel_at + 2 * MEL_BANDS * frames_of(samples)],
         )
 
-    def _holds(self, record: np.void) -> bool:
-        """Whether the data that a record points at matches its checksum."""
+    def _is_sound(self, record: np.void) -> bool:
         codes, mel = self._data(record)
-        return zlib.crc32(mel, zlib.crc32(codes)) == record["crc"]
+        return zlib.crc32(mel.data, zlib.crc32(codes.data)) == record["crc"]
 
     def _records(self) -> tuple[np.ndarray, list[int], bool]:
-        """The sound records, where the data they point to ends in either file, and whether every record is sound.
+        """The sound records, where the data they point at ends in codes and mels, and whether every record is sound.
 
-        Records that are torn or point outside the data are left out.
+        A record is unsound if it is torn, or points beyond the end of the data.
         """
         count, rest = divmod(_size(self._index), RECORD.itemsize)
         records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
@@ -136,17 +149,15 @@ class FeatureCache:
     # ── writing ──
 
     def missing(self, clips: Iterable[Clip]) -> list[Clip]:
-        """Those of the clips that the cache has not got."""
-        find, clips, lacking = self.finder(), iter(clips), []
-        while chunk := list(islice(clips, 10_000)):
-            lacking += compress(chunk, find([key for key, _ in chunk])["samples"] == 0)
-        return lacking
+        """The clips that are not in the cache."""
+        find, remaining = self.finder(), iter(clips)
+        missing: list[Clip] = []
+        while chunk := list(islice(remaining, 10_000)):
+            missing += compress(chunk, find([key for key, _ in chunk])["samples"] == 0)
+        return missing
 
-    def fill(self, clips: Sequence[Clip], load: Callable, extract: Callable, batch_seconds: float = 60.0) -> None:
-        """Compute `missing` clips.
-
-        load(path) gives a (1, samples) tensor; extract(list of those) gives a (codes, mel (80, frames)) pair for each.
-        """
+    def fill(self, clips: Sequence[Clip], load: Load, extract: Extract, batch_seconds: float = 60.0) -> None:
+        """Compute clips that are `missing`, about `batch_seconds` of audio at a time."""
         self._cut_loose_ends()
         with progress(total=len(clips), what="codes and mels", unit="clip") as bar:
             for keys, speech in _batches(clips, load, batch_seconds):
@@ -154,7 +165,7 @@ class FeatureCache:
                 bar.update(len(keys))
         self._map()
 
-    def _append(self, keys, speech, features) -> None:
+    def _append(self, keys: list[int], speech: list[Tensor], features: list[tuple[Tensor, Tensor]]) -> None:
         records = np.zeros(len(keys), RECORD)
         codes, mels, codes_end, mels_end = bytearray(), bytearray(), _size(self._codes), _size(self._mels)
         for record, key, clip, (code_row, mel) in zip(records, keys, speech, features):
@@ -167,10 +178,10 @@ class FeatureCache:
             mels += mel_bytes
         records["check"] = _check(records)
         for file, data in ((self._codes, codes), (self._mels, mels), (self._index, records.tobytes())):
-            append_bytes(file, data, sync=True)
+            append_bytes(file, bytes(data), sync=True)
 
     def _cut_loose_ends(self) -> None:
-        """Cut off data that no sound record points at, and records that are not sound: what a kill left behind."""
+        """Remove what a killed writer left: unsound records, and data behind the last that a sound record points at."""
         records, ends, whole = self._records()
         if not whole:
             warn(
@@ -187,7 +198,7 @@ def _size(file: Path) -> int:
 
 
 def _check(records: np.ndarray) -> np.ndarray:
-    """A 64-bit mix of a record's other fields (multiply-xor, SplitMix64's constant): tells torn or zeroed records."""
+    """A 64-bit mix of each record's other fields (multiply-xor, as in SplitMix64): finds torn or zeroed records."""
     with np.errstate(over="ignore"):
         mixed = np.full(len(records), 0x9E3779B97F4A7C15 + VERSION, "<u8")
         for name in ("key", "codes_at", "mel_at", "samples", "crc"):
@@ -196,28 +207,18 @@ def _check(records: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _batches(clips: Iterable[Clip], load: Callable, seconds: float) -> Iterator[tuple[list[int], list]]:
-    """Load clips a little ahead in threads and group them into batches of about `seconds` of audio."""
-    keys, speech, samples = [], [], 0
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as reader:
-        for key, clip in _ahead(reader, load, clips):
-            keys.append(key)
-            speech.append(clip)
-            samples += clip.shape[1]
-            if samples > seconds * SAMPLE_RATE:
-                yield keys, speech
-                keys, speech, samples = [], [], 0
+def _batches(clips: Sequence[Clip], load: Load, seconds: float) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Keys and speech of the clips in groups of just over `seconds`; threads decode while a group is computed."""
+    keys: list[int] = []
+    speech: list[Tensor] = []
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as threads:
+        for start in range(0, len(clips), _LOADED_AHEAD):
+            group = clips[start : start + _LOADED_AHEAD]
+            for (key, _), clip in zip(group, threads.map(load, [path for _, path in group])):
+                keys.append(key)
+                speech.append(clip)
+                if sum(clip.shape[1] for clip in speech) > seconds * SAMPLE_RATE:
+                    yield keys, speech
+                    keys, speech = [], []
     if keys:
         yield keys, speech
-
-
-def _ahead(reader: ThreadPoolExecutor, load: Callable, clips: Iterable[Clip], depth: int = 64) -> Iterator:
-    """(key, loaded clip) of each (key, path), at most `depth` of them waiting."""
-    waiting = deque()
-    for key, path in clips:
-        waiting.append((key, reader.submit(load, path)))
-        if len(waiting) == depth:
-            key, clip = waiting.popleft()
-            yield key, clip.result()
-    for key, clip in waiting:
-        yield key, clip.result()

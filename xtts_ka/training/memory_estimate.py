@@ -1,8 +1,8 @@
-"""How much memory a training step will take, before it takes it.
+"""Estimates the memory of a training step before it runs.
 
-Weights, gradients and moments are counted; what the step keeps for its backward pass is estimated from the bytes that
-autograd saves per position, layer and channel, counted once with `torch.autograd.graph.saved_tensors_hooks`
-(tests/test_memory_estimate.py counts again).
+Weights, gradients and moments are counted. What the step keeps for its backward pass is estimated from the bytes that
+autograd saves per position, layer and channel, which were counted with `torch.autograd.graph.saved_tensors_hooks`
+(tests/training/test_memory_estimate.py counts them again).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradi
 
 @dataclass(frozen=True)
 class StepShape:
-    """A batch as the step sees it: text tokens and audio codes a row, mel frames of the voice sample."""
+    """A batch of `rows`; text tokens, audio codes and mel frames of the voice sample per row."""
 
     rows: float
     text: float
@@ -32,38 +32,37 @@ class StepShape:
 
     @property
     def positions(self) -> float:
-        """Positions of the whole grid, those of the voice included."""
+        """Positions of all rows, those of the voice included."""
         return self.rows * (COND_POSITIONS + self.text + self.codes)
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes: `states` stay (weights, gradients, moments, average), `step` comes and goes with each batch."""
+    """Bytes. states: kept all the time (weights, gradients, moments, average); step: taken and freed by each batch."""
 
     states: float
     step: float
 
     def __str__(self) -> str:
+        states, step = self.states / 2**30, self.step / 2**30
         return (
-            f"about {(self.states + self.step) / 2**30:.2g} GiB: {self.states / 2**30:.2g} for weights, gradients and moments, "
-            f"{self.step / 2**30:.2g} for a batch (estimate)"
+            f"about {states + step:.2g} GiB: {states:.2g} for weights, gradients and moments, {step:.2g} for a batch "
+            f"(estimate)"
         )
 
 
 def estimate_memory(
     model: CompactGPT, shape: StepShape, *, bf16: bool, average: bool = False, shards: int = 1
 ) -> StepMemory:
-    """Memory of one process. average: a running average is kept. shards: processes that share the states."""
-    gpt = model.gpt
-    dim, layers = gpt.text_embedding.embedding_dim, len(gpt.gpt.h)
+    """Memory of one process. average: a running average is kept; shards: processes that share the states."""
+    text_rows, dim = model.gpt.get_parameter("text_embedding.weight").shape
+    codes = model.gpt.get_parameter("mel_embedding.weight").shape[0]
+    layers = len(model.gpt.get_submodule("gpt.h")._modules)
     weights = 4 * sum(p.numel() for p in model.parameters())
-    states = weights * (5 if average else 4) / shards
     gathered = weights if shards > 1 else 0
     copies = weights / 2 if bf16 else 0  # autocast's half-width weights
     kept_layers = 1 + layers * 4 / _BLOCK[bf16] if model.gradient_checkpointing else layers
     blocks = _BLOCK[bf16] * shape.positions * dim * kept_layers
     voice = _VOICE[bf16] * shape.rows * shape.frames * dim
-    logits = (
-        _LOGIT[bf16] * shape.rows * (shape.text * gpt.text_head.out_features + shape.codes * gpt.mel_head.out_features)
-    )
-    return StepMemory(states, gathered + copies + blocks + voice + logits)
+    logits = _LOGIT[bf16] * shape.rows * (shape.text * text_rows + shape.codes * codes)
+    return StepMemory(weights * (5 if average else 4) / shards, gathered + copies + blocks + voice + logits)

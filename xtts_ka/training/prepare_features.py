@@ -1,12 +1,11 @@
-"""Fills the feature cache and builds the training indexes from the split tables."""
+"""Fills the feature cache and makes the training indexes from the split tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,62 +17,66 @@ from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
-from xtts_ka.training.clip_index import VERSION, MissingFeatures, ModelLimits, TrainingIndex, build_index, open_index
-from xtts_ka.training.feature_cache import FeatureCache, clip_key
+from xtts_ka.training.clip_index import VERSION, ModelLimits, TrainingIndex, build_index, open_index
+from xtts_ka.training.feature_cache import Clip, FeatureCache, clip_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Indexes = tuple[TrainingIndex, TrainingIndex]  # of train and val
 
 
-def open_indexes(
-    config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool
-) -> list[TrainingIndex | None]:
-    return [
-        open_index(cache.folder, split, _index_key(config, split, cache, limits, look)) for split in TRAINING_SPLITS
-    ]
+def open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> Indexes | None:
+    """The indexes that are there; None unless both are, and nothing they depend on has changed."""
+    keys = {split: _index_key(config, split, cache, limits, look) for split in TRAINING_SPLITS}
+    train, val = (open_index(cache.folder, split, key) for split, key in keys.items())
+    return (train, val) if train and val else None
 
 
-def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> list[TrainingIndex]:
-    """Compute what the cache lacks, then the indexes."""
+def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> Indexes:
+    """Compute what the cache lacks, then the indexes that are missing or outdated. Call it under the cache's lock."""
     from xtts_ka.georgian.text import normalise
-    from xtts_ka.model.checkpoint import read_config
-    from xtts_ka.model.features import FeatureExtractor
     from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
 
     sweep_partials(cache.folder)
-    encoder = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language)
+    rows = {split: list(_keyed_rows(config, split)) for split in TRAINING_SPLITS}
+    missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
+    if missing:
+        _fill(config, cache, missing, limits, device)
+    encoder, find = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language), cache.finder()
 
     def encode(texts: list[str]) -> list[np.ndarray]:
         return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
 
-    def build() -> list[TrainingIndex]:
-        keys, find = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}, cache.finder()
-        return [
-            open_index(cache.folder, split, key)
-            or build_index(cache.folder, split, key, _keyed_rows(config, split), find, encode, limits)
-            for split, key in keys.items()
-        ]
-
-    with suppress(MissingFeatures):  # it costs little to find out, and nothing is missing where only texts have changed
-        return build()
-    missing = cache.missing(
-        (key, row.audio_path) for split in TRAINING_SPLITS for row, key in _keyed_rows(config, split)
+    keys = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}
+    train, val = (
+        open_index(cache.folder, split, key) or build_index(cache.folder, split, key, rows[split], find, encode, limits)
+        for split, key in keys.items()
     )
-    # What is longer than the model can hear is left out later; read no further, or an hour of packed silence fills the memory.
-    hear = partial(_hear, max_seconds=(limits.max_codes + 2) * CODE_STRIDE / SAMPLE_RATE)
+    return train, val
+
+
+def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], limits: ModelLimits, device: str) -> None:
+    from xtts_ka.model.checkpoint import read_config
+    from xtts_ka.model.features import FeatureExtractor
+
+    # A clip that is too long for the model is left out of the index; two codes more are enough to tell. No more is
+    # read: an hour of silence in a small FLAC file would fill the memory.
+    load = partial(_load, max_seconds=(limits.max_codes + 2) * CODE_STRIDE / SAMPLE_RATE)
     extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
-    cache.fill(missing, hear, extractor, 600.0 if device.startswith("cuda") else 60.0)
-    return build()
+    cache.fill(missing, load, extractor, batch_seconds=600.0 if device.startswith("cuda") else 60.0)
 
 
-def _hear(path: str, max_seconds: float) -> Any:
-    """(1, samples) of a recording that has mel frames; too short a one is an AudioError."""
+def _load(path: str, max_seconds: float) -> Tensor:
+    """(1, samples) of a recording; AudioError for one that is too short to have mel frames."""
     from xtts_ka.corpus.audio import AudioError
     from xtts_ka.corpus.drop_reasons import Drop
     from xtts_ka.model.features import REFLECTED, load_speech
 
     speech = load_speech(path, max_seconds)
     if speech.shape[1] <= REFLECTED:
-        raise AudioError(
-            path, Drop.TOO_SHORT, f"{speech.shape[1] / SAMPLE_RATE:.3f} s is no clip; delete its row from the tables"
-        )
+        seconds = speech.shape[1] / SAMPLE_RATE
+        raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
     return speech
 
 
@@ -87,7 +90,7 @@ def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]
 def _index_key(
     config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True
 ) -> dict[str, Any]:
-    """Everything that an index depends on."""
+    """Everything that an index depends on; look=False leaves the recordings out."""
     from xtts_ka.georgian import text
     from xtts_ka.model import vocabulary
 
@@ -97,7 +100,7 @@ def _index_key(
         "table": file_digest(split_csv(config.data_dir, split)),
         "recordings": recordings.listing(config.data_dir, split).digest if look else None,
         "vocabulary": file_digest(extended_vocabulary(config)),
-        "reading": hash_value([file_digest(file) for file in reading]),
+        "reading": hash_value([file_digest(file) for file in reading]),  # the code that makes tokens of a text
         "archaic": config.text.archaic,
         "language": config.language,
         "limits": [limits.max_text, limits.max_codes],
@@ -106,6 +109,7 @@ def _index_key(
 
 
 def extended_vocabulary(config: PretrainConfig) -> Path:
+    """Where the language stage has written its vocabulary; UserError if it has not."""
     file = Path(config.output_model_path) / "vocab.json"
     if not file.is_file():
         raise UserError(f"{file} does not exist: run python run_pretrain.py first (the language stage writes it)")
