@@ -1,4 +1,8 @@
-"""Running a script: flags that all scripts share, exit codes, signals, errors as one sentence."""
+"""Running a script: flags that all scripts share, errors as one sentence, signals, exit codes.
+
+Exit codes: 0 success, 1 something failed while running, 2 what the user gave cannot be used, 130 and 143 stopped by
+Ctrl-C and SIGTERM in a state from which the same command carries on.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ import contextlib
 import errno
 import io
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import NoReturn
 
@@ -19,10 +26,7 @@ from xtts_ka.core.errors import Interrupted, RunError, UserError
 
 
 def command(script: str, *arguments: str) -> str:
-    """A command for the user to paste: this Python, `script` of this folder, every argument quoted for the shell."""
-    import shlex
-    import shutil
-
+    """A command to paste into a shell: this Python, `script` of this repository, and its arguments."""
     name, folder = os.path.basename(sys.executable), os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
     python = name if shutil.which(name) == sys.executable else sys.executable
     return shlex.join([python, script if folder == os.path.realpath(".") else os.path.join(folder, script), *arguments])
@@ -36,9 +40,9 @@ def add_verbosity_flags(parser: argparse.ArgumentParser, quiet: str = "print war
 
 
 def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = None) -> int:
-    """Run a script's body and turn every foreseen failure into one line on standard error and an exit code."""
+    """Run a script's body; the exit code, with one line on standard error for every foreseen failure."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 gets escapes, not a crash
+        if isinstance(stream, io.TextIOWrapper):  # without UTF-8, Georgian is shown as escapes
             stream.reconfigure(errors="backslashreplace")
     if args is not None:
         obey_verbosity(args)
@@ -49,7 +53,7 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
         return _fail(str(error), 2)
     except RunError as error:
         return _fail(str(error), 1)
-    except BrokenPipeError:  # `| head` closed our output: that is no fault
+    except BrokenPipeError:  # the reader, such as `head`, has closed our output: no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -64,22 +68,23 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt and SIGTERM Interrupted, so that locks are let go and the state is told.
+    """Ctrl-C raises KeyboardInterrupt and SIGTERM Interrupted, so that locks are released and the state is reported.
 
-    They come again a moment later where they would do harm or be lost: an extension module that is being loaded aborts
-    on an exception, and a callback from C or a `__del__` swallows it.
+    The signal is sent again 50 ms later where an exception would crash or be lost: a C++ extension module that is being
+    loaded aborts on it, and a callback from C or a `__del__` swallows it.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    owner, ignored = os.getpid(), sys.unraisablehook
+    default: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers]
+    default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    process, print_unraisable = os.getpid(), sys.unraisablehook
 
     def again(number: int) -> None:
-        timer = threading.Timer(0.05, os.kill, (owner, number))
+        timer = threading.Timer(0.05, os.kill, (process, number))
         timer.daemon = True
         timer.start()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked worker takes it as it would without us
-            signal.signal(number, usual[number])
+        if os.getpid() != process:  # a forked worker, which dies as it would without this handler
+            signal.signal(number, default[number])
             os.kill(os.getpid(), number)
         elif _loading_extension(frame):
             again(number)
@@ -87,47 +92,47 @@ def _interruptible() -> Iterator[None]:
             raise KeyboardInterrupt if number == signal.SIGINT else Interrupted(number)
 
     def swallowed(what: sys.UnraisableHookArgs) -> None:
-        if issubclass(what.exc_type, (KeyboardInterrupt, Interrupted)):
-            again(signal.SIGINT if what.exc_type is KeyboardInterrupt else what.exc_value.signum)
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            again(signal.SIGINT)
+        elif isinstance(what.exc_value, Interrupted):
+            again(what.exc_value.signum)
         else:
-            ignored(what)
+            print_unraisable(what)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    ours = [number for number in usual if in_main_thread and signal.getsignal(number) is usual[number]]
-    for number in ours:
+    handled = [number for number in default if in_main_thread and signal.getsignal(number) is default[number]]
+    for number in handled:
         signal.signal(number, interrupt)
     sys.unraisablehook = swallowed
     try:
         yield
     finally:
-        sys.unraisablehook = ignored
-        for number in ours:
-            signal.signal(number, usual[number])
+        sys.unraisablehook = print_unraisable
+        for number in handled:
+            signal.signal(number, default[number])
 
 
 def _loading_extension(frame: FrameType | None) -> bool:
-    from importlib.machinery import ExtensionFileLoader
-
     while frame and not isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
         frame = frame.f_back
     return frame is not None
 
 
 def _stopped(stop: Interrupted) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the way out is left: an impatient Ctrl-C must not break into it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break into the way out
     how = "interrupted" if stop.signum == signal.SIGINT else "stopped"
-    below = "\n" if sys.stderr.isatty() else ""  # the ^C that the terminal has echoed
-    print(f"{below}{how}; {stop.advice}", file=sys.stderr, flush=True)
+    newline = "\n" if sys.stderr.isatty() else ""  # after the ^C that the terminal has echoed
+    print(f"{newline}{how}; {stop.advice}", file=sys.stderr, flush=True)
     return 128 + stop.signum
 
 
 def abort(sentence: str) -> NoReturn:
-    """End this process at once, from any thread, where waiting for others would never end (exit code 1)."""
+    """End this process with exit code 1, from any thread, where waiting for others would never end."""
     os._exit(_fail(sentence, 1))
 
 
 def _fail(sentence: str, code: int) -> int:
-    # A library's message or a file's name may hold line breaks, and what would steer the terminal.
+    # A library's message or a file name may hold line breaks and terminal control characters.
     shown = (c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in sentence)
     line = " ".join("".join(shown).split())
     print(style("error: ", "red", "bold", stream=sys.stderr) + line, file=sys.stderr, flush=True)
@@ -135,15 +140,12 @@ def _fail(sentence: str, code: int) -> int:
 
 
 def _os_error_sentence(error: OSError) -> str:
-    where = f" {error.filename}" if error.filename else ""
+    again = "run the same command; nothing finished is lost"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk is full while writing{where or ' to the output'}: free some space and run the same command; "
-            "nothing finished is lost"
-        )
+        return f"the disk is full while writing {error.filename or 'to the output'}: free some space and {again}"
     if error.errno == errno.EFBIG:
         return (
-            f"the system allows no file as large as{where or ' the output'} would be: raise the limit (ulimit -f) or "
-            "use another disk, and run the same command; nothing finished is lost"
+            f"the system allows no file as large as {error.filename or 'the output'} would be: "
+            f"raise the limit (ulimit -f) or use another disk, and {again}"
         )
-    return f"{error.strerror or error}:{where}" if where else str(error.strerror or error)
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")

@@ -1,9 +1,6 @@
-"""What the user sees: errors as one sentence, exit codes, and one style of message for every script.
+"""What the user sees: messages, figures with units, progress.
 
-Exit codes: 0 all is well, 1 something failed while running, 2 what the user gave cannot be used, 130/143 stopped by
-Ctrl-C / SIGTERM with a state that the same command carries on from.
-
-Only what is light is imported here: `run_cli` answers Ctrl-C from the moment it runs.
+Only light modules are imported at the top, since every script imports this one before it can answer Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,38 +11,51 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     import argparse
     from typing import Any, TextIO
 
-_verbosity = 1  # 0 quiet: warnings and errors only; 1 normal; 2 verbose
+    from tqdm import tqdm
+
+NOTHING = "–"  # shown for an unknown figure
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-NOTHING = "–"  # shown for what is not known
-_LOG_SECONDS = 30.0  # between two progress lines where there is no terminal
+_LOG_SECONDS = 30.0  # between two progress lines in a log
+_verbosity = 1  # 0 quiet: warnings and errors only; 1 normal; 2 verbose
 
 
-# ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def obey_verbosity(args: argparse.Namespace) -> None:
+    """Apply the flags of `command_line.add_verbosity_flags`."""
+    global _verbosity
+    _verbosity = 0 if args.quiet else 2 if args.verbose else 1
+
+
+def quiet() -> bool:
+    """Whether only warnings and errors are shown."""
+    return _verbosity == 0
+
+
+def verbose() -> bool:
+    """Whether details are shown."""
+    return _verbosity == 2
 
 
 def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     """Wrap `text` in ANSI styles when `stream` (standard output) is a terminal and NO_COLOR is not set."""
-    stream = stream or sys.stdout
-    if not names or os.environ.get("NO_COLOR") or not stream.isatty():
+    if not names or os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
         return text
     return f"\x1b[{';'.join(_STYLES[n] for n in names)}m{text}\x1b[0m"
 
 
 def say(message: str = "", *, verbose: bool = False) -> None:
-    """Print one line of normal (or, with `verbose`, of detailed) output, flushed so that logs stay in order."""
-    if _verbosity < (2 if verbose else 1):
-        return
-    with _bars_aside():
-        print(message, flush=True)
+    """Print a line of normal output, or of details with `verbose`; flushed, so that it keeps its place among errors."""
+    if _verbosity >= (2 if verbose else 1):
+        with _no_bars():
+            print(message, flush=True)
 
 
 def note(message: str) -> None:
-    """Print one detail on standard error with `--verbose`: for scripts whose standard output is their result."""
+    """Print a detail on standard error with `--verbose`: for scripts whose standard output is their result."""
     if _verbosity == 2:
         print(message, file=sys.stderr, flush=True)
 
@@ -56,12 +66,9 @@ def heading(title: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print one warning line on standard error, whatever the verbosity."""
-    with _bars_aside():
+    """Print a warning on standard error, whatever the verbosity."""
+    with _no_bars():
         print(style("warning: ", "yellow", stream=sys.stderr) + message, file=sys.stderr, flush=True)
-
-
-# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def size(value: float | None) -> str:
@@ -78,29 +85,16 @@ def duration(seconds: float | None) -> str:
     """Seconds in the two largest units that matter."""
     if seconds is None:
         return NOTHING
-    seconds = round(seconds)
-    if seconds >= 100 * 86400:
-        return f"{seconds // 86400} d"
-    if seconds < 60:
-        return f"{seconds} s"
-    for large, small, unit, part in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
-        if seconds >= large:
-            rest = seconds % large // small
-            return f"{seconds // large} {unit} {rest} {part}"
-    raise AssertionError(seconds)
-
-
-# ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def quiet() -> bool:
-    """True when only warnings and errors are wanted."""
-    return _verbosity == 0
-
-
-def verbose() -> bool:
-    """True when details are wanted."""
-    return _verbosity == 2
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days >= 100:
+        return f"{days} d"
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def progress(
@@ -112,68 +106,53 @@ def progress(
     initial: int = 0,
     shown: bool = True,
     **more: Any,
-):
-    """A bar on a terminal (tqdm, to which `more` goes); in a log, a plain line every half minute; nothing with --quiet.
+) -> tqdm | _ProgressLog:
+    """A tqdm bar (`more` are its options) on a terminal; elsewhere a line every 30 seconds; nothing with --quiet.
 
-    Iterate over `items`, or give `total` and call `update(n)`; it is a context manager too.
+    Iterate over it, or give `total` and call `update(n)` inside a with statement.
     """
     shown = shown and not quiet()
     total = len(items) if total is None and items is not None else total
     if not shown or not sys.stderr.isatty():
-        return _Lines(items, what, unit, total, initial, shown)
+        return _ProgressLog(items or (), what, unit, total, initial, shown)
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit=unit, total=total, initial=initial, **more)
 
 
-class _Lines:
-    """Progress for a log: as much of tqdm as this project uses."""
+class _ProgressLog:
+    """The part of tqdm's interface that this project uses, for logs."""
 
-    def __init__(self, items: Collection | None, what: str, unit: str, total: int | None, initial: int, shown: bool):
-        self.items, self.what, self.unit, self.total, self.n, self.shown = items, what, unit, total, initial, shown
-        self._started = self._told = time.monotonic()
+    def __init__(self, items: Collection, what: str, unit: str, total: int | None, initial: int, shown: bool):
+        self.items, self.what, self.unit, self.n, self.shown = items, what, unit, initial, shown
+        self.of_total = f" of {total}" if total else ""
+        self.started = self.printed = time.monotonic()
 
     def __iter__(self) -> Iterator:
         for item in self.items:
             yield item
             self.update()
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _ProgressLog:
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.close()
+    def __exit__(self, *error: Any) -> None: ...
 
     def update(self, n: int = 1) -> None:
         self.n += n
         now = time.monotonic()
-        if self.shown and now - self._told >= _LOG_SECONDS:
-            self._told = now
-            of_all = f" of {self.total}" if self.total else ""
-            print(
-                f"{self.what}: {self.n}{of_all} {self.unit}s in {now - self._started:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        if self.shown and now - self.printed >= _LOG_SECONDS:
+            self.printed = now
+            line = f"{self.what}: {self.n}{self.of_total} {self.unit}s in {now - self.started:.0f} s"
+            print(line, file=sys.stderr, flush=True)
 
-    def set_postfix(self, **facts: Any) -> None:
-        """A bar's passing figures are not for a log."""
+    def set_postfix(self, **figures: Any) -> None: ...
 
-    def close(self) -> None:
-        """Nothing is left on the screen to take away."""
+    def close(self) -> None: ...
 
 
-def _bars_aside() -> contextlib.AbstractContextManager:
-    """While a line is printed, take progress bars off the screen: they must not run into it."""
+def _no_bars() -> contextlib.AbstractContextManager:
+    """Takes progress bars off the terminal while a line is printed."""
     if "tqdm" in sys.modules and sys.stderr.isatty():
         return sys.modules["tqdm"].tqdm.external_write_mode(sys.stdout)
     return contextlib.nullcontext()
-
-
-# ── running a script ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def obey_verbosity(args: argparse.Namespace) -> None:
-    """Take up what `add_verbosity_flags` parsed."""
-    global _verbosity
-    _verbosity = 0 if args.quiet else 2 if args.verbose else 1

@@ -19,7 +19,6 @@ from typing import Any
 from xtts_ka.core.errors import UserError
 
 TEMPORARY_SUFFIX = ".partial"  # of a file that an interrupted write leaves; `sweep_partials` deletes it
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -64,7 +63,7 @@ def _errors_name(path: Path, temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # shutil.copy names the source first; the disk that is full is the target's.
-        copy = error.filename2 if error.errno in (*DISK_FULL, errno.EFBIG) else None
+        copy = error.filename2 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
         name = str(copy or error.filename or temporary)
         inside = name.removeprefix(str(temporary))
         if error.errno is None or inside == name or inside[:1] not in ("", os.sep):
