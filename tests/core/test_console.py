@@ -1,125 +1,31 @@
-"""What a script's user sees: one line on standard error, the right exit code, colour only on a terminal."""
+"""Messages obey the verbosity; colour and progress bars only on a terminal; figures with units."""
 
 import argparse
-import errno
 import io
-import os
-import pty
 import re
-import shlex
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from xtts_ka.core import console
-from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
-from xtts_ka.core.console import heading, note, progress, quiet, say, style, warn
-from xtts_ka.core.errors import Interrupted, RunError, UserError
-
-ROOT = Path(__file__).parents[2]
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
+from xtts_ka.core.console import heading, note, obey_verbosity, progress, quiet, say, style, verbose, warn
 
 
 @pytest.fixture(autouse=True)
 def normal_verbosity(monkeypatch):
     monkeypatch.setattr(console, "_verbosity", 1)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)  # run_cli ignores it once an interruption is told
 
 
-def raising(error: BaseException):
-    def body():
-        raise error
-
-    return body
-
-
-@pytest.mark.parametrize(
-    "error, code, line",
-    [
-        (UserError("row 7 has no text: fill it in"), 2, "error: row 7 has no text: fill it in"),
-        (RunError("the loss is not finite"), 1, "error: the loss is not finite"),
-        (UserError("a name\nwith breaks\r\nin it"), 2, "error: a name with breaks in it"),
-        (UserError("a name\x1b[2J\x07 that steers, ხმა \udcff"), 2, "error: a name [2J that steers, ხმა \\udcff"),
-        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "error: Permission denied: /data/x"),
-        (OSError("something odd"), 1, "error: something odd"),
-        (
-            OSError(errno.ENOSPC, "No space left on device", "/m/model.pth"),
-            1,
-            "error: the disk is full while writing /m/model.pth: free some space and run the same command; "
-            "nothing finished is lost",
-        ),
-        (
-            OSError(errno.ENOSPC, "No space left on device"),
-            1,
-            "error: the disk is full while writing to the output: free some space and run the same command; "
-            "nothing finished is lost",
-        ),
-        (
-            OSError(errno.EFBIG, "File too large", "/m/model.pth"),
-            1,
-            "error: the system allows no file as large as /m/model.pth would be: raise the limit (ulimit -f) or use another disk, "
-            "and run the same command; nothing finished is lost",
-        ),
-        (
-            MemoryError(),
-            1,
-            "error: out of memory: close other programs or make batch_size smaller, then run the same command",
-        ),
-        (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),
-        (Interrupted(signal.SIGINT, "go on with: x"), 130, "interrupted; go on with: x"),
-    ],
-)
-def test_each_failure_is_one_line_and_a_code(capsys, error, code, line):
-    assert run_cli(raising(error)) == code
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", line + "\n")
-
-
-def test_ctrl_c_is_130_and_says_how_to_go_on(capsys):
-    assert run_cli(raising(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "interrupted; run the same command to carry on\n"
-
-
-def test_a_fault_of_ours_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        run_cli(lambda: 1 // 0)
-
-
-def test_a_body_that_returns_nothing_succeeds_and_a_code_is_passed_on():
-    assert run_cli(lambda: None) == 0
-    assert run_cli(lambda: 3) == 3
-
-
-@pytest.mark.parametrize("flags, seen", [([], ["normal"]), (["--quiet"], []), (["--verbose"], ["normal", "detail"])])
-def test_the_flags_decide_what_is_said_but_never_hide_a_warning(capsys, flags, seen):
-    parser = argparse.ArgumentParser()
-    add_verbosity_flags(parser)
-    said_quiet = []
-
-    def body():
-        say("normal")
-        say("detail", verbose=True)
-        note("aside")
-        warn("careful")
-        said_quiet.append(quiet())
-
-    assert run_cli(body, parser.parse_args(flags)) == 0
-    out, err = capsys.readouterr()
-    assert out.split() == seen and err == "aside\n" * (flags == ["--verbose"]) + "warning: careful\n"
-    assert said_quiet == [flags == ["--quiet"]]
-
-
-def test_quiet_and_verbose_exclude_each_other(capsys):
-    parser = argparse.ArgumentParser()
-    add_verbosity_flags(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--quiet", "--verbose"])
+@pytest.mark.parametrize("level", ["normal", "quiet", "verbose"])
+def test_verbosity_decides_what_is_printed_but_never_hides_a_warning(capsys, level):
+    obey_verbosity(argparse.Namespace(quiet=level == "quiet", verbose=level == "verbose"))
+    say("normal")
+    say("detail", verbose=True)
+    note("aside")
+    warn("careful")
+    expected = {"normal": "normal\n", "quiet": "", "verbose": "normal\ndetail\n"}[level]
+    assert capsys.readouterr() == (expected, "aside\n" * (level == "verbose") + "warning: careful\n")
+    assert (quiet(), verbose()) == (level == "quiet", level == "verbose")
 
 
 class Terminal(io.StringIO):
@@ -127,7 +33,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_is_for_terminals_and_no_color_is_obeyed(monkeypatch):
+def test_styles_are_used_on_terminals_only_and_not_with_no_color(monkeypatch):
     assert style("x", "red", "bold", stream=Terminal()) == "\x1b[31;1mx\x1b[0m"
     assert style("x", "red", stream=io.StringIO()) == "x"
     assert style("x", stream=Terminal()) == "x"
@@ -135,129 +41,12 @@ def test_colour_is_for_terminals_and_no_color_is_obeyed(monkeypatch):
     assert style("x", "red", stream=Terminal()) == "x"
 
 
-def test_a_heading_is_a_rule_with_its_title(capsys):
+def test_a_heading_fills_the_line(capsys):
     heading("Stages")
     assert re.fullmatch(r"\n── Stages ─{68}\n", capsys.readouterr().out)
 
 
-SCRIPT = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from xtts_ka.core.command_line import run_cli
-from xtts_ka.core.console import heading, say, warn
-from xtts_ka.core.errors import UserError
-def body():
-    heading("ენა")
-    say("გამარჯობა " + chr(0xdcff))
-    warn("ფრთხილად")
-    raise UserError("ცუდი გზა")
-sys.exit(run_cli(body))
-"""
-
-
-def test_a_terminal_without_utf8_gets_escapes_and_no_traceback():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, timeout=30, env=os.environ | {"PYTHONIOENCODING": "ascii"}
-    )
-    assert done.returncode == 2
-    assert b"\\u10d2" in done.stdout and b"\\udcff" in done.stdout
-    assert done.stderr.startswith(b"warning: \\u10e4") and b"Traceback" not in done.stderr
-
-
-def test_georgian_stays_georgian_in_utf8():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, timeout=30, env=os.environ | {"PYTHONIOENCODING": "utf-8"}
-    )
-    assert "გამარჯობა \\udcff".encode() in done.stdout
-    assert done.stderr.decode() == "warning: ფრთხილად\nerror: ცუდი გზა\n"
-
-
-def on_a_terminal(**environment: str) -> str:
-    """SCRIPT's whole output on a pseudo-terminal."""
-    master, slave = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | environment
-    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=slave, stderr=slave, env=env) as child:
-        os.close(slave)
-        output = b""
-        while True:
-            try:
-                block = os.read(master, 4096)
-            except OSError:  # EIO: Linux's end of file for a terminal whose other side has closed
-                break
-            if not block:
-                break
-            output += block
-    os.close(master)
-    assert child.returncode == 2
-    return output.decode("utf-8")
-
-
-def test_a_real_terminal_has_colour_unless_no_color_is_set():
-    coloured = on_a_terminal(PYTHONIOENCODING="utf-8")
-    plain = on_a_terminal(PYTHONIOENCODING="utf-8", NO_COLOR="1")
-    assert "\x1b[31;1merror: \x1b[0mცუდი გზა" in coloured
-    assert "\x1b" not in plain and ANSI.sub("", coloured) == plain
-
-
-INTERRUPTED = f"""
-import importlib.machinery, os, signal, sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from xtts_ka.core.command_line import run_cli
-
-def me(number):
-    os.kill(os.getpid(), number)
-
-class Extension(importlib.machinery.ExtensionFileLoader):
-    def exec_module(self, module):
-        me(signal.SIGINT)
-        time.sleep(0.2)
-        print("loaded", flush=True)
-
-class Gone:
-    def __del__(self):
-        me(signal.SIGINT)
-        time.sleep(1)
-
-def fork():
-    child = os.fork()
-    if child == 0:
-        me(signal.SIGTERM)
-        time.sleep(9)
-    print("worker", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    me(signal.SIGTERM)
-
-def body():
-    BODY
-    time.sleep(30)
-
-sys.exit(run_cli(body))
-"""
-
-
-@pytest.mark.parametrize(
-    "body, code, out",
-    [
-        ("me(signal.SIGINT)", 130, ""),
-        ("me(signal.SIGTERM)", 143, ""),
-        ("Extension('x', 'y').exec_module(None)", 130, "loaded\n"),  # an exception there would abort a C++ module
-        ("Gone()", 130, ""),  # an exception there is swallowed
-        ("fork()", 143, "worker -15\n"),
-        (
-            "import threading; threading.Timer(0.5, me, [signal.SIGINT]).start(); import ctypes\n    ctypes.CDLL(None).sleep(1)",
-            130,
-            "",
-        ),
-    ],
-)
-def test_a_signal_is_never_lost_and_never_a_traceback(body, code, out):
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED.replace("BODY", body)], capture_output=True, text=True, timeout=25
-    )
-    how = {130: "interrupted", 143: "stopped"}[code]
-    assert (done.returncode, done.stdout, done.stderr) == (code, out, f"{how}; run the same command to carry on\n")
-
-
-def test_a_log_gets_a_line_of_progress_now_and_then_and_no_bar(monkeypatch, capsys):
+def test_progress_in_a_log_is_a_line_every_30_seconds(monkeypatch, capsys):
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     assert list(progress("abcd", what="reading", unit="letter")) == list("abcd")
@@ -273,28 +62,7 @@ def test_a_log_gets_a_line_of_progress_now_and_then_and_no_bar(monkeypatch, caps
     assert capsys.readouterr().err == ""
 
 
-def test_a_command_can_be_pasted_from_any_folder(monkeypatch, tmp_path):
-    line = command("synthesize.py", "--text", "it's გამარჯობა")
-    assert shlex.split(line)[-2:] == ["--text", "it's გამარჯობა"]
-    monkeypatch.chdir(tmp_path)
-    assert shlex.split(command("synthesize.py"))[1] == str(ROOT / "synthesize.py")
-    monkeypatch.chdir(ROOT)
-    assert shlex.split(command("synthesize.py"))[1] == "synthesize.py"
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert shlex.split(command("synthesize.py"))[0] == sys.executable
-
-
-def test_head_closing_the_pipe_is_no_failure():
-    script = SCRIPT.replace("raise UserError", "[say('x' * 1000) for _ in range(10_000)]; raise UserError")
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        child.stdout.readline()
-        child.stdout.close()
-        err = child.stderr.read()
-        assert child.wait(timeout=30) == 0
-    assert b"Traceback" not in err and b"BrokenPipe" not in err
-
-
-def test_durations_and_sizes():
+def test_durations_and_sizes_have_units():
     seconds = (None, 0, 59.6, 61, 3600, 7320, 86400 * 3 + 3600 * 4, 86400 * 250)
     durations = "–, 0 s, 1 min 0 s, 1 min 1 s, 1 h 0 min, 2 h 2 min, 3 d 4 h, 250 d"
     assert ", ".join(console.duration(s) for s in seconds) == durations

@@ -27,7 +27,7 @@ def hash_value(value: Any) -> str:
 
 
 def hash_listing(files: Iterable[Path], root: Path) -> str:
-    """SHA-256 over the relative names, sizes and modification times of `files`: cheap enough for a million clips."""
+    """SHA-256 of the names (relative to `root`), sizes and modification times of `files`, without reading them."""
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
@@ -37,9 +37,9 @@ def hash_listing(files: Iterable[Path], root: Path) -> str:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write `manifest.json`, last of all: `facts` plus the size and SHA-256 of every other file in `folder`.
+    """Write `manifest.json`: `facts`, the size and SHA-256 of every other file in `folder`, a checksum of itself.
 
-    `checksum` covers the manifest itself, so that a damaged step or loss is found too.
+    Call it last: a folder without a manifest is an unfinished write.
     """
     files = {
         file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": hash_file(file)}
@@ -76,11 +76,13 @@ def load_manifest(folder: Path) -> tuple[dict[str, Any] | None, str]:
     if checksum is not None and checksum != hash_value(manifest):
         return None, f"{MANIFEST} is damaged"
     outside = next((name for name in files if ".." in Path(name).parts or Path(name).is_absolute()), None)
-    return (None, f"{MANIFEST} names {outside}, which is outside the folder") if outside else (manifest, "")
+    if outside:
+        return None, f"{MANIFEST} names {outside}, which is outside the folder"
+    return manifest, ""
 
 
 def files_problem(folder: Path, manifest: dict[str, Any], *, hashes: bool) -> str:
-    """Say what is wrong with the first file that is not as its manifest has it; "" when all are."""
+    """What is wrong with the first file that differs from `manifest`, or ""."""
     for name, entry in manifest["files"].items():
         file = folder / name
         try:
@@ -95,16 +97,12 @@ def files_problem(folder: Path, manifest: dict[str, Any], *, hashes: bool) -> st
     return ""
 
 
-SETTLED_SECONDS = 3.0  # a file changed more recently than this is hashed anew each time
+SETTLED_SECONDS = 3.0  # a younger file is hashed anew each time: a second write could have the same timestamp
 _digests: dict[str, tuple[tuple[int, ...], str]] = {}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once per process for as long as the file stands untouched.
-
-    The memory is keyed by inode, size and times, and not used for a file so fresh that a second write could
-    fall into the same tick of the clock.
-    """
+    """SHA-256 of a file, computed anew only when its inode, size or times have changed."""
     key, before = os.fspath(path), _identity(path)
     if key in _digests and _digests[key][0] == before:
         return _digests[key][1]

@@ -8,11 +8,11 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """Something failed while running, through no fault of the input: one sentence (exit code 1)."""
+    """Something failed while running, not because of the input: one sentence (exit code 1)."""
 
 
 class Interrupted(BaseException):
-    """SIGTERM or SIGINT arrived and what is done is kept; the exit code is 128 + `signum`, `advice` how to carry on."""
+    """SIGTERM or SIGINT arrived, and finished work is kept: exit code 128 + `signum`; `advice` says how to continue."""
 
     def __init__(self, signum: int, advice: str = "run the same command to carry on"):
         super().__init__(signum, advice)

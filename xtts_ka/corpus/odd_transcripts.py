@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus.tables import Clip, replace_suspects
 from xtts_ka.georgian.character_ngram import MAX_CHARACTERS, CharacterNgram
 from xtts_ka.georgian.language_model import Segmenter, TokenModel, bits_per_character, is_small, train_network
@@ -86,8 +86,7 @@ def surprising_transcripts(
 def network_fitter(
     config: PretrainConfig, segmenter: Segmenter, tokens: Sequence[str], development: Sequence[str]
 ) -> Callable[[Sequence[str]], TokenModel]:
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    settings, seed = config.language_model, config.seed
+    settings, seed, device = config.language_model, config.seed, choose_device(config.device)
     return lambda texts: train_network(texts, development, segmenter, tokens, settings, seed, device)
 
 
