@@ -3,129 +3,57 @@
     python phoneme_processor.py --config xtts_pretrain_config.json                      the stage: dictionary and model
     python phoneme_processor.py --config xtts_pretrain_config.json --words words.txt    word<TAB>p h o n e s, by rule
     ... --words words.txt --narrow                                                      with the allophones
-    ... --words words.txt --model                                                       what the trained model says
+    ... --words words.txt --model                                                       by the trained model
 
-The rules are in `georgian_phonology.py`, the network in `g2p_model.py`. This file joins them: `PhonemeProcessor`
-(rules and lexicons), `PhonemeVocab` (symbols and ids), `PhonemeEncoder` (what other stages use), and the stage.
+The rules are in `xtts_ka/georgian/phonology.py`, the network in `xtts_ka/georgian/g2p_model.py`. This file joins them:
+`PhonemeProcessor` (rules and lexicons), `PhonemeVocab` (symbols and ids), `PhonemeEncoder` (reads what the stage
+wrote), and the stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from xtts_ka.core import files, tensor_files
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
 from xtts_ka.core.console import note, say, warn
 from xtts_ka.core.errors import UserError
-from xtts_ka.georgian import alphabet, phonology
-from xtts_ka.georgian import text as georgian_text
+from xtts_ka.georgian import phonology
+from xtts_ka.georgian.alphabet import georgian_letters, is_all_georgian, words
+from xtts_ka.georgian.lexicon import Lexicon, read_lexicon
+from xtts_ka.georgian.text import normalise
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, TrainedG2P
 
-__all__ = [
-    "GraphemeToPhoneme",
-    "Lexicon",
-    "PhonemeEncoder",
-    "PhonemeProcessor",
-    "PhonemeVocab",
-    "read_lexicon",
-    "run_phonemes_stage",
-]
+__all__ = ["GraphemeToPhoneme", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "run_phonemes_stage"]
 
 MODEL, FACTS, DICTIONARY, VOCAB = "g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl"
 MISTAKES = "g2p_mistakes.tsv"
 OUTPUTS = (MODEL, FACTS, DICTIONARY, VOCAB, MISTAKES)
 
-# A lexicon of this many words teaches a network every letter, so it stands by itself, in its own convention. A
-# smaller one is a list of exceptions to the rules, and is trained on together with them.
+# A lexicon of this many words teaches a network every letter, so the network learns from it alone, in its convention. A
+# smaller one is a list of exceptions to the rules, and the network learns from both together.
 OWN_CONVENTION_WORDS = 1000
 _RERUN = "run the phonemes stage again (python phoneme_processor.py --config CONFIG)"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "GraphemeToPhoneme":  # on first use only: it imports torch, and --help and the rules do without
+    if name == "GraphemeToPhoneme":  # imported when used: it needs torch, and --help and the rules do not
         from xtts_ka.georgian.g2p_model import GraphemeToPhoneme
 
         return GraphemeToPhoneme
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-# ── lexicons ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class Lexicon:
-    """Pronunciations from files: the first of each word, how many more there were, rows that are no Georgian word."""
-
-    entries: dict[str, list[str]] = field(default_factory=dict)
-    alternatives: int = 0
-    not_georgian: int = 0
-
-
-def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
-    """(line number, line) of a UTF-8 stream; a UserError names the first line that is not UTF-8."""
-    for number, line in enumerate(stream, 1):
-        try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise UserError(f"{name}, line {number}: not UTF-8; save the file as UTF-8") from None
-
-
-def _open(path: Path | str, what: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise UserError(f"cannot read {what} {path}: {error.strerror}") from None
-
-
-def read_lexicon(path: Path | str, into: Lexicon | None = None) -> Lexicon:
-    """Read a lexicon in WikiPron's form: `word<TAB>p h o n e s`, one pronunciation a line, blank lines passed over.
-
-    A word listed again is another pronunciation: the first is kept. Words are folded to Mkhedruli; rows whose word
-    holds anything but Georgian letters (affixes with hyphens, phrases) are counted and left out. Raises UserError
-    naming file and line for a wrong number of columns, an empty column or bytes that are not UTF-8, and naming the file
-    where no row is usable.
-    """
-    lexicon = into if into is not None else Lexicon()
-    usable = 0
-    with _open(path, "lexicon") as stream:
-        for number, line in _lines(stream, f"lexicon {path}"):
-            if not line.strip():
-                continue
-            columns = line.split("\t")
-            where = f"lexicon {path}, line {number}"
-            if len(columns) != 2:
-                plural = "s" * (len(columns) != 1)
-                raise UserError(f"{where}: {len(columns)} column{plural} where word<TAB>p h o n e s has 2")
-            word, phones = columns[0].strip(), columns[1].split()
-            if not word or not phones:
-                empty = "pronunciation" if word else "word"
-                raise UserError(f"{where}: the {empty} is empty; fill it in or delete the line")
-            if not phonology.is_all_georgian(word):
-                lexicon.not_georgian += 1
-                continue
-            usable += 1
-            letters = alphabet.fold_letters(word)
-            if lexicon.entries.setdefault(letters, phones) is not phones:
-                lexicon.alternatives += 1
-    if not usable:
-        raise UserError(
-            f"lexicon {path} has no Georgian word: give lines of word<TAB>p h o n e s, or take it out of "
-            "phonemes.lexicon_paths"
-        )
-    return lexicon
 
 
 # ── rules and lexicons together ──────────────────────────────────────────────────────────────────────────────────────
@@ -140,38 +68,29 @@ class PhonemeProcessor:
     def __init__(self, config: PhonemesConfig | None = None):
         self.config = config or PhonemesConfig()
         self.convention = phonology.convention_with(self.config.convention)
-        self._ipa = phonology.default_symbols(self.convention)
         self.user_lexicon = Lexicon()
         for path in self.config.lexicon_paths:
             read_lexicon(path, self.user_lexicon)
 
     def phonemes(self, word: str, narrow: bool = False) -> list[str]:
-        """The rules' transcription of `word`. What is no Georgian letter is silent: normalise text before.
+        """The rules' transcription of `word`. Anything but Georgian letters is silent: normalise text before.
 
         Mtavruli and the church scripts are read as Mkhedruli.
         """
         chunks = phonology.narrow_chunks if narrow else phonology.broad_chunks
-        return [phone for chunk in chunks(phonology.georgian_letters(word), self.convention) for phone in chunk]
+        return [phone for chunk in chunks(georgian_letters(word), self.convention) for phone in chunk]
 
     def lexicon(self, words: Iterable[str], narrow: bool = False) -> dict[str, list[str]]:
         """Sorted word (Mkhedruli) → phones: the user's lexicons where they have the word, else the rules.
 
         Words with no Georgian letter are left out.
         """
-        letters = sorted({phonology.georgian_letters(word) for word in words} - {""})
+        letters = sorted({georgian_letters(word) for word in words} - {""})
         return {word: list(self.user_lexicon.entries.get(word) or self.phonemes(word, narrow)) for word in letters}
 
-    def inventory(self, narrow: bool = False, archaic: bool = False) -> list[str]:
-        """The symbols that the rules give, in the order of the alphabet; `archaic` adds those of ჱ ჲ ჳ ჴ ჵ."""
-        return phonology.inventory(self.convention, narrow=narrow, archaic=archaic)
-
-    def romanise(self, phonemes: Sequence[str]) -> str:
-        """`georgian_phonology.romanise`, reading this convention's symbols."""
-        return phonology.romanise([self._ipa.get(symbol, symbol) for symbol in phonemes])
-
-    def features(self, symbol: str) -> np.ndarray:
-        """`georgian_phonology.features`, reading this convention's symbols: float32 (len(FEATURES),)."""
-        return phonology.features(self._ipa.get(symbol, symbol))
+    def inventory(self, narrow: bool = False) -> list[str]:
+        """The symbols that the rules give, in the order of the alphabet, then the allophones with `narrow`."""
+        return phonology.inventory(self.convention, narrow=narrow)
 
 
 class PhonemeVocab:
@@ -187,9 +106,6 @@ class PhonemeVocab:
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def __contains__(self, symbol: str) -> bool:
-        return symbol in self._ids
-
     def id(self, symbol: str) -> int:
         """The id of `symbol`, or that of <unk>."""
         return self._ids.get(symbol, self._ids[self.UNKNOWN])
@@ -199,8 +115,8 @@ class PhonemeVocab:
         return [self.id(symbol) for symbol in phonemes]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The symbols of `ids`; an id outside the vocabulary is an IndexError."""
-        return [self.symbols[i] if i >= 0 else self.symbols[len(self)] for i in ids]
+        """The symbols of `ids`."""
+        return [self.symbols[i] for i in ids]
 
     def save(self, path: Path | str) -> None:
         """Write the vocabulary as a pickle of builtins."""
@@ -211,37 +127,29 @@ class PhonemeVocab:
         """Read what `save` wrote. Raises UserError for anything else."""
         saved = tensor_files.read_pickle(path)
         symbols = saved.get("symbols") if isinstance(saved, dict) else None
-        if (
-            not isinstance(symbols, list)
-            or tuple(symbols[: len(cls.SPECIALS)]) != cls.SPECIALS
-            or not all(isinstance(symbol, str) for symbol in symbols)
-            or len(set(symbols)) != len(symbols)
-        ):
+        if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
             raise UserError(f"{path} is no phoneme vocabulary: {_RERUN}")
-        return cls(symbols)
+        vocab = cls(symbols)
+        if vocab.symbols != symbols:  # without the specials, or with a symbol twice: other ids than were saved
+            raise UserError(f"{path} is no phoneme vocabulary: {_RERUN}")
+        return vocab
 
 
-# ── what other stages use ────────────────────────────────────────────────────────────────────────────────────────────
+# ── using what the stage wrote ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass
 class PhonemeEncoder:
-    """Text → phonemes and their ids, as the phonemes stage left them: the dictionary first, then the network.
+    """Text → phonemes and their ids by the files of the phonemes stage: the dictionary first, then the network.
 
-    A word with a letter that the network never saw goes by rule. `rules` is the reference to compare with.
+    A word with a letter that the network was not trained on is transcribed by rule.
     """
 
-    def __init__(
-        self,
-        rules: PhonemeProcessor,
-        dictionary: dict[str, list[str]],
-        model: GraphemeToPhoneme,
-        vocab: PhonemeVocab,
-        *,
-        level: str,
-        archaic: str,
-    ):
-        self.rules, self.dictionary, self.model, self.vocab = rules, dictionary, model, vocab
-        self.level, self._archaic = level, archaic
+    rules: PhonemeProcessor
+    dictionary: dict[str, list[str]]
+    model: GraphemeToPhoneme
+    vocab: PhonemeVocab
+    archaic: str  # "keep" or "respell", as the stage normalised text
 
     @classmethod
     def load(cls, model_dir: Path | str) -> PhonemeEncoder:
@@ -252,14 +160,8 @@ class PhonemeEncoder:
         if not isinstance(dictionary, dict) or not all(isinstance(phones, str) for phones in dictionary.values()):
             raise UserError(f"phoneme dictionary {model_dir / DICTIONARY} is no object of word: phones: {_RERUN}")
         rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
-        return cls(
-            rules,
-            {word: phones.split() for word, phones in dictionary.items()},
-            model,
-            PhonemeVocab.load(model_dir / VOCAB),
-            level=facts["level"],
-            archaic=facts["archaic"],
-        )
+        transcribed = {word: phones.split() for word, phones in dictionary.items()}
+        return cls(rules, transcribed, model, PhonemeVocab.load(model_dir / VOCAB), facts["archaic"])
 
     def phonemes(self, word: str) -> list[str]:
         """The phones of one word; none where it has no Georgian letter."""
@@ -267,32 +169,19 @@ class PhonemeEncoder:
 
     def transcribe(self, words: Sequence[str]) -> list[list[str]]:
         """The phones of each word; those that the dictionary lacks go through the network in batches."""
-        letters = [phonology.georgian_letters(word) for word in words]
-        missing = sorted({word for word in letters if word and word not in self.dictionary})
-        known = [word for word in missing if self.model.knows(word)]
-        found = dict(zip(known, self.model.predict(known), strict=True))
+        letters = [georgian_letters(word) for word in words]
+        found = self.model.known_phones(sorted({word for word in letters if word and word not in self.dictionary}))
+        narrow = self.rules.config.level == "narrow"
         return [
-            list(self.dictionary.get(word) or found.get(word) or self.rules.phonemes(word, self.level == "narrow"))
-            for word in letters
+            list(self.dictionary.get(word) or found.get(word) or self.rules.phonemes(word, narrow)) for word in letters
         ]
 
     def encode(self, text: str, *, ends: bool = False) -> list[int]:
         """Phoneme ids of raw text: normalised, split into words with a boundary between; `ends` adds <s> and </s>."""
-        spoken = self.transcribe(georgian_text.words(georgian_text.normalise(text, archaic=self._archaic)))
-        ids = [self.vocab.id(PhonemeVocab.START)] if ends else []
-        for i, phones in enumerate(spoken):
-            ids += ([self.vocab.id(PhonemeVocab.BOUNDARY)] if i else []) + self.vocab.encode(phones)
-        return ids + ([self.vocab.id(PhonemeVocab.END)] if ends else [])
-
-    def romanise(self, word: str) -> str:
-        """The Latin spelling of `word`'s sound, as XTTS's other languages would read it."""
-        return self.rules.romanise(self.phonemes(word))
-
-    def features(self, symbol: str) -> np.ndarray:
-        """Articulatory features of a symbol, float32 (len(georgian_phonology.FEATURES),); zeros for the specials."""
-        if symbol in PhonemeVocab.SPECIALS:
-            return self.rules.features("i") * 0
-        return self.rules.features(symbol)
+        symbols: list[str] = []
+        for phones in self.transcribe(words(normalise(text, archaic=self.archaic))):
+            symbols += [PhonemeVocab.BOUNDARY] * bool(symbols) + phones
+        return self.vocab.encode([PhonemeVocab.START, *symbols, PhonemeVocab.END] if ends else symbols)
 
 
 def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
@@ -317,18 +206,16 @@ def transcript_words(config: PretrainConfig) -> Counter[str]:
     counts: Counter[str] = Counter()
     for split in TRAINING_SPLITS:
         for clip in read_split(config.data_dir, split):
-            counts.update(georgian_text.words(georgian_text.normalise(clip.text, archaic=config.text.archaic)))
+            counts.update(words(normalise(clip.text, archaic=config.text.archaic)))
     return counts
 
 
 def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str, Any]:
     """Make the dictionary of `words`, train the G2P network, and write OUTPUTS to the model folder.
 
-    With a user lexicon of OWN_CONVENTION_WORDS or more the network learns from it alone and gives the words that it
-    lacks; otherwise from the rules with the lexicon's exceptions. Returns the metrics: words, tokens, inventory, level,
-    taught_by, heldout, heldout_wer, heldout_per, table_wer, table_per (fractions; None without held-out words), epochs,
-    seconds.
-    Raises UserError when there is no Georgian word.
+    With a user lexicon of OWN_CONVENTION_WORDS or more the network learns from it alone and transcribes the words that
+    it lacks; otherwise it learns from the rules with the lexicon's exceptions. Returns the metrics: words, tokens,
+    level, inventory, taught_by, the report of `train_g2p`, seconds. Raises UserError when there is no Georgian word.
     """
     from xtts_ka.georgian.g2p_model import train_g2p
 
@@ -344,34 +231,24 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
             f"lexicons: {len(user.entries)} words; {user.alternatives} further pronunciations and {user.not_georgian} "
             "rows that are not one Georgian word were left out"
         )
-    own_convention = len(user.entries) >= OWN_CONVENTION_WORDS
-    taught = dict(user.entries) if own_convention else {**dictionary, **user.entries}
-    always = (
-        {}
-        if own_convention
-        else {
-            letter: processor.phonemes(letter, narrow) for letter in phonology.CONVENTION if letter not in user.entries
-        }
-    )
-    trained = train_g2p(taught, config.phonemes, config.seed, always=always)
-    if own_convention:
-        guessed = [word for word in dictionary if word not in user.entries and trained.model.knows(word)]
-        dictionary.update(zip(guessed, trained.model.predict(guessed), strict=True))
+    if len(user.entries) >= OWN_CONVENTION_WORDS:
+        taught_by = "lexicon"
+        trained = train_g2p(user.entries, config.phonemes, config.seed)
+        dictionary |= trained.model.known_phones([word for word in dictionary if word not in user.entries])
+    else:
+        taught_by = "rules and lexicon" if user.entries else "rules"
+        letters = {letter: processor.phonemes(letter, narrow) for letter in phonology.CONVENTION}
+        always = {letter: phones for letter, phones in letters.items() if letter not in user.entries}
+        trained = train_g2p({**dictionary, **user.entries}, config.phonemes, config.seed, always=always)
     dictionary = dict(sorted({**dictionary, **user.entries}.items()))
     _write_outputs(config, processor, dictionary, trained)
-    report = trained.report
     return {
         "words": len(dictionary),
         "tokens": sum(words.values()),
         "level": config.phonemes.level,
         "inventory": len({phone for phones in dictionary.values() for phone in phones}),
-        "taught_by": "lexicon" if own_convention else "rules and lexicon" if user.entries else "rules",
-        "heldout": report["heldout"],
-        "heldout_wer": report["wer"],
-        "heldout_per": report["per"],
-        "table_wer": report["table_wer"],
-        "table_per": report["table_per"],
-        "epochs": report["epochs"],
+        "taught_by": taught_by,
+        **trained.report,
         "seconds": round(time.monotonic() - started, 2),
     }
 
@@ -380,38 +257,34 @@ def _write_outputs(
     config: PretrainConfig, processor: PhonemeProcessor, dictionary: dict[str, list[str]], trained: TrainedG2P
 ) -> None:
     folder = Path(config.output_model_path)
-    symbols = processor.inventory(config.phonemes.level == "narrow", archaic=True)
+    symbols = processor.inventory(config.phonemes.level == "narrow")
     symbols += sorted({phone for phones in dictionary.values() for phone in phones} - set(symbols))
     files.write_json(folder / DICTIONARY, {word: " ".join(phones) for word, phones in dictionary.items()})
     PhonemeVocab(symbols).save(folder / VOCAB)
     rows = [("word", "expected", "got")] + [(word, " ".join(e), " ".join(g)) for word, e, g in trained.mistakes]
     files.write_text(folder / MISTAKES, "".join("\t".join(row) + "\n" for row in rows))
     tensor_files.save_torch(folder / MODEL, trained.model.state_dict())
-    report = {key: value for key, value in trained.report.items() if key != "seconds"}  # a rerun gives the same bytes
-    files.write_json(
-        folder / FACTS,
-        {
-            "level": config.phonemes.level,
-            "archaic": config.text.archaic,
-            "seed": config.seed,
-            "convention": dict(config.phonemes.convention),
-            "report": report,
-            "network": trained.model.facts(),
-        },
-    )
+    facts = {
+        "level": config.phonemes.level,
+        "archaic": config.text.archaic,
+        "seed": config.seed,
+        "convention": dict(config.phonemes.convention),
+        "report": trained.report,
+        "network": trained.model.facts(),
+    }
+    files.write_json(folder / FACTS, facts)
 
 
 def _report(metrics: dict[str, Any], folder: Path) -> None:
-    def percent(rate: float | None) -> str:
-        return "not measured (no held-out words)" if rate is None else f"{100 * rate:.2f} %"
-
-    say(
-        f"{metrics['words']} words, {metrics['inventory']} symbols ({metrics['level']}), "
-        f"taught by {metrics['taught_by']}"
+    wer, per, table = (
+        "not measured (no held-out words)" if rate is None else f"{100 * rate:.2f} %"
+        for rate in (metrics["heldout_wer"], metrics["heldout_per"], metrics["table_wer"])
     )
+    taught = f"taught by {metrics['taught_by']}"
+    say(f"{metrics['words']} words, {metrics['inventory']} symbols ({metrics['level']}), {taught}")
     say(
-        f"held out {metrics['heldout']} words: word error rate {percent(metrics['heldout_wer'])}, phoneme error rate "
-        f"{percent(metrics['heldout_per'])}; a table of ±3 letters: {percent(metrics['table_wer'])}"
+        f"held out {metrics['heldout']} words: word error rate {wer}, phoneme error rate {per}; "
+        f"a table of ±3 letters: {table}"
     )
     say(f"{metrics['epochs']} epochs, {metrics['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
     for name, value in metrics.items():
@@ -423,53 +296,25 @@ def _report(metrics: dict[str, Any], folder: Path) -> None:
 _BATCH_LINES = 1024  # lines that the model transcribes at once
 
 
-def _spoken_words(line: str) -> list[str]:
-    """The words of one line: Georgian letters as they stand, anything else as georgian_text reads it aloud."""
-    if phonology.is_all_georgian(line):
-        return [alphabet.fold_letters(line)]
-    return georgian_text.words(georgian_text.normalise(line, archaic="keep"))
-
-
 def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model: bool) -> None:
     """Print `word<TAB>p h o n e s` for each line of `source` (a file, or - for standard input), blank lines kept.
 
-    Several words on a line are joined by the boundary #. A line that nothing can be read from keeps its place with an
-    empty transcription and is counted in a warning; UserError where that is so of every line.
+    Several words on a line are joined by the boundary #. A line without a reading keeps its place with an empty
+    transcription and is counted in a warning; UserError where no line has a reading.
     """
-    if use_model:
-        model, facts = load_g2p(Path(config.output_model_path))
-        if narrow and facts["level"] != "narrow":
-            raise UserError(
-                "the trained model is broad: drop --narrow, or set phonemes.level to narrow and run the "
-                "phonemes stage again"
-            )
-    else:
-        model, rules = None, PhonemeProcessor(PhonemesConfig(convention=config.phonemes.convention))
-    stream = sys.stdin.buffer if source == "-" else _open(source, "word list")
-    name = "standard input" if source == "-" else source
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    transcribe = _transcriber(config, narrow, use_model)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     total, silent = 0, []
-    with stream:
-        lines = _lines(stream, name)
-        while batch := list(islice(lines, _BATCH_LINES if model else 1)):
-            spoken = [[] if not line.strip() else _spoken_words(line.strip()) for _, line in batch]
-            words = [word for line_words in spoken for word in line_words]
-            if model:
-                known = [word for word in words if model.knows(word)]
-                phones = dict(zip(known, model.predict(known), strict=True))
-            else:
-                phones = {word: rules.phonemes(word, narrow) for word in words}
-            for (number, line), line_words in zip(batch, spoken, strict=True):
-                text = " ".join(line.split())
-                said = [" ".join(phones[word]) for word in line_words if phones.get(word)]
-                total += bool(text)
-                if text and not said:
-                    silent.append((number, text))
-                print(f"{text}\t{f' {PhonemeVocab.BOUNDARY} '.join(said)}" if text else "")
+    for number, line, transcription in _transcribed_lines(source, transcribe, _BATCH_LINES if use_model else 1):
+        total += bool(line)
+        if line and not transcription:
+            silent.append((number, line))
+        print(f"{line}\t{transcription}" if line else "")
     sys.stdout.flush()
-    note(
-        f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {'the trained model' if model else 'rule'}"
-    )
+    name = "standard input" if source == "-" else source
+    way = "the trained model" if use_model else "rule"
+    note(f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {way}")
     if total == len(silent):
         raise UserError(f"{name} has no word with a Georgian reading: give one Georgian word a line, as UTF-8")
     if silent:
@@ -478,6 +323,34 @@ def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model:
             f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription "
             f"(first: line {number}, {text[:40]!r})"
         )
+
+
+def _transcriber(config: PretrainConfig, narrow: bool, use_model: bool) -> Callable[[list[str]], dict[str, list[str]]]:
+    if not use_model:
+        rules = PhonemeProcessor(PhonemesConfig(convention=config.phonemes.convention))
+        return lambda words: {word: rules.phonemes(word, narrow) for word in words}
+    model, facts = load_g2p(Path(config.output_model_path))
+    if narrow and facts["level"] != "narrow":
+        raise UserError("the trained model is broad: drop --narrow, or set phonemes.level to narrow and " + _RERUN)
+    return model.known_phones
+
+
+def _transcribed_lines(
+    source: str, transcribe: Callable[[list[str]], dict[str, list[str]]], batch_size: int
+) -> Iterator[tuple[int, str, str]]:
+    """(number, line with single spaces, phones) of each line of a word list."""
+    lines = files.text_lines(source, "word list")
+    while batch := list(islice(lines, batch_size)):
+        spoken = [_spoken_words(line.strip()) for _, line in batch]
+        phones = transcribe([word for line_words in spoken for word in line_words])
+        for (number, line), line_words in zip(batch, spoken, strict=True):
+            readings = [" ".join(phones[word]) for word in line_words if phones.get(word)]
+            yield number, " ".join(line.split()), f" {PhonemeVocab.BOUNDARY} ".join(readings)
+
+
+def _spoken_words(line: str) -> list[str]:
+    """The words of one line: a Georgian word as it stands, anything else as `normalise` reads it aloud."""
+    return [georgian_letters(line)] if is_all_georgian(line) else words(normalise(line, archaic="keep"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -491,9 +364,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--words", metavar="FILE", help="transcribe FILE, one word a line (- for standard input)")
     parser.add_argument("--narrow", action="store_true", help="with --words: narrow transcription, with allophones")
-    parser.add_argument(
-        "--model", action="store_true", help="with --words: what the trained model says instead of the rules"
-    )
+    parser.add_argument("--model", action="store_true", help="with --words: by the trained model instead of the rules")
     add_verbosity_flags(parser, quiet="print warnings and errors only (with --words: the phones too)")
     args = parser.parse_args(argv)
     if (args.narrow or args.model) and not args.words:
@@ -505,8 +376,8 @@ def _run(args: argparse.Namespace) -> None:
     config = load_config(args.config)
     if args.words:
         print_words(config, args.words, narrow=args.narrow, use_model=args.model)
-        return
-    _report(run_phonemes_stage(config, transcript_words(config)), Path(config.output_model_path))
+    else:
+        _report(run_phonemes_stage(config, transcript_words(config)), Path(config.output_model_path))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class PhonemeModelProcessor(_Stage):
 
     def run(self) -> dict[str, Any]:
         from phoneme_processor import run_phonemes_stage
-        from xtts_ka.georgian.text import words
+        from xtts_ka.georgian.alphabet import words
 
         counts = Counter(word for clip in training_clips(self.config) for word in words(clip.text))
         if not counts:

@@ -1,29 +1,22 @@
-"""The language models: probabilities that are probabilities, fair measuring, and what they are used for."""
+"""Segmentation as the tokenizer's, training that repeats, and scores that are probabilities."""
 
-import itertools
 import math
 import random
 
 import numpy as np
 import pytest
 import torch
+from small_corpora import SENTENCES
 
 from xtts_ka.core.config import LanguageModelConfig
 from xtts_ka.core.files import write_json
 from xtts_ka.corpus.odd_transcripts import held_out_split
 from xtts_ka.georgian import language_model as lm
+from xtts_ka.georgian.alphabet import is_word
 from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel, train_network
 from xtts_ka.model.vocabulary import count_words, encode, extend_vocabulary, open_vocabulary
 from xtts_ka.starter.base_model import starter_vocabulary
 
-SENTENCES = [
-    f"{who} {where} {what}."
-    for who, where, what in itertools.product(
-        ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი"),
-        ("ეზოში", "ტყეში", "სახლში", "ბაღში"),
-        ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს"),
-    )
-]
 TINY = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.1, max_epochs=4, batch_size=16)
 
 
@@ -36,7 +29,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vocabulary(tokenizer):
-    georgian = [t for t in tokenizer.get_vocab() if "ა" <= t[0] <= "ჵ"]
+    georgian = filter(is_word, tokenizer.get_vocab())
     return ["<s>", "<unk>", *sorted(georgian), "[SPACE]", "."]
 
 

@@ -6,39 +6,29 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from georgian_readings import FOLDER, pairs, readings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from xtts_ka.georgian import numbers
 from xtts_ka.georgian import text as georgian_text
 from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
-from xtts_ka.georgian.text import georgian_fraction, is_georgian, main, normalise, split_sentences, words
+from xtts_ka.georgian.text import main, normalise, split_sentences
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ["-m", "xtts_ka.georgian.text"]
-READINGS = [
-    tuple(line.split("\t"))
-    for line in (HERE / "georgian_readings.tsv").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("# ")
-]
 
-# ── readings ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── readings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_table_of_readings_is_large_and_without_repetition():
-    assert len(READINGS) >= 300
-    assert len({written for written, _ in READINGS}) == len(READINGS)
-
-
-@pytest.mark.parametrize(("written", "reading"), READINGS, ids=[written for written, _ in READINGS])
-def test_reading(written, reading):
+@readings("text")
+def test_texts_are_read_as_a_georgian_reads_them_and_readings_stay_as_they_are(written, reading):
     assert normalise(written) == reading
-
-
-@pytest.mark.parametrize(("written", "reading"), READINGS, ids=[written for written, _ in READINGS])
-def test_a_reading_is_its_own_reading(written, reading):
     assert normalise(reading) == reading
+
+
+def test_the_tables_of_readings_are_large_and_without_repetition():
+    written = [text for table in FOLDER.glob("*.tsv") for text, _ in pairs(table.stem)]
+    assert len(written) == len(set(written)) >= 300
 
 
 def test_archaic_letters_are_respelled_or_kept():
@@ -52,16 +42,6 @@ def test_an_unknown_way_with_archaic_letters_is_refused():
         normalise("დედა", archaic="drop")
 
 
-def test_the_alphabet_is_the_thirty_three_letters_in_order():
-    assert GEORGIAN_LETTERS == "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ"
-    assert len(GEORGIAN_LETTERS) == 33
-
-
-@pytest.mark.parametrize("block", [0x1C90, 0x10A0, 0x2D00])
-def test_the_other_three_alphabets_fold_to_mkhedruli(block):
-    assert normalise("".join(chr(block + i) for i in range(33))) == GEORGIAN_LETTERS
-
-
 def test_paragraphs_end_sentences_and_line_breaks_do_not():
     assert normalise("პირველი ხაზი\nმეორე ხაზი\n\nახალი აბზაცი") == "პირველი ხაზი მეორე ხაზი. ახალი აბზაცი"
 
@@ -72,7 +52,7 @@ def test_what_has_no_reading_is_empty(nothing):
 
 
 def test_punctuation_is_known_to_the_real_vocabulary():
-    vocabulary = HERE.parents[2] / "shared" / "xtts_vocab_v1.1.json"
+    vocabulary = ROOT.parent / "shared" / "xtts_vocab_v1.1.json"
     if not vocabulary.exists():
         pytest.skip("the real XTTS vocabulary is not here")
     import json
@@ -81,7 +61,7 @@ def test_punctuation_is_known_to_the_real_vocabulary():
     assert all(mark in known for mark in PUNCTUATION)
 
 
-# ── invariants over any string ──────────────────────────────────────────────────────────────────────────────
+# ── invariants over any string ────────────────────────────────────────────────────────────────────────────────────────
 
 PIECES = st.sampled_from(
     "5 12 2026 - – ში მე- ე . , ა.შ. წ. ს. ქ. XIX II I კმ % ₾ $ € °C / : 14:30 12.03.2026 @ a Facebook "
@@ -92,7 +72,6 @@ PIECES = st.sampled_from(
 TEXT = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=14).map("".join))
 
 
-@settings(max_examples=500, deadline=None)
 @given(TEXT, st.sampled_from(["respell", "keep"]))
 def test_any_string_reads_as_letters_spaces_and_punctuation_and_is_stable(text, archaic):
     reading = normalise(text, archaic=archaic)
@@ -111,7 +90,6 @@ SENTENCE = st.lists(
 ).map(" ".join)
 
 
-@settings(max_examples=1000, deadline=None)
 @given(SENTENCE | TEXT)
 def test_the_short_way_for_plain_sentences_gives_what_the_long_one_does(text):
     with pytest.MonkeyPatch.context() as patch:
@@ -120,37 +98,7 @@ def test_the_short_way_for_plain_sentences_gives_what_the_long_one_does(text):
     assert normalise(text) == long_way
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(min_value=0, max_value=10**15))
-def test_every_number_up_to_ten_to_the_fifteen_is_read_as_its_cardinal(n):
-    assert normalise(str(n) if len(str(n)) != 9 or str(n)[0] != "5" else f"{n} ₾") in (
-        numbers.cardinal(n),
-        f"{numbers.cardinal(n)} ლარი",
-    )
-
-
-# ── looking at text ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_is_georgian_knows_all_alphabets():
-    assert all(map(is_georgian, ["დედა", "ᲓᲔᲓᲐ", "ႣႤႣႠ", "ⴃⴄⴃⴀ", "abc დ"]))
-    assert not any(map(is_georgian, ["", "mother", "мама", "123 !", "մայր"]))
-
-
-def test_georgian_fraction_counts_letters_only():
-    assert georgian_fraction("დედა") == 1.0
-    assert georgian_fraction("დედა, 100%!") == 1.0
-    assert georgian_fraction("დედა mama") == 0.5
-    assert georgian_fraction("mama") == 0.0
-    assert georgian_fraction("123") == 0.0
-
-
-def test_words_are_letters_only():
-    assert words("ნელ-ნელა, მოდის ჴმა - გაზაფხული!") == ["ნელ", "ნელა", "მოდის", "ჴმა", "გაზაფხული"]
-    assert words("") == []
-
-
-# ── splitting ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── splitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_sentences_are_split_at_their_ends():
@@ -176,7 +124,6 @@ def test_no_room_at_all_is_refused():
 PLAIN = st.text(alphabet=GEORGIAN_LETTERS + "  .,!?;:-", max_size=200).map(normalise)
 
 
-@settings(max_examples=200, deadline=None)
 @given(PLAIN, st.integers(min_value=1, max_value=80))
 def test_no_piece_is_too_long_and_no_letter_is_lost(text, limit):
     pieces = split_sentences(text, limit)
@@ -186,7 +133,7 @@ def test_no_piece_is_too_long_and_no_letter_is_lost(text, limit):
         assert " ".join(pieces) == text
 
 
-# ── the command ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def run_script(*arguments, data=b""):

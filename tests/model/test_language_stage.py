@@ -15,7 +15,7 @@ from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes
 from xtts_ka.corpus.odd_transcripts import held_out_split
 from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
 from xtts_ka.georgian import language_model as lm
-from xtts_ka.georgian.language_model import load_language_model
+from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel
 from xtts_ka.model.language_stage import run_language_stage, token_log_frequencies
 from xtts_ka.model.vocabulary import encode, load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
@@ -105,7 +105,10 @@ def test_stage_lists_suspects_beside_those_of_other_stages(stage):
 def test_the_saved_network_scores_as_the_trained_one(stage):
     config, clips, metrics = stage
     results = read_pickle(Path(config.output_model_path) / "language_model_results.pkl")
-    model = load_language_model(results, load_tokenizer(Path(config.output_model_path) / "vocab.json"))
+    saved = results["network"]
+    network = CausalLanguageModel(saved["tokens"], saved["dim"], saved["layers"], saved["heads"], saved["dropout"])
+    network.load_state_dict(tensors_from_bytes(saved["weights"]))
+    model = TokenModel(network, Segmenter(load_tokenizer(Path(config.output_model_path) / "vocab.json")))
     _, _, held_out = held_out_split([c.text for c in clips], TINY.heldout_fraction)
     bits = lm.bits_per_character(model.bits(held_out), held_out)
     assert bits == pytest.approx(metrics["network_bits_per_character_one_segmentation"], rel=1e-5)

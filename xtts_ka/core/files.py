@@ -12,9 +12,10 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from xtts_ka.core.errors import UserError
 
@@ -141,3 +142,25 @@ def read_json(path: Path | str, what: str = "file", remedy: str = "restore it or
         raise UserError(f"{what} {path} cannot be read ({error.strerror}): {remedy}") from None
     except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
         raise UserError(f"{what} {path} is not valid JSON ({error}): {remedy}") from None
+
+
+def text_lines(source: Path | str, what: str) -> Iterator[tuple[int, str]]:
+    """(number, line without its end) of a UTF-8 file, or of standard input where `source` is "-".
+
+    Raises UserError naming `what` the file is where it cannot be opened, and the first line that is not UTF-8.
+    """
+    name = "standard input" if source == "-" else f"{what} {source}"
+    with sys.stdin.buffer if source == "-" else _open_to_read(source, what) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise UserError(f"{name}, line {number}: not UTF-8; save the file as UTF-8") from None
+            yield number, text.rstrip("\r\n")
+
+
+def _open_to_read(path: Path | str, what: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from None

@@ -32,7 +32,8 @@ from xtts_ka.corpus.tables import (
     write_drop_report,
     write_splits,
 )
-from xtts_ka.georgian.text import georgian_fraction, normalise, words
+from xtts_ka.georgian.alphabet import georgian_fraction, words
+from xtts_ka.georgian.text import normalise
 
 SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
 MAX_TEXT = 2_000  # characters; nobody says more in a clip

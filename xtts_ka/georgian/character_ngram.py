@@ -1,6 +1,6 @@
-"""An interpolated modified Kneser–Ney n-gram over characters, and what it and the language model agree on.
+"""An interpolated modified Kneser–Ney n-gram over characters, and the constants that it shares with the language model.
 
-Both models read at most MAX_CHARACTERS of a text, know the same alphabet, and predict every sentence with its end.
+Both models read at most MAX_CHARACTERS of a text and predict every sentence with its end.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+from xtts_ka.georgian.alphabet import READING_SYMBOLS
 
-MAX_CHARACTERS = 1000  # what a model reads of one transcript: XTTS cannot speak as much at once
-UNKNOWN_BITS = 16.0  # a symbol outside a model's alphabet is one of some 2¹⁶ others
-ALPHABET = GEORGIAN_LETTERS + ARCHAIC_LETTERS + " " + PUNCTUATION  # what a normalised text consists of
-BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start and end, anything unheard of
+MAX_CHARACTERS = 1000  # of one transcript: more than XTTS can speak at once
+UNKNOWN_BITS = 16.0  # added for a symbol outside a model's alphabet, which is one of about 2¹⁶ others
+BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start or end, and any unknown symbol
+
+_Level = tuple[
+    np.ndarray, np.ndarray, np.ndarray, np.ndarray
+]  # what `_discounted` returns for the n-grams of one order
 
 
 class CharacterNgram:
@@ -28,14 +31,14 @@ class CharacterNgram:
         if not 1 <= order <= 7:
             raise ValueError(f"order must be 1 to 7, not {order}")
         self.order = order
-        letters = sorted(set(ALPHABET) | {c for c, _ in Counter("".join(texts)).most_common(200)})[:250]
+        letters = sorted(set(READING_SYMBOLS) | {c for c, _ in Counter("".join(texts)).most_common(200)})[:250]
         self._ids = {letter: i for i, letter in enumerate(letters, start=2)}
         codes, ends, _ = self._codes(texts)
-        self._levels = []
+        self._levels: list[_Level] = []
         longer = None
         for n in range(order, 0, -1):
             grams, counts = np.unique(self._grams(codes, ends, n), return_counts=True)
-            if longer is not None:  # below the top, what counts is how many different characters precede
+            if longer is not None:  # below the highest order the count is of the different characters before the n-gram
                 shorter, preceded = np.unique(longer & ((1 << 8 * n) - 1), return_counts=True)
                 from_start = (n > 1) & (grams >> 8 * (n - 1) == BOUNDARY)  # nothing precedes a sentence's start
                 counts = np.where(from_start, counts, _look_up(shorter, preceded, grams, 1))
@@ -53,16 +56,18 @@ class CharacterNgram:
         return np.bincount(owner, bits, minlength=len(texts))
 
     def _codes(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All texts as one array of codes, the positions in it to predict, and the text each of these belongs to."""
+        """All texts as one array of codes, the positions in it to predict, and the number of each position's text."""
         padding = [BOUNDARY] * (self.order - 1)
-        codes, ends, owner = [], [], []
+        codes: list[int] = []
+        ends: list[int] = []
+        owner: list[int] = []
         for number, text in enumerate(texts):
             symbols = [self._ids.get(c, UNKNOWN) for c in text[:MAX_CHARACTERS]] + [BOUNDARY]
             first = len(codes) + len(padding)
             codes += padding + symbols
             ends.extend(range(first, first + len(symbols)))
             owner += [number] * len(symbols)
-        return tuple(np.array(part, np.int64) for part in (codes, ends, owner))
+        return np.array(codes, np.int64), np.array(ends, np.int64), np.array(owner, np.int64)
 
     @staticmethod
     def _grams(codes: np.ndarray, ends: np.ndarray, n: int) -> np.ndarray:
@@ -73,14 +78,14 @@ class CharacterNgram:
         return grams
 
 
-def _discounted(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, ...]:
+def _discounted(grams: np.ndarray, counts: np.ndarray) -> _Level:
     """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2) if n1 else 0.5
     found = [
         k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))
     ]
-    # Few characters make few counts of counts, and their estimates can leave the range where they make sense.
+    # In a small corpus the estimated discounts can fall outside the range in which the probabilities stay positive.
     steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
     taken = steps[np.minimum(counts, 3)]
     contexts, inverse = np.unique(grams >> 8, return_inverse=True)

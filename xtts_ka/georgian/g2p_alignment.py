@@ -1,4 +1,4 @@
-"""From a pronunciation lexicon to letters that each carry a chunk of phones, and the plain table over such letters.
+"""Aligns a pronunciation lexicon: each letter of a word gets a chunk of its phones. Also a baseline and error rates.
 
 Georgian spelling is nearly one letter to one phone, so grapheme-to-phoneme conversion is tagging: each letter gets a
 chunk of zero to three phones. The chunks are found by hard expectation–maximisation (Viterbi alignment, as in
@@ -11,13 +11,15 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 
-Chunk = tuple[str, ...]
+from xtts_ka.georgian.phonology import Chunk
 
-MAX_CHUNK = 3  # phones that one letter can carry: ks and the like, with one to spare
-_LENGTH_PRIOR = (0.04, 0.9, 0.05, 0.01)  # how often a letter carries 0, 1, 2, 3 phones, before any word is seen
-_PRIOR_WEIGHT = 0.5  # of an unseen chunk, in words
-_ROUNDS = 4
+MAX_CHUNK = 3  # phones of one letter at most
+_LENGTH_PRIOR = (0.04, 0.9, 0.05, 0.01)  # prior probability that a letter has 0, 1, 2, 3 phones
+_PRIOR_WEIGHT = 0.5  # of the prior against the counts, in words
+_ROUNDS = 4  # of expectation–maximisation at most
+Counts = Mapping[str, Counter[Chunk]]  # letter → how often it has each chunk
 
 # ── alignment ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -25,19 +27,16 @@ _ROUNDS = 4
 class _ChunkModel:
     """P(chunk | letter) from counts, smoothed by the length prior."""
 
-    def __init__(self, counts: Mapping[str, Counter[Chunk]]):
+    def __init__(self, counts: Counts):
         self._counts = counts
-        self._totals = {letter: sum(chunks.values()) for letter, chunks in counts.items()}
-        self.favourite = {letter: min(chunks, key=lambda c: (-chunks[c], c)) for letter, chunks in counts.items()}
-        self._cache: dict[tuple[str, Chunk], float] = {}
+        self._totals = {letter: chunks.total() for letter, chunks in counts.items()}
+        self.favourite = _most_frequent(counts)
+        self.log_probability = cache(self._log_probability)
 
-    def log_probability(self, letter: str, chunk: Chunk) -> float:
-        known = self._cache.get((letter, chunk))
-        if known is None:
-            count = self._counts.get(letter, {}).get(chunk, 0) + _PRIOR_WEIGHT * _LENGTH_PRIOR[len(chunk)]
-            known = math.log(count / (self._totals.get(letter, 0) + _PRIOR_WEIGHT))
-            self._cache[letter, chunk] = known
-        return known
+    def _log_probability(self, letter: str, chunk: Chunk) -> float:
+        seen = self._counts[letter][chunk] if letter in self._counts else 0
+        count = seen + _PRIOR_WEIGHT * _LENGTH_PRIOR[len(chunk)]
+        return math.log(count / (self._totals.get(letter, 0) + _PRIOR_WEIGHT))
 
 
 def align(lexicon: Mapping[str, Sequence[str]]) -> dict[str, list[Chunk]]:
@@ -45,40 +44,45 @@ def align(lexicon: Mapping[str, Sequence[str]]) -> dict[str, list[Chunk]]:
 
     Words with more than MAX_CHUNK phones a letter cannot be aligned and are left out.
     """
-    counts: dict[str, Counter[Chunk]] = defaultdict(Counter)
-    for word, phones in lexicon.items():
-        if len(word) == len(phones):
-            for letter, phone in zip(word, phones, strict=True):
-                counts[letter][phone,] += 1
+    words = {word: tuple(phones) for word, phones in lexicon.items()}
+    counts = _count({word: [(p,) for p in phones] for word, phones in words.items() if len(word) == len(phones)})
     aligned: dict[str, list[Chunk]] = {}
     for _ in range(_ROUNDS):
         model = _ChunkModel(counts)
-        before, aligned = aligned, {}
-        for word, phones in lexicon.items():
-            chunks = _align_word(word, tuple(phones), model)
-            if chunks is not None:
-                aligned[word] = chunks
+        before = aligned
+        found = {word: _align_word(word, phones, model) for word, phones in words.items()}
+        aligned = {word: chunks for word, chunks in found.items() if chunks is not None}
         if aligned == before:
             break
-        counts = defaultdict(Counter)
-        for word, chunks in aligned.items():
-            for letter, chunk in zip(word, chunks, strict=True):
-                counts[letter][chunk] += 1
+        counts = _count(aligned)
     return aligned
+
+
+def _count(aligned: Mapping[str, Sequence[Chunk]]) -> Counts:
+    counts: dict[str, Counter[Chunk]] = defaultdict(Counter)
+    for word, chunks in aligned.items():
+        for letter, chunk in zip(word, chunks, strict=True):
+            counts[letter][chunk] += 1
+    return counts
+
+
+def _most_frequent(counts: Counts) -> dict[str, Chunk]:
+    """The most frequent chunk of each letter (or context); of equally frequent ones the first by symbol."""
+    return {letter: min(chunks, key=lambda c: (-chunks[c], c)) for letter, chunks in counts.items()}
 
 
 def _align_word(word: str, phones: Chunk, model: _ChunkModel) -> list[Chunk] | None:
     """Viterbi over (letters read, phones given); None when the word has too many phones."""
     favourites = [model.favourite.get(letter, ()) for letter in word]
     if sum(favourites, ()) == phones:
-        return favourites  # every letter's likeliest chunk: nothing can be likelier
+        return favourites  # the likeliest chunk of every letter: no alignment can be likelier
     # For each number of letters read: phones given so far → (score, how many of them the last letter gave).
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
     for i, letter in enumerate(word):
         row: dict[int, tuple[float, int]] = {}
         letters_left = len(word) - i - 1
-        # Where scores tie, the path that gave its phones sooner wins: in კვა → kʼʷ ɑ it is კ that sounds and ვ that is
-        # silent, in every word alike, so that rounds to come can build on it.
+        # Where scores tie, the path that gave its phones sooner wins: in კვა → kʼʷ ɑ the phone belongs to კ and ვ is
+        # silent. As it is so in every word, the counts of the next round become clear.
         for given, (score, _) in sorted(best[i].items(), reverse=True):
             for length in range(MAX_CHUNK + 1):
                 end = given + length
@@ -102,7 +106,7 @@ def _align_word(word: str, phones: Chunk, model: _ChunkModel) -> list[Chunk] | N
 
 
 class ContextTable:
-    """What a network has to beat: a letter's most frequent chunk in the widest context that training saw.
+    """The baseline for the network: a letter's most frequent chunk in the widest context that training saw.
 
     The contexts are ±3 letters, else ±2, else ±1, else the letter alone.
     """
@@ -115,7 +119,7 @@ class ContextTable:
             for i, chunk in enumerate(chunks):
                 for context in self._contexts(word, i):
                     counts[context][chunk] += 1
-        self._chunks = {context: min(seen, key=lambda c: (-seen[c], c)) for context, seen in counts.items()}
+        self._chunks = _most_frequent(counts)
 
     def _contexts(self, word: str, i: int) -> list[str]:
         padded = "^" * self.RADIUS + word + "$" * self.RADIUS
@@ -134,7 +138,7 @@ class ContextTable:
 
 
 def share(word: str, purpose: str) -> float:
-    """A number in [0, 1) that depends on word and purpose alone: splits by it never move when words are added."""
+    """A hash of word and purpose as a number in [0, 1): a split by it stays the same when words are added."""
     return int.from_bytes(hashlib.sha256(f"{purpose}\0{word}".encode()).digest()[:8]) / 2**64
 
 

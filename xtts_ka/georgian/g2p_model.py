@@ -1,36 +1,38 @@
 """The neural grapheme-to-phoneme model: a small convolutional tagger that gives each letter its chunk of phones.
 
-It is trained on the CPU with one thread, so that the same lexicon and seed give the same weights whatever the number
-of cores; a lexicon of 14,000 words takes a minute or two.
+It is trained on the CPU with one thread, so that the same lexicon and seed give the same weights on any number of
+cores; a lexicon of 14,000 words takes a minute or two.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from xtts_ka.core.config import PhonemesConfig
 from xtts_ka.core.console import progress
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.torch_settings import one_thread
-from xtts_ka.georgian.g2p_alignment import Chunk, ContextTable, align, error_rates, share
+from xtts_ka.georgian.g2p_alignment import ContextTable, align, error_rates, share
+from xtts_ka.georgian.phonology import Chunk
 
-FORMAT = 1  # of the facts that rebuild a saved model
-DEV_FRACTION = 0.05  # of the training words: they decide when to stop, and are never reported
+FORMAT = 1  # version of what `facts` returns
+DEV_FRACTION = 0.05  # of the training words: their score decides when to stop
 PATIENCE = 6  # epochs without a better dev score before training stops
 DROPOUT = 0.1
 EMA_DECAY = 0.98  # the model kept is the moving average of the last ~50 steps
 CLIP_NORM = 1.0
 _KERNEL = 5  # letters that one convolution sees; with dilations 1 and 3 two layers see 8 to either side
 _PAD, _START, _END = 0, 1, 2  # ids before those of the letters
+_FACTS = ("letters", "chunks", "allowed", "before_silence", "only_before_silence", "dim", "layers")
 
 
 class _ConvBlock(nn.Module):
@@ -51,17 +53,20 @@ class _ConvBlock(nn.Module):
 class GraphemeToPhoneme(nn.Module):
     """Letters → phones by tagging: every letter is classified into one of the chunks that training saw for it.
 
-    `letters` is the alphabet the model knows, `chunks` its output classes, `allowed[letter]` the classes possible for
-    that letter. `before_silence` are the classes that a silent letter may follow, `only_before_silence` those that a
-    silent letter must follow (kʼʷ and its absorbed ვ): letters are classified one by one, and this keeps two neighbours
-    from both dropping a sound, or both giving it.
+    letters: the alphabet that the model knows. chunks: its output classes. allowed: the classes possible for a letter.
+    before_silence: the classes that a silent letter may follow; only_before_silence: those that a silent letter must
+    follow (kʼʷ and its absorbed ვ). Letters are classified one by one, and this prevents that two neighbours both drop
+    a sound, or both give it.
     """
+
+    impossible: Tensor
+    clash: Tensor
 
     def __init__(
         self,
         letters: Sequence[str],
         chunks: Sequence[Chunk],
-        allowed: Mapping[str, Sequence[int]],
+        allowed: Mapping[str, Collection[int]],
         before_silence: Sequence[int],
         only_before_silence: Sequence[int],
         *,
@@ -81,16 +86,14 @@ class GraphemeToPhoneme(nn.Module):
         impossible = torch.ones(len(letters) + 3, len(chunks), dtype=torch.bool)
         for letter, classes in self.allowed.items():
             impossible[self._ids[letter], classes] = False
-        impossible[:3, 0] = False  # padding and the word's ends are never read; one class keeps their softmax finite
+        impossible[:3, 0] = False  # padding and the word's ends are not read; one class keeps their softmax finite
         self.register_buffer("impossible", impossible, persistent=False)
-        silent = torch.tensor([not chunk for chunk in self.chunks])
-        sounding_first = torch.ones(len(chunks), dtype=torch.bool)
-        sounding_first[self.before_silence] = False
-        silence_next = torch.zeros(len(chunks), dtype=torch.bool)
-        silence_next[self.only_before_silence] = True
         # (class, next class) → True where training never saw such neighbours
-        clash = (sounding_first[:, None] & silent[None]) | (silence_next[:, None] & ~silent[None])
-        self.register_buffer("clash", clash, persistent=False)
+        clash = [
+            [c in self.only_before_silence if following else c not in self.before_silence for following in self.chunks]
+            for c in range(len(chunks))
+        ]
+        self.register_buffer("clash", torch.tensor(clash, dtype=torch.bool), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Letter ids (batch, letters + 2), with the word's ends → logits (batch, letters + 2, classes)."""
@@ -104,25 +107,25 @@ class GraphemeToPhoneme(nn.Module):
         """True when training saw every letter of `word`."""
         return all(letter in self._ids for letter in word)
 
+    def known_phones(self, words: Sequence[str]) -> dict[str, list[str]]:
+        """Word → phones, without the words that have a letter that training never saw."""
+        known = [word for word in words if self.knows(word)]
+        return dict(zip(known, self.predict(known), strict=True))
+
     def letter_ids(self, words: Sequence[str]) -> Tensor:
-        """(words, longest + 2) letter ids, padded. Raises UserError for a letter that training never saw."""
-        width = max(map(len, words), default=0) + 2
-        try:
-            rows = [
-                [_START, *(self._ids[letter] for letter in word), _END] + [_PAD] * (width - len(word) - 2)
-                for word in words
-            ]
-        except KeyError as missing:
+        """(words, longest + 2) padded letter ids of one or more words. Raises UserError for an unknown letter."""
+        unknown = {letter for word in words for letter in word if letter not in self._ids}
+        if unknown:
             raise UserError(
-                f"the G2P model never saw the letter {missing.args[0]!r}: add words with it to the "
-                "lexicon and run the phonemes stage again"
-            ) from None
-        return torch.tensor(rows, dtype=torch.long).reshape(len(words), width)
+                f"the G2P model never saw the letter {min(unknown)!r}: add words with it to the lexicon and run the "
+                "phonemes stage again"
+            )
+        rows = [torch.tensor([_START, *(self._ids[letter] for letter in word), _END]) for word in words]
+        return pad_sequence(rows, batch_first=True, padding_value=_PAD)
 
     @torch.inference_mode()
     def predict(self, words: Sequence[str], batch_size: int = 1024) -> list[list[str]]:
-        """The phones of each word (Mkhedruli letters), in the order given; words of like length share a batch."""
-        was_training = self.training
+        """The phones of each word (Mkhedruli letters), in the order given; words of similar length share a batch."""
         self.eval()
         results: list[list[str]] = [[]] * len(words)
         order = sorted(range(len(words)), key=lambda i: len(words[i]))
@@ -132,7 +135,6 @@ class GraphemeToPhoneme(nn.Module):
                 rows = self._classes([words[i] for i in batch])
                 for i, row in zip(batch, rows, strict=True):
                     results[i] = [phone for c in row for phone in self.chunks[c]]
-        self.train(was_training)
         return results
 
     def _classes(self, words: Sequence[str]) -> list[list[int]]:
@@ -147,7 +149,7 @@ class GraphemeToPhoneme(nn.Module):
         return rows
 
     def _without_clash(self, word: str, scores: Tensor) -> list[int]:
-        """Viterbi: the likeliest classes of `word` in which no neighbours clash; empty where they do in every sequence.
+        """Viterbi: the likeliest classes of `word` in which no neighbours clash; empty where all sequences clash.
 
         `scores` are log-probabilities (letters, classes).
         """
@@ -162,17 +164,8 @@ class GraphemeToPhoneme(nn.Module):
         return max(paths.values())[1] if paths else []
 
     def facts(self) -> dict[str, Any]:
-        """Everything besides the weights that `rebuild` needs, as JSON-able builtins."""
-        return {
-            "format": FORMAT,
-            "letters": self.letters,
-            "chunks": [list(chunk) for chunk in self.chunks],
-            "allowed": self.allowed,
-            "before_silence": self.before_silence,
-            "only_before_silence": self.only_before_silence,
-            "dim": self.dim,
-            "layers": self.layers,
-        }
+        """Everything besides the weights that `rebuild` needs, as builtins that JSON can hold."""
+        return {"format": FORMAT} | {name: getattr(self, name) for name in _FACTS}
 
     @classmethod
     def rebuild(cls, facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphemeToPhoneme:
@@ -182,16 +175,8 @@ class GraphemeToPhoneme(nn.Module):
                 raise ValueError(f"format {facts['format']}")
             blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
             if weights["output.weight"].shape != (len(facts["chunks"]), facts["dim"]) or len(blocks) != facts["layers"]:
-                raise ValueError("other sizes")  # said before anything of a size that a stranger chose is built
-            model = cls(
-                facts["letters"],
-                facts["chunks"],
-                facts["allowed"],
-                facts["before_silence"],
-                facts["only_before_silence"],
-                dim=facts["dim"],
-                layers=facts["layers"],
-            )
+                raise ValueError("other sizes")  # checked before a network of a size that the file chose is allocated
+            model = cls(**{name: facts[name] for name in _FACTS})
             model.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:160]
@@ -207,19 +192,20 @@ class GraphemeToPhoneme(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TrainedG2P:
-    """A trained model, how it and the table did on the held-out words, and what it got wrong there."""
+    """A trained model, its error rates and the table's on the held-out words, and its mistakes there."""
 
     model: GraphemeToPhoneme
     report: dict[str, Any]
     mistakes: list[tuple[str, list[str], list[str]]]  # (word, expected, got)
 
 
-@contextlib.contextmanager
-def _reproducibly(seed: int) -> Iterator[None]:
-    """One thread and a forked random state: the caller's are as before on the way out."""
-    with one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+@dataclass(frozen=True, slots=True)
+class FittedG2P:
+    """A trained model, the alignment it was trained on and the number of epochs."""
+
+    model: GraphemeToPhoneme
+    aligned: dict[str, list[Chunk]]
+    epochs: int
 
 
 def train_g2p(
@@ -229,56 +215,38 @@ def train_g2p(
     *,
     always: Mapping[str, Sequence[str]] | None = None,
 ) -> TrainedG2P:
-    """Train on `lexicon` (Mkhedruli word → phones) and measure on its held-out share beside the context table.
+    """Train on `lexicon` (Mkhedruli word → phones) and measure on its held-out words, beside the context table.
 
     Words are held out by a hash of their letters. `always` are entries that are trained on and never held out (the
     letters by themselves). Raises UserError when no word can be aligned.
     """
-    started = time.monotonic()
     held = sorted(word for word in lexicon if share(word, "g2p heldout") < config.heldout_fraction)
     training = {**(always or {}), **lexicon}
     for word in held:
         del training[word]
     fitted = fit_g2p(training, config, seed)
-    got = dict(zip(held, fitted.transcribe(held), strict=True))
+    known = fitted.model.known_phones(held)
+    results = [(word, list(lexicon[word]), known.get(word, [])) for word in held]
+    expected = [wanted for _, wanted, _ in results]
+    wer, per = error_rates(expected, [got for _, _, got in results])
     table = ContextTable(fitted.aligned)
-    expected = [list(lexicon[word]) for word in held]
-    wer, per = error_rates(expected, list(got.values()))
     table_wer, table_per = error_rates(expected, [table.phonemes(word) for word in held])
     report = {
-        "words": len(lexicon),
         "heldout": len(held),
-        "unaligned": len(training) - len(fitted.aligned),
-        "epochs": fitted.epochs,
-        "wer": wer,
-        "per": per,
+        "heldout_wer": wer,
+        "heldout_per": per,
         "table_wer": table_wer,
         "table_per": table_per,
-        "seconds": round(time.monotonic() - started, 2),
+        "unaligned": len(training) - len(fitted.aligned),
+        "epochs": fitted.epochs,
     }
-    mistakes = [(word, list(lexicon[word]), phones) for word, phones in got.items() if phones != list(lexicon[word])]
-    return TrainedG2P(fitted.model, report, mistakes)
-
-
-@dataclass(frozen=True, slots=True)
-class FittedG2P:
-    """A trained model, the alignment it learned from and how many epochs it took."""
-
-    model: GraphemeToPhoneme
-    aligned: dict[str, list[Chunk]]
-    epochs: int
-
-    def transcribe(self, words: Sequence[str]) -> list[list[str]]:
-        """The model's phones; none for a word with a letter that training never saw."""
-        known = [word for word in words if self.model.knows(word)]
-        got = dict(zip(known, self.model.predict(known), strict=True))
-        return [got.get(word, []) for word in words]
+    return TrainedG2P(fitted.model, report, [(word, wanted, got) for word, wanted, got in results if got != wanted])
 
 
 def fit_g2p(training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int) -> FittedG2P:
-    """Train a model on all of `training`; a twentieth of it, chosen by hash, only decides when to stop.
+    """Train a model on `training`, but for the twentieth, chosen by hash, whose score decides when to stop.
 
-    Raises UserError when no word can be aligned.
+    The global random state is the same before and after. Raises UserError when no word can be aligned.
     """
     aligned = align(dict(sorted(training.items())))
     if not aligned:
@@ -286,7 +254,8 @@ def fit_g2p(training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed:
             "no word of the lexicon can be aligned with its phones (at most 3 phones a letter): check its columns"
         )
     dev = [word for word in aligned if len(word) > 1 and share(word, "g2p dev") < DEV_FRACTION]
-    with _reproducibly(seed):
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         model = _new_model(aligned, config)
         epochs = _fit(model, aligned, dev, config, seed)
     return FittedG2P(model, aligned, epochs)
@@ -297,12 +266,11 @@ def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -
     chunks = sorted({chunk for word_chunks in aligned.values() for chunk in word_chunks})
     index = {chunk: i for i, chunk in enumerate(chunks)}
     allowed: dict[str, set[int]] = {letter: set() for letter in letters}
+    next_is_silent: dict[int, set[bool]] = {}
     for word, word_chunks in aligned.items():
         for letter, chunk in zip(word, word_chunks, strict=True):
             allowed[letter].add(index[chunk])
-    next_is_silent: dict[int, set[bool]] = {}
-    for word_chunks in aligned.values():
-        for chunk, following in zip(word_chunks, word_chunks[1:], strict=False):
+        for chunk, following in pairwise(word_chunks):
             next_is_silent.setdefault(index[chunk], set()).add(not following)
     before_silence = [c for c, seen in next_is_silent.items() if True in seen]
     only_before_silence = [c for c, seen in next_is_silent.items() if seen == {True}]
@@ -311,13 +279,11 @@ def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -
     )
 
 
-def _targets(
-    model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]], width: int
-) -> Tensor:
-    """(words, width) chunk classes at the letters' positions, -100 (ignored by the loss) elsewhere."""
+def _targets(model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]]) -> Tensor:
+    """(words, longest + 2) chunk classes at the letters' positions, −100 (ignored by the loss) elsewhere."""
     index = {chunk: i for i, chunk in enumerate(model.chunks)}
-    rows = [[-100, *(index[chunk] for chunk in aligned[word])] for word in words]
-    return torch.tensor([row + [-100] * (width - len(row)) for row in rows], dtype=torch.long)
+    rows = [torch.tensor([-100, *(index[chunk] for chunk in aligned[word]), -100]) for word in words]
+    return pad_sequence(rows, batch_first=True, padding_value=-100)
 
 
 def _fit(
@@ -327,20 +293,21 @@ def _fit(
     config: PhonemesConfig,
     seed: int,
 ) -> int:
-    """Train `model` in place and leave it with its best averaged weights; returns the epochs run."""
+    """Train `model` in place and leave it with its best averaged weights; returns the number of epochs."""
     in_dev = set(dev)
     words = [word for word in aligned if word not in in_dev] or list(aligned)
     ids = model.letter_ids(words)
-    targets = _targets(model, words, aligned, ids.shape[1])
+    targets = _targets(model, words, aligned)
     lengths = torch.tensor([len(word) + 2 for word in words])
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     steps = config.max_epochs * len(list(_batches(lengths, config.batch_size, torch.Generator())))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
     average = copy.deepcopy(model).eval()
-    best, best_score, waited, step = None, (float("inf"), float("inf")), 0, 0
+    best: dict[str, Tensor] = {}
+    best_score, waited, step = (float("inf"), float("inf")), 0, 0
     with progress(total=config.max_epochs, what="G2P epochs", unit="epoch", leave=False, mininterval=1) as bar:
-        for epoch in range(1, config.max_epochs + 1):
+        for epoch in range(1, config.max_epochs + 1):  # noqa: B007 (returned below)
             model.train()
             for batch in _batches(lengths, config.batch_size, order):
                 width = int(lengths[batch].max())
@@ -359,7 +326,7 @@ def _fit(
             waited += 1
             if score < best_score or not dev:
                 best, best_score, waited = copy.deepcopy(average.state_dict()), score, 0
-            if waited >= PATIENCE or (dev and score == (0.0, 0.0)):  # one chunk a letter: nothing is left to learn
+            if waited >= PATIENCE or (dev and score == (0.0, 0.0)):  # one chunk for each letter: nothing to learn
                 break
     model.load_state_dict(best)
     model.eval()
@@ -367,7 +334,7 @@ def _fit(
 
 
 def _batches(lengths: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers in random batches of words of like length: padding would be a third of the work."""
+    """Row numbers in random batches of words of similar length; otherwise padding would be a third of the work."""
     shuffled = torch.randperm(len(lengths), generator=order)
     batches = [
         batch
@@ -392,7 +359,7 @@ def _dev_score(
     if not dev:
         return 0.0, 0.0
     ids = model.letter_ids(dev)
-    targets = _targets(model, dev, aligned, ids.shape[1])
+    targets = _targets(model, dev, aligned)
     logits = model(ids)
     wrong = ((logits.argmax(-1) != targets) & (targets != -100)).any(1).sum()
     return float(wrong), float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100))

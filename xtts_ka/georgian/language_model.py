@@ -1,41 +1,38 @@
-"""The language stage: Georgian tokens for the base vocabulary, and small language models that judge transcripts.
-
-Two models of the same sentences stand beside each other: a causal transformer over the new tokens, and an interpolated
-modified Kneser–Ney n-gram over characters. Both predict every sentence with its end, and both are measured in bits per
-character on sentences that neither they nor the tokenizer have seen. The better one lists the transcripts that surprise
-it most (wrong language, broken encoding), each scored by a model that was not trained on it. How often each new token
-occurs goes on to `xtts_init`, for the biases of the text head.
-"""
+"""A small causal transformer over text tokens: its segmentation of text, training and scores."""
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LambdaLR
 
 from xtts_ka.core.config import LanguageModelConfig
 from xtts_ka.core.console import progress
-from xtts_ka.core.tensor_files import tensors_from_bytes, tensors_to_bytes
-from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS
+from xtts_ka.core.tensor_files import tensors_to_bytes
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, is_word
 from xtts_ka.georgian.character_ngram import BOUNDARY, MAX_CHARACTERS, UNKNOWN, UNKNOWN_BITS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SCORED_TOGETHER = 64  # sequences per batch
-PATIENCE = 6  # passes without gain on the development sentences before training stops
-SMALL_CORPUS = 200_000  # characters: up to here a corpus is worth learning in many segmentations
-SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and pass of a small corpus
-WEIGHT_DECAY = (0.5, 0.1)  # of a small corpus, of a larger one
-
+_LETTERS = GEORGIAN_LETTERS + ARCHAIC_LETTERS
+_PIECE = re.compile(f"[{_LETTERS}]+|[^{_LETTERS}]+")
+_SCORED_TOGETHER = 64  # sequences per batch
+_PATIENCE = 6  # epochs without gain on the development sentences before training stops
+_SMALL_CORPUS = 200_000  # characters: up to this size, training in many random segmentations gives a better model
+_SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and epoch of a small corpus
 
 # ── segmentation ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -48,19 +45,17 @@ class Segmenter:
     """
 
     def __init__(self, tokenizer: Tokenizer):
-        import json
-
         merges = json.loads(tokenizer.to_str())["model"]["merges"]
         pairs = (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges)
-        self._rank = {pair: rank for rank, pair in enumerate(pairs) if "ა" <= pair[0][0] <= "ჵ"}
+        self._rank = {pair: rank for rank, pair in enumerate(pairs) if pair[0][0] in _LETTERS}
         self._tokenizer = tokenizer
-        self._whole: dict[str, list[str]] = {}  # words, and what stands between them, as the tokenizer has them
+        self._whole: dict[str, list[str]] = {}  # tokens of each word, and of what stands between words
 
     def tokens(self, text: str, dropout: float = 0.0, draw: random.Random | None = None) -> list[str]:
         """The tokens of `text`, without the language token; `draw` decides which merges are skipped."""
         tokens: list[str] = []
-        for piece in re.findall("[ა-ჵ]+|[^ა-ჵ]+", text):
-            if dropout and "ა" <= piece[0] <= "ჵ":
+        for piece in _PIECE.findall(text):
+            if draw and dropout and piece[0] in _LETTERS:
                 tokens += self._merge(list(piece), dropout, draw)
                 continue
             if piece not in self._whole:
@@ -71,17 +66,14 @@ class Segmenter:
         return tokens
 
     def _merge(self, symbols: list[str], dropout: float, draw: random.Random) -> list[str]:
-        rank, never = self._rank, len(self._rank) + 10**6
-        while len(symbols) > 1:
-            best, at = never, -1
-            for i, pair in enumerate(zip(symbols, symbols[1:])):
-                r = rank.get(pair, never)
-                if r < best and draw.random() >= dropout:
-                    best, at = r, i
-            if at < 0:
-                break
+        rank = self._rank
+        while True:
+            pairs = enumerate(pairwise(symbols))
+            kept = [(rank[pair], i) for i, pair in pairs if pair in rank and draw.random() >= dropout]
+            if not kept:
+                return symbols
+            at = min(kept)[1]
             symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
-        return symbols
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,10 +100,13 @@ class Block(nn.Module):
 class CausalLanguageModel(nn.Module):
     """Small causal transformer over a compact vocabulary, input and output embeddings tied.
 
-    tokens: the vocabulary; the first two are the sentence boundary and the unknown token. Two things help it learn
-    from little text: a token's vector is its own plus what its first, last and all its letters say, and besides
-    attention each position sees the three tokens before it directly. It needs no position embedding for that reason.
+    tokens: the vocabulary; the first two are the sentence boundary and the unknown token. Two things help it learn from
+    little text: a token's vector is its own embedding plus a projection of its first, its last and all its letters, and
+    besides attention each position has a projection of the three tokens before it. Because of the latter there is no
+    position embedding.
     """
+
+    spelling: Tensor
 
     def __init__(self, tokens: Sequence[str], dim: int, layers: int, heads: int, dropout: float):
         super().__init__()
@@ -127,8 +122,8 @@ class CausalLanguageModel(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-                if getattr(module, "bias", None) is not None:
-                    nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, length) token numbers → (batch, length, vocabulary) logits for the token that follows each."""
@@ -144,24 +139,24 @@ class CausalLanguageModel(nn.Module):
 
 
 def _spelling(tokens: Sequence[str]) -> Tensor:
-    """(tokens, 3 · letters): first letter, last letter, share of each letter. Zero for what is not spelt: `[SPACE]`."""
-    letters = {letter: i for i, letter in enumerate(GEORGIAN_LETTERS + ARCHAIC_LETTERS)}
-    spelling = torch.zeros(len(tokens), 3, len(letters))
+    """(tokens, 3 · letters): first letter, last letter, share of each letter. Zero for tokens such as `[SPACE]`."""
+    spelling = torch.zeros(len(tokens), 3, len(_LETTERS))
     for row, token in enumerate(tokens):
-        if token and all(letter in letters for letter in token):
-            spelling[row, 0, letters[token[0]]] = spelling[row, 1, letters[token[-1]]] = 1
-            for letter in token:
-                spelling[row, 2, letters[letter]] += 1 / len(token)
+        if is_word(token):
+            places = [_LETTERS.index(letter) for letter in token]
+            spelling[row, 0, places[0]] = spelling[row, 1, places[-1]] = 1
+            for place in places:
+                spelling[row, 2, place] += 1 / len(token)
     return spelling.flatten(1)
 
 
 @dataclass
 class TokenModel:
-    """A trained network with what it needs to read text."""
+    """A network and the segmentation of text into its vocabulary."""
 
     network: CausalLanguageModel
     segmenter: Segmenter
-    epochs: int = 0  # passes after which the kept weights were reached
+    epochs: int = 0  # the epoch whose weights were kept
 
     def __post_init__(self) -> None:
         self._numbers = {token: i for i, token in enumerate(self.network.tokens)}
@@ -174,16 +169,17 @@ class TokenModel:
     def bits(self, texts: Sequence[str], samples: int = 0) -> np.ndarray:
         """−log₂ p of each text with its end, (len(texts),) float64, in the tokenizer's own segmentation.
 
-        That is an upper bound, as other segmentations of the same text have some probability too. With `samples` the
-        probabilities of so many random ones (as far as they differ) are added, which gives a closer bound.
+        That is an upper bound, as other segmentations of the same text have some probability too. With `samples`, that
+        many random segmentations are drawn and the probabilities of the different ones added, for a closer bound.
         """
-        sequences, owner = [], []
+        sequences: list[tuple[int, ...]] = []
+        owners: list[int] = []
         for number, text in enumerate(texts):
             draw = random.Random(text)
             drawn = {tuple(self.numbers(text)), *(tuple(self.numbers(text, 0.1, draw)) for _ in range(samples))}
             sequences += sorted(drawn)
-            owner += [number] * len(drawn)
-        bits, owner = self._sequence_bits(sequences), np.array(owner, int)
+            owners += [number] * len(drawn)
+        bits, owner = self._sequence_bits(sequences), np.array(owners, int)
         least = np.full(len(texts), np.inf)
         np.minimum.at(least, owner, bits)
         return least - np.log2(np.bincount(owner, np.exp2(least[owner] - bits), minlength=len(texts)))
@@ -194,8 +190,8 @@ class TokenModel:
         self.network.eval()
         found = np.zeros(len(sequences))
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        for start in range(0, len(order), SCORED_TOGETHER):
-            chosen = order[start : start + SCORED_TOGETHER]
+        for start in range(0, len(order), _SCORED_TOGETHER):
+            chosen = order[start : start + _SCORED_TOGETHER]
             inputs, targets = _padded([sequences[i] for i in chosen], self.network.bias.device)
             losses = F.cross_entropy(self.network(inputs).transpose(1, 2), targets, reduction="none", ignore_index=-100)
             losses = losses.double().sum(dim=1) / math.log(2) + UNKNOWN_BITS * (targets == UNKNOWN).sum(dim=1)
@@ -204,13 +200,9 @@ class TokenModel:
 
 
 def _padded(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """(batch, longest + 1) inputs that start with the boundary, and targets that end with it (−100: nothing there)."""
-    width = max(map(len, sequences)) + 1
-    inputs = torch.full((len(sequences), width), BOUNDARY)
-    targets = torch.full((len(sequences), width), -100)
-    for row, sequence in enumerate(sequences):
-        inputs[row, 1 : len(sequence) + 1] = targets[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        targets[row, len(sequence)] = BOUNDARY
+    """(batch, longest + 1) inputs that start with the boundary, and targets that end with it (padded with −100)."""
+    inputs = pad_sequence([torch.tensor([BOUNDARY, *row]) for row in sequences], batch_first=True)
+    targets = pad_sequence([torch.tensor([*row, BOUNDARY]) for row in sequences], batch_first=True, padding_value=-100)
     return inputs.to(device), targets.to(device)
 
 
@@ -220,8 +212,8 @@ def bits_per_character(bits: np.ndarray, texts: Sequence[str]) -> float:
 
 
 def is_small(texts: Sequence[str]) -> bool:
-    """True for a corpus that is learnt in many segmentations, and with more restraint."""
-    return sum(map(len, texts)) <= SMALL_CORPUS
+    """True for a corpus that is trained on in many segmentations, with a stronger weight decay."""
+    return sum(map(len, texts)) <= _SMALL_CORPUS
 
 
 def train_network(
@@ -235,8 +227,8 @@ def train_network(
 ) -> TokenModel:
     """Train a network on sentences, keeping the weights that do best on `development`.
 
-    tokens: the vocabulary, boundary and unknown token first. Stops after PATIENCE passes without gain. The result
-    depends on the arguments alone (on a CPU): weights, order, dropout and segmentations are all drawn from `seed`.
+    tokens: the vocabulary, boundary and unknown token first. Stops after _PATIENCE epochs without gain. The result
+    depends only on the arguments (on a CPU): weights, order, dropout and segmentations are all drawn from `seed`.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
@@ -245,21 +237,21 @@ def train_network(
         model = TokenModel(network.to(device), segmenter)
         matrices = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim < 2]
-        decay = WEIGHT_DECAY[not is_small(train)]
+        decay = 0.5 if is_small(train) else 0.1
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
-        shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+        schedule = LambdaLR(optimizer, lambda step: _rate(step, total))
         best_bits, best = math.inf, {}
         bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="epoch")
         for epoch in bar:
-            _one_pass(model, train, settings, optimizer, shape, random.Random(f"{seed} {epoch}"))
+            _one_epoch(model, train, settings, optimizer, schedule, random.Random(f"{seed} {epoch}"))
             bits = bits_per_character(model.bits(development), development)
             bar.set_postfix(bits_per_character=f"{bits:.3f}")
             if bits < best_bits:
                 best_bits, best = bits, {name: tensor.clone() for name, tensor in network.state_dict().items()}
                 model.epochs = epoch
-            elif epoch - model.epochs >= PATIENCE:
+            elif epoch - model.epochs >= _PATIENCE:
                 break
         bar.close()
         network.load_state_dict(best)
@@ -267,18 +259,23 @@ def train_network(
 
 
 def _rate(step: int, total: int) -> float:
-    """Linear warm-up over a twentieth of the steps, then a cosine down to nothing."""
+    """Linear warm-up over a twentieth of the steps, then a cosine to zero."""
     warm_up = max(1, total // 20)
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
 
-def _one_pass(
-    model: TokenModel, train: Sequence[str], settings: LanguageModelConfig, optimizer, schedule, draw: random.Random
+def _one_epoch(
+    model: TokenModel,
+    train: Sequence[str],
+    settings: LanguageModelConfig,
+    optimizer: torch.optim.Optimizer,
+    schedule: LambdaLR,
+    draw: random.Random,
 ) -> None:
     network = model.network.train()
     order = list(train)
     draw.shuffle(order)
-    levels = SEGMENTATION_DROPOUT if is_small(train) else (0.0,)
+    levels = _SEGMENTATION_DROPOUT if is_small(train) else (0.0,)
     for start in range(0, len(order), settings.batch_size):
         batch = [model.numbers(text, draw.choice(levels), draw) for text in order[start : start + settings.batch_size]]
         inputs, targets = _padded(batch, network.bias.device)
@@ -290,21 +287,8 @@ def _one_pass(
         schedule.step()
 
 
-# ── what the models are used for ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def load_language_model(results: dict[str, Any], tokenizer: Tokenizer) -> TokenModel:
-    """The network of `language_model_results.pkl`, ready to score; `tokenizer` is of the `vocab.json` beside it."""
-    saved = results["network"]
-    network = CausalLanguageModel(saved["tokens"], saved["dim"], saved["layers"], saved["heads"], saved["dropout"])
-    network.load_state_dict(tensors_from_bytes(saved["weights"]))
-    return TokenModel(network.eval(), Segmenter(tokenizer), saved["epochs"])
-
-
-# ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def saved_network(model: TokenModel, settings: LanguageModelConfig) -> dict[str, Any]:
+    """The network for `language_model_results.pkl`: its settings, vocabulary and weights as builtins."""
     weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
     return {
         **settings.model_dump(),

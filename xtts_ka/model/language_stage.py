@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,9 +26,9 @@ from xtts_ka.corpus.odd_transcripts import (
     surprising_transcripts,
 )
 from xtts_ka.corpus.tables import Clip
-from xtts_ka.georgian.alphabet import ALPHABET
+from xtts_ka.georgian.alphabet import READING_SYMBOLS, is_georgian, is_word
 from xtts_ka.georgian.language_model import Segmenter, saved_network
-from xtts_ka.georgian.text import is_georgian, normalise
+from xtts_ka.georgian.text import normalise
 from xtts_ka.model.vocabulary import (
     VocabularyExtension,
     count_words,
@@ -156,8 +155,9 @@ def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[st
 
 def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
     """The language model's symbols: boundary, unknown, Georgian tokens, and the base tokens that the text needs."""
-    georgian = [token for token in extension.vocabulary["model"]["vocab"] if re.fullmatch("[ა-ჵ]+", token)]
-    others = {token for text in (ALPHABET, *ALPHABET, *train[:MAX_SENTENCES]) for token in segmenter.tokens(text)}
+    georgian = [token for token in extension.vocabulary["model"]["vocab"] if is_word(token)]
+    texts = (READING_SYMBOLS, *READING_SYMBOLS, *train[:MAX_SENTENCES])
+    others = {token for text in texts for token in segmenter.tokens(text)}
     return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
 
 

@@ -1,7 +1,7 @@
 """Initial values for the new rows of the text embedding and the text head.
 
 XTTS's text tokens are pieces of spelling, and its base languages write the sounds of Georgian in Latin letters. So a
-new token is transcribed and romanised, the base tokenizer splits the result, and the token's embedding starts as the
+new token is romanised, the base tokenizer splits the result, and the token's embedding starts as the
 mean of those pieces' trained embeddings. Its row of the head starts at the mean head (measured in
 docs/experiments.md).
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from xtts_ka.georgian.phonology import broad_chunks, romanise
+from xtts_ka.georgian.phonology import romanise
 from xtts_ka.model.checkpoint import XttsFiles, load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.geometry import COND_POSITIONS
@@ -75,9 +75,8 @@ def base_pieces(token: str, tokenizer: Tokenizer) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     if token.startswith("["):
         return sorted(i for t, i in vocabulary.items() if t.startswith("[") and t.lower() == t)
-    phonemes = [symbol for chunk in broad_chunks(token) for symbol in chunk]
     unknown = vocabulary["[UNK]"]
-    return [i for i in tokenizer.encode(romanise(phonemes)).ids if i != unknown]
+    return [i for i in tokenizer.encode(romanise(token)).ids if i != unknown]
 
 
 def _start(method: str, rows: Tensor, trained: Tensor, pieces: list[list[int]], generator: torch.Generator) -> Tensor:

@@ -24,13 +24,12 @@ from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, trainers
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
-from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS
+from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, is_georgian, words
 from xtts_ka.model.geometry import MAX_SPEECH_SECONDS, MAX_TEXT_TOKENS
 
 _REQUIRED_TOKENS = ("[STOP]", "[START]", "[SPACE]", "[UNK]")
 _BLOCK_CHARACTERS = 200  # about what one call of synthesis is given
 
-_GEORGIAN = re.compile("[ა-ჵ]+")
 _PRIVATE_USE = 0xF0000  # first character of a plane that no text contains
 _REPEATS = 1000  # copies of a word in one line of the BPE trainer's input
 _REMEMBERED_WORDS = 2**18  # by a BatchEncoder: about 60 MB
@@ -61,7 +60,7 @@ class VocabularyExtension:
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
     """How often each unbroken run of Georgian letters occurs: merges are trained inside these."""
-    return Counter(chain.from_iterable(map(_GEORGIAN.findall, texts)))
+    return Counter(chain.from_iterable(map(words, texts)))
 
 
 def extend_vocabulary(
@@ -165,7 +164,7 @@ def _check_tokens(vocabulary: dict[str, Any], tokens: Sequence[str], base_vocab:
 
 def _segment(vocabulary: dict[str, Any], counts: Counter[str], merges: Sequence[Merge]) -> dict[Word, int]:
     """Words as the symbols that training begins with: letters, or longer tokens if the base has Georgian ones."""
-    if not any(_GEORGIAN.search(a + b) for a, b in merges):
+    if not any(is_georgian(a + b) for a, b in merges):
         return {tuple(word): count for word, count in counts.items()}
     encodings = open_vocabulary(vocabulary).encode_batch(list(counts))
     return {tuple(encoding.tokens): count for encoding, count in zip(encodings, counts.values(), strict=True)}

@@ -1,0 +1,100 @@
+"""Reads e-mail and web addresses as they are dictated, and telephone numbers by their groups of digits.
+
+A telephone number is read group by group with a pause between them: 599 12 34 56 → ხუთას ოთხმოცდაცხრამეტი, თორმეტი, ….
+"""
+
+from __future__ import annotations
+
+import re
+
+from xtts_ka.georgian.declension import attach
+from xtts_ka.georgian.foreign import sound
+from xtts_ka.georgian.numbers import apart, whole
+
+# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_MARKS = dict(
+    zip(
+        ".@-_/:?=&#+%~",
+        "წერტილი, ეთ, დეფისი, ქვედა ტირე, დახრილი ხაზი, ორწერტილი, კითხვის ნიშანი, უდრის, და, ჰეში, პლუსი, პროცენტი, "
+        "ტილდა".split(", "),
+        strict=True,
+    )
+)
+_PARTS = {"www": "ვე ვე ვე", "com": "კომ", "ge": "ჯი", "org": "ორგ", "net": "ნეტ", "info": "ინფო"}
+_TOP_LEVEL = "com|ge|org|net|edu|gov|io|info|ru|eu|uk|de|fr|tv|me|ai|app|dev|biz|am|az|ua|tr|us"
+_ADDRESS = re.compile(
+    r"(?<![A-Za-z0-9@._-])(?:"
+    r"(?P<scheme>https?://|ftp://)(?P<rest>[!-~]*[A-Za-z0-9])/?"
+    r"|(?P<mail>[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})"
+    rf"|(?P<site>(?:www\.[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
+    rf"|[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*\.(?:{_TOP_LEVEL}))"
+    r"(?![A-Za-z0-9])(?:/[!-~]*[A-Za-z0-9])?)/?"
+    r")(?:-(?P<ending>[ა-ჵ]+))?"
+)
+_TOKEN = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]")
+
+
+def read_addresses(text: str) -> str:
+    """Dictate e-mail and web addresses: `info@site.ge → ინფო ეთ სიტე წერტილი ჯი`; the scheme is not read."""
+    return _ADDRESS.sub(_address, text)
+
+
+def _address(match: re.Match[str]) -> str:
+    tokens = _TOKEN.findall(match["rest"] or match["mail"] or match["site"])
+    reading = " ".join(filter(None, map(_address_part, tokens)))
+    if match["ending"]:
+        head, space, last = reading.rpartition(" ")
+        reading = head + space + attach(last, match["ending"])
+    return f" {reading} "
+
+
+def _address_part(token: str) -> str:
+    if token.isdigit():
+        return whole(token)
+    if token.isalpha():
+        return _PARTS.get(token.lower()) or sound(token)
+    return _MARKS.get(token, "")
+
+
+# ── telephone numbers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PHONE = re.compile(
+    r"(?<![\w.,/+-])(?:"
+    r"\+\d{1,4}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{1,4}(?:[ -]?\d{2,4}){1,4}"
+    r"|\(\d{2,4}\)[ -]?\d{1,3}(?:[ -]?\d{2,3}){1,4}"
+    r"|(?<!\d )0(?!0)\d{2,3}(?:[ -]\d{1,3})(?:[ -]?\d{2,3}){2,3}"
+    r"|5\d\d(?:[ -]\d\d){3}|5\d\d[ -]\d{3}[ -]\d{3}|5\d\d[ -]\d{6}"
+    r"|5\d{8}(?<!000)(?! ?(?:[$€£¥₾₽₺%]|ლარ|დოლარ|ევრო|კაც|ადამიან))"
+    r"|(?:[2-9]-)?\d\d-\d\d-\d\d|\d{3}-\d\d-\d\d"
+    r")(?![\d/-]|[.,]\d)"
+)
+
+
+def read_phones(text: str) -> str:
+    """Read telephone numbers; the groups are those that are written, long ones divided as Georgians dictate them."""
+    return _PHONE.sub(_phone, text)
+
+
+def _phone(match: re.Match[str]) -> str:
+    written = match[0]
+    runs = re.findall(r"\d+", written)
+    if len("".join(runs)) < 6:
+        return written
+    readings = [_group_reading(group) for run in runs for group in _groups(run)]
+    return apart(match, ("პლუს " if written[0] == "+" else "") + ", ".join(readings))
+
+
+def _groups(run: str) -> list[str]:
+    """Digits written together as they are dictated: 995599123456 → 995 599 12 34 56."""
+    if len(run) < 4:
+        return [run]
+    if run.startswith("995") and len(run) > 9:
+        return [run[:3], *_groups(run[3:])]
+    head = run[: 3 if len(run) % 2 else 2]
+    return [head, *(run[i : i + 2] for i in range(len(head), len(run), 2))]
+
+
+def _group_reading(group: str) -> str:
+    rest = group.lstrip("0")
+    return " ".join(["ნული"] * (len(group) - len(rest)) + ([whole(rest)] if rest else []))
