@@ -13,6 +13,7 @@ import contextlib
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
     add("--watch", action="store_true", help="refresh until Ctrl-C")
-    add("--interval", type=_seconds, metavar="N", help="seconds between refreshes (monitor.interval)")
+    add("--interval", type=float, metavar="N", help="seconds between refreshes (monitor.interval)")
     add("--plot", nargs="?", const="", metavar="FILE.png", help="draw the curves (training_plot.png in log_dir)")
     add("--analyze", action="store_true", help="say what the curves mean and which checkpoint to use")
     add("--export", metavar="FILE.csv", help="write every logged metric, one row per step")
     add("--cleanup", action="store_true", help="delete old checkpoints, after asking; never best or last")
-    add("--keep", type=_count, metavar="N", help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
+    add("--keep", type=int, metavar="N", help="with --cleanup: newest checkpoints to keep (default: monitor.keep)")
     add("--superseded", action="store_true", help="with --cleanup: also the runs that were replaced")
     add("--yes", action="store_true", help="with --cleanup: do not ask")
     add("--verify", action="store_true", help="compare the checksums of every checkpoint file (slow)")
@@ -50,6 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.interval is not None and not 0.1 <= args.interval <= 86400:
+        parser.error("--interval must be between 0.1 and 86400 seconds")
+    if args.keep is not None and args.keep < 1:
+        parser.error("--keep must be 1 or more")
     if args.watch and (args.analyze or args.export or args.cleanup):
         parser.error("--watch goes with --plot and --json only")
     if not args.cleanup and (args.yes or args.superseded or args.keep is not None):
@@ -154,8 +159,6 @@ def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) 
 
 def analyze(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Print the verdict, the findings behind it, and the checkpoint to use."""
-    from dataclasses import asdict
-
     from xtts_ka.monitor.analysis import analyse
     from xtts_ka.training.checkpoint_folders import read_checkpoints
 
@@ -218,20 +221,6 @@ def _agreed() -> bool:
     except EOFError:  # standard input is closed: nobody can answer
         say()
         return False
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 86400:
-        raise argparse.ArgumentTypeError("must be between 0.1 and 86400 seconds")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
 
 
 if __name__ == "__main__":

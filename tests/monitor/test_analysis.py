@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from run_folder import curve, started, write_log
 
-from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend, sen_slope, spikes, trend
+from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend, sen_slope, trend
 from xtts_ka.monitor.history import RunHistory
 from xtts_ka.training.checkpoint_folders import CheckpointFolder
 
@@ -150,12 +150,6 @@ def test_trend_is_per_thousand_steps_over_the_last_third():
     flat = trend({"step": step, "loss": np.full_like(step, 4.0)})
     assert flat.direction == "flat" and flat.slope == 0.0
     assert trend({"step": step[:4], "loss": loss[:4]}) is None
-
-
-def test_spikes_are_the_rows_of_single_extreme_losses():
-    loss = 3.0 + np.random.default_rng(8).normal(0, 0.05, 200)
-    loss[[60, 150]] = 5.0
-    assert spikes(loss).tolist() == [60, 150]
 
 
 def test_data_wait_is_a_share_of_the_time_between_lines():

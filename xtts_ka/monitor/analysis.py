@@ -163,12 +163,6 @@ class _Curves:
         self.lr = lr / peak if peak > 0 else np.full_like(lr, np.nan)  # as a share of its peak
         self.lr_share = float(self.lr[-1]) if len(lr) else math.nan
 
-    def clipped_share(self) -> float:
-        """Share of the recent lines whose gradient norm is above the limit."""
-        norms = self.train["grad_norm"][self.recent]
-        norms = norms[~np.isnan(norms)]
-        return float((norms > self.clip_norm).mean()) if len(norms) else math.nan
-
     def noise_ratio(self) -> float:
         """Noise at high learning rates over that at low ones after the peak; NaN with fewer than 20 lines of either."""
         residuals = (self.loss - self.middle) / np.maximum(np.abs(self.middle), 1e-12)
@@ -272,7 +266,8 @@ def _overfitting(c: _Curves) -> Finding | None:
 def _noise(c: _Curves) -> Finding | None:
     if not c.noise > NOISY:
         return None
-    clipped, ratio, t = c.clipped_share(), c.noise_ratio(), c.train_trend
+    norms, ratio, t = c.train["grad_norm"][c.recent], c.noise_ratio(), c.train_trend
+    clipped = np.sum(norms > c.clip_norm) / max(1, np.sum(~np.isnan(norms)))
     size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
     if ratio > 1.7:
         sentence = (
@@ -320,7 +315,11 @@ def _plateau(c: _Curves) -> Finding | None:
 
 
 def _spikes(c: _Curves) -> Finding | None:
-    rows = spikes(c.loss)
+    """Single extreme losses: far above their neighbours' median, measured by the noise and by the loss itself."""
+    above = c.loss - c.middle
+    extreme = (above > SPIKE * deviation(above)) & (above > SPIKE_SHARE * np.abs(c.middle))
+    extreme[:15] = False  # the steep descent at the start is no spike
+    rows = np.flatnonzero(extreme)
     if not len(rows):
         return None
     count, last = len(rows), int(c.step[rows[-1]])
@@ -337,17 +336,6 @@ def _spikes(c: _Curves) -> Finding | None:
     rate = 1000 * count / max(1.0, c.step[-1] - c.step[0])
     many = f"{count} spike{'s' * (count > 1)} in the training loss ({rate:.2g} per 1000 steps, the last at step {last})"
     return Finding("spikes", "warning" if count >= 3 else "note", f"{many}: {cause}.", last)
-
-
-def spikes(loss: np.ndarray) -> np.ndarray:
-    """Rows of single extreme losses: far above their neighbours' median, by the noise and by the loss itself."""
-    if len(loss) < ENOUGH_LINES:
-        return np.empty(0, int)
-    middle = rolling_median(loss, 15)
-    above = loss - middle
-    extreme = (above > SPIKE * deviation(above)) & (above > SPIKE_SHARE * np.abs(middle))
-    extreme[:15] = False  # the steep descent at the start is no spike
-    return np.flatnonzero(extreme)
 
 
 def _starvation(c: _Curves) -> Finding | None:

@@ -43,8 +43,7 @@ def plan(folder: Path, keep: int, *, superseded: bool = False) -> list[Item]:
         elif superseded:
             items.append(Item("delete", path, "a run that was replaced", freed))
         else:
-            why = f"a run that was replaced, {size(freed)}: add --superseded to delete it"
-            items.append(Item("leave", path, why))
+            items.append(Item("leave", path, f"a run that was replaced, {size(freed)}: add --superseded to delete it"))
     known = {".gitkeep", *(item.path.name for item in items)}
     for name in sorted({*os.listdir(folder)} - known) if folder.is_dir() else ():
         partial = name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)

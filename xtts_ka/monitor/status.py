@@ -41,8 +41,11 @@ def read_status(
     now = time.time() if now is None else now
     warnings: list[str] = []
     out = Path(config.output_model_path)
-    driver = _driver(out / "pretrain.lock")
-    fresh = _is_fresh(history, now)
+    holder = RunLock(out / "pretrain.lock").holder()
+    driver = {"running": bool(holder), **{key: holder.get(key) for key in ("pid", "host", "since")}}
+    # After so young a line training must be alive, even if nobody seems to hold the lock (another host may).
+    young = now - history.last_time < max(60.0, 5 * _line_gap(history.train.table()))
+    fresh = history.last_event == "start" and young
     stages = _stages(out / "pretrain_progress.json", driver["running"] or fresh, now, warnings)
     training = _training(config, history, stages, fresh, now)
     if training:
@@ -68,12 +71,6 @@ def read_status(
 
 
 # ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
-
-
-def _driver(lock: Path) -> dict[str, Any]:
-    """Who holds the pipeline's lock now."""
-    holder = RunLock(lock).holder()
-    return {"running": bool(holder), **{key: holder.get(key) for key in ("pid", "host", "since")}}
 
 
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
@@ -163,12 +160,6 @@ def _training(
         "memory_splits": [{"step": step, "parts": parts} for step, parts in history.splits],
         "nonfinite_steps": sorted({*history.train.nonfinite, *history.val.nonfinite})[-20:],
     }
-
-
-def _is_fresh(history: RunHistory, now: float) -> bool:
-    """Whether the newest line is so young that training must be alive, even if nobody seems to hold the lock."""
-    longest = max(60.0, 5 * _line_gap(history.train.table()))
-    return history.last_event == "start" and now - history.last_time < longest
 
 
 def _state(history: RunHistory, stages: list[dict], fresh: bool) -> str:

@@ -70,13 +70,12 @@ def best_of(checkpoints: Iterable[AnyCheckpoint]) -> AnyCheckpoint | None:
 
 def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:
     manifest, problem = load_manifest(folder)
-    if manifest is None:
-        return CheckpointFolder(folder, step, problem=problem)
-    if manifest.get("schema") != CHECKPOINT_SCHEMA:
+    if manifest and manifest.get("schema") != CHECKPOINT_SCHEMA:
         problem = f"it has schema {str(manifest.get('schema'))[:20]}, not {CHECKPOINT_SCHEMA}"
+    elif manifest and manifest.get("step") != step:
+        problem = f"{MANIFEST} is that of another step"
+    if manifest is None or problem:
         return CheckpointFolder(folder, step, problem=problem)
-    if manifest.get("step") != step:
-        return CheckpointFolder(folder, step, problem=f"{MANIFEST} is that of another step")
     val_loss, time = (None if math.isnan(n := number(manifest.get(name))) else n for name in ("val_loss", "time"))
     files = frozenset({*manifest["files"], MANIFEST})
     problem = files_problem(folder, manifest, hashes=hashes)

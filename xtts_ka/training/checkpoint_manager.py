@@ -22,7 +22,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_folder, read_json, sweep_partials, write_json
 from xtts_ka.core.tensor_files import load_torch, save_tensors, save_torch
 from xtts_ka.training import checkpoint_folders
-from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of, read_checkpoints
+from xtts_ka.training.checkpoint_folders import CHECKPOINT_SCHEMA, CheckpointFolder, best_of, read_checkpoints
 
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
@@ -102,26 +102,16 @@ class CheckpointManager:
         say(f"moved {len(others)} checkpoint(s) that this run cannot carry on from to {target}")
 
     def save(
-        self,
-        step: int,
-        weights: dict[str, dict[str, Tensor]],
-        optimizer: dict[str, Any],
-        state: dict[str, Any],
-        config: dict[str, Any],
-        val_loss: float | None,
+        self, step: int, weights: dict, optimizer: dict, state: dict, config: dict, val_loss: float | None
     ) -> None:
         """Copy everything to the CPU now and write it in the background, after the write before it has ended.
 
-        weights: file stem → named tensors, e.g. {"model": …}. Raises what went wrong in the write before.
+        weights: file stem → named tensors, e.g. {"model": …}. val_loss: None where no validation was due. Raises what
+        went wrong in the write before.
         """
         self.wait()
         weights, optimizer = self._copies.of((weights, optimizer))
-        facts = {
-            "schema": checkpoint_folders.CHECKPOINT_SCHEMA,
-            "step": step,
-            "run_id": self.run_id,
-            "val_loss": val_loss,
-        }
+        facts = {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss}
         documents = {"state.json": dict(state), "config.json": config}
         self._pending = self._writer.submit(self._write, facts, weights, optimizer, documents)
 
@@ -159,9 +149,8 @@ class CheckpointManager:
 
     def tidy(self) -> None:
         """Finish what a killed writer left half done. Only for the process that holds the pipeline's lock."""
-        if self.folder.is_dir():
-            sweep_partials(self.folder)
-            self._prune()
+        sweep_partials(self.folder)
+        self._prune()
 
 
 class _Copies:
