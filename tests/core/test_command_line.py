@@ -216,7 +216,8 @@ sys.exit(run_cli(body))
         ("Gone()", 130, ""),  # an exception there is swallowed
         ("fork()", 143, "worker -15\n"),
         (
-            "import ctypes, threading\n    threading.Timer(0.5, me, [signal.SIGINT]).start(); ctypes.CDLL(None).sleep(1)",
+            "import ctypes, threading\n"
+            "    threading.Timer(0.5, me, [signal.SIGINT]).start(); ctypes.CDLL(None).sleep(1)",
             130,
             "",
         ),

@@ -47,15 +47,18 @@ def test_a_heading_fills_the_line(capsys):
 
 
 def test_progress_in_a_log_is_a_line_every_30_seconds(monkeypatch, capsys):
-    clock = iter(range(0, 1000, 20))
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
-    assert list(progress("abcd", what="reading", unit="letter")) == list("abcd")
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    for _ in progress("abcde", what="reading", unit="letter"):
+        now[0] += 20
     assert capsys.readouterr().err.splitlines() == [
-        "reading: 2 of 4 letters in 40 s",
-        "reading: 4 of 4 letters in 80 s",
+        "reading: 2 of 5 letters in 40 s",
+        "reading: 4 of 5 letters in 80 s",
     ]
     with progress(what="counting", unit="sheep", total=3, initial=1) as bar:
         bar.update(2)
+        bar.set_postfix(loss=1.5, refresh=False)
         assert bar.n == 3
     monkeypatch.setattr(console, "_verbosity", 0)
     assert list(progress("abcdef", what="reading", unit="letter")) == list("abcdef")

@@ -9,107 +9,108 @@ from pathlib import Path
 
 import pytest
 
-from xtts_ka.core import files as artifacts
+from xtts_ka.core import files
 from xtts_ka.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
 
+HEAD = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from xtts_ka.core import files
+"""
+
+
 def python(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    head = f"import os, signal, sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\nfrom xtts_ka.core import files as artifacts\n"
-    return subprocess.run(
-        [sys.executable, "-c", head + script, *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([sys.executable, "-c", HEAD + script, *map(str, arguments)], timeout=120)
 
 
 def listing(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-# ── atomic writes ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
-    artifacts.write_text(tmp_path / "new" / "a.txt", "one")
-    artifacts.write_text(tmp_path / "new" / "a.txt", "ორი")
+def test_a_write_replaces_the_file_and_leaves_no_other(tmp_path):
+    files.write_text(tmp_path / "new" / "a.txt", "one")
+    files.write_text(tmp_path / "new" / "a.txt", "ორი")
     assert (tmp_path / "new" / "a.txt").read_bytes() == "ორი".encode()
     assert listing(tmp_path / "new") == ["a.txt"]
 
 
-def test_a_reader_of_the_old_file_goes_on_reading_the_old_file(tmp_path):
-    artifacts.write_text(tmp_path / "a.txt", "old")
+def test_an_open_reader_keeps_reading_the_old_file(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
     with open(tmp_path / "a.txt") as reader:
-        artifacts.write_text(tmp_path / "a.txt", "new")
+        files.write_text(tmp_path / "a.txt", "new")
         assert reader.read() == "old"
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
-def test_an_error_in_the_middle_keeps_the_old_file(tmp_path):
-    artifacts.write_text(tmp_path / "a.txt", "old")
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
     with pytest.raises(ZeroDivisionError):
-        with artifacts.atomic_path(tmp_path / "a.txt") as temporary:
+        with files.atomic_path(tmp_path / "a.txt") as temporary:
             temporary.write_text("half")
-            1 / 0
+            raise ZeroDivisionError
     assert (tmp_path / "a.txt").read_text() == "old" and listing(tmp_path) == ["a.txt"]
 
 
-def test_a_kill_in_the_middle_keeps_the_old_file_and_what_is_left_is_swept(tmp_path):
-    artifacts.write_text(tmp_path / "a.txt", "old")
+def test_a_kill_while_writing_keeps_the_old_file_and_the_partial_one_is_swept(tmp_path):
+    files.write_text(tmp_path / "a.txt", "old")
     killed = python(
-        "with artifacts.atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "with files.atomic_path(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)",
         tmp_path / "a.txt",
     )
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "a.txt").read_text() == "old" and len(listing(tmp_path)) == 2
-    artifacts.sweep_partials(tmp_path)
+    files.sweep_partials(tmp_path)
     assert listing(tmp_path) == ["a.txt"]
 
 
 def test_a_killed_folder_never_appears_under_its_name(tmp_path):
     killed = python(
-        "with artifacts.atomic_folder(Path(sys.argv[1])) as temporary:\n"
+        "with files.atomic_folder(Path(sys.argv[1])) as temporary:\n"
         "    (temporary / 'x').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)",
         tmp_path / "step_00000001",
     )
     assert killed.returncode == -signal.SIGKILL
     assert listing(tmp_path) != [] and not (tmp_path / "step_00000001").exists()
-    artifacts.sweep_partials(tmp_path)
+    files.sweep_partials(tmp_path)
     assert listing(tmp_path) == []
 
 
-def test_writers_killed_at_any_moment_leave_old_or_new(tmp_path):
-    """A child rewrites one file for ever with one letter repeated; whenever it dies, the file is of one letter."""
+def test_writers_killed_at_any_moment_leave_the_old_or_the_new_file(tmp_path):
+    """A child process keeps rewriting a file with one repeated letter; after a kill it holds one letter only."""
     script = (
-        "n = 0\nwhile True:\n    n += 1\n    artifacts.write_text(Path(sys.argv[1]), 'ab'[n % 2] * 200_000)\n"
+        "n = 0\nwhile True:\n    n += 1\n    files.write_text(Path(sys.argv[1]), 'ab'[n % 2] * 200_000)\n"
         "    print(n, flush=True)"
     )
-    head = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\nfrom xtts_ka.core import files as artifacts\n"
     for turns in (1, 3, 7, 12):
         with subprocess.Popen(
-            [sys.executable, "-c", head + script, str(tmp_path / "a.txt")], text=True, stdout=subprocess.PIPE
+            [sys.executable, "-c", HEAD + script, str(tmp_path / "a.txt")], text=True, stdout=subprocess.PIPE
         ) as child:
             for _ in range(turns):
                 child.stdout.readline()
             child.kill()
         assert (tmp_path / "a.txt").read_text() in ("a" * 200_000, "b" * 200_000)
-        artifacts.sweep_partials(tmp_path)
+        files.sweep_partials(tmp_path)
         assert listing(tmp_path) == ["a.txt"]
 
 
-def test_a_folder_appears_whole_and_never_over_another(tmp_path):
-    with artifacts.atomic_folder(tmp_path / "step") as temporary:
+def test_a_folder_appears_complete_and_never_replaces_another(tmp_path):
+    with files.atomic_folder(tmp_path / "step") as temporary:
         (temporary / "deep").mkdir()
         (temporary / "deep" / "x").write_text("x")
         assert not (tmp_path / "step").exists()
     assert (tmp_path / "step" / "deep" / "x").read_text() == "x"
     with pytest.raises(OSError):
-        with artifacts.atomic_folder(tmp_path / "step") as temporary:
+        with files.atomic_folder(tmp_path / "step") as temporary:
             (temporary / "y").write_text("y")
     assert listing(tmp_path) == ["step"] and listing(tmp_path / "step") == ["deep"]
 
 
-def test_sweeping_touches_only_what_a_writer_left(tmp_path):
+def test_sweeping_deletes_only_partial_files_and_folders(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("p")
@@ -119,17 +120,14 @@ def test_sweeping_touches_only_what_a_writer_left(tmp_path):
     (folder / ".link.13.partial").symlink_to(outside)
     for kept in ("download.partial", ".notes.partial", ".a.txt.12.partial.bak", "a.txt"):
         (folder / kept).write_text("kept")
-    artifacts.sweep_partials(folder)
-    artifacts.sweep_partials(tmp_path / "missing")
+    files.sweep_partials(folder)
+    files.sweep_partials(tmp_path / "missing")
     assert listing(folder) == [".a.txt.12.partial.bak", ".notes.partial", "a.txt", "download.partial"]
     assert (outside / "precious").read_text() == "p"
 
 
-# ── a full disk ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path, monkeypatch):
-    artifacts.write_text(tmp_path / "a.txt", "old")
+def test_a_full_disk_keeps_the_old_file_and_the_error_names_it(tmp_path, monkeypatch):
+    files.write_text(tmp_path / "a.txt", "old")
 
     def full(self, data):
         with open(self, "wb") as file:
@@ -138,35 +136,32 @@ def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError) as caught:
-        artifacts.write_text(tmp_path / "a.txt", "new")
+        files.write_text(tmp_path / "a.txt", "new")
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "old" and listing(tmp_path) == ["a.txt"]
 
 
-# ── JSON ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_json_is_readable_and_survives_odd_file_names(tmp_path):
+def test_json_is_readable_and_keeps_undecodable_file_names(tmp_path):
     odd = os.fsdecode(b"caf\xe9")
-    artifacts.write_json(tmp_path / "a.json", {"ენა": "ქართული", "path": odd})
+    files.write_json(tmp_path / "a.json", {"ენა": "ქართული", "path": odd})
     assert '"ენა": "ქართული"' in (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert artifacts.read_json(tmp_path / "a.json") == {"ენა": "ქართული", "path": odd}
+    assert files.read_json(tmp_path / "a.json") == {"ენა": "ქართული", "path": odd}
 
 
 def test_json_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert artifacts.read_json(tmp_path / "a.json") == {"a": 1}
+    assert files.read_json(tmp_path / "a.json") == {"a": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"9" * 5000, b"[" * 100_000, b'{"a": }'])
-def test_damaged_json_is_one_sentence(tmp_path, content):
+def test_damaged_json_is_a_user_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match="report .*a.json is not valid JSON .*: write it again"):
-        artifacts.read_json(tmp_path / "a.json", "report", "write it again")
+        files.read_json(tmp_path / "a.json", "report", "write it again")
 
 
-def test_missing_json_and_a_folder_are_one_sentence(tmp_path):
+def test_missing_json_and_a_folder_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="report .* does not exist: write it again"):
-        artifacts.read_json(tmp_path / "none.json", "report", "write it again")
+        files.read_json(tmp_path / "none.json", "report", "write it again")
     with pytest.raises(UserError, match="report .* cannot be read"):
-        artifacts.read_json(tmp_path, "report")
+        files.read_json(tmp_path, "report")

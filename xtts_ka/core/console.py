@@ -6,10 +6,10 @@ Only light modules are imported at the top, since every script imports this one 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -98,57 +98,28 @@ def duration(seconds: float | None) -> str:
 
 
 def progress(
-    items: Collection | None = None,
-    *,
-    what: str,
-    unit: str,
-    total: int | None = None,
-    initial: int = 0,
-    shown: bool = True,
-    **more: Any,
-) -> tqdm | _ProgressLog:
+    items: Collection | None = None, *, what: str, unit: str, total: int | None = None, shown: bool = True, **more: Any
+) -> tqdm:
     """A tqdm bar (`more` are its options) on a terminal; elsewhere a line every 30 seconds; nothing with --quiet.
 
     Iterate over it, or give `total` and call `update(n)` inside a with statement.
     """
-    shown = shown and not quiet()
-    total = len(items) if total is None and items is not None else total
-    if not shown or not sys.stderr.isatty():
-        return _ProgressLog(items or (), what, unit, total, initial, shown)
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit=unit, total=total, initial=initial, **more)
+    if not sys.stderr.isatty():
+        line = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed_s:.0f} s"
+        more |= {"file": _Log(), "bar_format": line, "leave": False}
+        more |= dict.fromkeys(("mininterval", "maxinterval", "delay"), _LOG_SECONDS)
+    return tqdm(items, desc=what, unit=unit, total=total, disable=quiet() or not shown, **more)
 
 
-class _ProgressLog:
-    """The part of tqdm's interface that this project uses, for logs."""
+class _Log(io.StringIO):
+    """Standard error for a bar: without its carriage returns, and without the spaces that would erase it."""
 
-    def __init__(self, items: Collection, what: str, unit: str, total: int | None, initial: int, shown: bool):
-        self.items, self.what, self.unit, self.n, self.shown = items, what, unit, initial, shown
-        self.of_total = f" of {total}" if total else ""
-        self.started = self.printed = time.monotonic()
-
-    def __iter__(self) -> Iterator:
-        for item in self.items:
-            yield item
-            self.update()
-
-    def __enter__(self) -> _ProgressLog:
-        return self
-
-    def __exit__(self, *error: Any) -> None: ...
-
-    def update(self, n: int = 1) -> None:
-        self.n += n
-        now = time.monotonic()
-        if self.shown and now - self.printed >= _LOG_SECONDS:
-            self.printed = now
-            line = f"{self.what}: {self.n}{self.of_total} {self.unit}s in {now - self.started:.0f} s"
+    def write(self, text: str) -> int:
+        if line := text.strip():
             print(line, file=sys.stderr, flush=True)
-
-    def set_postfix(self, **figures: Any) -> None: ...
-
-    def close(self) -> None: ...
+        return len(text)
 
 
 def _no_bars() -> contextlib.AbstractContextManager:

@@ -321,8 +321,8 @@ def _fit(
                 step += 1
                 _average_into(average, model, min(EMA_DECAY, step / (step + 10)))
             score = _dev_score(average, dev, aligned)
+            bar.set_postfix(dev_errors=int(score[0]), loss=f"{score[1]:.4f}", refresh=False)
             bar.update()
-            bar.set_postfix(dev_errors=int(score[0]), loss=f"{score[1]:.4f}")
             waited += 1
             if score < best_score or not dev:
                 best, best_score, waited = copy.deepcopy(average.state_dict()), score, 0

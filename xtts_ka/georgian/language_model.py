@@ -247,7 +247,7 @@ def train_network(
         for epoch in bar:
             _one_epoch(model, train, settings, optimizer, schedule, random.Random(f"{seed} {epoch}"))
             bits = bits_per_character(model.bits(development), development)
-            bar.set_postfix(bits_per_character=f"{bits:.3f}")
+            bar.set_postfix(bits_per_character=f"{bits:.3f}", refresh=False)
             if bits < best_bits:
                 best_bits, best = bits, {name: tensor.clone() for name, tensor in network.state_dict().items()}
                 model.epochs = epoch
