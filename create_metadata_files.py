@@ -1,12 +1,12 @@
-"""Recordings and transcripts → checked split tables and a drop report.
+"""Turns recordings with transcripts into checked split tables and a drop report.
 
     python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data
     python create_metadata_files.py --source studio cv-corpus/ka --output_dir data --max_seconds 11
 
-Knows Common Voice, FLEURS, LJSpeech and coqui layouts and plain folders of audio with .txt files
-(corpus_formats.py). The source is only read. Every recording is decoded once; what cannot be used is dropped,
-counted by reason, and listed in split/drop_report.csv. Where a clip goes is decided by a hash of its
-sentence: adding recordings never moves one, and the same sentence never stands in two splits.
+Recognises the layouts of Common Voice, FLEURS, LJSpeech and coqui, and plain folders of audio with .txt files. It only
+reads the source. Every recording is decoded once; what cannot be used is dropped, counted by reason (see
+xtts_ka/corpus/drop_reasons.py) and listed in split/drop_report.csv. The split of a clip is chosen by a hash of its
+sentence: adding recordings moves no clip to another split, and the same sentence is never in two splits.
 """
 
 from __future__ import annotations
@@ -28,40 +28,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn recordings with transcripts into checked train, val and test tables.",
         epilog="example: python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data",
     )
-    parser.add_argument(
-        "--source",
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="folder with recordings and transcripts (several are joined); only read",
-    )
-    parser.add_argument("--output_dir", default="data", help="folder that gets split/ (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="layout of the source (default: %(default)s)")
-    parser.add_argument(
-        "--embeddings_dir",
-        metavar="DIR",
-        help="embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)",
-    )
-    for spec in fields(MetadataOptions):
-        if spec.metadata:
-            parser.add_argument(
-                f"--{spec.name}",
-                type=float,
-                default=spec.default,
-                metavar="X",
-                help=f"{spec.metadata['help']} (default: %(default)s)",
-            )
-    parser.add_argument(
-        "--archaic",
-        choices=("respell", "keep"),
-        default="respell",
-        help="archaic letters in transcripts (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--copy",
-        action="store_true",
-        help="copy the clips kept to audio/ beside each table: OUTPUT_DIR then stands alone",
-    )
+    add, default = parser.add_argument, "(default: %(default)s)"
+    source = "folder with recordings and transcripts (several are joined); only read"
+    add("--source", nargs="+", required=True, metavar="DIR", help=source)
+    add("--output_dir", default="data", help=f"folder that gets split/ {default}")
+    add("--format", choices=FORMATS, default="auto", help=f"layout of the source {default}")
+    embeddings = "embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)"
+    add("--embeddings_dir", metavar="DIR", help=embeddings)
+    for option in fields(MetadataOptions):
+        if option.metadata:
+            text = f"{option.metadata['help']} {default}"
+            add(f"--{option.name}", type=float, default=option.default, metavar="X", help=text)
+    archaic = f"archaic letters in transcripts {default}"
+    add("--archaic", choices=("respell", "keep"), default="respell", help=archaic)
+    copy = "copy the clips kept to audio/ beside each table, so that OUTPUT_DIR does not need the source any more"
+    add("--copy", action="store_true", help=copy)
     add_verbosity_flags(parser)
     return parser
 
@@ -70,15 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def body() -> None:
-        options = MetadataOptions(**{spec.name: getattr(args, spec.name) for spec in fields(MetadataOptions)})
+        options = MetadataOptions(**{option.name: getattr(args, option.name) for option in fields(MetadataOptions)})
         report = create_metadata(
             args.source, args.output_dir, format=args.format, embeddings_dir=args.embeddings_dir, options=options
         )
         print_report(report)
-        say(
-            f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}'
-            f"\nnext: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}"
-        )
+        say(f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}')
+        say(f"next: {command('run_pretrain.py', '--config', DEFAULT_CONFIG)}")
 
     return run_cli(body, args)
 

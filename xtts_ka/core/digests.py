@@ -26,6 +26,11 @@ def hash_value(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def hash_to_unit(text: str) -> float:
+    """Map `text` to [0, 1) by its SHA-256: the same in every run, whatever other texts there are."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48
+
+
 def hash_listing(files: Iterable[Path], root: Path) -> str:
     """SHA-256 of the names (relative to `root`), sizes and modification times of `files`, without reading them."""
     digest = hashlib.sha256()

@@ -101,9 +101,6 @@ def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
     write_bytes(path, wav.getvalue())
 
 
-# ── opening and decoding ────────────────────────────────────────────────────────────────────────────────────
-
-
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
     try:

@@ -6,7 +6,6 @@ checked before anything is read.
 
 from __future__ import annotations
 
-import functools
 import lzma
 import math
 import os
@@ -15,7 +14,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -65,21 +64,17 @@ class GivenVectors:
         return bool(self.utterances or self.speakers)
 
 
-# ── finding ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def find_embedding_files(data_dir: Path | str, named: Iterable[Path] = ()) -> list[Path]:
-    """All embedding files below `data_dir/embeddings/embeddings` and those that clips name (`named`), sorted.
+    """All embedding files below `data_dir/embeddings/embeddings` and those that clips name, sorted.
 
-    UserError for a named file that is missing or of another kind, and for any file that lies, links followed, outside
-    the data folder and the folders that the tables may point into.
+    named: as `tables.py` reads them, with the links in their folders resolved. UserError for a named file that is
+    missing or of another kind, and for any file that lies, links followed, outside the data folder and the folders that
+    the tables may point into.
     """
     root, homes = Path(data_dir) / FOLDER, tuple(f"{home}{os.sep}" for home in source_roots(data_dir))
     if root.exists() and not os.path.realpath(root).startswith(homes):
         raise UserError(f"{root} is a link that leads out of {data_dir}: put the folder itself there")
-    real = functools.cache(os.path.realpath)  # many files stand in few folders
-    found = {_placed(file, real) for file in _visible_files(root) if file.name.lower().endswith(EMBEDDING_SUFFIXES)}
-    found.update(_placed(path, real) for path in named)
+    found = {*named, *(file for file in _visible_files(root) if file.name.lower().endswith(EMBEDDING_SUFFIXES))}
     for path in found:
         if not path.is_file():
             remedy = "restore it, or clear the embedding_path of its recordings in the split tables"
@@ -92,12 +87,8 @@ def find_embedding_files(data_dir: Path | str, named: Iterable[Path] = ()) -> li
 
 
 def _visible_files(root: Path) -> list[Path]:
-    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names if not name.startswith(".")]
-
-
-def _placed(path: Path, real: Callable[[Path], str] = os.path.realpath) -> Path:
-    """The path with the links in its folder resolved, so that one file has one name."""
-    return Path(real(path.parent)) / path.name
+    folders = os.walk(os.path.realpath(root))
+    return [Path(folder) / name for folder, _, names in folders for name in names if not name.startswith(".")]
 
 
 def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Clip] = ()) -> GivenVectors:
@@ -118,7 +109,7 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     named_by: dict[Path, list[Owner]] = {}
     for clip in known:
         if clip.embedding_path:
-            named_by.setdefault(_placed(clip.embedding_path), []).append(("utterances", clip.file_id))
+            named_by.setdefault(clip.embedding_path, []).append(("utterances", clip.file_id))
     root, names = Path(os.path.realpath(folder)), _Names(known)
     wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
     given = GivenVectors(files=len(files))
@@ -201,9 +192,6 @@ def _relative_stem(path: Path, root: Path) -> str:
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # macOS decomposes file names
-
-
-# ── reading one file ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _vectors(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:

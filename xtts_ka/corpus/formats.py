@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,21 +83,26 @@ def _levels(source: Path) -> Iterator[list[Path]]:
         ]
 
 
-# ── lines and cells ─────────────────────────────────────────────────────────────────────────────────────────
+# ── lines and cells ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (where, text, problem) of every line that is not blank, without a BOM and the line break."""
+def _lines(table: Path, delimiter: str) -> Iterator[tuple[str, list[str], str]]:
+    """Yield (where, cells, problem) of every line that is not blank."""
     with open(table, "rb") as file:
         for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
+            text, cells = "", []
             if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                text, problem = "", f"the line is longer than {MAX_LINE_BYTES} bytes"
+                problem = f"the line is longer than {MAX_LINE_BYTES} bytes"
                 while (raw := file.readline(MAX_LINE_BYTES)) and not raw.endswith(b"\n"):
                     pass
             else:
                 text, problem = _decoded(raw, "line", "utf-8-sig" if number == 1 else "utf-8")
+            try:
+                cells = [] if problem else _cells(text.rstrip("\r\n"), delimiter)
+            except csv.Error as error:
+                problem = f"not valid CSV ({error})"
             if problem or text.strip():
-                yield f"{table.name}, line {number}", text.rstrip("\r\n"), problem
+                yield f"{table.name}, line {number}", cells, problem
 
 
 def _decoded(raw: bytes, what: str, encoding: str) -> tuple[str, str]:
@@ -110,38 +116,24 @@ def _decoded(raw: bytes, what: str, encoding: str) -> tuple[str, str]:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     """Split a line. In these corpora tabs and pipes come without quoting, commas and semicolons with it."""
-    if delimiter in "\t|":
-        return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter, strict=True))
+    return line.split(delimiter) if delimiter in "\t|" else next(csv.reader([line], delimiter=delimiter, strict=True))
 
 
 def _first_cells(table: Path, delimiter: str) -> list[str]:
     """The cells of a table's first line; none where there is no such table, or that line cannot be read."""
     if not table.is_file() or table.is_symlink():  # a link may lead anywhere
         return []
-    _, line, problem = next(_lines(table), ("", "", "empty"))
-    try:
-        return [] if problem else [cell.strip() for cell in _cells(line, delimiter)]
-    except csv.Error:
-        return []
+    _, cells, _ = next(_lines(table, delimiter), ("", [], ""))
+    return [cell.strip() for cell in cells]
 
 
 def _records(table: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield (where, {column: cell}, problem) of the lines after the header."""
-    header: list[str] = []
-    for where, line, problem in _lines(table):
-        try:
-            cells = [] if problem else _cells(line, delimiter)
-        except csv.Error as error:
-            cells, problem = [], f"not valid CSV ({error})"
-        if not header:
-            header = [cell.strip() for cell in cells]
-        elif problem:
-            yield where, {}, problem
-        elif len(cells) != len(header):
-            yield where, {}, f"it has {len(cells)} cells where the header has {len(header)}"
-        else:
-            yield where, dict(zip(header, cells)), ""
+    header = _first_cells(table, delimiter)
+    for where, cells, problem in itertools.islice(_lines(table, delimiter), 1, None):
+        if not problem and len(cells) != len(header):
+            problem = f"it has {len(cells)} cells where the header has {len(header)}"
+        yield where, dict(zip(header, cells)), problem
 
 
 def _with_suffix(folder: Path, audio: str) -> str:
@@ -152,7 +144,7 @@ def _with_suffix(folder: Path, audio: str) -> str:
     return next((name for name in complete if os.path.isfile(folder / name)), f"{audio}.wav")
 
 
-# ── Common Voice: validated.tsv with a header, clips/*.mp3 ──────────────────────────────────────────────────
+# ── Common Voice: validated.tsv with a header, clips/*.mp3 ───────────────────────────────────────────────────────────
 
 
 def _common_voice_tables(folder: Path) -> list[Path]:
@@ -172,7 +164,7 @@ def _common_voice_rows(folder: Path, table: Path) -> Iterator[Row]:
         yield Row(where, audio if Path(audio).suffix else f"{audio}.mp3", cells["sentence"], f"cv_{speaker}")
 
 
-# ── FLEURS: {train,dev,test}.tsv without a header, audio/{train,dev,test}/*.wav ─────────────────────────────
+# ── FLEURS: {train,dev,test}.tsv without a header, audio/{train,dev,test}/*.wav ──────────────────────────────────────
 
 
 def _fleurs_tables(folder: Path) -> list[Path]:
@@ -187,8 +179,7 @@ def _fleurs_rows(folder: Path, table: Path) -> Iterator[Row]:
     archive = folder / "audio" / f"{part}.tar.gz"
     if audio in ("", "audio") and archive.is_file():
         raise UserError(f"{archive} is still packed: unpack it with `tar -xzf {archive} -C {archive.parent}`")
-    for where, line, problem in _lines(table):
-        cells = line.split("\t")
+    for where, cells, problem in _lines(table, "\t"):
         if problem or len(cells) < 3:
             yield Row(where, problem=problem or f"it has {len(cells)} cells where FLEURS has 7")
             continue
@@ -198,7 +189,7 @@ def _fleurs_rows(folder: Path, table: Path) -> Iterator[Row]:
         yield Row(where, os.path.join(audio, cells[1].strip()), cells[2], speaker)
 
 
-# ── LJSpeech: metadata.csv without a header, id|text|normalised text, wavs/ ─────────────────────────────────
+# ── LJSpeech: metadata.csv without a header, id|text|normalised text, wavs/ ──────────────────────────────────────────
 
 
 def _ljspeech_tables(folder: Path) -> list[Path]:
@@ -212,8 +203,7 @@ def _audio_folder(folder: Path) -> str:
 
 
 def _ljspeech_rows(folder: Path, table: Path) -> Iterator[Row]:
-    for where, line, problem in _lines(table):
-        cells = line.split("|")
+    for where, cells, problem in _lines(table, "|"):
         if problem or len(cells) not in (2, 3):
             yield Row(where, problem=problem or f"it has {len(cells)} cells where LJSpeech has 2 or 3")
             continue
@@ -221,7 +211,7 @@ def _ljspeech_rows(folder: Path, table: Path) -> Iterator[Row]:
         yield Row(where, audio, cells[-1] if cells[-1].strip() else cells[1])
 
 
-# ── coqui: a header with audio_file and text, and often speaker_name ────────────────────────────────────────
+# ── coqui: a header with audio_file and text, and often speaker_name ─────────────────────────────────────────────────
 
 
 def _coqui_delimiter(table: Path) -> str:
@@ -238,12 +228,12 @@ def _coqui_rows(folder: Path, table: Path) -> Iterator[Row]:
     for where, cells, problem in _records(table, _coqui_delimiter(table)):
         if problem:
             yield Row(where, problem=problem)
-        else:
-            audio = _with_suffix(folder, cells["audio_file"].strip())
-            yield Row(where, audio, cells["text"], cells.get("speaker_name", "").strip())
+            continue
+        audio = _with_suffix(folder, cells["audio_file"].strip())
+        yield Row(where, audio, cells["text"], cells.get("speaker_name", "").strip())
 
 
-# ── a plain folder: every recording with a .txt of the same name beside it ──────────────────────────────────
+# ── a plain folder: every recording with a .txt of the same name beside it ───────────────────────────────────────────
 
 
 def _walk(source: Path, but: Path | None = None) -> Iterator[tuple[Path, set[str]]]:
@@ -295,7 +285,7 @@ def _transcript(source: Path, path: Path) -> tuple[str, str]:
     return " ".join(text.split()), problem
 
 
-# ── the layouts ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── the layouts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Layout(NamedTuple):

@@ -1,9 +1,13 @@
-"""Recordings and transcripts → checked split tables and a drop report."""
+"""Turns recordings and transcripts into checked split tables and a drop report.
+
+The steps: find the corpora (formats.py), check each row's line, path and text (`_Screen`), decode and measure its
+recording (`_measure`), choose the split by a hash of the sentence (`split_at`), write (tables.py).
+"""
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
-import itertools
 import math
 import os
 import re
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xtts_ka.core.console import heading, progress, say, style
+from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
 from xtts_ka.corpus.drop_reasons import Drop
@@ -35,37 +40,36 @@ from xtts_ka.corpus.tables import (
 from xtts_ka.georgian.alphabet import georgian_fraction, words
 from xtts_ka.georgian.text import normalise
 
-SILENCE_PEAK = 1e-3  # -60 dB: nothing in the clip is louder
-MAX_TEXT = 2_000  # characters; nobody says more in a clip
-MIN_VAL_CLIPS = 2  # training compares runs by the validation loss; one clip says nothing
+SILENCE_PEAK = 1e-3  # of full scale, -60 dB: a clip that is nowhere louder is silence
+MAX_TEXT = 2_000  # characters; a clip of 28 s, the longest that XTTS can speak, has some 400
+MIN_VAL_CLIPS = 2  # training compares checkpoints by the validation loss, for which one clip is not enough
 BATCH = 256  # rows checked together: small, so that Ctrl-C does not wait long for the threads
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no Unicode
 
 
-def _opt(default: float, help: str, *, at_least: float = 0.0, at_most: float = math.inf) -> Any:
-    return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most})
+def _option(default: float, help: str, at_most: float = math.inf) -> Any:
+    return field(default=default, metadata={"help": help, "at_most": at_most})
 
 
 @dataclass(frozen=True)
 class MetadataOptions:
     """What counts as a usable clip, and how clips are split. An impossible value is a UserError."""
 
-    min_seconds: float = _opt(0.5, "shortest clip kept")
-    max_seconds: float = _opt(11.6, "longest clip kept; XTTS hears no more than 11.6 s", at_most=600)
-    max_clipped_fraction: float = _opt(0.01, "largest share of full-scale samples in a clip", at_most=1)
-    min_georgian_fraction: float = _opt(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
-    max_drop_fraction: float = _opt(0.5, "no table is written where more would be dropped", at_most=1)
-    val_fraction: float = _opt(0.05, "share of the sentences kept for validation", at_most=0.9)
-    test_fraction: float = _opt(0.05, "share of the sentences kept for the final test", at_most=0.9)
+    min_seconds: float = _option(0.5, "shortest clip kept")
+    max_seconds: float = _option(11.6, "longest clip kept; XTTS hears no more than 11.6 s", at_most=600)
+    max_clipped_fraction: float = _option(0.01, "largest share of full-scale samples in a clip", at_most=1)
+    min_georgian_fraction: float = _option(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
+    max_drop_fraction: float = _option(0.5, "no table is written where more would be dropped", at_most=1)
+    val_fraction: float = _option(0.05, "share of the sentences kept for validation", at_most=0.9)
+    test_fraction: float = _option(0.05, "share of the sentences kept for the final test", at_most=0.9)
     archaic: str = "respell"  # of the letters ჱ ჲ ჳ ჴ ჵ: respell or keep
-    copy: bool = False  # the clips kept into audio/ beside each table
+    copy: bool = False  # copy the clips that are kept into audio/ beside each table
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value, rule = getattr(self, spec.name), spec.metadata
-            if rule and not rule["at_least"] <= value <= rule["at_most"]:  # also false for NaN
-                limits = f"{rule['at_least']:g} and {rule['at_most']:g}"
-                raise UserError(f"{spec.name} is {value}: it must lie between {limits}")
+            value, at_most = getattr(self, spec.name), spec.metadata.get("at_most", math.inf)
+            if spec.metadata and not 0 <= value <= at_most:  # a NaN fails too
+                raise UserError(f"{spec.name} is {value}: it must lie between 0 and {at_most:g}")
         if self.archaic not in ("respell", "keep"):
             raise UserError(f"archaic is {self.archaic!r}: it must be respell or keep")
         if self.min_seconds >= self.max_seconds:
@@ -104,20 +108,12 @@ class _Dropped(Exception):
         self.reason, self.detail, self.file_id = reason, detail, file_id
 
 
-class _Candidate(NamedTuple):
-    """A row whose line, path and text are in order, and whose audio has yet to be measured."""
-
-    file_id: str
-    text: str
-    speaker_id: str
-    audio: Path
-    place: float  # of the sentence, see `place_of`
-
-
 class _Kept(NamedTuple):
+    """A row that is not dropped. `_Screen` makes it; `_measure` enters the clip's duration and the samples' hash."""
+
     clip: Clip
-    place: float
-    sha256: str  # of the samples
+    place: float  # of the sentence, see `place_of`
+    sha256: str = ""
 
 
 def create_metadata(
@@ -228,8 +224,8 @@ def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[li
     ):
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            candidates = [screen(corpus, row) for corpus, row in batch]
-            for (_, row), found in zip(batch, pool.map(lambda each: _measure(each, options), candidates)):
+            screened = [screen(corpus, row) for corpus, row in batch]
+            for (_, row), found in zip(batch, pool.map(lambda each: _measure(each, options), screened)):
                 if isinstance(found, _Kept):
                     file_id = found.clip.file_id
                     first = first_with.setdefault(found.sha256, file_id)
@@ -253,7 +249,7 @@ class _Screen:
         self._speaker_ids = _Names("speaker")
         self._lines_of: dict[str, str] = {}
 
-    def __call__(self, corpus: Corpus, row: Row) -> _Candidate | _Dropped:
+    def __call__(self, corpus: Corpus, row: Row) -> _Kept | _Dropped:
         try:
             if row.problem:
                 raise _Dropped(Drop.BAD_ROW, row.problem)
@@ -266,7 +262,8 @@ class _Screen:
         self._lines_of[audio] = row.where
         file_id = self._file_ids(audio, _id_source(os.path.relpath(audio, corpus.folder)))
         speaker = row.speaker or corpus.folder.name
-        return _Candidate(file_id, text, self._speaker_ids(speaker, speaker), Path(audio), place_of(text))
+        clip = Clip(file_id, text, self._speaker_ids(speaker, speaker), math.nan, Path(audio), None)
+        return _Kept(clip, place_of(text))
 
     def _read(self, raw: str) -> str:
         if len(raw) > MAX_TEXT:
@@ -274,7 +271,7 @@ class _Screen:
         text = normalise(raw, archaic=self._options.archaic)
         fraction = georgian_fraction(raw)
         # A text without letters may still be a number, which is read in Georgian.
-        if any(map(str.isalpha, raw)) and fraction < self._options.min_georgian_fraction:
+        if fraction < self._options.min_georgian_fraction and any(map(str.isalpha, raw)):
             raise _Dropped(Drop.NON_GEORGIAN_TEXT, f"{fraction:.0%} of its letters are Georgian")
         if not text:
             raise _Dropped(Drop.EMPTY_TEXT, "nothing in it is spoken" if raw.strip() else "it has no text")
@@ -282,7 +279,7 @@ class _Screen:
 
 
 def _contained(folder: Path, name: str) -> str:
-    """The real path of a row's recording. _Dropped where the name is unusable or leads out of the folder."""
+    """The path of a row's recording, links resolved. _Dropped where the name is unusable or leads out of the folder."""
     if not name:
         raise _Dropped(Drop.BAD_ROW, "it names no recording")
     if _UNWRITABLE.search(name):
@@ -293,15 +290,15 @@ def _contained(folder: Path, name: str) -> str:
     return real
 
 
-def _measure(candidate: _Candidate | _Dropped, options: MetadataOptions) -> _Kept | _Dropped:
-    """Decode a candidate's recording and decide whether it is kept. Runs in a thread."""
+def _measure(row: _Kept | _Dropped, options: MetadataOptions) -> _Kept | _Dropped:
+    """Decode a row's recording and decide whether it is kept. Runs in a thread."""
     from xtts_ka.corpus.audio import AudioError, measure
 
-    if isinstance(candidate, _Dropped):
-        return candidate
-    file_id, text, speaker_id, audio, place = candidate
+    if isinstance(row, _Dropped):
+        return row
+    file_id = row.clip.file_id
     try:
-        sound = measure(audio, options.max_seconds)
+        sound = measure(row.clip.audio_path, options.max_seconds)
     except AudioError as error:
         return _Dropped(error.reason, error.detail, file_id)
     if sound.peak < SILENCE_PEAK:
@@ -310,15 +307,14 @@ def _measure(candidate: _Candidate | _Dropped, options: MetadataOptions) -> _Kep
         return _Dropped(Drop.TOO_SHORT, f"{sound.seconds:.2f} s", file_id)
     if sound.clipped_fraction > options.max_clipped_fraction:
         return _Dropped(Drop.CLIPPED_AUDIO, f"{sound.clipped_fraction:.1%} of its samples are at full scale", file_id)
-    return _Kept(Clip(file_id, text, speaker_id, sound.seconds, audio, None), place, sound.sha256)
+    return _Kept(replace(row.clip, duration=sound.seconds), row.place, sound.sha256)
 
 
 class _Names:
     """Turns file names and speaker names into unique ids that are safe in file names and spreadsheets.
 
-    A name that is safe already stays as it is; otherwise, or where two names would meet, eight digits of a
-    hash of the whole name follow. So an id does not depend on what else the corpus holds, unless two names
-    meet.
+    A safe name stays as it is. Otherwise, or where another name has the same id, eight digits of the name's hash are
+    appended, so that an id does not depend on what else the corpus holds unless two ids would be the same.
     """
 
     def __init__(self, fallback: str):
@@ -327,32 +323,28 @@ class _Names:
         self._keys: dict[str, str] = {}  # id → key
 
     def __call__(self, key: str, name: str) -> str:
-        """The id of `key`, which identifies the thing, made from `name`."""
+        """The id of the thing that `key` identifies, made from `name`."""
         if key not in self._ids:
             plain = unicodedata.normalize("NFC", name)
             safe = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or self._fallback
-            unmarked = [safe] if safe == plain and is_safe_id(safe) else []
-            candidates = itertools.chain(unmarked, self._marked(safe, name))
-            self._ids[key] = next(c for c in candidates if self._keys.setdefault(c, key) == key)
+            candidate = safe if safe == plain and is_safe_id(safe) else ""
+            while not candidate or self._keys.setdefault(candidate, key) != key:
+                digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+                candidate = f"{safe[: MAX_ID_LENGTH - 9]}-{digest[:8]}"
+                name += "\0"  # gives another hash, should this one be taken
+            self._ids[key] = candidate
         return self._ids[key]
-
-    @staticmethod
-    def _marked(safe: str, name: str) -> Iterator[str]:
-        for attempt in itertools.count():
-            digest = hashlib.sha256(f"{name}{chr(0) * attempt}".encode("utf-8", "surrogatepass")).hexdigest()
-            yield f"{safe[: MAX_ID_LENGTH - 9]}-{digest[:8]}"
 
 
 def _id_source(relative: str) -> str:
-    """What tells a recording apart: its path without the suffix and without the usual folder for audio."""
+    """The part of a path that tells a recording apart: without the suffix and without the usual folder for audio."""
     parts = Path(relative).with_suffix("").parts
     return "/".join(parts[1:] if len(parts) > 1 and parts[0] in ("clips", "wavs", "wav", "audio") else parts)
 
 
 def place_of(text: str) -> float:
-    """Where a normalised sentence falls in [0, 1): a hash of its words, so that punctuation does not move it."""
-    digest = hashlib.sha256(" ".join(words(text)).encode("utf-8")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+    """The place of a normalised sentence in [0, 1), by a hash of its words, so that punctuation does not change it."""
+    return hash_to_unit(" ".join(words(text)))
 
 
 def split_at(place: float, options: MetadataOptions = MetadataOptions()) -> str:
@@ -372,13 +364,9 @@ def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dic
         if embeddings_dir is not None:
             raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
         return {}
-    files = [
-        Path(os.path.abspath(file))
-        for file in folder.iterdir()
-        if file.suffix in EMBEDDING_SUFFIXES and not _UNWRITABLE.search(str(file))
-    ]
+    files = [file for file in map(Path.absolute, folder.iterdir()) if file.suffix in EMBEDDING_SUFFIXES]
     files.sort(key=lambda file: EMBEDDING_SUFFIXES.index(file.suffix), reverse=True)
-    return {file.stem: file for file in files}
+    return {file.stem: file for file in files if not _UNWRITABLE.search(str(file))}
 
 
 def _with_embeddings(kept: Sequence[_Kept], embeddings: dict[str, Path]) -> Iterator[tuple[Clip, float]]:
@@ -391,21 +379,15 @@ def _with_embeddings(kept: Sequence[_Kept], embeddings: dict[str, Path]) -> Iter
 
 
 def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
-    """Copy the recordings into audio/ beside their table, each whole or not at all; return clips of them."""
+    """Copy the recordings into audio/ beside their table, each atomically; return the clips with the copies' paths."""
     copies = []
     for clip in progress(clips, what=f"copying {folder.name}", unit="clip"):
         copy = Path(os.path.realpath(folder), "audio", f"{clip.file_id}{clip.audio_path.suffix.lower()}")
-        if _stamp(copy) != _stamp(clip.audio_path):
+        if not copy.is_file() or not filecmp.cmp(clip.audio_path, copy):  # equal sizes and times pass as equal
             with atomic_path(copy) as temporary:
-                shutil.copyfile(clip.audio_path, temporary)
-                status = clip.audio_path.stat()
-                os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+                shutil.copy2(clip.audio_path, temporary)
         copies.append(replace(clip, audio_path=copy))
     return copies
-
-
-def _stamp(file: Path) -> tuple[int, int] | None:
-    return (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
 
 
 def print_report(report: MetadataReport) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus.tables import Clip, replace_suspects
 from xtts_ka.georgian.character_ngram import MAX_CHARACTERS, CharacterNgram
@@ -29,14 +30,11 @@ def held_out_split(texts: Iterable[str], fraction: float) -> tuple[list[str], li
     `fraction` of them is held out and as much again is for development (early stopping, the n-gram's order); each part
     has a sentence at least if there are three.
     """
-
-    def place(text: str) -> float:
-        return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48
-
-    ordered = sorted(set(texts), key=lambda text: (place(text), text))
+    places = {text: hash_to_unit(text) for text in texts}
+    ordered = sorted(places, key=lambda text: (places[text], text))
     third = len(ordered) // 3
-    held_out = min(max(1, sum(place(text) < fraction for text in ordered)), third)
-    development = min(max(1, sum(fraction <= place(text) < 2 * fraction for text in ordered)), third)
+    held_out = min(max(1, sum(place < fraction for place in places.values())), third)
+    development = min(max(1, sum(fraction <= place < 2 * fraction for place in places.values())), third)
     return ordered[held_out + development :], ordered[held_out : held_out + development], ordered[:held_out]
 
 

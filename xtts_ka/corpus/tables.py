@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -82,9 +82,6 @@ def is_safe_id(name: str) -> bool:
     return _SAFE_ID.fullmatch(name) is not None
 
 
-# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def read_split(data_dir: Path | str, split: str) -> list[Clip]:
     """The whole table of `split`; errors as in `read_rows`."""
     with collector_paused():
@@ -102,7 +99,7 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
     table = split_csv(data_dir, split)
     if not table.is_file():
         raise UserError(f"{table} does not exist: {_REMEDY.format(data_dir)}")
-    resolve = _PathResolver(table)
+    resolve = _path_resolver(table)
     lines_of: dict[str, int] = {}
     speakers: dict[str, str] = {}
     for line, (file_id, text, speaker_id, duration, audio_path, embedding_path) in _rows(table, COLUMNS):
@@ -172,32 +169,29 @@ def source_roots(data_dir: Path | str) -> tuple[str, ...]:
     return (home, *roots)
 
 
-class _PathResolver:
-    """Makes the relative paths in a table absolute, resolving each folder once: that halves the time of reading.
+def _path_resolver(table: Path) -> Callable[[str, int, str], str]:
+    """A function that makes the relative paths in `table` absolute, resolving each folder once (halves the time).
 
     A table may come from an untrusted source, so a path must lead into `source_roots`, links followed. Whether the file
     itself is a link is checked when it is opened (`audio.py`, `embedding_files.py`).
     """
+    home, data_dir = os.path.realpath(table.parent), table.parents[2]
+    inside = tuple(f"{root}/" for root in source_roots(data_dir))
+    folders: dict[str, str] = {}
 
-    def __init__(self, table: Path):
-        self._table = table
-        self._home = os.path.realpath(table.parent)
-        self._data_dir = table.parents[2]
-        self._inside = tuple(f"{root}/" for root in source_roots(self._data_dir))
-        self._folders: dict[str, str] = {}
-
-    def __call__(self, value: str, line: int, column: str) -> str:
-        """The absolute path of `value`. UserError: it is absolute already, names no file, or leads elsewhere."""
+    def resolve(value: str, line: int, column: str) -> str:
         folder, _, name = value.rpartition("/")
         if value[:1] in ("/", "\\") or value[1:2] == ":" or "\n" in value or name.strip() in ("", ".", ".."):
-            raise _bad(self._table, line, column, value, "give a path relative to the table's folder")
-        if folder not in self._folders:
-            real = os.path.realpath(f"{self._home}/{folder}")
-            if not f"{real}/".startswith(self._inside):
-                where = f"it leads out of {self._data_dir} and of the folders in {SOURCES}"
-                raise _bad(self._table, line, column, value, f"{where}; {_REMEDY.format(self._data_dir)}")
-            self._folders[folder] = real
-        return f"{self._folders[folder]}/{name}"
+            raise _bad(table, line, column, value, "give a path relative to the table's folder")
+        if folder not in folders:
+            real = os.path.realpath(f"{home}/{folder}")
+            if not f"{real}/".startswith(inside):
+                where = f"it leads out of {data_dir} and of the folders in {SOURCES}"
+                raise _bad(table, line, column, value, f"{where}; {_REMEDY.format(data_dir)}")
+            folders[folder] = real
+        return f"{folders[folder]}/{name}"
+
+    return resolve
 
 
 def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -238,9 +232,6 @@ def _lines(table: Path) -> Iterator[str]:
                 raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
 
 
-# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def write_splits(
     data_dir: Path | str, splits: Mapping[str, Sequence[Clip]], sources: Iterable[Path | str] = ()
 ) -> None:
@@ -278,9 +269,6 @@ def _write_rows(file_path: Path, columns: Sequence[str], rows: Iterable[Sequence
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-
-
-# ── the drop report ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def write_drop_report(data_dir: Path | str, rows: Iterable[Sequence[str]]) -> Path:
