@@ -1,4 +1,4 @@
-"""The picture is written whole, whatever was logged, in letters that the font has."""
+"""The plot is written whole or not at all, for any log, and the font has all its letters."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Where a run stands: stages, who runs them, checkpoints and disk; anything damaged is a warning."""
+"""The status of a run: stages, the process that runs them, checkpoints, disk. Damaged files are warnings."""
 
 import json
 import os

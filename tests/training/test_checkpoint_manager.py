@@ -1,3 +1,5 @@
+"""Checkpoints come back as saved; damaged ones and those of other runs are never carried on from."""
+
 import json
 import shutil
 
@@ -18,7 +20,7 @@ def steps(folder):
     return sorted(int(f.name.split("_")[1]) for f in folder.glob("step_*"))
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_checkpoint_is_read_back_as_saved(tmp_path):
     manager = CheckpointManager(tmp_path, "run")
     save(manager, 5, 1.25)
     last = manager.last()
@@ -29,7 +31,7 @@ def test_what_is_saved_comes_back(tmp_path):
     assert json.loads((last.folder / "config.json").read_text()) == {"seed": 1}
 
 
-def test_a_save_is_a_copy_of_the_moment(tmp_path):
+def test_changes_after_save_do_not_reach_the_file(tmp_path):
     manager = CheckpointManager(tmp_path, "run")
     weight = torch.zeros(1000)
     manager.save(1, {"model": {"w": weight}}, {}, {}, {}, None)
@@ -38,7 +40,7 @@ def test_a_save_is_a_copy_of_the_moment(tmp_path):
     assert manager.last().weights()["w"].sum() == 0
 
 
-def test_each_save_holds_its_own_moment_whatever_came_before(tmp_path):
+def test_the_reused_memory_does_not_mix_saves(tmp_path):
     manager = CheckpointManager(tmp_path, "run", keep=3)
     saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(2, 7, dtype=torch.float64)}
     for step, weight in saved.items():
@@ -68,7 +70,7 @@ def test_best_and_newest_are_kept(tmp_path):
     assert manager.best().step == 2 and manager.last().step == 5
 
 
-def test_what_a_kill_kept_from_being_pruned_is_pruned_at_the_next_start(tmp_path):
+def test_old_checkpoints_left_by_a_kill_are_deleted_at_the_next_start(tmp_path):
     manager = CheckpointManager(tmp_path / "run", "run", keep=2)
     save(manager, 1)
     shutil.copytree(manager.last().folder, tmp_path / "aside")
@@ -118,7 +120,7 @@ def test_runs_that_cannot_be_continued_are_set_aside_not_deleted(tmp_path):
     assert steps(tmp_path) == [] and steps(tmp_path / "superseded_2") == [1]
 
 
-def test_leftovers_of_killed_writers_are_removed_and_strangers_left_alone(tmp_path):
+def test_unfinished_writes_are_deleted_and_foreign_folders_left_alone(tmp_path):
     (tmp_path / ".step_00000009.123.partial").mkdir()
     (tmp_path / "notes").mkdir()
     (tmp_path / "step_mine").mkdir()

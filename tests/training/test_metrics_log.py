@@ -1,4 +1,4 @@
-"""What was logged stands in the file, on TensorBoard's screen and on ours, whatever stopped the run."""
+"""Logged metrics reach metrics.jsonl, TensorBoard and the console at once, and survive a kill."""
 
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.training.metrics_log import MetricsLog, first_and_best, unfinished_run
@@ -44,7 +44,7 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
 
 
-def test_a_kill_cuts_nothing_out_of_the_curves(tmp_path):
+def test_tensorboard_shows_each_value_as_soon_as_it_is_logged(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = MetricsLog(tmp_path, fresh=True)
@@ -69,7 +69,7 @@ def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):
     assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 1
 
 
-def test_the_board_survives_a_kill_and_forgets_what_the_restart_does_again(tmp_path):
+def test_tensorboard_survives_a_kill_and_drops_the_steps_that_a_restart_repeats(tmp_path):
     killed = MetricsLog(tmp_path, fresh=True)
     killed.event("start", step=0, resumed=False)
     for step in (10, 20, 30):
