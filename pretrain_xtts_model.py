@@ -1,18 +1,17 @@
-"""The stages' classes, thin over the levels below, and the pipeline that runs them in order.
+"""The pipeline and its stages: embeddings → phonemes → language → xtts_init → full_pretrain.
 
-embeddings → phonemes → language → xtts_init → full_pretrain
+Each stage's class states the stage's name, what it reads and writes, and calls the code that does the work.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
-from xtts_ka.core.console import heading, say, warn
+from xtts_ka.core.console import heading, say, style, warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials, write_json
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointManager",
+    "EmbeddingsProcessor",
     "LanguageModelProcessor",
     "PhonemeModelProcessor",
     "PretrainPipeline",
@@ -49,68 +49,99 @@ __all__ = [
     "XTTSPretrainer",
 ]
 
-SPEAKERS_BASE = "speakers_base.pth"  # the embeddings stage's table; speakers_xtts.pth is remade with the trained GPT
-
-# Settings that say how a training is watched, saved and fitted into memory, and not what comes out of it.
+# Settings for watching, saving and memory use: the trained weights do not depend on them.
 _WATCHING = (
-    "log_interval",
-    "validation_interval",
-    "keep_checkpoints",
-    "checkpoint_minutes",
-    "max_bad_steps",
-    "gradient_checkpointing",
-    "compile",
-    "sharding",
-)
+    "log_interval validation_interval keep_checkpoints checkpoint_minutes max_bad_steps gradient_checkpointing compile "
+    "sharding"
+).split()
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
-# A finished training carries on when only these changed: its length, and the stages that nothing but the export reads.
+# A finished training carries on when only these changed: its length, and the stages that only the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
 
 
-def training_clips(config: PretrainConfig) -> list[Clip]:
-    """Train and validation clips: what every stage may learn from (the test split stays unseen)."""
-    return read_split(config.data_dir, "train") + read_split(config.data_dir, "val")
+class PipelineStage(Stage):
+    """A stage that writes `files` into the model's folder, `out`. peers: the processes that share the training."""
 
+    files: ClassVar[tuple[str, ...]]
 
-# ── the stages ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Stage:
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
-        self.config, self.peers, self.out = config, peers, Path(config.output_model_path)
+        super().__init__(config)
+        self.peers, self.out = peers, Path(config.output_model_path)
+
+    def outputs(self) -> list[Path]:
+        return [self.out / name for name in self.files]
+
+    def training_clips(self) -> list[Clip]:
+        """Train and validation clips: what every stage may learn from (the test split stays unseen)."""
+        return [clip for name in TRAINING_SPLITS for clip in read_split(self.config.data_dir, name)]
+
+    def base_digests(self, *names: str) -> dict[str, str]:
+        return {f"base model {name}": file_digest(Path(self.config.base_model_path) / name) for name in names}
+
+    def table_digests(self) -> dict[str, str]:
+        return {f"{name} metadata": file_digest(split_csv(self.config.data_dir, name)) for name in TRAINING_SPLITS}
+
+    def recordings_digest(self) -> dict[str, str]:
+        listings = [recordings.listing(self.config.data_dir, name).digest for name in TRAINING_SPLITS]
+        return {"recordings": hash_value(listings)}
 
 
-class EmbeddingsProcessor(_Stage):
-    """Voice embeddings → XTTS's speaker table."""
+class EmbeddingsProcessor(PipelineStage):
+    """Voice embeddings or recordings → XTTS's speaker table, with the base model's conditioning latents."""
+
+    name, after = "embeddings", ()
+    reads = ("language",)
+    files = ("speakers_base.pth",)  # the export remakes the latents with the trained GPT: speakers_xtts.pth
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            **self.base_digests("config.json", "model.pth"),
+            **self.table_digests(),
+            **self.recordings_digest(),
+            "embeddings": recordings.embeddings_digest(self.config.data_dir),
+        }
 
     def run(self) -> dict[str, Any]:
         from embedding_adapter import run_embeddings_stage
 
-        base = read_model(self.config.base_model_path)
-        others = [
-            clip
-            for name in SPLITS[1:]
-            if split_csv(self.config.data_dir, name).is_file()
-            for clip in read_split(self.config.data_dir, name)
-        ]
+        config, data = self.config, self.config.data_dir
+        others = [name for name in SPLITS if name != "train" and split_csv(data, name).is_file()]
         return run_embeddings_stage(
-            self.config,
-            read_split(self.config.data_dir, "train"),
-            base,
-            choose_device(self.config.device),
-            others,
-            SPEAKERS_BASE,
+            config,
+            read_split(data, "train"),
+            read_model(config.base_model_path),
+            choose_device(config.device),
+            [clip for name in others for clip in read_split(data, name)],
+            self.files[0],
         )
 
 
-class PhonemeModelProcessor(_Stage):
+class PhonemeModelProcessor(PipelineStage):
     """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
+
+    name, after = "phonemes", ()
+    reads = ("phonemes", "text.archaic", "seed")
+    files = (
+        "g2p_model.pt",
+        "g2p_config.json",
+        "phoneme_dict_ka.json",
+        "phoneme_vocab.pkl",
+        "g2p_mistakes.tsv",
+        "phoneme_model_results.pkl",
+    )
+
+    def inputs(self) -> dict[str, str]:
+        lexicons = {f"lexicon {path}": Path(path) for path in self.config.phonemes.lexicon_paths}
+        return {
+            **self.table_digests(),
+            **{name: file_digest(path) for name, path in lexicons.items() if path.is_file()},
+        }
 
     def run(self) -> dict[str, Any]:
         from phoneme_processor import run_phonemes_stage
         from xtts_ka.georgian.alphabet import words
 
-        counts = Counter(word for clip in training_clips(self.config) for word in words(clip.text))
+        counts = Counter(word for clip in self.training_clips() for word in words(clip.text))
         if not counts:
             raise UserError(
                 f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column"
@@ -121,15 +152,29 @@ class PhonemeModelProcessor(_Stage):
         return metrics
 
 
-class LanguageModelProcessor(_Stage):
+class LanguageModelProcessor(PipelineStage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
+    name, after = "language", ()
+    reads = ("text", "language_model", "language", "seed")
+    files = ("vocab.json", "language_model_results.pkl")
+
+    def inputs(self) -> dict[str, str]:
+        return {**self.base_digests("vocab.json"), **self.table_digests()}
+
     def run(self) -> dict[str, Any]:
-        return run_language_stage(self.config, training_clips(self.config))
+        return run_language_stage(self.config, self.training_clips())
 
 
-class XTTSModelInitializer(_Stage):
-    """Base checkpoint + new vocabulary → new text rows, every other weight untouched, with the proof of it."""
+class XTTSModelInitializer(PipelineStage):
+    """Base checkpoint + new vocabulary → new text rows; proves that nothing else in the model has changed."""
+
+    name, after = "xtts_init", ("language",)
+    reads = ("xtts_init", "seed")
+    files = ("xtts_init_results.pkl",)
+
+    def inputs(self) -> dict[str, str]:
+        return self.base_digests("config.json", "model.pth", "vocab.json")
 
     def run(self) -> dict[str, Any]:
         from xtts_ka.model.text_rows import new_rows, old_logits_change
@@ -169,8 +214,24 @@ class XTTSModelInitializer(_Stage):
         return XttsFiles(base.config, grow_text_rows(base, rows["embedding"], rows["head"], rows["bias"]), base.folder)
 
 
-class XTTSPretrainer(_Stage):
+class XTTSPretrainer(PipelineStage):
     """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
+
+    name = "full_pretrain"
+    reads = (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed")
+    files = (
+        "model.pth",
+        "config.json",
+        "dvae.pth",
+        "mel_stats.pth",
+        "speakers_xtts.pth",
+        "xtts_v2_ka_combined.pkl",
+        "xtts_v2_ka_config.json",
+        "REPORT.md",
+    )
+
+    def inputs(self) -> dict[str, str]:
+        return {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
 
     def run(self) -> dict[str, Any]:
         from data_loader import open_data
@@ -183,9 +244,7 @@ class XTTSPretrainer(_Stage):
         accelerator = build_accelerator(config)
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
-        with peers.main_first(
-            "data and checkpoints"
-        ):  # one process fills the cache and tidies, the others find it done
+        with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies for all
             data = open_data(config, str(accelerator.device), look=peers.is_main)
             if peers.is_main:
                 checkpoints.tidy()
@@ -198,10 +257,8 @@ class XTTSPretrainer(_Stage):
             config.training.dropout,
             config.training.gradient_checkpointing,
         )
-        base = (
-            base.without_gpt()
-        )  # the weights are mapped: a model.pth that is overwritten meanwhile would pull them away
-        # A run killed before its first checkpoint begins again in its own log.
+        base = base.without_gpt()  # a copy: the weights are memory-mapped, and model.pth may be overwritten meanwhile
+        # A run killed before its first checkpoint starts again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
         a_step = config.training.accumulation * peers.world
@@ -212,26 +269,27 @@ class XTTSPretrainer(_Stage):
         loop.start(last)
         loop.fit()
         del loop, model  # four times the model's size, which the export may need
-        return self._export(base, data, checkpoints, log, str(accelerator.device)) if peers.is_main else {}
+        return self._export(base, data, checkpoints, log, str(accelerator.device)) if log else {}
 
     def _export(
         self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str
     ) -> dict[str, Any]:
-        """The best checkpoint in coqui's layout, and the report."""
+        """Write the best checkpoint in coqui's layout, and the report."""
         from xtts_ka.training.export import export_model, write_report
 
-        config, best = self.config, checkpoints.best() or checkpoints.last()
+        config, best, last = self.config, checkpoints.best() or checkpoints.last(), checkpoints.last()
+        assert best and last  # training ends with a checkpoint
         facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
-        log.event("finish", step=checkpoints.last().step)
+        log.event("finish", step=last.step)
         return write_report(config, log.file, data.train.index.facts, best, stand_ins(config))
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
 
     def run_id(self) -> str:
-        """What must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
+        """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         files = [
             self.out / "xtts_init_results.pkl",
             self.out / "vocab.json",
@@ -241,9 +299,10 @@ class XTTSPretrainer(_Stage):
         return hash_value([file_digest(file) for file in files])[:16]
 
     def has_finished(self) -> bool:
-        """Whether the newest checkpoint is the last of its training: what failed or was interrupted came after it."""
-        last = self.checkpoints().last()
-        total = last.state().get("total_steps") if last else None
+        """Whether the newest checkpoint is the last of its training: only the export is left to do."""
+        if not (last := self.checkpoints().last()):
+            return False
+        total = last.state().get("total_steps")
         return isinstance(total, int) and last.step >= total
 
 
@@ -259,24 +318,44 @@ def stand_ins(config: PretrainConfig) -> list[str]:
     return [what for folder, what in made if (folder / starter_kit.MARK).is_file()]
 
 
+STAGE_CLASSES: tuple[type[PipelineStage], ...] = (
+    EmbeddingsProcessor,
+    PhonemeModelProcessor,
+    LanguageModelProcessor,
+    XTTSModelInitializer,
+    XTTSPretrainer,
+)
+
+
 class PretrainPipeline:
-    """Prepares the inputs, then plans and runs the stages under the ledger."""
+    """Prepares the inputs, then plans and runs the stages, with the ledger's lock held.
+
+    asked: the config as given; config: the same, but with the starter's training length if the base model is the
+    starter's.
+    """
 
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
-        self.asked = self.config = config
-        self.peers = peers
-        self.ledger = StageLedger(
-            Path(config.output_model_path) / "pretrain_progress.json",
-            [_looking_again(stage) for stage in self._table()],
-        )
+        self.asked, self.peers = config, peers
+        record = Path(config.output_model_path) / "pretrain_progress.json"
+        self.ledger = StageLedger(record, look_again=recordings.look_again)
+        self._settle()
 
-    # ── inputs ──
+    def _settle(self) -> None:
+        """Set `config` and make the stages for it."""
+        self.config = self.asked
+        if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
+            starter = self.asked.starter
+            length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
+            self.config = self.asked.model_copy(update=length)
+        self.ledger.stages = [stage(self.config, self.peers) for stage in STAGE_CLASSES]
 
     def missing_inputs(self) -> list[str]:
-        """What the pipeline cannot start without, one sentence each with its remedy."""
+        """What the pipeline cannot start without, one sentence each with its remedy.
+
+        With starter mode off, missing inputs are a UserError; with it on, `prepare` makes stand-ins.
+        """
         config, problems = self.asked, []
-        missing = missing_base_files(config.base_model_path)
-        if missing:
+        if missing := missing_base_files(config.base_model_path):
             problems.append(
                 f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
                 f"{FETCH} {config.base_model_path} ({LICENCE})"
@@ -286,194 +365,71 @@ class PretrainPipeline:
                 f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
                 f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}"
             )
+        if problems and not config.starter.enabled:
+            raise UserError("; ".join(problems))
         return problems
 
     def prepare(self) -> None:
-        """Make the stand-ins where starter mode is on and inputs are missing; without it, missing inputs are a UserError."""
-        tables = [Path(self.asked.data_dir) / DROP_REPORT, *(split_csv(self.asked.data_dir, name) for name in SPLITS)]
-        for folder in (
-            self.asked.output_model_path,
-            self.asked.log_dir,
-            self.asked.data_dir,
-            Path(self.asked.base_model_path).parent,
-            *(table.parent for table in tables),
-        ):
-            sweep_partials(Path(folder))
-        problems = self.missing_inputs()
-        if problems and not self.asked.starter.enabled:
-            raise UserError("; ".join(problems))
-        if problems:
+        """Delete what killed writers left, and make stand-ins for missing inputs. The lock must be held."""
+        config = self.asked
+        folders = [Path(config.output_model_path), Path(config.log_dir), Path(config.data_dir)]
+        tables = [Path(config.data_dir) / DROP_REPORT, *(split_csv(config.data_dir, name) for name in SPLITS)]
+        for folder in (*folders, Path(config.base_model_path).parent, *(table.parent for table in tables)):
+            sweep_partials(folder)
+        if self.missing_inputs():
             heading("starter: stand-ins for what is missing")
-            starter_kit.make_stand_ins(self.asked)
-        self.use_what_is_there()
-        for folder in source_roots(self.config.data_dir)[1:]:
-            say(f"recordings and embeddings are also read from {folder}")
-        for what in stand_ins(self.config):
-            warn(
-                f"STARTER: this run uses {what}, not the real thing; it shows the pipeline at work and gives no usable voice"
-            )
+            starter_kit.make_stand_ins(config)
+            self._settle()
+        for source in source_roots(config.data_dir)[1:]:
+            say(f"recordings and embeddings are also read from {source}")
+        for what in stand_ins(config):
+            warn(f"STARTER: this run uses {what}, not the real thing; it demonstrates the pipeline, not a usable voice")
 
-    def use_what_is_there(self) -> None:
-        """Take the starter's training length where the base model is the starter's."""
-        if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
-            starter = self.asked.starter
-            length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
-            self.config = self.asked.model_copy(update=length)
-
-    # ── stages ──
-
-    def plan(
-        self, *, only: str | None = None, force: bool = False, config_path: str = "xtts_pretrain_config.json"
-    ) -> list[Decision]:
-        """What would run, and why."""
-        recordings.look_again()
-        return self.ledger.plan(self.config, only=only, force=force, config_path=config_path)
+    def plan(self, **options: Any) -> list[Decision]:
+        """What would run, and why; the options are those of `StageLedger.plan`."""
+        return self.ledger.plan(**options)
 
     def run(
-        self, decisions: list[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any
+        self, decisions: Sequence[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any
     ) -> None:
-        """Run the decided stages; call inside `with pipeline.ledger.locked()`. `before` and `after` as `StageLedger.run` has them."""
+        """Run the decided stages inside `with pipeline.ledger.locked()`; the hooks are those of `StageLedger.run`."""
         write_json(self.ledger.path.with_name("resolved_config.json"), self.config.as_dict())
 
         def announce(decision: Decision) -> None:
             before(decision)
-            if decision.run and decision.stage.name == "full_pretrain" and self._trains_anew(decision):
-                # Now, while the record still names the old settings: killed here, the next run comes to the same conclusion.
-                XTTSPretrainer(self.config).checkpoints().set_aside_others(everything=True)
+            if decision.run and isinstance(decision.stage, XTTSPretrainer) and self._trains_anew(decision):
+                # Done while the record still has the old settings: after a kill here, the next run decides the same.
+                decision.stage.checkpoints().set_aside_others(everything=True)
 
-        self.ledger.run(self.config, decisions, before=announce, **hooks)
+        self.ledger.run(decisions, before=announce, **hooks)
 
     def _trains_anew(self, decision: Decision) -> bool:
-        """Whether training begins at step 0 though there are checkpoints.
+        """Whether training starts at step 0 although there are checkpoints.
 
-        An interrupted training carries on with other settings or recordings: a lower learning rate is the usual remedy. A
-        finished one has no step left for them.
+        An interrupted training carries on with other settings or recordings, since a lower learning rate is the usual
+        remedy. A finished training has no steps left to apply them to.
         """
-        done = self.ledger.status(decision.stage.name) == "done"
+        stage = decision.stage
+        assert isinstance(stage, XTTSPretrainer)
+        done = self.ledger.record(stage.name).status == "done"
         if decision.fixed:
             return done
-        changed = self.ledger.changes(decision.stage, self.config) - _CARRIES_ON
-        return bool(changed) and (done or XTTSPretrainer(self.config).has_finished())
-
-    def _table(self) -> list[Stage]:
-        out = Path(self.asked.output_model_path)
-
-        def files(*names: str):
-            return lambda config: [out / name for name in names]
-
-        return [
-            Stage(
-                "embeddings",
-                1,
-                ("language",),
-                _embeddings_inputs,
-                files(SPEAKERS_BASE),
-                lambda config: EmbeddingsProcessor(config).run(),
-                after=(),
-            ),
-            Stage(
-                "phonemes",
-                1,
-                ("phonemes", "text.archaic", "seed"),
-                _phonemes_inputs,
-                files(
-                    "g2p_model.pt",
-                    "g2p_config.json",
-                    "phoneme_dict_ka.json",
-                    "phoneme_vocab.pkl",
-                    "g2p_mistakes.tsv",
-                    "phoneme_model_results.pkl",
-                ),
-                lambda config: PhonemeModelProcessor(config).run(),
-                after=(),
-            ),
-            Stage(
-                "language",
-                1,
-                ("text", "language_model", "language", "seed"),
-                _language_inputs,
-                files("vocab.json", "language_model_results.pkl"),
-                lambda config: LanguageModelProcessor(config).run(),
-                after=(),
-            ),
-            Stage(
-                "xtts_init",
-                1,
-                ("xtts_init", "seed"),
-                _init_inputs,
-                files("xtts_init_results.pkl"),
-                lambda config: XTTSModelInitializer(config).run(),
-                after=("language",),
-            ),
-            Stage(
-                "full_pretrain",
-                1,
-                (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed"),
-                _pretrain_inputs,
-                files(
-                    "model.pth",
-                    "config.json",
-                    "dvae.pth",
-                    "mel_stats.pth",
-                    "speakers_xtts.pth",
-                    "xtts_v2_ka_combined.pkl",
-                    "xtts_v2_ka_config.json",
-                    "REPORT.md",
-                ),
-                lambda config: XTTSPretrainer(config, self.peers).run(),
-            ),
-        ]
+        return bool(self.ledger.changes(stage) - _CARRIES_ON) and (done or stage.has_finished())
 
 
-def _looking_again(stage: Stage) -> Stage:
-    """`stage`, behind which recordings are looked at again: they may be edited while it works."""
-
-    def run(config: PretrainConfig) -> dict[str, Any]:
-        metrics = stage.run(config)
-        recordings.look_again()
-        return metrics
-
-    return dataclasses.replace(stage, run=run)
-
-
-# What each stage reads beside the config and the stages before it, as name → digest.
+def run_stage(config: PretrainConfig, name: str, *, again: bool, config_path: str) -> None:
+    """Run one stage where it is due, as `run_pretrain.py` does; with `again` in any case, as with `--only NAME`."""
+    pipeline = PretrainPipeline(config)
+    pipeline.missing_inputs()  # refused before the lock's files are made
+    with pipeline.ledger.locked():
+        pipeline.prepare()
+        decisions = pipeline.plan(only=name if again else None, config_path=config_path)
+        pipeline.run([d for d in decisions if d.stage.name == name], before=announce)
 
 
-def _base_inputs(config: PretrainConfig, *names: str) -> dict[str, str]:
-    return {f"base model {name}": file_digest(Path(config.base_model_path) / name) for name in names}
-
-
-def _split_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {f"{name} metadata": file_digest(split_csv(config.data_dir, name)) for name in TRAINING_SPLITS}
-
-
-def _recordings(config: PretrainConfig) -> dict[str, str]:
-    return {"recordings": hash_value([recordings.listing(config.data_dir, name).digest for name in TRAINING_SPLITS])}
-
-
-def _embeddings_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {
-        **_base_inputs(config, "config.json", "model.pth"),
-        **_split_inputs(config),
-        **_recordings(config),
-        "embeddings": recordings.embeddings_digest(config.data_dir),
-    }
-
-
-def _phonemes_inputs(config: PretrainConfig) -> dict[str, str]:
-    lexicons = {
-        f"lexicon {path}": file_digest(Path(path)) for path in config.phonemes.lexicon_paths if Path(path).is_file()
-    }
-    return {**_split_inputs(config), **lexicons}
-
-
-def _language_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {**_base_inputs(config, "vocab.json"), **_split_inputs(config)}
-
-
-def _init_inputs(config: PretrainConfig) -> dict[str, str]:
-    return _base_inputs(config, "config.json", "model.pth", "vocab.json")
-
-
-def _pretrain_inputs(config: PretrainConfig) -> dict[str, str]:
-    return {**_base_inputs(config, *BASE_FILES), **_split_inputs(config), **_recordings(config)}
+def announce(decision: Decision) -> None:
+    """Say which stage runs and why."""
+    if decision.run:
+        heading(f"{decision.stage.name}: {decision.reason}")
+    elif not decision.fixed:
+        say(style(f"{decision.stage.name} {decision.reason}", "green"))

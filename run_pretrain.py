@@ -1,7 +1,7 @@
 """Adapt XTTS-v2 to Georgian: embeddings → phonemes → language → xtts_init → full_pretrain.
 
-The same command after a crash carries on. At the top next to nothing is imported, so that Ctrl-C is answered in a sentence
-from the first moment on.
+The same command carries on after a crash. Heavy modules are imported inside the functions, so that Ctrl-C during the
+seconds of their import already ends in one sentence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ import time
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.console import NOTHING, duration, heading, obey_verbosity, say, style
-from xtts_ka.core.errors import Interrupted, UserError
+from xtts_ka.core.errors import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pretrain_xtts_model import PretrainPipeline
+    from xtts_ka.core.stage_ledger import Decision, Record
 
 # stage → (the metric that sums it up, how the summary says it)
 KEY_FIGURES = {
@@ -25,27 +32,19 @@ KEY_FIGURES = {
 COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted": "yellow"}
 
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
-    from typing import Any
-
-
 def build_parser() -> argparse.ArgumentParser:
     import argparse
 
     from xtts_ka.core.config import DEFAULT_CONFIG, STAGES
 
     parser = argparse.ArgumentParser(
-        description=f"Adapt XTTS-v2 to Georgian, stage by stage: {' → '.join(STAGES)}. Run it again after a crash: it carries on.",
-        epilog="example: python run_pretrain.py --config xtts_pretrain_config.json --dry-run",
+        description=f"Adapt XTTS-v2 to Georgian in stages: {' → '.join(STAGES)}. After a crash, run it again.",
+        epilog=f"example: python run_pretrain.py --config {DEFAULT_CONFIG} --dry-run",
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="run every stage again")
     parser.add_argument("--only", choices=STAGES, help="run this one stage again; those it needs must be done")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print per stage whether it would run, and why; change nothing"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why; change nothing")
     add_verbosity_flags(parser)
     return parser
 
@@ -65,38 +64,34 @@ def run(argv: list[str] | None) -> None:
 
     pipeline = PretrainPipeline(config)
     missing = pipeline.missing_inputs()
-    if missing and not config.starter.enabled:
-        raise UserError("; ".join(missing))
     if args.dry_run:
         dry_run(pipeline, args, missing)
     else:
         run_stages(pipeline, args)
 
 
-def dry_run(pipeline, args: argparse.Namespace, missing: list[str]) -> None:
+def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace, missing: list[str]) -> None:
     """Say per stage whether it would run, and why."""
     from xtts_ka.core.config import STAGES
     from xtts_ka.core.stage_ledger import describe
 
+    for sentence in missing:
+        say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
     if missing:
-        for sentence in missing:
-            say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
         lines = [f"{name:<13}  runs  its inputs are made anew" for name in STAGES]
     else:
-        pipeline.use_what_is_there()
         lines = describe(pipeline.plan(only=args.only, force=args.force, config_path=args.config))
     for line in lines:
         say(line)
     due = sum(line.split()[1] == "runs" for line in lines)
-    say(
-        f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}"
-        if due
-        else "\nno stage would run: everything is up to date"
-    )
+    if due:
+        say(f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}")
+    else:
+        say("\nno stage would run: everything is up to date")
 
 
-def run_stages(pipeline, args: argparse.Namespace) -> None:
-    """Run what is due; whatever the end, say what has become of each stage and which command comes next."""
+def run_stages(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
+    """Run what is due; in any case, end with what has become of each stage and the command that comes next."""
     summary = Summary(pipeline)
     try:
         with pipeline.ledger.locked():
@@ -110,58 +105,53 @@ def run_stages(pipeline, args: argparse.Namespace) -> None:
     except Exception:
         summary.show("failed")
         if summary.stage:
-            say(f"\nonce the cause is out of the way, carry on with: {_again(args, summary.stage)}")
+            say(f"\nonce the cause is removed, carry on with: {_again(args, summary.stage)}")
         raise
     summary.show()
     say(f"\nthe model stands in {pipeline.config.output_model_path}")
-    trained = pipeline.ledger.status("full_pretrain") == "done"
-    say(
-        "next: "
-        + (
-            command("synthesize.py", "--config", args.config, "--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
-            if trained
-            else command("run_pretrain.py", "--config", args.config)
-        )
-    )
+    if pipeline.ledger.record("full_pretrain").status == "done":
+        example = ("--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
+        say("next: " + command("synthesize.py", "--config", args.config, *example))
+    else:
+        say("next: " + command("run_pretrain.py", "--config", args.config))
 
 
-def _again(args: argparse.Namespace, reached: str | None = None) -> str:
-    """The command that carries on. Training that --force began is resumed without it: with it, it would begin anew."""
+def _again(args: argparse.Namespace, reached: str = "") -> str:
+    """The command that carries on. Without --force where training is reached: with it, training would start anew."""
     only = ("--only", args.only) if args.only else ()
     force = ("--force",) if args.force and reached != "full_pretrain" else ()
     return command("run_pretrain.py", "--config", args.config, *only, *force)
 
 
 class Summary:
-    """What has become of each stage so far: told as it happens, and as a table at the end."""
+    """Tells what becomes of each stage: a line when it ends, and a table at the end.
 
-    def __init__(self, pipeline):
-        self.files = {
-            stage.name: [file.name for file in stage.outputs(pipeline.config)] for stage in pipeline.ledger.stages
-        }
-        self.rows: dict[
-            str, tuple[str, float | None, str, bool]
-        ] = {}  # status, seconds, key figure, are its files there
-        self.stage: str | None = None  # the one under way
-        self._started = 0.0
+    stage: the name of the stage that is running, "" between two; rows: stage → status, seconds, key figure, and whether
+    its files are there.
+    """
 
-    def before(self, decision) -> None:
+    def __init__(self, pipeline: PretrainPipeline):
+        self.files = {stage.name: [file.name for file in stage.outputs()] for stage in pipeline.ledger.stages}
+        self.rows: dict[str, tuple[str, float | None, str, bool]] = {}
+        self.stage, self._started = "", 0.0
+
+    def before(self, decision: Decision) -> None:
         self.stage, self._started = decision.stage.name, time.monotonic()
         if decision.run:
             heading(f"{self.stage}: {decision.reason}")
 
-    def after(self, decision, entry: dict[str, Any]) -> None:
+    def after(self, decision: Decision, record: Record) -> None:
         status = "done" if decision.run else "left alone" if decision.fixed else "up to date"
         name, form = KEY_FIGURES[self.stage]
-        value = entry["metrics"].get(name)
+        value = record.metrics.get(name)
         figure = NOTHING if value is None else form.format(value)
-        self.rows[self.stage] = (status, entry["seconds"] or None, figure, entry["status"] == "done")
+        self.rows[self.stage] = (status, record.seconds or None, figure, record.status == "done")
         told = decision.reason if status == "up to date" else status
         say(style(f"{self.stage} {told}", COLOURS.get(status, "dim")) + f"  {figure}")
-        self.stage = None
+        self.stage = ""
 
     def show(self, end: str = "") -> None:
-        """Print the table. end: what became of the stage that was under way."""
+        """Print the table. end: what became of the stage that was running."""
         if self.stage:
             self.rows[self.stage] = (end, time.monotonic() - self._started, NOTHING, False)
         if not self.rows:
@@ -172,12 +162,8 @@ class Summary:
         heading("summary")
         columns = shutil.get_terminal_size((120, 0)).columns
         indent, lead = (71, "") if columns >= 100 else (4, "\n" + 4 * " ")  # the files beside the rest, or below it
-        say(
-            style(
-                f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}".rstrip(),
-                "bold",
-            )
-        )
+        title = f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}"
+        say(style(title.rstrip(), "bold"))
         for stage, files in self.files.items():
             status, seconds, figure, there = self.rows.get(stage, ("not run", None, NOTHING, False))
             marked = style(f"{status:<11}", COLOURS.get(status, "dim"))

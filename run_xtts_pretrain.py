@@ -1,4 +1,4 @@
-"""Run single steps of the pipeline in this process, or the training in several.
+"""Run single steps of the pipeline in one process, or the training in several.
 
 python run_xtts_pretrain.py --config xtts_pretrain_config.json --step language_model
 torchrun --nproc_per_node 8 run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain
@@ -12,12 +12,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
-from xtts_ka.core.config import DEFAULT_CONFIG, load_config
-from xtts_ka.core.console import heading, say
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 
 if TYPE_CHECKING:
-    from pretrain_xtts_model import PretrainPipeline
+    from xtts_ka.core.stage_ledger import Decision
+    from xtts_ka.training.process_group import Peers
 
 STEPS = {
     "language_model": "language",
@@ -29,17 +30,19 @@ STEPS = {
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Run one training step of the pipeline, or all of them in order, in this process.",
+        description="Run one step of the pipeline, or every stage that is due, in this process.",
         epilog="example: python run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain",
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
-    parser.add_argument("--step", choices=STEPS, help="the step to run (default: all of them in order)")
+    parser.add_argument(
+        "--step", choices=STEPS, help="the step to run (default: every stage that is due, embeddings first)"
+    )
     add_verbosity_flags(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """One step as `--only` would run it, or each in order where it is due; in several processes, the training alone."""
+    """Run one step as `--only` does, or every stage that is due; several processes share the training alone."""
     config = load_config(args.config)
     from xtts_ka.training.process_group import joined, world_size
 
@@ -48,40 +51,36 @@ def run(args: argparse.Namespace) -> None:
             "several processes can share the training only: add --step full_pretrain, and run the other steps "
             "without torchrun or accelerate launch"
         )
-    from pretrain_xtts_model import PretrainPipeline
-
     with joined(config) as peers:
-        pipeline = PretrainPipeline(config, peers)
-        lead(args, pipeline) if peers.is_main else follow(pipeline)
+        lead(args, config, peers) if peers.is_main else follow(config, peers)
 
 
-def lead(args: argparse.Namespace, pipeline: PretrainPipeline) -> None:
-    """Hold the lock, decide what is due, and run it; the other processes are called when training begins."""
+def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None:
+    """Hold the lock, decide what is due and run it; the other processes are told when training begins."""
+    from pretrain_xtts_model import PretrainPipeline, announce
 
-    def announce(decision) -> None:
-        heading(f"{decision.stage.name}: {decision.reason}")
-        pipeline.peers.tell(decision.stage.name, "due" if decision.run else "not due")
+    def before(decision: Decision) -> None:
+        announce(decision)
+        peers.tell(decision.stage.name, "due" if decision.run else "not due")
 
+    pipeline = PretrainPipeline(config, peers)
+    pipeline.missing_inputs()  # refused before the lock's files are made
     with pipeline.ledger.locked():
         pipeline.prepare()
-        for step in [args.step] if args.step else STEPS:
-            only = STEPS[step] if args.step else None
-            decisions = pipeline.plan(only=only, config_path=args.config)
-            pipeline.run([d for d in decisions if d.stage.name == STEPS[step]], before=announce)
+        pipeline.run(pipeline.plan(only=STEPS.get(args.step), config_path=args.config), before=before)
     say("\nnext: " + command("checkpoint_monitor.py", "--config", args.config))
 
 
-def follow(pipeline: PretrainPipeline) -> None:
-    """Train beside the main process, which has prepared and decided everything."""
-    if pipeline.peers.hear("full_pretrain") == "due":
-        from pretrain_xtts_model import XTTSPretrainer
+def follow(config: PretrainConfig, peers: Peers) -> None:
+    """Train beside the main process, which prepares and decides everything."""
+    if peers.hear("full_pretrain") == "due":
+        from pretrain_xtts_model import PretrainPipeline, XTTSPretrainer
 
-        pipeline.use_what_is_there()
-        XTTSPretrainer(pipeline.config, pipeline.peers).run()
+        XTTSPretrainer(PretrainPipeline(config).config, peers).run()
 
 
 def _leads() -> bool:
-    """Whether this is the only process, or the first of a job: it looks, decides and speaks for all."""
+    """Whether this is the only process, or the first of several: it decides and prints for all."""
     return os.environ.get("RANK", "0") == "0"
 
 

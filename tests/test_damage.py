@@ -79,7 +79,6 @@ def spoilt(file: Path, damage, aside: Path) -> Iterator[None]:
 def plan(config_path: Path) -> dict[str, str]:
     """Stage → why it would run, for those that would."""
     pipeline = PretrainPipeline(load_config(config_path))
-    pipeline.use_what_is_there()
     return {decision.stage.name: decision.reason for decision in pipeline.plan() if decision.run}
 
 
@@ -126,7 +125,7 @@ def test_a_damaged_artifact_is_named_and_its_stage_runs_again(finished, model, t
     owner = next(
         stage.name
         for stage in PretrainPipeline(load_config(finished[0])).ledger.stages
-        if model / name in stage.outputs(load_config(finished[0]))
+        if model / name in stage.outputs()
     )
     with spoilt(model / name, damage, tmp_path):
         reasons = plan(finished[0])

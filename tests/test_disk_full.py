@@ -292,30 +292,35 @@ def test_the_plot(disk, tmp_path, capsys):
 def test_the_record(disk, capsys):
     """Wherever room runs out, the record is whole, says no stage done that is not, and the next run needs no help."""
 
-    def write(config) -> dict:
-        files.write_text(disk / "out.txt", "o" * 20_000)
-        return {"note": "n" * 30_000}  # the last record is the largest
+    class Words(Stage):
+        name = "words"
 
-    stage = Stage("words", 1, (), lambda config: {}, lambda config: [disk / "out.txt"], write)
+        def outputs(self) -> list[Path]:
+            return [disk / "out.txt"]
+
+        def run(self) -> dict:
+            files.write_text(disk / "out.txt", "o" * 20_000)
+            return {"note": "n" * 30_000}  # the last record is the largest
+
+    ledger = StageLedger(disk / "pretrain_progress.json", [Words(PretrainConfig())])
     errors = set()
+
+    def run() -> None:
+        with ledger.locked():
+            ledger.run(ledger.plan())
+
     for room in range(0, 60_000, 2048):
-        ledger = StageLedger(disk / "pretrain_progress.json", [stage])
-
-        def run() -> None:
-            with ledger.locked():
-                ledger.run(PretrainConfig(), ledger.plan(PretrainConfig()))
-
         with room_for(room):
             code = run_cli(run)
         if code:
             errors.add(named(capsys).name)
-            assert ledger.plan(PretrainConfig())[0].run and content(disk).keys() <= {
+            assert ledger.plan()[0].run and content(disk).keys() <= {
                 "pretrain.lock",
                 "pretrain.lock.json",
                 "pretrain_progress.json",
                 "out.txt",
             }
-        assert run_cli(run) == 0 and not ledger.plan(PretrainConfig())[0].run
+        assert run_cli(run) == 0 and not ledger.plan()[0].run
         assert content(disk).keys() == {"pretrain.lock", "pretrain_progress.json", "out.txt"}
         empty(disk)
     assert errors == {"pretrain.lock.json", "pretrain_progress.json", "out.txt"}

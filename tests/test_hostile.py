@@ -28,7 +28,7 @@ import embedding_adapter
 import phoneme_processor
 import run_pretrain
 import synthesize
-from xtts_ka.core.digests import hash_file, hash_value, write_manifest
+from xtts_ka.core.digests import hash_file, write_manifest
 from xtts_ka.corpus.tables import SOURCES, split_csv
 
 ROOT = Path(__file__).parents[1]
@@ -154,7 +154,6 @@ def forge_record(folder: Path, name: str) -> None:
     record = json.loads(path.read_text("utf-8"))
     entry = record["stages"][RESULTS[name]]
     entry["fingerprint"]["outputs"][name] = hash_file(folder / OUT / name)
-    entry["checksum"] = hash_value({key: value for key, value in entry.items() if key != "checksum"})
     path.unlink()
     path.write_text(json.dumps(record), "utf-8")
 

@@ -14,6 +14,17 @@ import torch
 from pipeline_run import MODEL_FILES, ROOT, run, statuses, write_config
 
 
+def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_file(tmp_path):
+    from pretrain_xtts_model import STAGE_CLASSES
+    from xtts_ka.core.config import STAGES, PretrainConfig
+
+    names = [stage.name for stage in STAGE_CLASSES]
+    assert tuple(names) == STAGES
+    assert all(set(stage.after or ()) <= set(names[:place]) for place, stage in enumerate(STAGE_CLASSES))
+    written = [file for stage in STAGE_CLASSES for file in stage(PretrainConfig()).outputs()]
+    assert len(written) == len(set(written))
+
+
 def test_stopped_and_killed_it_carries_on_and_ends(finished):
     config, result = finished
     assert set(statuses(config).values()) == {"done"}

@@ -29,6 +29,33 @@ def test_a_step_before_its_needs_names_them(tmp_path):
     assert sorted(f.name for f in tmp_path.rglob("*") if f.is_file()) == ["c.json"]
 
 
+def test_without_a_step_every_stage_that_is_due_runs_and_the_model_is_complete(project):
+    from small_project import here
+
+    import run_pretrain
+    import run_xtts_pretrain
+
+    (project / "models/xtts_v2_ka/pretrain_progress.json").unlink()
+    (project / "models/xtts_v2_ka/speakers_base.pth").unlink()
+    result = here(run_xtts_pretrain.main, "--config", project / "config.json")
+    assert result.code == 0, result.err
+    for stage in ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain"):
+        assert f"── {stage}: never run" in result.out
+    listing = here(run_pretrain.main, "--config", project / "config.json", "--dry-run")
+    assert listing.out.count("skip  up to date") == 5
+
+
+def test_training_before_the_stages_it_needs_is_refused_with_the_next_command(project):
+    from small_project import here
+
+    import run_xtts_pretrain
+
+    (project / "models/xtts_v2_ka/pretrain_progress.json").unlink()
+    result = here(run_xtts_pretrain.main, "--config", project / "config.json", "--step", "full_pretrain")
+    assert result.code == 2 and len(result.err.splitlines()) == 1
+    assert "needs embeddings" in result.err and "--only embeddings" in result.err
+
+
 def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finished, tmp_path):
     project = shutil.copytree(finished[0].parent, tmp_path / "project")
     result = subprocess.run(

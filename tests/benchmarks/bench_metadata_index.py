@@ -154,8 +154,8 @@ def start(work: Path, rows: int) -> dict:
     mark("imports")
     look_again()
     for _ in range(3):
-        pretrain_xtts_model._embeddings_inputs(config)
-        pretrain_xtts_model._pretrain_inputs(config)
+        pretrain_xtts_model.EmbeddingsProcessor(config).inputs()
+        pretrain_xtts_model.XTTSPretrainer(config).inputs()
     mark("ledger")
     build_accelerator(config), read_model(config.base_model_path)
     mark("model")

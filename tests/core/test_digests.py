@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -126,3 +127,20 @@ def test_a_flipped_bit_in_a_manifest_is_found_or_harmless(checkpoint, data):
     if reason == "":
         facts = json.loads(sound.read_text())
         assert all(manifest[key] == facts[key] for key in ("schema", "step", "val_loss", "files"))
+
+
+def test_a_settled_file_is_hashed_once_and_again_when_touched(tmp_path, monkeypatch):
+    file = tmp_path / "big.bin"
+    file.write_bytes(b"abc")
+    calls = []
+    whole = digests.hash_file
+    monkeypatch.setattr(digests, "hash_file", lambda path: calls.append(path) or whole(path))
+    expected = hashlib.sha256(b"abc").hexdigest()
+    assert digests.file_digest(file) == digests.file_digest(file) == expected
+    assert len(calls) == 2  # too fresh to be remembered
+    monkeypatch.setattr(digests, "SETTLED_SECONDS", 0.01)
+    time.sleep(0.05)
+    assert digests.file_digest(file) == digests.file_digest(file) == expected
+    assert len(calls) == 3
+    file.write_bytes(b"abd")
+    assert digests.file_digest(file) == hashlib.sha256(b"abd").hexdigest()
