@@ -1,10 +1,11 @@
-"""Whether a checkpoint of full size keeps the training loop waiting, on random tensors of the GPT's shapes.
+"""How long a checkpoint of full size keeps the training loop waiting, on random tensors of the GPT's shapes.
 
     python tests/benchmarks/bench_checkpoint_writer.py --work /tmp/bench --layers 30 --dim 1024
 
-Two things do: the copy, and the parts of the writer thread's work that hold Python's global lock, since meanwhile no
-kernel is started on the GPU. Both are timed for the checkpoint manager and for a simpler way: new memory for each copy,
-and safetensors made as bytes before they are written. "held" sums the pauses over 10 ms of a thread that only sleeps.
+The loop waits for the copy and for the parts of the writer thread's work that hold Python's global lock, since no
+kernel is started on the GPU meanwhile. Both are timed for the checkpoint manager and for a simpler way: new memory for
+each copy, and safetensors made as bytes before they are written. "held" sums the pauses over 10 ms of a thread that only
+sleeps.
 """
 
 from __future__ import annotations

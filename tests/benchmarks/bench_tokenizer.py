@@ -1,4 +1,4 @@
-"""What more Georgian tokens buy: characters per token and tokens per second of speech, on sentences held out of training.
+"""Characters per token and tokens per second of speech for several numbers of Georgian tokens, on held-out sentences.
 
     python tests/benchmarks/bench_tokenizer.py --config xtts_pretrain_config.json
     python tests/benchmarks/bench_tokenizer.py --config xtts_pretrain_config.json --sizes 500 2000 8000
@@ -56,7 +56,7 @@ def base_vocabulary(config: PretrainConfig, scratch: Path) -> Path:
 
 
 def table(config: PretrainConfig, sizes: list[int], scratch: Path) -> None:
-    """Train a tokenizer of each size on nine tenths of the distinct sentences and measure it on the clips of the rest."""
+    """Trains a tokenizer of each size on nine tenths of the distinct sentences, and measures it on the rest."""
     from xtts_ka.corpus.odd_transcripts import held_out_split
     from xtts_ka.model.vocabulary import count_words, coverage_report, extend_vocabulary, open_vocabulary
 
@@ -68,10 +68,12 @@ def table(config: PretrainConfig, sizes: list[int], scratch: Path) -> None:
     seconds = [duration for _, duration in measured] if all(d is not None for _, d in measured) else None
     base = base_vocabulary(config, scratch)
     say(
-        f"{len(train) + len(development)} sentences to learn from, {len(held_out)} held out ({len(texts)} clips); {source}; base {base}"
+        f"{len(train) + len(development)} sentences to learn from, {len(held_out)} held out ({len(texts)} clips); "
+        f"{source}; base {base}"
     )
     say(
-        f"{'asked':>6} {'added':>6} {'rows':>6} {'chars/token':>12} {'1 % block':>10} {'tokens/s':>9} {'[UNK]':>6} {'seconds':>8}"
+        f"{'asked':>6} {'added':>6} {'rows':>6} {'chars/token':>12} {'1 % block':>10} "
+        f"{'tokens/s':>9} {'[UNK]':>6} {'seconds':>8}"
     )
     for size in sizes:
         started = time.perf_counter()

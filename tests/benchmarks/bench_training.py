@@ -10,6 +10,7 @@ against a bf16 matrix product of the same run, and peak memory beside the estima
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 import time
@@ -118,7 +119,7 @@ def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.devi
             done += 1
             if done > 0:
                 seconds += heard
-                for name, (a, b) in zip(times, zip(marks, marks[1:])):
+                for name, (a, b) in zip(times, itertools.pairwise(marks)):
                     times[name] += b - a
             if done == args.steps:
                 break
@@ -229,9 +230,10 @@ def main() -> None:
         if device.type == "cuda":
             results[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         say(f"{name:<6} " + "  ".join(f"{key} {value:.3f}" for key, value in results[name].items()))
+    ratio = results["ours"]["audio_s_per_s"] / results["coqui"]["audio_s_per_s"]
     say(
-        f"\n{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}: ours / coqui = "
-        f"{results['ours']['audio_s_per_s'] / results['coqui']['audio_s_per_s']:.2f} × audio seconds per second"
+        f"\n{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}: "
+        f"ours / coqui = {ratio:.2f} × audio seconds per second"
     )
     ours, heard = results["ours"], results["ours"]["train_seconds"]
     first = {
@@ -239,7 +241,8 @@ def main() -> None:
         "ours": ours["cache_seconds"] + heard / ours["audio_s_per_s"],
     }
     say(
-        f"first epoch, cache included: coqui {first['coqui']:.0f} s, ours {first['ours']:.0f} s ({first['coqui'] / first['ours']:.2f} ×)"
+        f"first epoch, cache included: coqui {first['coqui']:.0f} s, ours {first['ours']:.0f} s "
+        f"({first['coqui'] / first['ours']:.2f} ×)"
     )
     if device.type == "cuda":
         rate = matrix_product_rate(device)

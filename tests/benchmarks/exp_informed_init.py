@@ -1,4 +1,4 @@
-"""Experiment: what the start of the new text rows buys in training.
+"""Experiment: how the initial values of the new text rows change the losses in training.
 
 A small XTTS GPT is trained on espeak-ng speech of six languages that XTTS has, extended to Georgian with each start
 (random, mean, informed) and three seeds, and trained the same steps on Georgian speech. Printed: validation text and
@@ -370,7 +370,8 @@ def main() -> None:
     train_data = dataset("ka_train", georgian[held:], extended, cache, limits)
     val_data = dataset("ka_val", georgian[:held], extended, cache, limits)
     print(
-        f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, {len(extension.new_ids)} new tokens"
+        f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, "
+        f"{len(extension.new_ids)} new tokens"
     )
 
     counts = np.bincount(train_data.index.tokens, minlength=extension.size)[extension.new_ids]

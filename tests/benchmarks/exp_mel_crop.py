@@ -1,10 +1,10 @@
-"""What it changes that voice samples are cut from the cached mel and not, as in coqui's GPTTrainer, from the wave.
+"""What changes when voice samples are cut from the cached mel and not, as in coqui's GPTTrainer, from the wave.
 
     python tests/benchmarks/exp_mel_crop.py --config xtts_pretrain_config.json
 
-Needs a finished run. coqui computes the mel of a crop of the wave, which is reflected at its cut ends; ours is a crop of
-the whole clip's mel, kept in float16. Prints the relative difference by frame, of the conditioning latents, and of the
-loss, on training batches as they are drawn.
+Needs a finished run. coqui computes the mel of a crop of the wave, which is reflected at its cut ends; ours is a crop
+of the whole clip's mel, kept in float16. Prints the relative difference by frame, of the conditioning latents, and of
+the loss, on training batches as they are drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xtts_ka.model.checkpoint import XttsFiles, load_gpt, read_config
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor, load_speech
 
-EDGE = 4  # frames shown one by one at either end
+EDGE = 4  # frames shown one by one at each end
 
 
 def crops(data: DataManager, extractor: FeatureExtractor, count: int) -> list[tuple[dict, dict]]:
@@ -67,9 +67,8 @@ def main() -> None:
         ((ours["cond_mels"] - theirs["cond_mels"]).norm(dim=1), theirs["cond_mels"].norm(dim=1))
         for ours, theirs in pairs
     ]
-    say(
-        f"{sum(len(e) for e, _ in errors)} voice samples of {min(e.shape[1] for e, _ in errors)} to {max(e.shape[1] for e, _ in errors)} frames"
-    )
+    frames = [e.shape[1] for e, _ in errors]
+    say(f"{sum(len(e) for e, _ in errors)} voice samples of {min(frames)} to {max(frames)} frames")
     for name, part in [
         *((f"frame {i}", slice(i, i + 1)) for i in range(EDGE)),
         ("inside", slice(EDGE, -EDGE)),
@@ -88,15 +87,16 @@ def main() -> None:
         ]
     )
     say(
-        f"conditioning latents: relative difference {float(apart.mean()):.2e} on average, {float(apart.max()):.2e} at most; "
-        f"between two clips {float(other.mean()):.2e}"
+        f"conditioning latents: relative difference {float(apart.mean()):.2e} on average, "
+        f"{float(apart.max()):.2e} at most; between two clips {float(other.mean()):.2e}"
     )
     losses = torch.tensor([[float(model(batch)[1]) for batch in pair] for pair in pairs])
     codes = sum(len(ours["audio_target"]) for ours, _ in pairs)
     mean = losses.sum(dim=0) / codes
+    apart = (losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]
     say(
         f"audio loss: {float(mean[0]):.6f} ours, {float(mean[1]):.6f} cut from the wave; by batch they differ by "
-        f"{float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).mean()):.1e} of it on average, {float(((losses[:, 0] - losses[:, 1]).abs() / losses[:, 1]).max()):.1e} at most"
+        f"{float(apart.mean()):.1e} of it on average, {float(apart.max()):.1e} at most"
     )
 
 
