@@ -6,6 +6,9 @@ Run it to see what training would be fed. The order of the clips and the crops o
 
 from __future__ import annotations
 
+import xtts_ka  # noqa: F401  first of all: it refuses other versions of Python
+
+# isort: split
 import argparse
 import itertools
 import sys

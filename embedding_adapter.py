@@ -7,6 +7,9 @@ recordings are encoded with XTTS's own encoder.
 
 from __future__ import annotations
 
+import xtts_ka  # noqa: F401  first of all: it refuses other versions of Python
+
+# isort: split
 import argparse
 import sys
 from collections import Counter, defaultdict

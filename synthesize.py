@@ -1,4 +1,4 @@
-"""Speak Georgian text with a trained model folder, through coqui's own `Xtts.inference`."""
+"""Speaks Georgian text with a trained model folder, through coqui's own `Xtts.inference`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, load_config
 from xtts_ka.core.console import say
-from xtts_ka.speech.synthesis import speak
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,8 +25,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         config = load_config(args.config)
-        device = "cpu" if config.device == "auto" else config.device
-        seconds = speak(Path(config.output_model_path), args.text, args.speaker, Path(args.output), device, config.seed)
+        from xtts_ka.core.torch_settings import choose_device
+        from xtts_ka.speech.synthesis import speak
+
+        model_dir, device = Path(config.output_model_path), choose_device(config.device)
+        seconds = speak(model_dir, args.text, args.speaker, Path(args.output), device, config.seed)
         say(f"{args.output}: {seconds:.1f} s")
 
     return run_cli(run, args)

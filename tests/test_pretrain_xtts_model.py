@@ -115,11 +115,11 @@ def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     from TTS.tts.layers.xtts.xtts_manager import SpeakerManager
     from TTS.tts.models.xtts import Xtts
 
-    from xtts_ka.model.coqui_georgian import register_georgian
+    from xtts_ka.model.coqui_georgian import register
 
     folder = finished[0].parent / "models/xtts_v2_ka"
     before = (folder / "model.pth").read_bytes()
-    register_georgian()
+    register()
     config = XttsConfig()
     config.load_json(str(folder / "config.json"))
     model = Xtts(config)
@@ -168,10 +168,10 @@ def test_training_and_synthesis_tokenize_alike(finished):
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 
     from xtts_ka.georgian.text import normalise
-    from xtts_ka.model.coqui_georgian import register_georgian
+    from xtts_ka.model.coqui_georgian import register
     from xtts_ka.model.vocabulary import encode, load_tokenizer
 
-    register_georgian()
+    register()
     vocab = finished[0].parent / "models/xtts_v2_ka/vocab.json"
     theirs, ours = VoiceBpeTokenizer(str(vocab)), load_tokenizer(vocab)
     for text in (

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 from data_loader import DataManager, open_data
 from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
 from xtts_ka.core.files import write_json
 from xtts_ka.corpus.tables import Clip, write_splits
-from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
+from xtts_ka.model.checkpoint import XttsFiles, extended_config, grow_text_rows, load_gpt, read_model, write_model
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
@@ -64,6 +66,26 @@ def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
 def write_base_model(folder: Path, recordings: list[Path]) -> Path:
     """A one-layer XTTS in the real file layout."""
     make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=2), recordings[:4], seed=7)
+    return folder
+
+
+def write_georgian_model(folder: Path, base: XttsFiles) -> Path:
+    """A model folder as the export writes it: the base model with new tokens, untrained; the voices ეკა and დათო."""
+    folder.mkdir()
+    extension = extend_vocabulary(base.vocab_file, count_words(SENTENCES), new_tokens=60, min_pair_count=2)
+    rows = new_rows("informed", extension.new_tokens, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=1)
+    state = grow_text_rows(base, rows.embedding, rows.head, rows.bias)
+    write_model(folder, extended_config(base.config, "ka", extension.size), state)
+    write_json(folder / "vocab.json", extension.vocabulary)
+    write_json(folder / "xtts_v2_ka_config.json", {"character_limit": 40, "archaic": "respell"})
+    for name in ("dvae.pth", "mel_stats.pth"):
+        shutil.copy(base.folder / name, folder)
+    draw = torch.Generator().manual_seed(0)
+    parts = {"gpt_cond_latent": (1, 32, base.config.model_args.gpt_n_model_channels), "speaker_embedding": (1, 512, 1)}
+    voices = {
+        name: {part: torch.randn(shape, generator=draw) for part, shape in parts.items()} for name in ("ეკა", "დათო")
+    }
+    torch.save(voices, folder / "speakers_xtts.pth")
     return folder
 
 

@@ -30,7 +30,7 @@ from xtts_ka.corpus.metadata import create_metadata
 from xtts_ka.corpus.tables import has_metadata, read_split
 from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
 from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.model.coqui_georgian import register_georgian
+from xtts_ka.model.coqui_georgian import register
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model
@@ -85,7 +85,7 @@ def synchronise(device: torch.device) -> float:
 
 def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.device) -> dict[str, float]:
     """coqui's loader, `format_batch_on_device`, `train_step` and AdamW for `args.steps` steps."""
-    register_georgian()
+    register()
     trainer = coqui_trainer.build(model, str(args.work / "model/vocab.json"), dropout=True, max_text_length=400).to(
         device
     )

@@ -36,3 +36,9 @@ def speech(tiny_recordings):
 def copied_base(base_folder, tmp_path):
     """A copy of the base model's folder, to be spoiled."""
     return shutil.copytree(base_folder, tmp_path / "base")
+
+
+@pytest.fixture(scope="session")
+def georgian_folder(tmp_path_factory, base):
+    """A model folder as the export writes it, untrained, with a character limit of 40 (see tiny.py)."""
+    return tiny.write_georgian_model(tmp_path_factory.mktemp("georgian") / "model", base)

@@ -25,12 +25,12 @@ REFLECTED = STYLE_FFT // 2  # samples of reflection before and after a clip; the
 LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
 
 
-def load_speech(path: Path | str, max_seconds: float | None = None) -> Tensor:
-    """Read a recording as float32 (1, samples) at 22,050 Hz, mixed to mono and clipped to ±1 as coqui's loader does."""
-    samples, rate = read_mono(path, max_seconds)
-    if rate // math.gcd(rate, g.SAMPLE_RATE) > LARGEST_RATIO:
-        samples, rate = resample_poly(samples, g.SAMPLE_RATE, rate).astype("float32"), g.SAMPLE_RATE
-    return torchaudio.functional.resample(torch.from_numpy(samples)[None], rate, g.SAMPLE_RATE).clip(-1, 1)
+def load_speech(path: Path | str, max_seconds: float | None = None, rate: int = g.SAMPLE_RATE) -> Tensor:
+    """Read a recording as float32 (1, samples) at `rate`, mixed to mono and clipped to ±1 as coqui's loader does."""
+    samples, recorded = read_mono(path, max_seconds)
+    if recorded // math.gcd(recorded, rate) > LARGEST_RATIO:
+        samples, recorded = resample_poly(samples, rate, recorded).astype("float32"), rate
+    return torchaudio.functional.resample(torch.from_numpy(samples)[None], recorded, rate).clip(-1, 1)
 
 
 class VoiceEncoder:

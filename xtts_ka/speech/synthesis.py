@@ -4,47 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
-from xtts_ka.core.files import read_json
 from xtts_ka.core.stage_ledger import StageLedger
+from xtts_ka.corpus.audio import write_wav
+from xtts_ka.georgian.text import normalise, split_sentences
+from xtts_ka.model.checkpoint import load_xtts
+from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
+from xtts_ka.model.speakers import read_speakers
+from xtts_ka.model.vocabulary import load_tokenizer
 
-MODEL_FILES = (
-    "xtts_v2_ka_config.json",
-    "config.json",
-    "vocab.json",
-    "speakers_xtts.pth",
-    "model.pth",
-)  # what speaking reads
+_FILES = (FACTS_FILE, "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # that speaking reads
 
 
 def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int) -> float:
-    """Write `output` (24 kHz wav) and return its length in seconds. A damaged model is a UserError, not noise."""
-    if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*MODEL_FILES):
+    """Write `output` (a 24 kHz wav) and return its length in seconds.
+
+    speaker: a name in `speakers_xtts.pth`; None takes the first. Raises UserError for an unknown speaker, a text with
+    nothing to read, and a model that is missing or damaged.
+    """
+    if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*_FILES):
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
-    georgian = _read_facts(model_dir / "xtts_v2_ka_config.json")
-    import numpy as np
-    import torch
-
-    from xtts_ka.corpus.audio import write_wav
-    from xtts_ka.georgian.text import normalise, split_sentences
-    from xtts_ka.model.checkpoint import load_xtts
-    from xtts_ka.model.coqui_georgian import register_georgian
-    from xtts_ka.model.speakers import read_speakers
-    from xtts_ka.model.vocabulary import load_tokenizer
-
-    register_georgian(georgian["character_limit"], georgian["archaic"])
-    load_tokenizer(model_dir / "vocab.json")  # coqui opens it without a look
+    limit, archaic = read_facts(model_dir / FACTS_FILE)
+    load_tokenizer(model_dir / "vocab.json")  # checks the file, which coqui does not
     voices = read_speakers(model_dir / "speakers_xtts.pth")
-    model = load_xtts(model_dir, device)
     speaker = speaker or next(iter(voices))
     if speaker not in voices:
         raise UserError(
             f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {', '.join(voices)}"
         )
-    pieces = split_sentences(normalise(text, archaic=georgian["archaic"]), georgian["character_limit"])
+    pieces = split_sentences(normalise(text, archaic=archaic), limit)
     if not pieces:
         raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
+    register()
+    model = load_xtts(model_dir, device)
     torch.manual_seed(seed)
     voice = voices[speaker]
     waves = []
@@ -55,15 +51,3 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     rate = model.config.model_args.output_sample_rate
     write_wav(output, wave, rate)
     return len(wave) / rate
-
-
-def _read_facts(path: Path) -> dict:
-    remedy = "finish the full_pretrain stage first"
-    facts = read_json(path, "the model's Georgian config", remedy)
-    if (
-        not isinstance(facts, dict)
-        or type(facts.get("character_limit")) is not int
-        or facts.get("archaic") not in ("keep", "respell")
-    ):
-        raise UserError(f"{path} does not say how the model reads Georgian: {remedy}")
-    return facts

@@ -1,0 +1,94 @@
+"""Speaking with a model folder: what is read, by whom, and which folders are refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import torch
+from TTS.tts.layers.xtts.gpt import GPT
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.text import normalise, split_sentences
+from xtts_ka.model.checkpoint import read_model
+from xtts_ka.model.vocabulary import encode, load_tokenizer
+from xtts_ka.speech.synthesis import speak
+
+TEXT = "ბ-ნი ი. ჭავჭავაძე დაიბადა 1837 წ. სოფ. ყვარელში. II მსოფლიო ომი მოგვიანებით იყო!"
+
+
+@pytest.fixture(scope="module")
+def finished_model(tmp_path_factory):
+    root = tmp_path_factory.mktemp("speech")
+    base = read_model(tiny.write_base_model(root / "base", tiny.write_recordings(root / "wavs")))
+    return tiny.write_georgian_model(root / "model", base)
+
+
+@pytest.fixture
+def folder(finished_model, tmp_path):
+    return shutil.copytree(finished_model, tmp_path / "model")
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """(token ids, voice's latents) that the GPT is given; it draws four random codes instead of speaking for long."""
+    given = []
+
+    def generate(self, cond_latents, text_inputs, **settings):
+        given.append((text_inputs[0].tolist(), cond_latents))
+        return torch.randint(1024, (1, 4))
+
+    monkeypatch.setattr(GPT, "generate", generate)
+    return given
+
+
+def test_each_sentence_is_spoken_in_turn_by_the_voice_asked_for(folder, tmp_path, heard):
+    seconds = speak(folder, TEXT, "დათო", tmp_path / "a.wav", "cpu", seed=1)
+    tokenizer = load_tokenizer(folder / "vocab.json")
+    pieces = split_sentences(normalise(TEXT), 40)
+    assert [ids for ids, _ in heard] == [encode(tokenizer, piece) for piece in pieces] and len(pieces) > 2
+    voice = torch.load(folder / "speakers_xtts.pth", weights_only=True)["დათო"]
+    assert all(torch.equal(latents, voice["gpt_cond_latent"]) for _, latents in heard)
+    wave, rate = soundfile.read(tmp_path / "a.wav")
+    assert rate == 24000 and len(wave) == round(seconds * rate) and np.isfinite(wave).all() and np.abs(wave).max() > 0
+
+
+def test_the_same_seed_gives_the_same_sound_and_the_first_voice_speaks_by_default(folder, tmp_path, heard):
+    for name, speaker, seed in (("a", None, 1), ("b", "ეკა", 1), ("c", "ეკა", 2)):
+        speak(folder, "მზე ანათებს.", speaker, tmp_path / f"{name}.wav", "cpu", seed)
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_the_old_letters_are_read_as_the_model_was_trained(folder, tmp_path, heard):
+    speak(folder, "ჴელი", None, tmp_path / "a.wav", "cpu", 1)
+    assert heard[0][0] == encode(load_tokenizer(folder / "vocab.json"), "ხელი")
+
+
+def refused(folder, tmp_path, words, text="მზე", speaker=None):
+    with pytest.raises(UserError, match=words):
+        speak(folder, text, speaker, tmp_path / "a.wav", "cpu", 1)
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_unknown_speakers_and_empty_texts_are_refused(folder, tmp_path, heard):
+    refused(folder, tmp_path, "speaker 'x' is not in .*choose one of ეკა, დათო", speaker="x")
+    refused(folder, tmp_path, "holds nothing to read aloud", text="…!")
+    assert heard == []
+
+
+def test_unfinished_and_damaged_folders_are_refused(folder, tmp_path, heard):
+    facts = json.loads((folder / "xtts_v2_ka_config.json").read_text())
+    (folder / "xtts_v2_ka_config.json").write_text(json.dumps(facts | {"archaic": "drop"}))
+    refused(folder, tmp_path, "does not say how the model reads Georgian")
+    (folder / "xtts_v2_ka_config.json").unlink()
+    refused(folder, tmp_path, "finish the full_pretrain stage first")
+    (folder / "xtts_v2_ka_config.json").write_text(json.dumps(facts))
+    for name in ("speakers_xtts.pth", "model.pth", "vocab.json", "config.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        refused(folder, tmp_path, name)
+        (folder / name).write_bytes(content)
+    assert heard == []
