@@ -132,6 +132,17 @@ def test_a_hostile_torch_file_is_refused_and_does_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_torch_file_cut_short_is_a_user_error_wherever_it_was_cut(tmp_path):
+    import torch
+
+    torch.save({"voice": torch.arange(3000.0)}, tmp_path / "whole.pt")
+    content = (tmp_path / "whole.pt").read_bytes()
+    for length in range(0, len(content), 97):
+        (tmp_path / "a.pt").write_bytes(content[:length])
+        with pytest.raises(UserError, match="a.pt"):
+            tensor_files.load_torch(tmp_path / "a.pt")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_torch_files_are_user_errors(tmp_path):
     torch = pytest.importorskip("torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -116,6 +117,10 @@ def load_torch(
         raise UserError(f"{path} does not exist: {remedy}") from None
     except _DAMAGE as error:
         raise UserError(f"{path} is not a safe, whole torch file ({_torch_reason(error)}): {remedy}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # from torch's own seeking in a file that was cut short
+            raise
+        raise UserError(f"{path} is not a safe, whole torch file (it is cut short): {remedy}") from None
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
