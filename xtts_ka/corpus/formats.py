@@ -279,8 +279,8 @@ def _transcript(source: Path, path: Path) -> tuple[str, str]:
         return "", "the transcript is a link that leaves the source, or no file"
     with open(real, "rb") as file:
         raw = file.read(MAX_LINE_BYTES + 1)
-    if len(raw) > MAX_LINE_BYTES:
-        return "", f"the transcript is longer than {MAX_LINE_BYTES} bytes"
+    if len(raw) > MAX_LINE_BYTES or b"\0" in raw:
+        return "", f"the transcript holds a NUL or more than {MAX_LINE_BYTES} bytes"
     text, problem = _decoded(raw, "transcript", "utf-8-sig")
     return " ".join(text.split()), problem
 

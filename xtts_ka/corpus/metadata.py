@@ -170,10 +170,8 @@ def _check_folders(sources: Sequence[Path | str], output_dir: Path) -> None:
     real = os.path.realpath(output_dir)
     for source in map(os.path.realpath, sources):
         if os.path.commonpath([source, real]) == source:
-            raise UserError(
-                f"the output folder {output_dir} lies in the source {source}, which is read only: "
-                "choose another --output_dir"
-            )
+            inside = f"the output folder {output_dir} lies in the source {source}, which is read only"
+            raise UserError(f"{inside}: choose another --output_dir")
         if _UNWRITABLE.search(source):
             raise UserError(f"the name of the folder {source!r} holds characters that no table can hold: rename it")
     if os.path.exists(real) and not os.path.isdir(real):
@@ -186,10 +184,9 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
     gone = sum(dropped.values())
     if gone > options.max_drop_fraction * rows or gone == rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
-        raise UserError(
-            f"{gone} of {rows} rows cannot be used ({reasons}), and --max_drop_fraction allows "
-            f"{options.max_drop_fraction:g}: see {drop_report}, mend them or raise the limit"
-        )
+        limit = f"--max_drop_fraction allows {options.max_drop_fraction:g}"
+        remedy = f"see {drop_report}, correct them or raise the limit"
+        raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}), and {limit}: {remedy}")
 
 
 def _check_splits(splits: dict[str, list[Clip]], places: list[float], options: MetadataOptions) -> None:
@@ -198,15 +195,11 @@ def _check_splits(splits: dict[str, list[Clip]], places: list[float], options: M
         wanted = math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
         enough = len(places) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
         remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
-        raise UserError(
-            f"only {len(splits['val'])} of {len(places)} clips would be for validation, which needs {MIN_VAL_CLIPS}: "
-            f"{remedy}"
-        )
+        few = f"only {len(splits['val'])} of {len(places)} clips would be for validation"
+        raise UserError(f"{few}, which needs {MIN_VAL_CLIPS}: {remedy}")
     if not splits["train"]:
-        raise UserError(
-            f"none of {len(places)} clips would be left for training: lower --val_fraction and --test_fraction or add "
-            "recordings of more sentences"
-        )
+        remedy = "lower --val_fraction and --test_fraction or add recordings of more sentences"
+        raise UserError(f"none of {len(places)} clips would be left for training: {remedy}")
 
 
 def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[list[_Kept], list[tuple[str, ...]]]:
@@ -229,19 +222,21 @@ def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[li
                 if isinstance(found, _Kept):
                     file_id = found.clip.file_id
                     first = first_with.setdefault(found.sha256, file_id)
-                    if first != file_id:
-                        found = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}", file_id)
-                if isinstance(found, _Kept):
-                    kept.append(found)
-                else:
-                    why = (found.reason, f"{row.where}: {found.detail}")
-                    drops.append((found.file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
+                    if first == file_id:
+                        kept.append(found)
+                        continue
+                    found = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}", file_id)
+                why = (found.reason, f"{row.where}: {found.detail}")
+                drops.append((found.file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
             bar.update(len(batch))
     return kept, drops
 
 
 class _Screen:
-    """Checks a row's line, path and text, and gives it its ids. It remembers: rows must come in order."""
+    """Checks a row's line, path and text, and gives it its ids.
+
+    It keeps the ids and paths of earlier rows, so the rows must come in the order of their tables.
+    """
 
     def __init__(self, options: MetadataOptions):
         self._options = options

@@ -1,4 +1,4 @@
-"""Finds the transcripts that a language model of the other transcripts predicts worst."""
+"""Finds transcripts that are probably wrong: those that a language model of the other transcripts predicts worst."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from xtts_ka.corpus.tables import Clip, replace_suspects
 from xtts_ka.georgian.character_ngram import MAX_CHARACTERS, CharacterNgram
 from xtts_ka.georgian.language_model import Segmenter, TokenModel, bits_per_character, is_small, train_network
 
-SUSPECT_REASON = "surprising_transcript"
-SUSPECTS_LISTED = 200  # at most: more than a person reads
+SUSPECT_REASON = "surprising_transcript"  # in the drop report
+SUSPECTS_LISTED = 200  # at most: nobody reads more
 SUSPECT_DEVIATIONS = 3.5  # robust standard deviations above the median (Iglewicz & Hoaglin 1993)
-NGRAM_ORDERS = (3, 4, 5, 6, 7)  # the development sentences choose
+NGRAM_ORDERS = (3, 4, 5, 6, 7)  # the one with the fewest bits on the development sentences is taken
 MEASURED_AT_MOST = 1000  # held-out sentences
-SEGMENTATIONS = 32  # random ones added to the network's probability of a held-out sentence
-MAX_SENTENCES = 100_000  # what the models learn from at most; the tokenizer sees every sentence
+SEGMENTATIONS = 32  # random segmentations that the network's probability of a held-out sentence sums over
+MAX_SENTENCES = 100_000  # the models are trained on at most; the tokenizer is trained on all
+
+Fit = Callable[[Sequence[str]], TokenModel]  # trains a network on sentences
 
 
 def held_out_split(texts: Iterable[str], fraction: float) -> tuple[list[str], list[str], list[str]]:
-    """Distinct `texts` as (training, development, held-out) sentences, by a hash of each: more text moves none.
+    """Distinct `texts` as (training, development, held-out) sentences, chosen by a hash: adding texts moves none.
 
-    `fraction` of them is held out and as much again is for development (early stopping, the n-gram's order); each part
-    has a sentence at least if there are three.
+    `fraction` of them is held out and as many are for development (early stopping, the n-gram's order); each part has
+    at least one sentence if there are three.
     """
     places = {text: hash_to_unit(text) for text in texts}
     ordered = sorted(places, key=lambda text: (places[text], text))
@@ -41,9 +43,10 @@ def held_out_split(texts: Iterable[str], fraction: float) -> tuple[list[str], li
 def cross_fitted_bits(
     texts: Sequence[str], fit: Callable[[list[str]], CharacterNgram | TokenModel], folds: int
 ) -> dict[str, float]:
-    """−log₂ p of each distinct text under a model that `fit` made from the other folds' texts.
+    """−log₂ p of each distinct text under a model that `fit` made from the texts of the other folds.
 
-    A model remembers what it was trained on, oddities too: only one that has not seen a text can be surprised by it.
+    A model gives a high probability to every text it was trained on, wrong ones included, so each text is scored by a
+    model that has not seen it.
     """
     ordered = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
     bits: dict[str, float] = {}
@@ -57,25 +60,25 @@ def cross_fitted_bits(
 def surprising_transcripts(
     bits: dict[str, float], clips: Sequence[Clip], top: int = SUSPECTS_LISTED
 ) -> list[tuple[Clip, float]]:
-    """(clip, bits per character) of the transcripts that stand out, most surprising first, at most `top`.
+    """(clip, bits per character) of the outliers among the transcripts, most improbable first, at most `top`.
 
-    bits: −log₂ p by text. What stands out is measured in robust standard deviations (1.4826 × the median absolute
-    deviation) of surprise above the median. As a mean over n characters scatters with 1/√n, the excess per character is
-    multiplied by √n first: otherwise every two-letter reply would be listed.
+    bits: −log₂ p by text. An outlier lies SUSPECT_DEVIATIONS robust standard deviations (1.4826 × the median absolute
+    deviation) above the median of the bits per character. A mean over n characters scatters with 1/√n, so the excess
+    over the median is multiplied by √n first: otherwise every reply of two letters would be listed.
     """
     texts = list(bits)
     if len(texts) < 2:
         return []
-    length = np.array([min(len(text), MAX_CHARACTERS) + 1 for text in texts])
+    length = np.array([min(len(text), MAX_CHARACTERS) + 1 for text in texts])  # with the end of the sentence
     rate = np.array([bits[text] for text in texts]) / length
     excess = (rate - np.median(rate)) * np.sqrt(length)
     deviation = 1.4826 * np.median(np.abs(excess - np.median(excess)))
     if deviation <= 1e-9:
         return []
     odd = {
-        texts[i]: (excess[i], rate[i] * length[i] / max(1, length[i] - 1))
-        for i in range(len(texts))
-        if excess[i] / deviation > SUSPECT_DEVIATIONS
+        text: (above, mean * n / max(1, n - 1))
+        for text, above, mean, n in zip(texts, excess, rate, length)
+        if above / deviation > SUSPECT_DEVIATIONS
     }
     listed = [(clip, float(odd[clip.text][1])) for clip in clips if clip.text in odd]
     return sorted(listed, key=lambda pair: (-odd[pair[0].text][0], pair[0].file_id))[:top]
@@ -83,18 +86,15 @@ def surprising_transcripts(
 
 def network_fitter(
     config: PretrainConfig, segmenter: Segmenter, tokens: Sequence[str], development: Sequence[str]
-) -> Callable[[Sequence[str]], TokenModel]:
+) -> Fit:
     settings, seed, device = config.language_model, config.seed, choose_device(config.device)
     return lambda texts: train_network(texts, development, segmenter, tokens, settings, seed, device)
 
 
 def compare_models(
-    fit: Callable[[Sequence[str]], TokenModel],
-    train: Sequence[str],
-    development: Sequence[str],
-    held_out: Sequence[str],
+    fit: Fit, train: Sequence[str], development: Sequence[str], held_out: Sequence[str]
 ) -> tuple[TokenModel, dict[str, Any]]:
-    """Train the network and n-grams on the same sentences; bits per character of both on the same held-out ones."""
+    """Train the network and the n-grams on `train`; measure the bits per character of both on `held_out`."""
     candidates = [CharacterNgram(train, order) for order in NGRAM_ORDERS]
     ngram = min(candidates, key=lambda candidate: candidate.bits(development).sum())
     network = fit(train)
@@ -114,22 +114,16 @@ def compare_models(
     }
 
 
-def bits_of_all(
-    texts: Sequence[str], measured: dict[str, Any], fit: Callable[[Sequence[str]], TokenModel]
-) -> dict[str, float]:
-    """Surprise of every sentence under the better model: n-grams are made in seconds, a network costs a training."""
+def bits_of_all(texts: Sequence[str], measured: dict[str, Any], fit: Fit) -> dict[str, float]:
+    """−log₂ p of every sentence under the better model; an n-gram model is made in seconds, so it gets more folds."""
     if measured["scorer"] == "network":
         return cross_fitted_bits(texts, fit, folds=2)
     return cross_fitted_bits(texts, lambda others: CharacterNgram(others, measured["ngram_order"]), folds=5)
 
 
 def list_suspects(config: PretrainConfig, suspects: Sequence[tuple[Clip, float]], bits: dict[str, float]) -> None:
+    """Write the suspects of `surprising_transcripts` into the drop report."""
     usual = float(np.median([total / min(len(text), MAX_CHARACTERS) for text, total in bits.items()]))
-    replace_suspects(
-        config.data_dir,
-        SUSPECT_REASON,
-        [
-            (clip.file_id, f"{rate:.2f} bits per character where {usual:.2f} is usual", str(clip.audio_path), clip.text)
-            for clip, rate in suspects
-        ],
-    )
+    why = "{:.2f} bits per character where {:.2f} is usual"
+    rows = [(clip.file_id, why.format(rate, usual), str(clip.audio_path), clip.text) for clip, rate in suspects]
+    replace_suspects(config.data_dir, SUSPECT_REASON, rows)
