@@ -165,3 +165,19 @@ def test_missing_json_and_a_folder_are_user_errors(tmp_path):
         files.read_json(tmp_path / "none.json", "report", "write it again")
     with pytest.raises(UserError, match="report .* cannot be read"):
         files.read_json(tmp_path, "report")
+
+
+# ── lines of text ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lines_are_numbered_without_their_ends_or_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffერთი\r\n\nორი".encode())
+    assert list(files.text_lines(tmp_path / "a.txt", "word list")) == [(1, "ერთი"), (2, ""), (3, "ორი")]
+
+
+def test_lines_that_are_not_utf8_and_files_that_cannot_be_opened_are_one_sentence(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(UserError, match=r"word list .*a\.txt, line 2: not UTF-8; save the file as UTF-8"):
+        list(files.text_lines(tmp_path / "a.txt", "word list"))
+    with pytest.raises(UserError, match=r"cannot read word list .*none\.txt"):
+        list(files.text_lines(tmp_path / "none.txt", "word list"))

@@ -51,8 +51,6 @@ _MAGNITUDES = word_table(
     "ათას=ათასი ათ=ათასი მლნ=მილიონი მილიონ=მილიონი mln=მილიონი მლრდ=მილიარდი მილიარდ=მილიარდი bn=მილიარდი "
     "ტრლნ=ტრილიონი ტრილიონ=ტრილიონი"
 )
-_SIGNS = {"-": "მინუს ", "–": "მინუს ", "+": "პლუს ", "±": "პლუს მინუს ", "~": "დაახლოებით ", "≈": "დაახლოებით "}
-_SIGNS |= {"≤": "არაუმეტეს ", "≥": "არანაკლებ "}
 _SYMBOLS = dict(
     zip(
         "%‰°&§@+=±≈~≤≥",
@@ -61,6 +59,7 @@ _SYMBOLS = dict(
         strict=True,
     )
 )
+_SIGNS = {"-": "მინუს", "–": "მინუს"} | {sign: _SYMBOLS[sign] for sign in "+±~≈≤≥"}  # before a number
 _MONEY = {form: names.split() for forms, names in _CURRENCIES.items() for form in forms.split()}
 _UNITS = {form: noun for forms, noun in _MEASURES.items() for form in forms.split()}
 _SYMBOLS |= {form: names[0] for form, names in _MONEY.items() if len(form) == 1}
@@ -155,8 +154,8 @@ def _amount(match: re.Match[str]) -> str:
     reading = _number_and_unit(match, ending, following if following not in _NO_NOUN else "")
     if match["label"]:
         reading = f"{'ნომერ' if case_before(following) == DROP else 'ნომერი'} {reading}"
-    sign, plus = _SIGNS.get((match["sign"] or "").strip(), ""), " პლუს" if match["plus"] else ""
-    return apart(match, f"{sign}{reading}{plus}{trailing}")
+    sign = _SIGNS[match["sign"].strip()] + " " if match["sign"] else ""
+    return apart(match, f"{sign}{reading}{' პლუს' if match['plus'] else ''}{trailing}")
 
 
 def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:

@@ -7,6 +7,7 @@ cores; a lexicon of 14,000 words takes a minute or two.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -199,15 +200,6 @@ class TrainedG2P:
     mistakes: list[tuple[str, list[str], list[str]]]  # (word, expected, got)
 
 
-@dataclass(frozen=True, slots=True)
-class FittedG2P:
-    """A trained model, the alignment it was trained on and the number of epochs."""
-
-    model: GraphemeToPhoneme
-    aligned: dict[str, list[Chunk]]
-    epochs: int
-
-
 def train_g2p(
     lexicon: Mapping[str, Sequence[str]],
     config: PhonemesConfig,
@@ -224,12 +216,12 @@ def train_g2p(
     training = {**(always or {}), **lexicon}
     for word in held:
         del training[word]
-    fitted = fit_g2p(training, config, seed)
-    known = fitted.model.known_phones(held)
+    model, aligned, epochs = fit_g2p(training, config, seed)
+    known = model.known_phones(held)
     results = [(word, list(lexicon[word]), known.get(word, [])) for word in held]
     expected = [wanted for _, wanted, _ in results]
     wer, per = error_rates(expected, [got for _, _, got in results])
-    table = ContextTable(fitted.aligned)
+    table = ContextTable(aligned)
     table_wer, table_per = error_rates(expected, [table.phonemes(word) for word in held])
     report = {
         "heldout": len(held),
@@ -237,16 +229,19 @@ def train_g2p(
         "heldout_per": per,
         "table_wer": table_wer,
         "table_per": table_per,
-        "unaligned": len(training) - len(fitted.aligned),
-        "epochs": fitted.epochs,
+        "unaligned": len(training) - len(aligned),
+        "epochs": epochs,
     }
-    return TrainedG2P(fitted.model, report, [(word, wanted, got) for word, wanted, got in results if got != wanted])
+    return TrainedG2P(model, report, [(word, wanted, got) for word, wanted, got in results if got != wanted])
 
 
-def fit_g2p(training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int) -> FittedG2P:
-    """Train a model on `training`, but for the twentieth, chosen by hash, whose score decides when to stop.
+def fit_g2p(
+    training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int
+) -> tuple[GraphemeToPhoneme, dict[str, list[Chunk]], int]:
+    """(a model trained on `training`, its alignment, the number of epochs).
 
-    The global random state is the same before and after. Raises UserError when no word can be aligned.
+    A twentieth of the words, chosen by hash, is not trained on: its score decides when to stop. The global random state
+    is the same before and after. Raises UserError when no word can be aligned.
     """
     aligned = align(dict(sorted(training.items())))
     if not aligned:
@@ -258,7 +253,7 @@ def fit_g2p(training: Mapping[str, Sequence[str]], config: PhonemesConfig, seed:
         torch.manual_seed(seed)
         model = _new_model(aligned, config)
         epochs = _fit(model, aligned, dev, config, seed)
-    return FittedG2P(model, aligned, epochs)
+    return model, aligned, epochs
 
 
 def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -> GraphemeToPhoneme:
@@ -304,10 +299,10 @@ def _fit(
     steps = config.max_epochs * len(list(_batches(lengths, config.batch_size, torch.Generator())))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
     average = copy.deepcopy(model).eval()
-    best: dict[str, Tensor] = {}
-    best_score, waited, step = (float("inf"), float("inf")), 0, 0
-    with progress(total=config.max_epochs, what="G2P epochs", unit="epoch", leave=False, mininterval=1) as bar:
-        for epoch in range(1, config.max_epochs + 1):  # noqa: B007 (returned below)
+    best, best_score, best_epoch, step = average.state_dict(), (math.inf, math.inf), 0, 0
+    epochs = range(1, config.max_epochs + 1)
+    with progress(epochs, what="G2P epochs", unit="epoch", leave=False, mininterval=1) as bar:
+        for epoch in bar:
             model.train()
             for batch in _batches(lengths, config.batch_size, order):
                 width = int(lengths[batch].max())
@@ -322,11 +317,9 @@ def _fit(
                 _average_into(average, model, min(EMA_DECAY, step / (step + 10)))
             score = _dev_score(average, dev, aligned)
             bar.set_postfix(dev_errors=int(score[0]), loss=f"{score[1]:.4f}", refresh=False)
-            bar.update()
-            waited += 1
             if score < best_score or not dev:
-                best, best_score, waited = copy.deepcopy(average.state_dict()), score, 0
-            if waited >= PATIENCE or (dev and score == (0.0, 0.0)):  # one chunk for each letter: nothing to learn
+                best, best_score, best_epoch = copy.deepcopy(average.state_dict()), score, epoch
+            if epoch - best_epoch >= PATIENCE or (dev and score == (0.0, 0.0)):  # zero: one chunk for each letter
                 break
     model.load_state_dict(best)
     model.eval()
