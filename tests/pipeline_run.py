@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -49,6 +51,15 @@ def command(config: Path, *flags: str) -> list[str]:
 
 def run(config: Path, *flags: str, timeout: float = 600) -> subprocess.CompletedProcess:
     return subprocess.run(command(config, *flags), capture_output=True, text=True, timeout=timeout, cwd=config.parent)
+
+
+def run_here(config: Path, *flags: str) -> subprocess.CompletedProcess:
+    """The same in this process, which saves 7 s of imports; for what ends before a stage runs."""
+    import run_pretrain
+
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run_pretrain.main(["--config", str(config), *flags])
+    return subprocess.CompletedProcess(flags, code, out.getvalue(), err.getvalue())
 
 
 def statuses(config: Path) -> dict[str, str]:

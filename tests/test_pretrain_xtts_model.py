@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline_run import MODEL_FILES, ROOT, run, statuses, write_config
+from pipeline_run import MODEL_FILES, ROOT, run, run_here, statuses, write_config
 
 
 def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_file(tmp_path):
@@ -200,7 +200,7 @@ def test_the_base_languages_are_untouched(finished):
 
 def test_a_second_run_skips_everything_and_dry_run_says_so(finished):
     config, _ = finished
-    listing = run(config, "--dry-run")
+    listing = run_here(config, "--dry-run")
     assert listing.returncode == 0 and listing.stdout.count("skip  up to date") == 5
 
 
@@ -210,7 +210,7 @@ def test_a_changed_key_reruns_what_reads_it_and_says_why(finished, tmp_path):
     changed["text"]["new_tokens"] = 90
     other = config.with_name("changed.json")
     other.write_text(json.dumps(changed), "utf-8")
-    listing = run(other, "--dry-run").stdout
+    listing = run_here(other, "--dry-run").stdout
     assert "text.new_tokens 100 → 90" in listing
     assert [line.split()[1] for line in listing.splitlines()[:5]] == ["skip", "skip", "runs", "runs", "runs"]
 
@@ -219,7 +219,7 @@ def test_only_runs_one_stage(finished):
     config, _ = finished
     result = run(config, "--only", "xtts_init")
     assert result.returncode == 0 and "xtts_init: --only" in result.stdout
-    assert run(config, "--dry-run").stdout.count("skip  up to date") == 5  # it wrote the same bytes
+    assert run_here(config, "--dry-run").stdout.count("skip  up to date") == 5  # it wrote the same bytes
 
 
 @pytest.mark.parametrize("name", ["g2p_model.pt", "vocab.json", "model.pth"])
@@ -229,7 +229,7 @@ def test_an_altered_output_is_noticed(finished, name):
     whole = file.read_bytes()
     try:
         file.write_bytes(whole[:-1])
-        assert f"output {name} was altered" in run(config, "--dry-run").stdout
+        assert f"output {name} was altered" in run_here(config, "--dry-run").stdout
     finally:
         file.write_bytes(whole)
 
@@ -245,16 +245,19 @@ def refused(result: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def test_missing_and_malformed_config(tmp_path):
-    refused(run(tmp_path / "none.json"), "none.json")
+    refused(run_here(tmp_path / "none.json"), "none.json")
     (tmp_path / "bad.json").write_text("{")
-    refused(run(tmp_path / "bad.json"), "bad.json", "not valid JSON")
-    refused(run(write_config(tmp_path / "c", epoch=3, seed="x")), "epochs", "seed")
+    refused(run_here(tmp_path / "bad.json"), "bad.json", "not valid JSON")
+    refused(run_here(write_config(tmp_path / "c", epoch=3, seed="x")), "epochs", "seed")
 
 
 def test_missing_base_model_with_starter_off(tmp_path):
     config = write_config(tmp_path, starter={"enabled": False})
     refused(
-        run(config), "hf download coqui/XTTS-v2 --local-dir", "Coqui Public Model License", "create_metadata_files.py"
+        run_here(config),
+        "hf download coqui/XTTS-v2 --local-dir",
+        "Coqui Public Model License",
+        "create_metadata_files.py",
     )
     assert not (tmp_path / "models/base_xtts_v2").exists()
 
@@ -268,17 +271,17 @@ def test_base_model_that_lacks_a_file_or_is_another_architecture(finished, tmp_p
     raw = json.loads((base / "config.json").read_text("utf-8"))
     raw["model_args"]["gpt_layers"] = 2
     (base / "config.json").write_text(json.dumps(raw))
-    refused(run(config), "another architecture", "gpt.gpt.h.1")
+    refused(run_here(config), "another architecture", "gpt.gpt.h.1")
     (base / "config.json").write_text(json.dumps({"model": "vits"}))
-    refused(run(config), "'vits'")
+    refused(run_here(config), "'vits'")
     (base / "dvae.pth").unlink()
-    refused(run(config), "dvae.pth")
+    refused(run_here(config), "dvae.pth")
 
 
 def test_only_before_its_needs(tmp_path, finished):
     for name in ("data", "models/base_xtts_v2"):
         shutil.copytree(finished[0].parent / name, tmp_path / name)
-    refused(run(write_config(tmp_path), "--only", "xtts_init"), "language", "--only language")
+    refused(run_here(write_config(tmp_path), "--only", "xtts_init"), "language", "--only language")
 
 
 def test_a_second_driver_is_told_who_holds_the_lock(finished):

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from hypothesis import given
 from mutations import mutated, mutated_json
-from pipeline_run import ROOT, run, statuses, write_config
+from pipeline_run import ROOT, run_here, statuses, write_config
 from small_project import here
 
 import run_pretrain
@@ -99,7 +99,7 @@ def test_force_is_repeated_until_training_has_begun_anew():
 
 def test_a_dry_run_on_a_bare_machine_says_all_and_writes_nothing(tmp_path):
     config = write_config(tmp_path)
-    result = run(config, "--dry-run")
+    result = run_here(config, "--dry-run")
     assert result.returncode == 0 and result.stdout.count("  runs  its inputs are made anew") == 5
     assert result.stdout.count("starter would first make a stand-in") == 2
     assert "5 of 5 stages would run; nothing was changed" in result.stdout
@@ -109,7 +109,7 @@ def test_a_dry_run_on_a_bare_machine_says_all_and_writes_nothing(tmp_path):
 
 
 def test_a_dry_run_without_inputs_and_starter_is_refused_and_writes_nothing(tmp_path):
-    result = run(write_config(tmp_path, starter={"enabled": False}), "--dry-run")
+    result = run_here(write_config(tmp_path, starter={"enabled": False}), "--dry-run")
     assert (
         result.returncode == 2
         and "hf download" in result.stderr
@@ -118,7 +118,7 @@ def test_a_dry_run_without_inputs_and_starter_is_refused_and_writes_nothing(tmp_
 
 
 def test_a_dry_run_of_a_finished_pipeline_says_that_nothing_is_due(finished):
-    result = run(finished[0], "--dry-run")
+    result = run_here(finished[0], "--dry-run")
     assert result.stdout.count("  skip  up to date") == 5 and "no stage would run" in result.stdout
 
 

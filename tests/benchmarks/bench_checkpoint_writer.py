@@ -4,8 +4,8 @@
 
 The loop waits for the copy and for the parts of the writer thread's work that hold Python's global lock, since no
 kernel is started on the GPU meanwhile. Both are timed for the checkpoint manager and for a simpler way: new memory for
-each copy, and safetensors made as bytes before they are written. "held" sums the pauses over 10 ms of a thread that only
-sleeps.
+each copy, and safetensors made as bytes before they are written. "held" sums the pauses over 10 ms of a thread that
+only sleeps.
 """
 
 from __future__ import annotations
