@@ -260,7 +260,7 @@ def artifacts(run: Path) -> dict[str, str]:
         name = INDEX.sub(r"/index_\1", path.relative_to(run).as_posix())
         if path.is_dir():
             found[f"{name}/"] = ""
-        elif INDEX.search(path.as_posix()) and path.name in ("records.bin", "manifest.json"):
+        elif INDEX.search(path.as_posix()) and path.name in ("records.npy", "manifest.json"):
             found[name] = ""  # offsets and keys of the features, which are compared by clip above
         elif path.name in HOLDS_TIMES:
             found[name] = _digest(_without_times(json.loads(path.read_text("utf-8"))))
