@@ -23,11 +23,11 @@ import numpy as np
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
-from xtts_ka.core.console import heading, progress, say, warn
+from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
-from xtts_ka.corpus.tables import DROP_REPORT, SPLITS, Clip, read_split, replace_suspects, split_csv
+from xtts_ka.corpus.tables import DROP_REPORT, Clip, replace_suspects
 from xtts_ka.model.geometry import SPEAKER_WIDTH
 from xtts_ka.model.voice_space import (
     LEAST_TOLD_APART,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from xtts_ka.model.features import VoiceEncoder
     from xtts_ka.model.speakers import Table
 
-SPEAKERS_FILE = "speakers_xtts.pth"
+SPEAKERS_FILE = "speakers_base.pth"  # with the base GPT's latents; the export writes speakers_xtts.pth from it
 
 UTTERANCES_PER_SPEAKER = 20  # encoded at most for a speaker's centroid
 JUDGED_UTTERANCES = 100  # encoded to find out which space the given vectors are in
@@ -258,14 +258,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def run_embeddings_stage(
-    config: PretrainConfig,
-    clips: list[Clip],
-    base: XttsFiles,
-    device: str = "cpu",
-    others: Sequence[Clip] = (),
-    file: str = SPEAKERS_FILE,
+    config: PretrainConfig, clips: list[Clip], base: XttsFiles, device: str = "cpu", others: Sequence[Clip] = ()
 ) -> dict[str, Any]:
-    """Write `file` into `output_model_path` and the drop report's suspect rows; return the metrics.
+    """Write SPEAKERS_FILE into `output_model_path` and the drop report's suspect rows; return the metrics.
 
     others: recordings of splits that no voice may be computed from (see EmbeddingAdapter).
     """
@@ -277,8 +272,14 @@ def run_embeddings_stage(
     by_id = {clip.file_id: clip for clip in clips}
     rows = [(by_id[suspect.file_id], suspect.detail) for suspect in adapter.suspects]
     replace_suspects(config.data_dir, SUSPECT, [(c.file_id, d, str(c.audio_path), c.text) for c, d in rows])
-    save_torch(Path(config.output_model_path) / file, table)
-    return adapter.metrics()
+    save_torch(Path(config.output_model_path) / SPEAKERS_FILE, table)
+    metrics = adapter.metrics()
+    sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
+    say(
+        f"voices: {sources}; {metrics['encoded']} of {metrics['recordings']} recordings encoded; "
+        f"{metrics['suspects']} suspect labels"
+    )
+    return metrics
 
 
 def _describe(path: Path) -> None:
@@ -298,48 +299,20 @@ def _describe(path: Path) -> None:
 
 def _adapt_alone(config_path: str, force: bool) -> None:
     config = load_config(config_path)
-    target = Path(config.output_model_path) / SPEAKERS_FILE
-    if target.exists() and not force:
-        _describe(target)
-        say("nothing to do; --force makes it anew")
-        return
-    clips, *rest = (
-        read_split(config.data_dir, split)
-        for split in SPLITS
-        if split == "train" or split_csv(config.data_dir, split).is_file()
-    )
-    from xtts_ka.core.torch_settings import choose_device
-    from xtts_ka.model.checkpoint import missing_base_files, read_model
+    from pretrain_xtts_model import run_stage
 
-    if config.starter.enabled and missing_base_files(config.base_model_path):
-        raise UserError(
-            f"the base model {config.base_model_path} is not there: the starter's stand-in is "
-            f"made by `python run_pretrain.py --config {config_path} --only embeddings`"
-        )
-    heading("embeddings")
-    metrics = run_embeddings_stage(
-        config,
-        clips,
-        read_model(config.base_model_path),
-        choose_device(config.device),
-        [clip for split in rest for clip in split],
-    )
-    sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
-    say(
-        f"voices: {sources}; {metrics['encoded']} of {metrics['recordings']} recordings encoded; "
-        f"{metrics['suspects']} suspect labels"
-    )
-    _describe(target)
+    run_stage(config, "embeddings", again=force, config_path=config_path)
+    _describe(Path(config.output_model_path) / SPEAKERS_FILE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The script: the embeddings stage alone."""
+    """Run the embeddings stage as `run_pretrain.py` does, and describe its speaker table."""
     parser = argparse.ArgumentParser(
-        description="Turn voice embeddings (or the recordings) into XTTS-v2 speakers: speakers_xtts.pth.",
+        description="Turn voice embeddings (or the recordings) into XTTS-v2 speakers: the embeddings stage.",
         epilog=f"example: python embedding_adapter.py --config {DEFAULT_CONFIG} --force",
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="the pipeline's config (%(default)s)")
-    parser.add_argument("--force", action="store_true", help=f"make {SPEAKERS_FILE} anew where there is one")
+    parser.add_argument("--force", action="store_true", help=f"make {SPEAKERS_FILE} anew although it is up to date")
     add_verbosity_flags(parser)
     args = parser.parse_args(argv)
     return run_cli(lambda: _adapt_alone(args.config, args.force), args)

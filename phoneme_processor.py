@@ -34,6 +34,7 @@ from xtts_ka.georgian.lexicon import Lexicon, read_lexicon
 from xtts_ka.georgian.text import normalise
 
 if TYPE_CHECKING:
+    from xtts_ka.corpus.tables import Clip
     from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, TrainedG2P
 
 __all__ = ["GraphemeToPhoneme", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "run_phonemes_stage"]
@@ -199,15 +200,9 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
 # ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def transcript_words(config: PretrainConfig) -> Counter[str]:
-    """How often each word occurs in the normalised transcripts of train and val."""
-    from xtts_ka.corpus.tables import TRAINING_SPLITS, read_split
-
-    counts: Counter[str] = Counter()
-    for split in TRAINING_SPLITS:
-        for clip in read_split(config.data_dir, split):
-            counts.update(words(normalise(clip.text, archaic=config.text.archaic)))
-    return counts
+def transcript_words(config: PretrainConfig, clips: Iterable[Clip]) -> Counter[str]:
+    """How often each word occurs in the clips' normalised text, in which numbers and foreign words are spelt out."""
+    return Counter(word for clip in clips for word in words(normalise(clip.text, archaic=config.text.archaic)))
 
 
 def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str, Any]:
@@ -242,7 +237,7 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
         trained = train_g2p({**dictionary, **user.entries}, config.phonemes, config.seed, always=always)
     dictionary = dict(sorted({**dictionary, **user.entries}.items()))
     _write_outputs(config, processor, dictionary, trained)
-    return {
+    metrics = {
         "words": len(dictionary),
         "tokens": sum(words.values()),
         "level": config.phonemes.level,
@@ -251,6 +246,8 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
         **trained.report,
         "seconds": round(time.monotonic() - started, 2),
     }
+    _report(metrics, Path(config.output_model_path))
+    return metrics
 
 
 def _write_outputs(
@@ -287,8 +284,6 @@ def _report(metrics: dict[str, Any], folder: Path) -> None:
         f"a table of ±3 letters: {table}"
     )
     say(f"{metrics['epochs']} epochs, {metrics['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
-    for name, value in metrics.items():
-        say(f"  {name}: {value}", verbose=True)
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,7 +372,9 @@ def _run(args: argparse.Namespace) -> None:
     if args.words:
         print_words(config, args.words, narrow=args.narrow, use_model=args.model)
     else:
-        _report(run_phonemes_stage(config, transcript_words(config)), Path(config.output_model_path))
+        from pretrain_xtts_model import run_stage
+
+        run_stage(config, "phonemes", again=True, config_path=args.config)
 
 
 if __name__ == "__main__":

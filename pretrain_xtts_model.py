@@ -5,7 +5,6 @@ Each stage's class states the stage's name, what it reads and writes, and calls 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -112,7 +111,6 @@ class EmbeddingsProcessor(PipelineStage):
             read_model(config.base_model_path),
             choose_device(config.device),
             [clip for name in others for clip in read_split(data, name)],
-            self.files[0],
         )
 
 
@@ -120,6 +118,7 @@ class PhonemeModelProcessor(PipelineStage):
     """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
 
     name, after = "phonemes", ()
+    version = 2  # counts the words of normalised text
     reads = ("phonemes", "text.archaic", "seed")
     files = (
         "g2p_model.pt",
@@ -138,15 +137,9 @@ class PhonemeModelProcessor(PipelineStage):
         }
 
     def run(self) -> dict[str, Any]:
-        from phoneme_processor import run_phonemes_stage
-        from xtts_ka.georgian.alphabet import words
+        from phoneme_processor import run_phonemes_stage, transcript_words
 
-        counts = Counter(word for clip in self.training_clips() for word in words(clip.text))
-        if not counts:
-            raise UserError(
-                f"the transcripts in {self.config.data_dir}/split hold no Georgian word: check their text column"
-            )
-        metrics = run_phonemes_stage(self.config, counts)
+        metrics = run_phonemes_stage(self.config, transcript_words(self.config, self.training_clips()))
         results = {name: value for name, value in metrics.items() if name != "seconds"}  # a rerun gives the same bytes
         write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **results})
         return metrics

@@ -16,9 +16,11 @@ import soundfile
 import torch
 
 import embedding_adapter
+import run_pretrain
 from embedding_adapter import EmbeddingAdapter, run_embeddings_stage
 from xtts_ka.core.config import StarterConfig, load_config
 from xtts_ka.core.errors import UserError
+from xtts_ka.core.stage_ledger import StageLedger
 from xtts_ka.corpus import tables
 from xtts_ka.corpus.embedding_files import FOLDER
 from xtts_ka.corpus.tables import Clip
@@ -259,7 +261,7 @@ def test_stage_writes_what_coqui_reads(project, base, encodings):
         vector = codes[clip.speaker_id] + (encodings[clip.file_id] - middle) @ spin
         np.save(folder / f"{clip.file_id}.npy", vector)
     metrics = run_embeddings_stage(config, swapped, base)
-    manager = SpeakerManager(Path(config.output_model_path) / "speakers_xtts.pth")
+    manager = SpeakerManager(Path(config.output_model_path) / "speakers_base.pth")
     assert manager.speaker_names == ["s0", "s1"]
     latent, embedding = manager.speakers["s0"].values()  # as coqui's `synthesize` unpacks them
     assert latent.shape == (1, 32, 64) and embedding.shape == (1, 512, 1)
@@ -273,28 +275,35 @@ def test_stage_writes_what_coqui_reads(project, base, encodings):
 
 def test_the_same_input_gives_the_same_bytes(project, base):
     config = load_config(project[0])
-    table = Path(config.output_model_path) / "speakers_xtts.pth"
+    table = Path(config.output_model_path) / "speakers_base.pth"
     run_embeddings_stage(config, project[1], base)
     first = table.read_bytes()
     run_embeddings_stage(config, project[1][::-1], base)
     assert table.read_bytes() == first
 
 
-def test_script(project, capsys):
-    config, _ = project
-    out = config.parent / "out" / "speakers_xtts.pth"
-    assert embedding_adapter.main(["--config", str(config)]) == 0
-    assert "holds 2 speakers (s0; s1)" in capsys.readouterr().out
-    stamp = out.stat().st_mtime_ns
-    assert embedding_adapter.main(["--config", str(config)]) == 0
+def test_the_script_runs_the_stage_under_the_lock_and_enters_it_in_the_record(project, capsys):
+    flags = ["--config", str(project[0])]
+    out = project[0].parent / "out" / "speakers_base.pth"
+    with StageLedger(out.with_name("pretrain_progress.json")).locked():
+        assert embedding_adapter.main(flags) == 2
+        assert "another run (pid" in capsys.readouterr().err and not out.exists()
+    assert embedding_adapter.main(flags) == 0
     said = capsys.readouterr().out
-    assert "nothing to do" in said and "s0; s1" in said and out.stat().st_mtime_ns == stamp
+    assert "embeddings: never run" in said and "holds 2 speakers (s0; s1)" in said
+    stamp = out.stat().st_mtime_ns
+    assert embedding_adapter.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "embeddings up to date" in said and "s0; s1" in said and out.stat().st_mtime_ns == stamp
+    assert run_pretrain.main([*flags, "--dry-run"]) == 0
+    assert "embeddings     skip  up to date" in capsys.readouterr().out
     out.write_bytes(pickle.dumps({"s0": 1}))
-    assert embedding_adapter.main(["--config", str(config)]) == 2
-    assert "--force" in capsys.readouterr().err
-    assert embedding_adapter.main(["--config", str(config), "--force", "--quiet"]) == 0
+    assert embedding_adapter.main([*flags, "--quiet"]) == 0  # the record knows that this is not its file
     assert capsys.readouterr().out == "" and len(read_speakers(out)) == 2
-    assert [path.name for path in out.parent.iterdir()] == ["speakers_xtts.pth"]
+    stamp = out.stat().st_mtime_ns
+    assert embedding_adapter.main([*flags, "--force"]) == 0
+    assert "embeddings: --only" in capsys.readouterr().out and out.stat().st_mtime_ns > stamp
+    assert not out.with_name("speakers_xtts.pth").exists()  # the training stage's file
 
 
 def test_script_without_base_model(project, capsys):
@@ -302,9 +311,6 @@ def test_script_without_base_model(project, capsys):
     project[0].write_text(json.dumps(raw))
     assert embedding_adapter.main(["--config", str(project[0])]) == 2
     assert "hf download" in capsys.readouterr().err
-    project[0].write_text(json.dumps(raw | {"starter": {"enabled": True}}))
-    assert embedding_adapter.main(["--config", str(project[0])]) == 2
-    assert "--only embeddings" in capsys.readouterr().err
     assert not (project[0].parent / "out").exists()
 
 

@@ -24,7 +24,6 @@ from small_project import Outcome, here, write_config
 
 import create_metadata_files
 import data_loader
-import embedding_adapter
 import phoneme_processor
 import run_pretrain
 import synthesize
@@ -173,7 +172,6 @@ def test_code_in_what_the_small_scripts_read(small_project, project, bomb):
     (project / "words.txt").write_text("სახლი\n", "utf-8")
     for main, flags, names in (
         (phoneme_processor.main, ("--words", project / "words.txt", "--model"), ["g2p_model.pt"]),
-        (embedding_adapter.main, (), ["speakers_xtts.pth"]),
         (synthesize.main, ("--text", "დილა", "--output", project / "a.wav"), ["model.pth", "speakers_xtts.pth"]),
     ):
         for name in names:

@@ -1,7 +1,6 @@
 """Lexicons, vocabulary, the stage's files, the encoder that reads them, and the command line."""
 
 import csv
-import io
 import itertools
 import json
 import pickle
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phoneme_processor
+import run_pretrain
 from phoneme_processor import (
     OUTPUTS,
     PhonemeEncoder,
@@ -25,6 +25,7 @@ from phoneme_processor import (
 )
 from xtts_ka.core.config import PhonemesConfig, PretrainConfig
 from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
 
 STEMS = (
@@ -270,23 +271,29 @@ def test_model_is_asked_for_before_it_exists(tmp_path, config_file, capsys):
     assert "run the phonemes stage" in capsys.readouterr().err
 
 
-def test_command_trains_on_the_transcripts(tmp_path, config_file, capsys):
-    for split, words in (("train", list(WORDS)[:150]), ("val", ["5 ბავშვი", "ქალაქები"])):
-        table = io.StringIO()
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow("file_id text speaker_id duration audio_path embedding_path".split())
-        rows.writerows((f"{split}{i}", text, "s1", "1.5", f"audio/{i}.wav", "") for i, text in enumerate(words))
-        folder = tmp_path / "data" / "split" / split
-        folder.mkdir(parents=True)
-        (folder / f"{split}_metadata.csv").write_text(table.getvalue())
-    assert phoneme_processor.main(["--config", str(config_file)]) == 0
+def test_the_command_runs_the_stage_on_normalised_transcripts_and_enters_it_in_the_record(project, capsys):
+    table = project / "data/split/train/train_metadata.csv"
+    rows = table.read_text("utf-8")
+    table.write_text(rows.replace("კატას რძე უყვარს.", "5 კატა რძეს სვამს."), "utf-8")
+    flags = ["--config", str(project / "config.json")]
+    assert phoneme_processor.main(flags) == 0
     out = capsys.readouterr().out
-    assert "word error rate" in out and "table of ±3 letters" in out
-    dictionary = json.loads((tmp_path / "model" / "phoneme_dict_ka.json").read_text())
-    assert dictionary["ხუთი"] == "x u tʰ i" and dictionary["ბავშვი"] == "b ɑ f ʃʷ i"
-    from xtts_ka.core.config import load_config
+    assert "phonemes: --only" in out and "word error rate" in out and "table of ±3 letters" in out
+    dictionary = json.loads((project / "models/xtts_v2_ka/phoneme_dict_ka.json").read_text("utf-8"))
+    assert dictionary["ხუთი"] == "x u tʰ i" and "უყვარს" not in dictionary
+    assert run_pretrain.main([*flags, "--dry-run"]) == 0
+    listing = capsys.readouterr().out
+    assert "phonemes       skip  up to date" in listing and "language       runs  train metadata changed" in listing
 
-    assert transcript_words(load_config(config_file))["ბავშვი"] >= 1
+
+def test_a_command_without_its_inputs_is_refused_and_writes_nothing(tmp_path, config_file, capsys):
+    assert phoneme_processor.main(["--config", str(config_file)]) == 2
+    assert "train_metadata.csv does not exist" in capsys.readouterr().err and not (tmp_path / "model").exists()
+
+
+def test_words_are_counted_in_normalised_text():
+    clips = [Clip(f"c{i}", text, "s1", 1.5, Path("a.wav"), None) for i, text in enumerate(["5 ბავშვი", "ბავშვი!"])]
+    assert transcript_words(PretrainConfig(), clips) == {"ხუთი": 1, "ბავშვი": 2}
 
 
 def test_levels_belong_to_words(config_file, capsys):

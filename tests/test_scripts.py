@@ -107,4 +107,4 @@ def test_colour_is_for_terminals_without_no_color(script, monkeypatch, no_color)
     monkeypatch.setattr(sys, "stdout", terminal)
     assert run() == 0
     coloured = b"\x1b[" in terminal.buffer.getvalue()
-    assert coloured == (not no_color and name not in (*FILTERS, "synthesize", "embedding_adapter"))
+    assert coloured == (not no_color and name not in (*FILTERS, "synthesize"))

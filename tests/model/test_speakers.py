@@ -134,7 +134,7 @@ def test_tables_that_are_not_xttss_are_refused(tmp_path):
         with pytest.raises(UserError, match="no table of XTTS speakers"):
             read_speakers(path)
     path.write_bytes(pickle.dumps({"s0": 1}))
-    with pytest.raises(UserError, match="embedding_adapter.py --force"):
+    with pytest.raises(UserError, match="python run_pretrain.py"):
         read_speakers(path)
     path.unlink()
     with pytest.raises(UserError, match="does not exist"):

@@ -24,7 +24,7 @@ MAX_SECONDS = 30.0  # of one recording that are heard, as coqui's max_ref_len
 VOICE_SECONDS = 30.0  # of speech behind a gpt_cond_latent, as coqui's gpt_cond_len
 GOOD_SECONDS = (3.0, 12.0)  # clips of this length are taken for it first
 LEAST_SECONDS = 0.33  # coqui refuses less
-_AGAIN = "make it anew with: python embedding_adapter.py --force"
+_AGAIN = "make it anew with: python run_pretrain.py"
 Table = dict[str, dict[str, Tensor]]
 
 
