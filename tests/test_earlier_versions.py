@@ -1,0 +1,74 @@
+"""What commit e9b19cd wrote, the last one before the package `xtts_ka`, is read: a run is never silently begun anew.
+
+`tests/earlier_version/` holds the stage record, the log and the config of a run of `small_project` at that commit. Its
+record has checksums, its log lines have a `crc`, and its index folders had a `names.txt` and other keys.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from small_project import here, write_config
+
+import checkpoint_monitor
+import run_pretrain
+from pretrain_xtts_model import PretrainPipeline
+from xtts_ka.core.config import STAGES, load_config
+from xtts_ka.core.digests import hash_value
+
+EARLIER = Path(__file__).with_name("earlier_version")
+CHANGED_SINCE = {"phonemes"}  # stages whose version has been raised
+RECORD = "models/xtts_v2_ka/pretrain_progress.json"
+
+
+def put(file: Path, text: str) -> None:
+    """Write a file of the project's copy; the original may be linked to it."""
+    file.unlink()
+    file.write_text(text, "utf-8")
+
+
+def test_a_record_written_then_names_the_same_stages_settings_and_inputs(project, capsys):
+    put(project / RECORD, (EARLIER / "pretrain_progress.json").read_text("utf-8"))
+    shutil.copy(EARLIER / "config.json", project / "config.json")
+    ledger = PretrainPipeline(load_config(project / "config.json")).ledger
+    assert [stage.name for stage in ledger.stages] == list(STAGES)
+    for stage in ledger.stages:
+        record = ledger.record(stage.name)
+        assert record.status == "done" and record.metrics
+        inputs = {*stage.inputs(), *(f"stage {other.name}" for other in ledger._needs(stage))}
+        assert set(record.fingerprint.inputs) == inputs
+        different = ledger.changes(stage) - inputs  # the files are not those of that run
+        assert different == ({"version"} if stage.name in CHANGED_SINCE else set())
+        assert set(record.fingerprint.outputs) == {file.name for file in stage.outputs()}
+    assert "damaged" not in capsys.readouterr().err
+
+
+def made_as_before(project: Path) -> None:
+    """Give the project's record, log and index folders the form that they had then. (The log's steps are the same.)"""
+    record = json.loads((project / RECORD).read_text("utf-8"))
+    for name, entry in record["stages"].items():
+        del entry["pid"]
+        entry["fingerprint"]["version"] -= name in CHANGED_SINCE
+        entry["checksum"] = hash_value(entry)
+    put(project / RECORD, json.dumps(record))
+    put(project / "logs/metrics.jsonl", (EARLIER / "metrics.jsonl").read_text("utf-8"))
+    for index in (project / "data/features").glob("*/index_*"):
+        earlier = index.rename(index.with_name(f"{index.name[:-16]}{'0' * 16}"))
+        (earlier / "names.txt").write_text("../../../wavs/clip00.wav\n")
+
+
+def test_a_project_made_then_carries_on_with_its_checkpoints_and_features(project):
+    made_as_before(project)
+    cache = {file: file.stat().st_mtime_ns for file in (project / "data/features").glob("*/*.bin")}
+    listing = here(run_pretrain.main, "--config", project / "config.json", "--dry-run")
+    due = {line.split()[0]: line.split(maxsplit=2)[2] for line in listing.out.splitlines() if "  runs  " in line}
+    assert due.keys() <= {"full_pretrain", *CHANGED_SINCE}
+    assert all(due[stage].startswith("its code changed (version") for stage in CHANGED_SINCE)
+    status = json.loads(here(checkpoint_monitor.main, "--config", project / "config.json", "--json").out)
+    assert status["training"]["step"] == 6 and not [line for line in status["warnings"] if "damaged" in line]
+
+    longer = here(run_pretrain.main, "--config", write_config(project, max_steps=8))
+    assert longer.code == 0 and "damaged" not in longer.err, longer.err
+    assert "carrying on from step 6" in longer.out and "language up to date" in longer.out
+    assert len(cache) == 3 and {file: file.stat().st_mtime_ns for file in cache} == cache  # nothing was encoded anew
+    assert "checksum" not in (project / RECORD).read_text("utf-8")
