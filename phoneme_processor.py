@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from xtts_ka.corpus.tables import Clip
     from xtts_ka.georgian.g2p_model import GraphemeToPhoneme, TrainedG2P
 
-__all__ = ["GraphemeToPhoneme", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "run_phonemes_stage"]
+__all__ = ["GraphemeToPhoneme", "Lexicon", "PhonemeEncoder", "PhonemeProcessor", "PhonemeVocab", "run_phonemes_stage"]
 
 MODEL, FACTS, DICTIONARY, VOCAB = "g2p_model.pt", "g2p_config.json", "phoneme_dict_ka.json", "phoneme_vocab.pkl"
 MISTAKES = "g2p_mistakes.tsv"
