@@ -1,7 +1,7 @@
-"""What was edited between two runs, or during one: the pipeline runs again what depends on it, and nothing else.
+"""Edits between two runs, or during one: the pipeline runs again what depends on them, and nothing else.
 
-Tests that only ask what would run do so in the finished project itself, and put back what they edited; tests that run
-something work on a copy.
+Tests that only ask what would run use the finished project itself and restore what they edited; tests that run
+something use a copy.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_a_changed_key_runs_what_reads_it(small_project, changes, expected):
 
 @contextlib.contextmanager
 def put_back(path: Path):
-    """Whatever happens to the file inside, it is as before afterwards, its date too."""
+    """Restore the file's content and date afterwards."""
     content, status = path.read_bytes(), path.stat()
     try:
         yield
@@ -189,8 +189,8 @@ def test_an_edited_file_runs_what_reads_it(small_project, name, edit, stages):
     assert found[stages.split()[0]].startswith(f"{kind} changed (")
 
 
-def test_an_equal_size_with_the_old_date_is_the_documented_blind_spot(small_project):
-    """Recordings are known by name, size and date (`artifacts.hash_listing`): a million of them cannot be hashed each time."""
+def test_an_edited_recording_with_its_old_size_and_date_is_not_noticed(small_project):
+    """A documented limit: recordings are compared by name, size and date, as a million cannot be hashed each time."""
     path = small_project.folder / "wavs/clip03.wav"
     before = path.stat()
     with put_back(path):

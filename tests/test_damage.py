@@ -22,11 +22,11 @@ from xtts_ka.core.digests import read_manifest
 from xtts_ka.core.errors import UserError
 from xtts_ka.model.checkpoint import read_config, read_model
 from xtts_ka.model.features import FeatureExtractor
-from xtts_ka.speech.synthesis import MODEL_FILES as SPEECH_FILES
 from xtts_ka.training.checkpoint_folders import read_checkpoints
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 OUTPUTS = sorted({*MODEL_FILES, "speakers_base.pth", "g2p_mistakes.tsv", "REPORT.md"} - {"pretrain_progress.json"})
+SPEECH_FILES = "xtts_v2_ka_config.json config.json vocab.json speakers_xtts.pth model.pth".split()
 CHECKPOINT = ("model.safetensors", "optimizer.pt", "state.json", "config.json", "manifest.json")
 
 
@@ -51,7 +51,7 @@ def flipped(data: bytearray) -> bytearray:
 
 DAMAGE = (truncated, zeroed, zeroed_at_the_end, flipped)
 every_damage = pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-LARGE = ("dvae.pth", "model.pth", "xtts_v2_ka_combined.pkl")  # a hundred megabytes each: the two quickest kinds will do
+LARGE = ("dvae.pth", "model.pth", "xtts_v2_ka_combined.pkl")  # 100 MB each: tested with two kinds of damage only
 
 
 def spoil(file: Path, damage) -> None:
@@ -102,8 +102,7 @@ def expendable(finished, tmp_path) -> Iterator[Path]:
 # ── what the stages wrote ──
 
 
-def test_every_file_of_the_model_is_under_guard(finished, model):
-    """What is not on record as some stage's output is written anew by every run."""
+def test_every_file_of_the_model_is_on_record(finished, model):
     assert {file.name for file in model.iterdir()} == {
         *OUTPUTS,
         "pretrain.lock",
@@ -189,7 +188,7 @@ def differing(config: Path, before: dict[str, bytes]) -> list[str]:
 
 
 def test_training_carries_on_around_damage(expendable):
-    """The newest checkpoint, the model, and the features of a validation clip: one sentence, and then the same model."""
+    """Damage to the newest checkpoint, the model and a validation clip's features: a sentence, then the same model."""
     root, before = expendable.parent, artifacts_of(expendable)
     last = max((root / "checkpoints").iterdir())
     spoil(last / "optimizer.pt", flipped)
@@ -208,7 +207,7 @@ def test_training_carries_on_around_damage(expendable):
 
 
 def test_everything_damaged_is_made_again(expendable):
-    """Record, artifacts, cache index, metrics, curves and what stands aside: one command, and all is as it was."""
+    """Damage to the record, outputs, cache index, log, curves and a superseded checkpoint: one command repairs it."""
     root, before = expendable.parent, artifacts_of(expendable)
     model, logs = root / "models/xtts_v2_ka", root / "logs"
     shutil.copytree(root / "checkpoints/step_00000009", root / "checkpoints/superseded_1/step_00000009")
