@@ -1,9 +1,9 @@
-"""The real size on a small machine: a full-size XTTS-v2 checkpoint with random weights, every stage, two training steps.
+"""The real size on a small machine: a full-size XTTS-v2 with random weights, every stage, two training steps.
 
     python tests/benchmarks/bench_real_geometry.py --work /tmp/real
 
-Writes the checkpoint (30 layers × 1024, 16 heads) in the released file layout, runs the pipeline's stages in processes of
-their own and prints seconds and peak memory of each.
+Writes the checkpoint (30 layers × 1024, 16 heads) in the released file layout, runs each stage in a process of its own,
+and prints its seconds and peak memory.
 """
 
 from __future__ import annotations
@@ -37,17 +37,12 @@ def write_inputs(work: Path, clips: int) -> Path:
         recordings = [clip.audio_path for clip in read_split(work / "data", "train")[:40]]
         make_base_model(work / "models/base_xtts_v2", StarterConfig(layers=30, model_dim=1024, heads=16), recordings, 0)
     config = work / "config.json"
-    config.write_text(
-        json.dumps(
-            {
-                "device": "cpu",
-                "batch_size": 2,
-                "max_steps": 2,
-                "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
-                "training": {"log_interval": 1, "validation_batches": 1},
-            }
-        )
-    )
+    settings = {
+        **{"device": "cpu", "batch_size": 2, "max_steps": 2},
+        "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
+        "training": {"log_interval": 1, "validation_batches": 1},
+    }
+    config.write_text(json.dumps(settings))
     return config
 
 
@@ -72,22 +67,8 @@ def main() -> None:
         return
     again = [sys.executable, __file__, "--work", str(args.work), "--clips", str(args.clips), "--inputs_only"]
     rows = [("checkpoint written", *measured(again))]
-    for stage in STAGES:
-        rows.append(
-            (
-                stage,
-                *measured(
-                    [
-                        sys.executable,
-                        str(ROOT / "run_pretrain.py"),
-                        "--config",
-                        str(args.work / "config.json"),
-                        "--only",
-                        stage,
-                    ]
-                ),
-            )
-        )
+    run = [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(args.work / "config.json"), "--only"]
+    rows += [(stage, *measured([*run, stage])) for stage in STAGES]
     print(f"\n{'stage':<20} {'seconds':>8} {'peak GiB':>9}")
     for name, seconds, memory in rows:
         print(f"{name:<20} {seconds:>8.0f} {memory:>9.1f}")

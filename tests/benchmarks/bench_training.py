@@ -10,10 +10,10 @@ against a bf16 matrix product of the same run, and peak memory beside the estima
 from __future__ import annotations
 
 import argparse
-import itertools
 import shutil
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ from xtts_ka.corpus.tables import has_metadata, read_split
 from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt, read_model
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.coqui_georgian import register
+from xtts_ka.model.geometry import SAMPLE_RATE
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model
@@ -105,7 +106,7 @@ def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.devi
         for batch in loader:
             marks = [mark, synchronise(device)]
             batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-            heard = float(batch["wav_lengths"].sum()) / 22050
+            heard = float(batch["wav_lengths"].sum()) / SAMPLE_RATE
             batch = trainer.format_batch_on_device(batch)
             marks.append(synchronise(device))
             with autocast:
@@ -119,7 +120,7 @@ def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.devi
             done += 1
             if done > 0:
                 seconds += heard
-                for name, (a, b) in zip(times, itertools.pairwise(marks)):
+                for name, (a, b) in zip(times, pairwise(marks)):
                     times[name] += b - a
             if done == args.steps:
                 break
@@ -230,23 +231,17 @@ def main() -> None:
         if device.type == "cuda":
             results[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         say(f"{name:<6} " + "  ".join(f"{key} {value:.3f}" for key, value in results[name].items()))
-    ratio = results["ours"]["audio_s_per_s"] / results["coqui"]["audio_s_per_s"]
-    say(
-        f"\n{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}: "
-        f"ours / coqui = {ratio:.2f} × audio seconds per second"
-    )
-    ours, heard = results["ours"], results["ours"]["train_seconds"]
-    first = {
-        "coqui": heard / results["coqui"]["audio_s_per_s"],
-        "ours": ours["cache_seconds"] + heard / ours["audio_s_per_s"],
-    }
-    say(
-        f"first epoch, cache included: coqui {first['coqui']:.0f} s, ours {first['ours']:.0f} s "
-        f"({first['coqui'] / first['ours']:.2f} ×)"
-    )
+    ours, coqui = results["ours"], results["coqui"]
+    what = f"{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}"
+    faster = ours["audio_s_per_s"] / coqui["audio_s_per_s"]
+    say(f"\n{what}: ours / coqui = {faster:.2f} × audio seconds per second")
+    theirs_first = ours["train_seconds"] / coqui["audio_s_per_s"]
+    our_first = ours["cache_seconds"] + ours["train_seconds"] / ours["audio_s_per_s"]
+    faster = theirs_first / our_first
+    say(f"first epoch, cache included: coqui {theirs_first:.0f} s, ours {our_first:.0f} s ({faster:.2f} ×)")
     if device.type == "cuda":
         rate = matrix_product_rate(device)
-        say(f"bf16 product {rate:.0f} TFLOP/s; model utilisation {100 * results['ours']['tflops_per_s'] / rate:.1f} %")
+        say(f"bf16 product {rate:.0f} TFLOP/s; model utilisation {100 * ours['tflops_per_s'] / rate:.1f} %")
 
 
 if __name__ == "__main__":

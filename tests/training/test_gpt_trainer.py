@@ -88,7 +88,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
     before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
     for batch in batches:
         batch["cond_mels"][:] = float("nan")
-    for attempt in range(4):
+    for _ in range(4):
         loop._train_step(batches)
     assert loop.progress.skipped == 4
     assert all(torch.equal(before[name], p) for name, p in loop.model.named_parameters())

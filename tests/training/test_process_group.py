@@ -58,7 +58,7 @@ def launch(body, processes: int = 2, log: Path | None = None) -> list:
 
     def child(rank):
         if log:
-            sys.stderr = open(log.with_suffix(f".{rank}"), "w", buffering=1)
+            sys.stderr = log.with_suffix(f".{rank}").open("w", buffering=1)
         os.environ.update(
             RANK=str(rank),
             LOCAL_RANK=str(rank),

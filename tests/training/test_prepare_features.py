@@ -1,0 +1,87 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+
+from data_loader import open_data
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.tables import split_csv
+from xtts_ka.training import prepare_features
+from xtts_ka.training.feature_cache import FeatureCache
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return tiny.build_world(tmp_path_factory.mktemp("features")).config
+
+
+@pytest.fixture
+def config(made, tmp_path):
+    """The config of a copy of the world, whose features are computed."""
+    home = Path(made.base_model_path).parent
+    shutil.copytree(home, tmp_path / home.name, copy_function=shutil.copy2)
+    paths = ("data_dir", "checkpoint_dir", "log_dir", "output_model_path", "base_model_path")
+    moved = {name: getattr(made, name).replace(str(home), str(tmp_path / home.name), 1) for name in paths}
+    return made.model_copy(update=moved)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Keys of the clips whose features are computed during the test."""
+    keys, fill = [], FeatureCache.fill
+
+    def noted(self, clips, *rest, **options):
+        keys.extend(key for key, _ in clips)
+        return fill(self, clips, *rest, **options)
+
+    monkeypatch.setattr(FeatureCache, "fill", noted)
+    return keys
+
+
+def test_nothing_is_computed_or_said_where_nothing_has_changed(config, computed, capsys):
+    open_data(config)
+    assert computed == [] and "made anew" not in capsys.readouterr().out
+
+
+def test_a_changed_text_makes_its_index_anew_and_opens_no_audio(config, computed, capsys):
+    table = split_csv(config.data_dir, "train")
+    table.write_text(table.read_text("utf-8").replace("მზე ანათებს", "მთვარე ანათებს"), "utf-8")
+    data = open_data(config)
+    said = capsys.readouterr().out
+    assert computed == [] and "index_train_" in said and "changed since it was made: table" in said
+    assert "index_val_" not in said and len(data.train) == 10
+
+
+def test_an_edited_recording_alone_is_computed_again(config, computed, capsys):
+    recording = Path(config.base_model_path).parent / "wavs" / "clip03.wav"
+    samples, rate = soundfile.read(recording)
+    soundfile.write(recording, samples[: len(samples) // 2], rate)
+    data = open_data(config)
+    assert len(computed) == 1 and "recordings" in capsys.readouterr().out
+    clip = next(clip for clip in range(10) if data.train.index.file_id(clip) == "clip03")
+    assert data.train.index.records[clip]["samples"] == len(samples) // 2
+
+
+def test_an_index_of_version_1_is_made_anew_from_the_cache_as_it_is(config, computed, capsys, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(prepare_features, "VERSION", 1)
+        open_data(config)
+    capsys.readouterr()
+    open_data(config)
+    assert computed == [] and capsys.readouterr().out.count("changed since it was made: version") == 2
+
+
+def test_a_recording_too_short_for_a_mel_frame_is_named(config):
+    recording = Path(config.base_model_path).parent / "wavs" / "clip03.wav"
+    soundfile.write(recording, np.zeros(500), 22050)
+    with pytest.raises(UserError, match=r"clip03\.wav.*0\.023 s is no clip; delete its row"):
+        open_data(config)
+
+
+def test_without_the_language_stage_s_vocabulary_it_says_what_to_run(config):
+    (Path(config.output_model_path) / "vocab.json").unlink()
+    with pytest.raises(UserError, match=r"vocab\.json does not exist: run python run_pretrain\.py"):
+        open_data(config)
