@@ -75,11 +75,6 @@ class XTTSDataset:
     def _features(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
         return self.cache.read(self.index.records[clip], self.index.file_id(clip))
 
-    @property
-    def seconds(self) -> np.ndarray:
-        """Length of every clip."""
-        return self.index.records["samples"] / SAMPLE_RATE
-
     def frames(self) -> np.ndarray:
         """Mel frames of every clip."""
         return frames_of(self.index.records["samples"].astype(np.int64))
@@ -216,23 +211,23 @@ class DataManager:
         )
         self.budget = int(config.batch_size * train.facts["median_positions"])  # positions of a batch at most
 
-    def train_batches(self, epoch: int, budget: int | None = None) -> list[Batch]:
-        """The epoch's batches in order; `budget` overrides the one that `batch_size` stands for."""
+    def train_batches(self, epoch: int) -> list[Batch]:
+        """The epoch's batches in order."""
         shortest, longest = (round(s * FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
-        return self._batches(self.train, epoch, budget or self.budget, shortest, longest)
+        return self._batches(self.train, epoch, shortest, longest)
 
     def val_batches(self) -> list[Batch]:
         """The same at every validation: order, voice samples, and their length, the mean of the two in the config."""
         frames = round(float(np.mean(self.config.training.conditioning_seconds)) * FRAMES_PER_SECOND)
-        return self._batches(self.val, 0, self.budget, frames, frames)[: self.config.training.validation_batches]
+        return self._batches(self.val, 0, frames, frames)[: self.config.training.validation_batches]
 
-    def _batches(self, data: XTTSDataset, epoch: int, budget: int, shortest: int, longest: int) -> list[Batch]:
+    def _batches(self, data: XTTSDataset, epoch: int, shortest: int, longest: int) -> list[Batch]:
         """Planned batches; all voice samples of a batch have the same random number of mel frames.
 
         Where they are cut from the clips themselves, and the batch's shortest clip has fewer frames, they have half as
         many as that clip: coqui's rule.
         """
-        plan = plan_epoch(data.index.positions, budget, self.config.seed, epoch)
+        plan = plan_epoch(data.index.positions, self.budget, self.config.seed, epoch)
         random = np.random.default_rng([self.config.seed, epoch, 2])
         frames = random.integers(shortest, longest + 1, len(plan)).tolist()
         if data.same_clip:

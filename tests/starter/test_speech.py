@@ -154,8 +154,6 @@ def test_other_languages_speak_too(voice, text):
         ((SENTENCE, ""), "no language ''"),
         ((SENTENCE, "ka+nobody"), "no timbre 'nobody'"),
         ((SENTENCE, "ka+"), "no timbre ''"),
-        ((SENTENCE, "ka", 10), "rate is 10"),
-        ((SENTENCE, "ka", 165, 100), "pitch is 100"),
         (("  ", "ka"), "nothing to speak"),
         (("...", "ka"), "nothing to speak"),
     ],

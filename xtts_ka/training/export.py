@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
     return {
         "schema": COMBINED_SCHEMA,
         "georgian": georgian,
-        "config": _builtins(config),
+        "config": json.loads(json.dumps(config, default=str)),
         "vocab": (out / "vocab.json").read_text("utf-8"),
         "model": tensors_to_bytes(state),
         "speakers": tensors_to_bytes(voices),
@@ -114,12 +115,3 @@ def write_report(
     for line in report:
         say(line)
     return figures
-
-
-def _builtins(value: Any) -> Any:
-    """Config values as builtins; what is none becomes a string."""
-    if isinstance(value, dict):
-        return {str(key): _builtins(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_builtins(item) for item in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

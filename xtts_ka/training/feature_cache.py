@@ -73,12 +73,8 @@ class FeatureCache:
             for file in (self._codes, self._mels)
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # a worker process maps the files itself
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.folder = state["folder"]
-        self._map()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureCache, (self.folder.parent, self.folder.name)  # a worker process maps the files itself
 
     # ── reading ──
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -74,36 +74,18 @@ class Progress:
     plan: int = PLAN_VERSION
 
 
-class _Step(NamedTuple):
-    """One optimizer step: this process's batches with their weights, and how many batches all processes use up."""
-
-    epoch: int
-    batches: list[Batch]
-    weights: list[float]
-    planned: int
-
-
 class _Window:
     """Sums since the last metric line. A checkpoint keeps the losses of a begun window; its pace is measured anew."""
 
     def __init__(self, sums: Sequence[float] = (0, 0, 0, 0), norms: float = 0.0, steps: int = 0):
         self.sums, self.norms, self.steps = torch.tensor(sums, dtype=torch.float32), norms, steps
-        self.audio_seconds, self.wait, self._start = 0.0, 0.0, time.monotonic()
+        self.audio_seconds, self.wait, self.start = 0.0, 0.0, time.monotonic()
 
     def add(self, sums: Tensor, audio_seconds: float, norm: float) -> None:
         self.sums = self.sums.to(sums.device) + sums.float()  # on the GPU: reading it would wait for the step to end
         self.audio_seconds += audio_seconds
         self.norms += norm
         self.steps += 1
-
-    def elapsed(self) -> float:
-        return max(1e-9, time.monotonic() - self._start)
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.wait += time.monotonic() - start
 
 
 def build_accelerator(config: PretrainConfig) -> Accelerator:
@@ -181,8 +163,9 @@ class PretrainLoop:
         bar_facts = {"initial": self.progress.step, "shown": self.accelerator.is_main_process}
         with self._signals(), progress(total=self.total, what="training", unit="step", **bar_facts) as bar:
             while self.progress.step < self.total:
-                with self._window.waiting():
-                    batches, planned = next(steps)
+                asked = time.monotonic()
+                batches, planned = next(steps)
+                self._window.wait += time.monotonic() - asked
                 try:
                     self._train_step(batches)
                 except torch.OutOfMemoryError as error:
@@ -209,42 +192,41 @@ class PretrainLoop:
     # ── 3. a step's batches ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _steps(self) -> Iterator[tuple[list[dict], int]]:
-        """Endless steps from where `progress` stands: this process's batches, and `_Step.planned`."""
+        """Endless steps from where `progress` stands: this process's batches, and how many all processes use up."""
         on_gpu = self.accelerator.device.type == "cuda"
         # One loader for all epochs, so that its processes start once and load the next epoch's first batches early.
         steps, ahead = itertools.tee(self._planned_steps())
-        batches = (batch for step in ahead for batch in step.batches)
+        batches = (batch for _, share, _ in ahead for batch, _ in share)
         loader = self.data.loader(self.data.train, batches, workers=2 if on_gpu else 0, pin=on_gpu)
-        for step in steps:
-            loaded = [{**batch, "weight": weight} for weight, batch in zip(step.weights, loader)]
-            if step.epoch > self.progress.epoch:
-                self.progress.epoch, self.progress.offset = step.epoch, 0
-            yield loaded, step.planned
+        for epoch, share, planned in steps:
+            loaded = [{**batch, "weight": weight} for (_, weight), batch in zip(share, loader)]
+            if epoch > self.progress.epoch:
+                self.progress.epoch, self.progress.offset = epoch, 0
+            yield loaded, planned
 
-    def _planned_steps(self) -> Iterator[_Step]:
-        """Every step, epoch after epoch. Where memory ran out, batches are cut into pieces: the step's clips and its
-        loss stay the same."""
+    def _planned_steps(self) -> Iterator[tuple[int, list[tuple[Batch, float]], int]]:
+        """For every step, its epoch, `_share` and number of batches.
+
+        Where memory ran out, batches are cut into pieces: the step's clips and its loss stay the same.
+        """
         offset, size = self.progress.offset, self.config.training.accumulation * self.accelerator.num_processes
         for epoch in itertools.count(self.progress.epoch):
             batches = self.data.train_batches(epoch)
             for at in range(offset, len(batches), size):
                 group = batches[at : at + size]
                 pieces = [piece for batch in group for piece in batch.cut(self.progress.parts)]
-                yield _Step(epoch, *self._share(pieces), len(group))
+                yield epoch, self._share(pieces), len(group)
             offset = 0
 
-    def _share(self, batches: list[Batch]) -> tuple[list[Batch], list[float]]:
-        """This process's batches and their weights.
+    def _share(self, batches: list[Batch]) -> list[tuple[Batch, float]]:
+        """This process's batches with their weights.
 
         All processes get equally many, or the collective operations of one would wait for ever: where one is missing,
         the first batch takes its place with weight 0.
         """
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        places = range(rank, world * math.ceil(len(batches) / world), world)
-        return (
-            [batches[i] if i < len(batches) else batches[0] for i in places],
-            [float(i < len(batches)) for i in places],
-        )
+        filled = [(batch, 1.0) for batch in batches] + [(batches[0], 0.0)] * (-len(batches) % world)
+        return filled[rank::world]
 
     # ── 4. one step ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,8 +279,7 @@ class PretrainLoop:
         """Each flag, raised if any process has raised it: all must save and stop at the same step."""
         if self.accelerator.num_processes == 1:
             return list(flags)
-        raised = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
-        return (self.accelerator.reduce(raised, "sum") > 0).tolist()
+        return (self._over_all(torch.tensor(flags)) > 0).tolist()
 
     # ── 5. when a step fails ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -355,8 +336,9 @@ class PretrainLoop:
         self.model.eval()
         parameters = self.average.weights if self.average else {}
         sums = torch.zeros(4, dtype=torch.float64)
-        batches, weights = self._share(self.data.val_batches())
-        for batch, weight in zip(self.data.loader(self.data.val, batches), weights):
+        share = self._share(self.data.val_batches())
+        loader = self.data.loader(self.data.val, [batch for batch, _ in share])
+        for batch, (_, weight) in zip(loader, share):
             with self.accelerator.autocast():
                 text, audio = torch.func.functional_call(self.bare, parameters, (self._to_device(batch),))
             counts = len(batch["text_target"]), len(batch["audio_target"])
@@ -382,7 +364,7 @@ class PretrainLoop:
                 **self._losses(sums),
                 "lr": learning_rate(self.progress.step - 1, self.total, self.config),
                 "grad_norm": window.norms / max(1, window.steps),
-                "audio_s_per_s": float(sums[4]) / window.elapsed(),
+                "audio_s_per_s": float(sums[4]) / max(1e-9, time.monotonic() - window.start),
                 "data_wait_s": window.wait,
             }
             self.log.log(self.progress.step, "train", values, self.total)

@@ -137,13 +137,13 @@ class _Watch(threading.Thread):
         store.set(f"host/{rank}", socket.gethostname())
 
     def run(self) -> None:
-        count, seen, since = 0, b"", time.monotonic()
+        count, seen, since, watched = 0, b"", time.monotonic(), f"beat/{self._next}"
         while not self._stopped.wait(BEAT_SECONDS):
             count += 1
             try:
                 self._store.set(f"beat/{self._rank}", str(count))
                 self._obey()
-                beat = self._next_beat()
+                beat = self._store.get(watched) if self._store.check([watched]) else b""
             except RuntimeError as error:  # torch's DistStoreError and DistNetworkError are RuntimeErrors
                 what = str(error).splitlines()[0][:120]
                 abort(
@@ -159,10 +159,6 @@ class _Watch(threading.Thread):
         """End this process if one has announced the end of all."""
         if self._store.check(["over"]):
             abort(self._store.get("over").decode("utf-8"))
-
-    def _next_beat(self) -> bytes:
-        key = f"beat/{self._next}"
-        return self._store.get(key) if self._store.check([key]) else b""
 
     def _announce(self, rank: int, why: str) -> None:
         """Tell all that process `rank` has ended and why; the first announcement stands."""
