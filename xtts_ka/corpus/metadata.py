@@ -56,7 +56,7 @@ class MetadataOptions:
     """What counts as a usable clip, and how clips are split. An impossible value is a UserError."""
 
     min_seconds: float = _option(0.5, "shortest clip kept")
-    max_seconds: float = _option(11.6, "longest clip kept; XTTS hears no more than 11.6 s", at_most=600)
+    max_seconds: float = _option(11.6, "longest clip kept; coqui's recipe takes 11.6 s", at_most=600)
     max_clipped_fraction: float = _option(0.01, "largest share of full-scale samples in a clip", at_most=1)
     min_georgian_fraction: float = _option(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
     max_drop_fraction: float = _option(0.5, "no table is written where more would be dropped", at_most=1)
