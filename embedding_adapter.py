@@ -1,4 +1,4 @@
-"""Turns the user's voice embeddings, or the recordings, into XTTS-v2's speaker table `speakers_xtts.pth`.
+"""Turns the user's voice embeddings, or the recordings, into a speaker table of XTTS-v2.
 
 Vectors that a measurement shows to come from XTTS's own speaker encoder are used as they are. Others go through a ridge
 regression, if on held-out speakers it predicts XTTS's vectors better than the mean voice does. Otherwise the
@@ -149,7 +149,7 @@ class EmbeddingAdapter:
         return voices
 
     def collect(self, voices: Mapping[str, np.ndarray]) -> Table:
-        """The table of `speakers_xtts.pth` for these voices, with conditioning latents computed from the recordings."""
+        """The speaker table of these voices, with conditioning latents computed from the recordings."""
         from xtts_ka.model.speakers import speaker_table
 
         return speaker_table(self.clips, self.encoder, voices, {suspect.file_id for suspect in self.suspects})
@@ -195,23 +195,15 @@ class EmbeddingAdapter:
     def metrics(self) -> dict[str, Any]:
         """The findings, as JSON-able builtins."""
         given = self.given
-        found = {
-            "files": given.files,
-            "width": given.width,
-            "utterances": len(given.utterances),
-            "speakers": len(given.speakers),
-            "elsewhere": given.elsewhere,
-            "unused": len(given.unused),
-            "unused_names": given.unused[:20],
-            "unusable": len(given.unusable),
-            "unusable_names": given.unusable[:20],
-        }
+        found = {"files": given.files, "width": given.width, "elsewhere": given.elsewhere}
+        found |= {kind: len(getattr(given, kind)) for kind in ("utterances", "speakers", "unused", "unusable")}
+        names = {"unused_names": given.unused[:20], "unusable_names": given.unusable[:20]}
         return {
             "speakers": len(self.source),
             "recordings": len(self.clips),
             "encoded": len(self.encoded),
             "voices_from": dict(sorted(Counter(self.source.values()).items())),
-            "given": found if given.files else None,
+            "given": found | names if given.files else None,
             "space": asdict(self.verdict) if self.verdict else None,
             "ridge": asdict(self.ridge) if self.ridge else None,
             "told_apart": self.told_apart,

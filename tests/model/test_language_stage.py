@@ -134,5 +134,5 @@ def test_text_without_georgian_is_refused_though_it_can_be_transliterated(tmp_pa
 def test_a_missing_base_vocabulary_is_refused(tmp_path):
     config = _config(tmp_path)
     (tmp_path / "base/vocab.json").unlink()
-    with pytest.raises(UserError, match="base vocabulary .*does not exist"):
+    with pytest.raises(UserError, match="vocabulary .*does not exist"):
         run_language_stage(config, [clip(i, text) for i, text in enumerate(SENTENCES)])

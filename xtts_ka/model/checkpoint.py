@@ -25,6 +25,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
 from xtts_ka.model.networks import build_gpt, build_xtts
+from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
@@ -115,13 +116,14 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
     state = {name.removeprefix("xtts."): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(_OTHER_WEIGHTS)}
     _check_architecture(folder, config, state)
-    largest, rows = max(_token_ids(folder / "vocab.json", remedy).values()), len(state["gpt.text_embedding.weight"])
-    if largest + 1 != rows:  # new tokens are numbered from `largest + 1` on, new rows are appended
+    model = XttsFiles(config, state, folder)
+    largest = max(token_ids(read_vocabulary(model.vocab_file, remedy)).values())
+    if largest + 1 != model.text_rows:  # new tokens are numbered from `largest + 1` on, new rows are appended
         raise UserError(
-            f"{folder / 'vocab.json'} and model.pth do not belong together: the largest token id is {largest}, and "
-            f"there are {rows} text rows: {remedy}"
+            f"{model.vocab_file} and model.pth do not belong together: the largest token id is {largest}, and there "
+            f"are {model.text_rows} text rows: {remedy}"
         )
-    return XttsFiles(config, state, folder)
+    return model
 
 
 def _is_plain(value: Any) -> bool:
@@ -143,7 +145,9 @@ def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
             f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})"
         )
     config = _parse_config(folder / "config.json", remedy)
-    ids = _token_ids(folder / "vocab.json", remedy)  # as coqui does: the two tokens move between releases
+    ids = token_ids(
+        read_vocabulary(folder / "vocab.json", remedy)
+    )  # as coqui does: the two tokens move between releases
     config.model_args.gpt_start_text_token, config.model_args.gpt_stop_text_token = ids["[START]"], ids["[STOP]"]
     return config
 
@@ -171,48 +175,24 @@ def _parse_config(path: Path, remedy: str) -> XttsConfig:
     return config
 
 
-def _token_ids(path: Path, remedy: str) -> dict[str, int]:
-    """Token → id of a vocabulary that has XTTS's start and stop tokens."""
-    raw = read_json(path, "vocabulary", remedy)
-    try:
-        ids = raw["model"]["vocab"] | {entry["content"]: entry["id"] for entry in raw.get("added_tokens") or ()}
-        sound = {"[START]", "[STOP]"} <= ids.keys() and all(type(i) is int and i >= 0 for i in ids.values())
-    except (KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise UserError(
-            f"{path} is not an XTTS vocabulary (no tokens, among them [START] and [STOP], with numbers): {remedy}"
-        )
-    return ids
-
-
 def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
-    """Compare the weights with the geometry in config.json, on the meta device, which takes no memory."""
+    """Compare the GPT's weights with the geometry in config.json, on the meta device, which takes no memory."""
     rows = state.get("gpt.text_embedding.weight")
     if rows is None or rows.ndim != 2:
         raise UserError(f"{folder / 'model.pth'} has no gpt.text_embedding.weight: it is not an XTTS checkpoint")
     try:
         with torch.device("meta"):
-            expected = build_gpt(config, rows.shape[0]).state_dict()
+            gpt = build_gpt(config, rows.shape[0])
     except (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError) as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise UserError(
             f"the numbers in {folder / 'config.json'} make no XTTS ({reason}); use the one that came with model.pth"
         ) from None
-    for name, tensor in expected.items():
-        found = state.get(f"gpt.{name}")
-        if found is None or found.shape != tensor.shape:
-            shape = "missing" if found is None else tuple(found.shape)
-            raise UserError(
-                f"{folder} holds another architecture than its config.json: gpt.{name} is {shape}, "
-                f"expected {tuple(tensor.shape)}; use the config.json that came with model.pth"
-            )
+    with loading(folder / "model.pth"):
+        gpt.load_state_dict(XttsFiles(config, state, folder).gpt_state(), strict=True, assign=True)
     width, decoder = config.model_args.gpt_n_model_channels, config.model_args.decoder_input_dim
     if width != decoder:
         raise UserError(f"{folder / 'config.json'}: decoder_input_dim is {decoder}, but the GPT's width is {width}")
-    unknown = sorted(n for n in state if n.startswith("gpt.") and n.removeprefix("gpt.") not in expected)
-    if unknown:
-        raise UserError(f"{folder / 'model.pth'} holds weights that XTTS-v2 does not have, such as {unknown[0]}")
 
 
 # ── networks with their weights ──────────────────────────────────────────────────────────────────────────────────────

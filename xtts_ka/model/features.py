@@ -74,14 +74,7 @@ class FeatureExtractor:
         self.dvae.eval().to(device)
         self._dvae_mel, self._style_mel = (
             TorchMelSpectrogram(
-                filter_length=fft,
-                hop_length=g.MEL_HOP,
-                win_length=g.MEL_WINDOW,
-                n_mel_channels=g.MEL_BANDS,
-                mel_fmin=0,
-                mel_fmax=g.MEL_TOP,
-                sampling_rate=g.SAMPLE_RATE,
-                mel_norm_file=str(folder / "mel_stats.pth"),
+                filter_length=fft, sampling_rate=g.SAMPLE_RATE, mel_norm_file=str(folder / "mel_stats.pth")
             ).to(device)
             for fft in (g.MEL_WINDOW, STYLE_FFT)
         )

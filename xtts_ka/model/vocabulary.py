@@ -82,9 +82,8 @@ def extend_vocabulary(
 
     Raises UserError for a vocabulary that is broken or not XTTS's, and for counts without a Georgian word.
     """
-    raw = _read_vocabulary(Path(base_vocab))
-    vocab, merges = raw["model"]["vocab"], _merge_pairs(raw["model"]["merges"])
-    known = vocab | {entry["content"]: entry["id"] for entry in raw["added_tokens"]}
+    raw = read_vocabulary(Path(base_vocab))
+    merges, known = _merge_pairs(raw["model"]["merges"]), token_ids(raw)
     if len(set(known.values())) < len(known):
         raise UserError(f"the base vocabulary {base_vocab} gives one id to two tokens: {_REMEDY}")
     alphabet = GEORGIAN_LETTERS + (ARCHAIC_LETTERS if archaic_letters else "")
@@ -207,7 +206,7 @@ def _lines(words: Mapping[Word, int], stand_in: Mapping[str, str]) -> Iterator[s
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Open a `vocab.json`, base or extended; UserError if it is not an XTTS vocabulary."""
-    return open_vocabulary(_read_vocabulary(Path(path)))
+    return open_vocabulary(read_vocabulary(Path(path)))
 
 
 def open_vocabulary(vocabulary: dict[str, Any]) -> Tokenizer:
@@ -215,16 +214,24 @@ def open_vocabulary(vocabulary: dict[str, Any]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(vocabulary))
 
 
-def _read_vocabulary(path: Path) -> dict[str, Any]:
-    """The tokenizer JSON at `path`, checked to be a BPE like XTTS's."""
-    raw = read_json(path, "base vocabulary", _REMEDY)
+def read_vocabulary(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """The tokenizer JSON at `path`; UserError, with the remedy, unless it is a BPE like XTTS's."""
+    raw = read_json(path, "vocabulary", remedy)
     if problem := _problem_of(raw):
-        raise UserError(f"the base vocabulary {path} is not XTTS's ({problem}): {_REMEDY}")
+        raise UserError(f"the vocabulary {path} is not XTTS's ({problem}): {remedy}")
     return {**raw, "added_tokens": raw.get("added_tokens") or []}
 
 
+def token_ids(raw: dict[str, Any]) -> dict[str, int]:
+    """Token → id of a vocabulary, special tokens included."""
+    return raw["model"]["vocab"] | {entry["content"]: entry["id"] for entry in raw["added_tokens"]}
+
+
 def _problem_of(raw: Any) -> str:
-    """What is wrong with a base vocabulary, or nothing."""
+    """What is wrong with a vocabulary, or nothing.
+
+    The tokenizers library ends the process on some broken files (such as merges of three parts), so it comes last.
+    """
     model = raw.get("model") if isinstance(raw, dict) else None
     if not isinstance(model, dict):
         return "it has no model"

@@ -15,7 +15,6 @@ from xtts_ka.georgian.text import normalise, split_sentences
 from xtts_ka.model.checkpoint import load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.speakers import read_speakers
-from xtts_ka.model.vocabulary import load_tokenizer
 
 _FILES = (FACTS_FILE, "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # that speaking reads
 
@@ -29,7 +28,6 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*_FILES):
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     limit, archaic = read_facts(model_dir / FACTS_FILE)
-    load_tokenizer(model_dir / "vocab.json")  # checks the file, which coqui does not
     voices = read_speakers(model_dir / "speakers_xtts.pth")
     speaker = speaker or next(iter(voices))
     if speaker not in voices:
