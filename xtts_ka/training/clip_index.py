@@ -17,6 +17,7 @@ from the disk, so the memory of a training process does not grow with the number
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -171,7 +172,9 @@ def build_index(
     facts = {**_facts(columns), "left_out": +left_out}  # + removes reasons with no clip
     with atomic_folder(folder) as temporary:
         for name, values in columns.items():
-            np.save(temporary / f"{name}.npy", values)
+            buffer = io.BytesIO()  # straight to a file, np.save can miss that the disk is full
+            np.save(buffer, values)
+            (temporary / f"{name}.npy").write_bytes(buffer.getbuffer())
         write_manifest(temporary, {"key": key, "facts": facts})
     return TrainingIndex(folder, facts)
 
