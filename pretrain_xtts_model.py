@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from embedding_adapter import SPEAKERS_FILE, run_embeddings_stage
+from phoneme_processor import OUTPUTS as PHONEME_FILES
+from phoneme_processor import run_phonemes_stage, transcript_words
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
 from xtts_ka.core.console import heading, say, style, warn
 from xtts_ka.core.digests import file_digest, hash_value
@@ -29,7 +32,7 @@ from xtts_ka.corpus.tables import (
     split_csv,
 )
 from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
-from xtts_ka.model.language_stage import run_language_stage
+from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.process_group import ALONE, Peers
@@ -90,7 +93,7 @@ class EmbeddingsProcessor(PipelineStage):
 
     name, after = "embeddings", ()
     reads = ("language",)
-    files = ("speakers_base.pth",)  # the export remakes the latents with the trained GPT: speakers_xtts.pth
+    files = (SPEAKERS_FILE,)
 
     def inputs(self) -> dict[str, str]:
         return {
@@ -101,8 +104,6 @@ class EmbeddingsProcessor(PipelineStage):
         }
 
     def run(self) -> dict[str, Any]:
-        from embedding_adapter import run_embeddings_stage
-
         config, data = self.config, self.config.data_dir
         others = [name for name in SPLITS if name != "train" and split_csv(data, name).is_file()]
         return run_embeddings_stage(
@@ -120,14 +121,7 @@ class PhonemeModelProcessor(PipelineStage):
     name, after = "phonemes", ()
     version = 2  # counts the words of normalised text
     reads = ("phonemes", "text.archaic", "seed")
-    files = (
-        "g2p_model.pt",
-        "g2p_config.json",
-        "phoneme_dict_ka.json",
-        "phoneme_vocab.pkl",
-        "g2p_mistakes.tsv",
-        "phoneme_model_results.pkl",
-    )
+    files = (*PHONEME_FILES, "phoneme_model_results.pkl")
 
     def inputs(self) -> dict[str, str]:
         lexicons = {f"lexicon {path}": Path(path) for path in self.config.phonemes.lexicon_paths}
@@ -137,8 +131,6 @@ class PhonemeModelProcessor(PipelineStage):
         }
 
     def run(self) -> dict[str, Any]:
-        from phoneme_processor import run_phonemes_stage, transcript_words
-
         metrics = run_phonemes_stage(self.config, transcript_words(self.config, self.training_clips()))
         results = {name: value for name, value in metrics.items() if name != "seconds"}  # a rerun gives the same bytes
         write_pickle(self.out / "phoneme_model_results.pkl", {"schema": 1, **results})
@@ -150,7 +142,7 @@ class LanguageModelProcessor(PipelineStage):
 
     name, after = "language", ()
     reads = ("text", "language_model", "language", "seed")
-    files = ("vocab.json", "language_model_results.pkl")
+    files = (VOCABULARY, RESULTS)
 
     def inputs(self) -> dict[str, str]:
         return {**self.base_digests("vocab.json"), **self.table_digests()}
@@ -174,7 +166,7 @@ class XTTSModelInitializer(PipelineStage):
         from xtts_ka.model.vocabulary import load_tokenizer
 
         base = read_model(self.config.base_model_path)
-        language = read_pickle(self.out / "language_model_results.pkl")
+        language = read_pickle(self.out / RESULTS)
         tokenizer = load_tokenizer(base.vocab_file)
         settings = self.config.xtts_init
         frequencies = language["log_frequencies"] if settings.token_biases else None
@@ -212,15 +204,9 @@ class XTTSPretrainer(PipelineStage):
 
     name = "full_pretrain"
     reads = (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed")
-    files = (
-        "model.pth",
-        "config.json",
-        "dvae.pth",
-        "mel_stats.pth",
-        "speakers_xtts.pth",
-        "xtts_v2_ka_combined.pkl",
-        "xtts_v2_ka_config.json",
-        "REPORT.md",
+    files = tuple(
+        "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
+        "REPORT.md".split()
     )
 
     def inputs(self) -> dict[str, str]:
@@ -285,7 +271,7 @@ class XTTSPretrainer(PipelineStage):
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         files = [
             self.out / "xtts_init_results.pkl",
-            self.out / "vocab.json",
+            self.out / VOCABULARY,
             Path(self.config.base_model_path) / "model.pth",
             *(split_csv(self.config.data_dir, name) for name in TRAINING_SPLITS),
         ]
