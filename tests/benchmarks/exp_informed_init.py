@@ -1,4 +1,4 @@
-"""Experiment: how the initial values of the new text rows change the losses in training.
+"""Measures how the initial values of the new text rows change the losses in training.
 
 A small XTTS GPT is trained on espeak-ng speech of six languages that XTTS has, extended to Georgian with each start
 (random, mean, informed) and three seeds, and trained the same steps on Georgian speech. Printed: validation text and
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import random
 import statistics
 import sys
@@ -41,116 +42,40 @@ from xtts_ka.training.clip_index import ModelLimits, build_index
 from xtts_ka.training.feature_cache import FeatureCache, clip_key
 from xtts_ka.training.optimizer import build_optimizer
 
-# Subject, verb with object, and a closing word: every combination is a plain sentence.
+# Subjects | verbs with objects | closing words: every combination is a plain sentence.
 GRAMMAR = {
-    "en": (
-        ("the boy", "my sister", "our teacher", "the old man", "a young doctor", "the little girl", "their neighbour"),
-        (
-            "reads a long letter",
-            "buys fresh bread",
-            "opens the window",
-            "washes a big cup",
-            "draws the garden",
-            "hears a strange voice",
-            "finds the yellow key",
-            "brings six chairs",
-        ),
-        ("today", "at night", "in the village", "very slowly", "with joy"),
-    ),
-    "de": (
-        (
-            "der Junge",
-            "meine Schwester",
-            "unser Lehrer",
-            "die alte Frau",
-            "ein junger Arzt",
-            "das kleine Kind",
-            "der Nachbar",
-        ),
-        (
-            "liest einen langen Brief",
-            "kauft frisches Brot",
-            "öffnet das Fenster",
-            "wäscht eine große Tasse",
-            "zeichnet den Garten",
-            "hört eine fremde Stimme",
-            "findet den gelben Schlüssel",
-            "bringt sechs Stühle",
-        ),
-        ("heute", "in der Nacht", "im Dorf", "sehr langsam", "mit Freude"),
-    ),
-    "es": (
-        (
-            "el chico",
-            "mi hermana",
-            "nuestro maestro",
-            "la señora mayor",
-            "un médico joven",
-            "la niña pequeña",
-            "el vecino",
-        ),
-        (
-            "lee una carta larga",
-            "compra pan fresco",
-            "abre la ventana",
-            "lava una taza grande",
-            "dibuja el jardín",
-            "oye una voz extraña",
-            "encuentra la llave amarilla",
-            "trae seis sillas",
-        ),
-        ("hoy", "por la noche", "en el pueblo", "muy despacio", "con alegría"),
-    ),
-    "it": (
-        (
-            "il ragazzo",
-            "mia sorella",
-            "il nostro maestro",
-            "la vecchia signora",
-            "un giovane medico",
-            "la bambina",
-            "il vicino",
-        ),
-        (
-            "legge una lunga lettera",
-            "compra il pane fresco",
-            "apre la finestra",
-            "lava una grande tazza",
-            "disegna il giardino",
-            "sente una voce strana",
-            "trova la chiave gialla",
-            "porta sei sedie",
-        ),
-        ("oggi", "di notte", "nel villaggio", "molto piano", "con gioia"),
-    ),
-    "pl": (
-        ("chłopiec", "moja siostra", "nasz nauczyciel", "stara kobieta", "młody lekarz", "mała dziewczynka", "sąsiad"),
-        (
-            "czyta długi list",
-            "kupuje świeży chleb",
-            "otwiera okno",
-            "myje duży kubek",
-            "rysuje ogród",
-            "słyszy dziwny głos",
-            "znajduje żółty klucz",
-            "przynosi sześć krzeseł",
-        ),
-        ("dzisiaj", "w nocy", "na wsi", "bardzo powoli", "z radością"),
-    ),
-    "tr": (
-        ("çocuk", "kız kardeşim", "öğretmenimiz", "yaşlı kadın", "genç doktor", "küçük kız", "komşu"),
-        (
-            "uzun bir mektup okuyor",
-            "taze ekmek alıyor",
-            "pencereyi açıyor",
-            "büyük bardağı yıkıyor",
-            "bahçeyi çiziyor",
-            "garip bir ses duyuyor",
-            "sarı anahtarı buluyor",
-            "altı sandalye getiriyor",
-        ),
-        ("bugün", "geceleyin", "köyde", "çok yavaş", "sevinçle"),
-    ),
+    "en": """
+        the boy; my sister; our teacher; the old man; a young doctor; the little girl; their neighbour | reads a long
+        letter; buys fresh bread; opens the window; washes a big cup; draws the garden; hears a strange voice; finds
+        the yellow key; brings six chairs | today; at night; in the village; very slowly; with joy
+    """,
+    "de": """
+        der Junge; meine Schwester; unser Lehrer; die alte Frau; ein junger Arzt; das kleine Kind; der Nachbar | liest
+        einen langen Brief; kauft frisches Brot; öffnet das Fenster; wäscht eine große Tasse; zeichnet den Garten;
+        hört eine fremde Stimme; findet den gelben Schlüssel; bringt sechs Stühle | heute; in der Nacht; im Dorf; sehr
+        langsam; mit Freude
+    """,
+    "es": """
+        el chico; mi hermana; nuestro maestro; la señora mayor; un médico joven; la niña pequeña; el vecino | lee una
+        carta larga; compra pan fresco; abre la ventana; lava una taza grande; dibuja el jardín; oye una voz extraña;
+        encuentra la llave amarilla; trae seis sillas | hoy; por la noche; en el pueblo; muy despacio; con alegría
+    """,
+    "it": """
+        il ragazzo; mia sorella; il nostro maestro; la vecchia signora; un giovane medico; la bambina; il vicino |
+        legge una lunga lettera; compra il pane fresco; apre la finestra; lava una grande tazza; disegna il giardino;
+        sente una voce strana; trova la chiave gialla; porta sei sedie | oggi; di notte; nel villaggio; molto piano;
+        con gioia
+    """,
+    "pl": """
+        chłopiec; moja siostra; nasz nauczyciel; stara kobieta; młody lekarz; mała dziewczynka; sąsiad | czyta długi
+        list; kupuje świeży chleb; otwiera okno; myje duży kubek; rysuje ogród; słyszy dziwny głos; znajduje żółty
+        klucz; przynosi sześć krzeseł | dzisiaj; w nocy; na wsi; bardzo powoli; z radością
+    """,
+    "tr": """
+        çocuk; kız kardeşim; öğretmenimiz; yaşlı kadın; genç doktor; küçük kız; komşu | uzun bir mektup okuyor; taze
+        ekmek alıyor; pencereyi açıyor; büyük bardağı yıkıyor; bahçeyi çiziyor; garip bir ses duyuyor; sarı anahtarı
+        buluyor; altı sandalye getiriyor | bugün; geceleyin; köyde; çok yavaş; sevinçle
+    """,
 }
 MARKS = (0, 50, 150, 500)
 
@@ -161,11 +86,11 @@ MARKS = (0, 50, 150, 500)
 def base_sentences(per_language: int) -> list[tuple[str, str]]:
     """(language, sentence) pairs, evenly over the languages."""
     pairs = []
-    for language, (subjects, verbs, ends) in GRAMMAR.items():
-        every = [f"{s} {v} {e}." for s, v, e in itertools.product(subjects, verbs, ends)]
-        pairs += [
-            (language, text.lower()) for text in random.Random(language).sample(every, min(per_language, len(every)))
-        ]
+    for language, lines in GRAMMAR.items():
+        parts = [part.split("; ") for part in " ".join(lines.split()).split(" | ")]
+        every = [f"{' '.join(words)}." for words in itertools.product(*parts)]
+        chosen = random.Random(language).sample(every, min(per_language, len(every)))
+        pairs += [(language, text.lower()) for text in chosen]
     return pairs
 
 
@@ -194,8 +119,6 @@ def base_tokenizer(path: Path, pairs: list[tuple[str, str]]) -> None:
     learned = sorted(learner.get_vocab().items(), key=lambda pair: pair[1])
     free = (i for i in itertools.count(3) if i not in specials.values())
     ids = {**specials, **{token: next(free) for token, _ in learned}}
-    import json
-
     merges = json.loads(learner.to_str())["model"]["merges"]
     vocabulary["model"]["vocab"] = ids
     vocabulary["model"]["merges"] = [" ".join(m) if isinstance(m, list) else m for m in merges]
@@ -296,6 +219,92 @@ def base_clips(work: Path, args) -> list[tuple[str, Clip]]:
     return clips
 
 
+class Material:
+    """Clips of the six languages and of Georgian, their features, and the base model and its tokenizer."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.work = args.work
+        self.base_clips = base_clips(args.work, args)
+        sentences = read_sentences(Path(__file__).parents[2] / "data/starter_sentences_ka.txt")
+        repeated = [("ka", sentence) for sentence in sentences for _ in range(args.voices)]
+        self.georgian = speak(args.work / f"ka_wavs_{args.voices}", repeated, args.longest)
+        self.files = read_model(args.work / "base")
+        self.cache = FeatureCache(args.work / "features", "0" * 16)
+        self.cache.fill(
+            self.cache.missing((key_of(c), c.audio_path) for _, c in self.base_clips + self.georgian),
+            load_speech,
+            FeatureExtractor(self.files.folder, self.files.config),
+        )
+        self.limits = ModelLimits.of(self.files.config.model_args)
+        self.collate = CollateFunction(self.limits)
+        self.tokenizer = load_tokenizer(args.work / "vocab.json")
+
+    def dataset(self, name: str, clips: list[tuple[str, Clip]], tokenizer: Tokenizer) -> XTTSDataset:
+        return dataset(name, clips, tokenizer, self.cache, self.limits)
+
+
+def trained_base(material: Material, args: argparse.Namespace) -> XttsFiles:
+    """The starter's tiny model with a text table of the base vocabulary's size, trained on the six languages."""
+    files, trained = material.files, args.work / f"base_{args.base_steps}.pt"
+    rows = max(material.tokenizer.get_vocab().values()) + 1 - files.text_rows
+    torch.manual_seed(0)
+    embedding, head = (0.02 * torch.randn(rows, args.dim) for _ in range(2))
+    gpt = load_gpt(XttsFiles(files.config, grow_text_rows(files, embedding, head, torch.zeros(rows)), files.folder))
+    if trained.exists():
+        gpt.load_state_dict(torch.load(trained, weights_only=True))
+    else:
+        held = -len(material.base_clips) // 12
+        train_data = material.dataset("base_train", material.base_clips[:held], material.tokenizer)
+        val_data = material.dataset("base_val", material.base_clips[held:], material.tokenizer)
+        marks = (0, args.base_steps)
+        curve = train(CompactGPT(gpt, 0.1), train_data, material.collate, args.base_steps, 1e-3, 0, marks, val_data)
+        print("base model, validation (text, audio):", rounded(curve, 3))
+        torch.save(gpt.state_dict(), trained)
+    return XttsFiles(files.config, {f"gpt.{n}": t for n, t in gpt.state_dict().items()}, files.folder)
+
+
+def rounded(curve: dict[int, tuple[float, float]], digits: int) -> dict[int, tuple[float, ...]]:
+    return {step: tuple(round(float(loss), digits) for loss in pair) for step, pair in curve.items()}
+
+
+def experiment(args: argparse.Namespace) -> None:
+    """Train with each start and seed, and print a table of the validation losses."""
+    material = Material(args)
+    base = trained_base(material, args)
+    held = len(material.georgian) // 8
+    extension = extend_vocabulary(
+        args.work / "vocab.json",
+        count_words(c.text for _, c in material.georgian[held:]),
+        new_tokens=args.new_tokens,
+        min_pair_count=2,
+    )
+    write_json(args.work / "vocab_ka.json", extension.vocabulary)
+    extended = load_tokenizer(args.work / "vocab_ka.json")
+    train_data = material.dataset("ka_train", material.georgian[held:], extended)
+    val_data = material.dataset("ka_val", material.georgian[:held], extended)
+    print(
+        f"{len(material.base_clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, "
+        f"{len(extension.new_ids)} new tokens"
+    )
+    counts = np.bincount(train_data.index.tokens, minlength=extension.size)[extension.new_ids]
+    frequencies = np.log((counts + 0.5) / (counts + 0.5).sum()).tolist()
+    results = {}
+    for method, seed in itertools.product(args.methods, range(args.seeds)):
+        start = new_rows(method, extension.new_tokens, base.gpt_state(), material.tokenizer, frequencies, seed)
+        torch.manual_seed(seed)
+        state = grow_text_rows(base, start.embedding, start.head, start.bias)
+        model = CompactGPT(load_gpt(XttsFiles(base.config, state, base.folder)), 0.1)
+        curve = train(model, train_data, material.collate, MARKS[-1], args.rate, seed, MARKS, val_data)
+        results[method, seed] = curve
+        print(method, seed, rounded(curve, 4), flush=True)
+
+    print(f"\n| start | loss | {' | '.join(f'{mark} steps' for mark in MARKS)} |\n|---|---|{'---|' * len(MARKS)}")
+    for method, (kind, name) in itertools.product(args.methods, enumerate(("text", "audio"))):
+        cells = [[results[method, seed][mark][kind] for seed in range(args.seeds)] for mark in MARKS]
+        shown = [f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in cells]
+        print(f"| {method} | {name} | {' | '.join(shown)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -309,99 +318,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="*", default=["random", "mean", "informed"])
-    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    work, began = args.work, time.time()
-    clips = base_clips(work, args)
-    root = Path(__file__).parents[2]
-    sentences = read_sentences(root / "data/starter_sentences_ka.txt")
-    georgian = speak(
-        work / f"ka_wavs_{args.voices}", [("ka", s) for s in sentences for _ in range(args.voices)], args.longest
-    )
-    files = read_model(work / "base")
-    cache = FeatureCache(work / "features", "0" * 16)
-    cache.fill(
-        cache.missing((key_of(c), c.audio_path) for _, c in clips + georgian),
-        load_speech,
-        FeatureExtractor(files.folder, files.config),
-    )
-    limits = ModelLimits.of(files.config.model_args)
-    collate = CollateFunction(limits)
-    tokenizer = load_tokenizer(work / "vocab.json")
-    rows = max(tokenizer.get_vocab().values()) + 1
-
-    # The base: the starter's tiny model with a text table of this vocabulary's size, trained on the six languages.
-    trained = work / f"base_{args.base_steps}.pt"
-    torch.manual_seed(0)
-    fresh = grow_text_rows(
-        files,
-        0.02 * torch.randn(rows - files.text_rows, args.dim),
-        0.02 * torch.randn(rows - files.text_rows, args.dim),
-        torch.zeros(rows - files.text_rows),
-    )
-    base = XttsFiles(files.config, fresh, files.folder)
-    gpt = load_gpt(base)
-    if trained.exists():
-        gpt.load_state_dict(torch.load(trained, weights_only=True))
-    else:
-        everything = (
-            dataset("base_train", clips[: -len(clips) // 12], tokenizer, cache, limits),
-            dataset("base_val", clips[-len(clips) // 12 :], tokenizer, cache, limits),
-        )
-        curve = train(
-            CompactGPT(gpt, 0.1), everything[0], collate, args.base_steps, 1e-3, 0, (0, args.base_steps), everything[1]
-        )
-        print(
-            "base model, validation (text, audio):", {k: tuple(round(float(x), 3) for x in v) for k, v in curve.items()}
-        )
-        torch.save(gpt.state_dict(), trained)
-    base = XttsFiles(files.config, {f"gpt.{n}": t for n, t in gpt.state_dict().items()}, files.folder)
-
-    held = len(georgian) // 8
-    extension = extend_vocabulary(
-        work / "vocab.json",
-        count_words(c.text for _, c in georgian[held:]),
-        new_tokens=args.new_tokens,
-        min_pair_count=2,
-        archaic_letters=False,
-    )
-    write_json(work / "vocab_ka.json", extension.vocabulary)
-    extended = load_tokenizer(work / "vocab_ka.json")
-    train_data = dataset("ka_train", georgian[held:], extended, cache, limits)
-    val_data = dataset("ka_val", georgian[:held], extended, cache, limits)
-    print(
-        f"{len(clips)} base clips, {len(train_data)} + {len(val_data)} Georgian clips, "
-        f"{len(extension.new_ids)} new tokens"
-    )
-
-    counts = np.bincount(train_data.index.tokens, minlength=extension.size)[extension.new_ids]
-    frequencies = np.log((counts + 0.5) / (counts + 0.5).sum()).tolist()
-    results = {}
-    for method, seed in itertools.product(args.methods, range(args.seeds)):
-        start = new_rows(method, extension.new_tokens, base.gpt_state(), tokenizer, frequencies, seed)
-        torch.manual_seed(seed)
-        model = CompactGPT(
-            load_gpt(
-                XttsFiles(base.config, grow_text_rows(base, start.embedding, start.head, start.bias), base.folder)
-            ),
-            0.1,
-        )
-        results[method, seed] = train(model, train_data, collate, MARKS[-1], args.rate, seed, MARKS, val_data)
-        print(
-            method,
-            seed,
-            {k: tuple(round(float(x), 4) for x in v) for k, v in results[method, seed].items()},
-            flush=True,
-        )
-
-    print(f"\n| start | loss | {' | '.join(f'{mark} steps' for mark in MARKS)} |\n|---|---|{'---|' * len(MARKS)}")
-    for method, (kind, name) in itertools.product(args.methods, enumerate(("text", "audio"))):
-        cells = [[results[method, seed][mark][kind] for seed in range(args.seeds)] for mark in MARKS]
-        print(
-            f"| {method} | {name} | "
-            + " | ".join(f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in cells)
-            + " |"
-        )
+    began = time.time()
+    experiment(args)
     print(f"\n{(time.time() - began) / 60:.1f} minutes")
 
 

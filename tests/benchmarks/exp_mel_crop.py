@@ -1,9 +1,9 @@
-"""What changes when voice samples are cut from the cached mel and not, as in coqui's GPTTrainer, from the wave.
+"""Measures what changes when voice samples are cut out of the cached mel, not out of the wave as by coqui's GPTTrainer.
 
     python tests/benchmarks/exp_mel_crop.py --config xtts_pretrain_config.json
 
-Needs a finished run. coqui computes the mel of a crop of the wave, which is reflected at its cut ends; ours is a crop
-of the whole clip's mel, kept in float16. Prints the relative difference by frame, of the conditioning latents, and of
+Needs a finished run. coqui computes the mel of a crop of the wave, reflected at its cut ends; ours is a crop of the
+whole clip's mel, stored in float16. Prints the relative difference by frame, of the conditioning latents, and of
 the loss, on training batches as they are drawn.
 """
 
@@ -26,6 +26,7 @@ from xtts_ka.corpus.tables import read_split
 from xtts_ka.model.checkpoint import XttsFiles, load_gpt, read_config
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor, load_speech
+from xtts_ka.model.geometry import MEL_HOP
 
 EDGE = 4  # frames shown one by one at each end
 
@@ -41,13 +42,13 @@ def crops(data: DataManager, extractor: FeatureExtractor, count: int) -> list[tu
 
 
 def wave_mel(data: DataManager, draw: Draw, paths: dict[str, Path], extractor: FeatureExtractor) -> Tensor:
-    """(80, frames) of the crop that `draw` hears, cut from the wave: frame i of a clip is centred at sample 256·i."""
+    """(80, frames) of the crop that `draw` asks for, cut out of the wave: frame i is centred at sample 256·i."""
     clip_mel = torch.from_numpy(data.train.cache.read(data.train.index.records[draw.clip], "")[1].astype("float32"))
     voice = torch.from_numpy(data.train[draw].cond_mel.astype("float32"))
     windows = clip_mel.unfold(0, len(voice), 1).transpose(1, 2)
     (start,) = (windows == voice).all(dim=(1, 2)).nonzero()[0].tolist()
     speech = load_speech(paths[data.train.index.file_id(draw.clip)])
-    return extractor([speech[:, 256 * start : 256 * (start + len(voice) - 1)]])[0][1]
+    return extractor([speech[:, MEL_HOP * start : MEL_HOP * (start + len(voice) - 1)]])[0][1]
 
 
 @torch.no_grad()
