@@ -84,9 +84,7 @@ def test_the_bomb_is_real(bomb, tmp_path):
 
 
 def test_only_one_module_unpickles():
-    unsafe = (
-        "pickle.load pickle.loads pickle.Unpickler torch.load marshal.loads joblib.load yaml.load".split()
-    )
+    unsafe = "pickle.load pickle.loads pickle.Unpickler torch.load marshal.loads joblib.load yaml.load".split()
     found = set()
     for path in (*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
