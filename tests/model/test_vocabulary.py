@@ -361,9 +361,9 @@ def test_coverage_by_hand(tmp_path):
 
 
 def test_character_limit_by_hand():
-    assert measured_character_limit(2.0) == 800
-    assert measured_character_limit(1.5, 102) == 150
-    assert measured_character_limit(2.0, chars_per_second=10.0) == 280  # 603 · 1024 / 22050 s of speech
+    assert measured_character_limit(1.5, 30.0) == 600  # 400 tokens
+    assert measured_character_limit(2.0, 10.0) == 280  # 603 · 1024 / 22050 s of speech
+    assert measured_character_limit(0.001, 10.0) == 1
 
 
 @given(st.text(alphabet=GEORGIAN_LETTERS + " " + PUNCTUATION, max_size=400))

@@ -128,12 +128,7 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
 
 def _is_plain(value: Any) -> bool:
     """Whether this is a dense tensor in memory: not sparse, not quantised, not on the meta device."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu and not value.is_quantized
 
 
 def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:

@@ -148,7 +148,7 @@ def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[st
         "unknown_tokens": spoken["unknown"],
         "longest_transcript_tokens": spoken["longest"],
         "character_limit": measured_character_limit(
-            unseen["low_characters_per_token"], chars_per_second=spoken["low_characters_per_second"]
+            unseen["low_characters_per_token"], spoken["low_characters_per_second"]
         ),
     }
 

@@ -373,17 +373,10 @@ def _blocks(texts: Sequence[str]) -> list[str]:
     return blocks or [block] * bool(block)
 
 
-def measured_character_limit(
-    chars_per_token: float, max_text_tokens: int = MAX_TEXT_TOKENS, *, chars_per_second: float | None = None
-) -> int:
-    """The longest text, in characters, to give to XTTS in one call.
+def measured_character_limit(chars_per_token: float, chars_per_second: float) -> int:
+    """The longest text, in characters, to give to XTTS in one call, for the low figures of `coverage_report`.
 
-    limit = ⌊chars_per_token · (max_text_tokens − 2)⌋: one position is the language token's, and inference wants
-    strictly fewer than `max_text_tokens`. With chars_per_second it is at most ⌊chars_per_second · 28.0 s⌋ as well, the
-    speech for which XTTS-v2 has audio positions; usually this is the smaller. Give it the low figures of
-    `coverage_report`, not the means. No token covers less than one character, so a limit up to 400 can never overflow.
+    The smaller of ⌊chars_per_token · 400⌋, as inference wants fewer than 402 tokens and one of them is the language
+    token, and ⌊chars_per_second · 28.0 s⌋, the speech for which XTTS-v2 has audio positions.
     """
-    limit = chars_per_token * (max_text_tokens - 2)
-    if chars_per_second is not None:
-        limit = min(limit, chars_per_second * MAX_SPEECH_SECONDS)
-    return max(1, math.floor(limit))
+    return max(1, math.floor(min(chars_per_token * (MAX_TEXT_TOKENS - 2), chars_per_second * MAX_SPEECH_SECONDS)))
