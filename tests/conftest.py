@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("default")
 # A shell starts background jobs with SIGINT ignored, and child processes inherit that: the tests of Ctrl-C would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files whose tests share a pipeline run (the session fixtures below), or make one as large.
+# Files whose tests share a pipeline run: the session fixtures `finished` and `small_project` below.
 SHARED_RUN = {
     "tests/test_damage.py": "finished",
     "tests/test_pretrain_xtts_model.py": "finished",
@@ -40,7 +40,9 @@ SHARED_RUN = {
     "tests/test_run_xtts_pretrain.py": "finished",
     "tests/test_scripts.py": "finished",
     "tests/test_changes.py": "small_project",
+    "tests/test_earlier_versions.py": "small_project",
     "tests/test_hostile.py": "small_project",
+    "tests/test_phoneme_processor.py": "small_project",
 }
 
 
