@@ -1,23 +1,22 @@
 """Reads the user's voice embeddings (`.npy .npz .pt .pth .json`) and matches them to recordings and speakers.
 
-The files are untrusted: no pickle is executed, and the memory that a header, an archive or a JSON text can ask for is
-checked before anything is read.
+The files are untrusted: no pickle is executed, and the unpacked size of a file is checked before it is read.
 """
 
 from __future__ import annotations
 
 import lzma
-import math
 import os
 import struct
 import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +30,14 @@ from xtts_ka.corpus.tables import EMBEDDINGS_FOLDER as FOLDER
 
 MAX_WIDTH = 16_384  # numbers in one vector; voice encoders give 192 to 2,048
 MAX_JSON_BYTES = 2**27  # parsed JSON takes up to twenty times as much memory
-MAX_ARCHIVE_BYTES = 2**31  # unpacked size of an .npz, .pt or .pth
+MAX_ARRAY_BYTES = 2**31  # unpacked size of a file of another kind
 
 _REMEDY = "replace or delete it"
 _KEYS = ("speaker_embedding", "embedding")  # coqui's names for the vector inside a speaker's entry
-# What NumPy's header parser and zipfile raise on damaged or hostile bytes.
-_BROKEN_HEADER = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, ArithmeticError, tokenize.TokenError)
-_BROKEN_ZIP = (EOFError, RuntimeError, AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-_BROKEN_ARRAY = _BROKEN_HEADER + _BROKEN_ZIP
+# What NumPy and zipfile raise on damaged or hostile bytes.
+_DAMAGE: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, EOFError, LookupError, MemoryError, OSError)
+_DAMAGE += (RuntimeError, SyntaxError, TypeError, ValueError)
+_DAMAGE += (lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 Owner = tuple[str, str]  # ("utterances", file_id) or ("speakers", speaker_id)
 
@@ -110,16 +109,16 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
     for clip in known:
         if clip.embedding_path:
             named_by.setdefault(clip.embedding_path, []).append(("utterances", clip.file_id))
-    root, names = Path(os.path.realpath(folder)), _Names(known)
+    root, owner_of = os.path.realpath(folder), _owners(known)
     wanted = {owner for c in clips for owner in (("utterances", c.file_id), ("speakers", c.speaker_id))}
     given = GivenVectors(files=len(files))
     origin: dict[Owner, str] = {}  # the vector that each owner got
-    first = ""  # the file that set the width
+    first = ""  # the vector that set the width
     for path in progress(files, what="reading embeddings", unit="file", shown=len(files) >= 500):
-        entries = 0
-        for name, alone, vector in _vectors(path):
-            entries += 1
+        vectors = _named_values(path)
+        for name, value in vectors.items():
             label = f"{path} ({name[:80]})" if name else str(path)
+            vector = _vector(value, label)
             if first and len(vector) != given.width:
                 widths = f"{first} holds {given.width} numbers and {label} holds {len(vector)}"
                 raise UserError(f"{widths}: give embeddings of one kind, all of the same width")
@@ -127,9 +126,10 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
             if fault := _fault(vector):
                 given.unusable.append(f"{label}: {fault}")
                 continue
-            owners = names.owner_of(name)
-            if not owners and alone:
-                owners = named_by.get(path) or names.owner_of(_relative_stem(path, root))
+            owners = _find_owner(owner_of, name)
+            if not owners and len(vectors) == 1:
+                own_name = os.path.relpath(path.with_suffix(""), root) if path.is_relative_to(root) else path.stem
+                owners = named_by.get(path) or _find_owner(owner_of, own_name)
             given.unused += [] if owners else [label]
             kept = [owner for owner in owners if owner in wanted]
             given.elsewhere += len(owners) - len(kept)
@@ -138,8 +138,6 @@ def read_given(data_dir: Path | str, clips: Sequence[Clip], others: Sequence[Cli
                     raise UserError(f"{origin[kind, owner]} and {label} both give a vector for {owner}: delete one")
                 origin[kind, owner] = label
                 getattr(given, kind)[owner] = vector.astype(np.float32)
-        if not entries:
-            raise UserError(f"{path} holds no vector: {_REMEDY}")
     return given
 
 
@@ -153,171 +151,95 @@ def _fault(vector: np.ndarray) -> str:
     return "all its numbers are zero" if size < 1e-15 else ""
 
 
-class _Names:
-    """Finds the recording (by file_id or audio file) or the speaker with a given name."""
-
-    def __init__(self, clips: Iterable[Clip]):
-        self.speakers: set[str] = set()
-        self.file_ids: set[str] = set()
-        self.audio: dict[str, str] = {}  # `stem` and `folder/stem` → file_id, or nothing where two share it
-        for clip in clips:
-            if clip.file_id in self.file_ids:
-                raise UserError(f"file_id {clip.file_id} stands in two split tables: delete one of the rows")
-            self.file_ids.add(clip.file_id)
-            self.speakers.add(clip.speaker_id)
-            stem = _plain(clip.audio_path.stem)
-            for alias in (stem, f"{_plain(clip.audio_path.parent.name)}/{stem}"):
-                self.audio[alias] = "" if alias in self.audio else clip.file_id
-
-    def owner_of(self, name: str) -> list[Owner]:
-        """The recording or speaker with this name; nothing where there is none, or several."""
-        name = whole = _plain(name)
-        if name.lower().endswith(AUDIO_SUFFIXES):
-            name = name.rpartition(".")[0]
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        for candidate in dict.fromkeys((whole, name, "/".join(parts[-2:]), *parts[-1:])):
-            if candidate in self.file_ids:
-                return [("utterances", candidate)]
-            if candidate in self.speakers:
-                return [("speakers", candidate)]
-            if self.audio.get(candidate):
-                return [("utterances", self.audio[candidate])]
-        return []
+def _owners(clips: Sequence[Clip]) -> dict[str, Owner | None]:
+    """The owner of each name that a vector may have; None where two recordings' audio files share it."""
+    owners: dict[str, Owner | None] = {}
+    for clip in clips:
+        stem = _plain(clip.audio_path.stem)
+        for alias in (stem, f"{_plain(clip.audio_path.parent.name)}/{stem}"):
+            owners[alias] = None if alias in owners else ("utterances", clip.file_id)
+    for file_id, times in Counter(clip.file_id for clip in clips).most_common(1):
+        if times > 1:
+            raise UserError(f"file_id {file_id} stands in two split tables: delete one of the rows")
+    owners |= {clip.speaker_id: ("speakers", clip.speaker_id) for clip in clips}
+    return owners | {clip.file_id: ("utterances", clip.file_id) for clip in clips}
 
 
-def _relative_stem(path: Path, root: Path) -> str:
-    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return inside.with_suffix("").as_posix()
+def _find_owner(owner_of: dict[str, Owner | None], name: str) -> list[Owner]:
+    """The recording or speaker with this name; nothing where there is none, or several."""
+    name = whole = _plain(name)
+    if name.lower().endswith(AUDIO_SUFFIXES):
+        name = name.rpartition(".")[0]
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    found = (owner_of.get(candidate) for candidate in (whole, name, "/".join(parts[-2:]), *parts[-1:]))
+    return [owner for owner in found if owner][:1]
 
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # macOS decomposes file names
 
 
-def _vectors(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
-    """Yield (name or nothing, whether it is the file's only one, float64 (d,)) of every vector in a file."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        with open(path, "rb") as file:
-            yield "", True, _read_array(file, str(path))
-    elif suffix == ".npz":
-        yield from _archive(path)
-    elif suffix == ".json":
-        _check_size(path, path.stat().st_size, MAX_JSON_BYTES)
-        yield from _structure(path, read_json(path, "embedding file", _REMEDY))
-    else:
-        _check_size(path, _unpacked_size(path), MAX_ARCHIVE_BYTES)
-        yield from _structure(path, load_torch(path, remedy=_REMEDY))
+def _named_values(path: Path) -> dict[str, Any]:
+    """The vectors in a file by their names, unchecked; "" is the name of one that stands alone.
 
-
-def _archive(path: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
-    _check_size(path, _unpacked_size(path), MAX_ARCHIVE_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            for member in members:
-                name = member.filename.removesuffix(".npy")
-                with archive.open(member) as file:
-                    vector = _read_array(file, f"{path} ({name[:80]})")
-                yield name, len(members) == 1, vector
-    except (*_BROKEN_ARRAY, OSError) as error:  # OSError: offsets before the file's start
-        raise _refused(path, error) from None
-
-
-def _read_array(file: IO[bytes], label: str) -> np.ndarray:
-    """One array in NumPy's format as float64 (d,); its header is checked before the data are read."""
-    try:
-        version = np.lib.format.read_magic(file)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError("it is not a plain array")
-        shape, _, dtype = readers[version](file)
-        if dtype.hasobject or dtype.kind not in "fiu":
-            raise ValueError(f"its elements are {dtype}, not numbers")
-        width = _width(shape, label)
-        data = file.read(width * dtype.itemsize)
-        if len(data) < width * dtype.itemsize:
-            raise ValueError("it is cut short")
-        with np.errstate(over="ignore"):
-            return np.frombuffer(data, dtype).astype(np.float64)
-    except _BROKEN_ARRAY as error:
-        raise _refused(label, error) from None
-
-
-def _unpacked_size(path: Path) -> int:
-    try:
-        if not zipfile.is_zipfile(path):  # torch's old format is not compressed
-            return path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
-            return sum(member.file_size for member in archive.infolist())
-    except (*_BROKEN_ARRAY, OSError) as error:
-        raise _refused(path, error) from None
-
-
-def _structure(path: Path, value: Any) -> Iterator[tuple[str, bool, np.ndarray]]:
-    """The vectors in a JSON or torch file: one, {name: vector}, or {name: {"embedding": vector}}."""
+    A file holds one vector, {name: vector}, or {name: {"embedding": vector}}.
+    """
+    value = _content(path)
     if not isinstance(value, dict):
-        yield "", True, _numbers(value, str(path))
-    elif key := next((key for key in _KEYS if key in value and not isinstance(value[key], dict)), None):
-        yield "", True, _numbers(value[key], str(path))
-    else:
-        for name, entry in value.items():
-            if not isinstance(name, str | int):
-                raise UserError(f"{path}: names must be strings, one is a {type(name).__name__}: {_REMEDY}")
-            label = f"{path} ({str(name)[:80]})"
-            if isinstance(entry, dict):
-                key = next((key for key in _KEYS if key in entry), None)
-                if key is None:
-                    raise UserError(f"{label} must be a vector or hold one as `embedding`: {_REMEDY}")
-                entry = entry[key]
-            yield str(name), len(value) == 1, _numbers(entry, label)
+        return {"": value}
+    if key := next((key for key in _KEYS if key in value and not isinstance(value[key], dict)), None):
+        return {"": value[key]}
+    if not value:
+        raise UserError(f"{path} holds no vector: {_REMEDY}")
+    vectors: dict[str, Any] = {}
+    for name, entry in value.items():
+        if not isinstance(name, str | int):
+            raise UserError(f"{path}: names must be strings, one is a {type(name).__name__}: {_REMEDY}")
+        if isinstance(entry, dict):
+            entry = next((entry[key] for key in _KEYS if key in entry), None)
+        vectors[str(name)] = entry
+    return vectors
 
 
-def _numbers(value: Any, label: str) -> np.ndarray:
-    """A tensor or a list of numbers, up to singleton axes, as float64 (d,)."""
-    if isinstance(value, list | tuple):
-        depth = 0
-        while len(value) == 1 and isinstance(value[0], list | tuple) and depth < 4:  # [[…]]
-            value, depth = value[0], depth + 1
-        _width((len(value),), label)
-        while depth < 4 and all(isinstance(item, list | tuple) and len(item) == 1 for item in value):
-            value, depth = [item[0] for item in value], depth + 1  # [[a], [b], …]
-        if any(isinstance(item, bool) or not isinstance(item, int | float) for item in value):
-            raise UserError(f"{label} is not a list of numbers: {_REMEDY}")
-        return np.array([_as_float(item) for item in value])
-    import torch
-
-    if not isinstance(value, torch.Tensor):
-        raise UserError(f"{label} is a {type(value).__name__}, not a vector: {_REMEDY}")
-    odd = value.is_quantized or value.is_nested or value.is_complex() or value.dtype == torch.bool
-    if odd or value.layout != torch.strided or value.device.type != "cpu":
-        raise UserError(f"{label} is no plain tensor of numbers: {_REMEDY}")
-    _width(tuple(value.shape), label)
-    return value.detach().to(torch.float64).flatten().numpy()
-
-
-def _as_float(number: int | float) -> float:
+def _content(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    limit = MAX_JSON_BYTES if suffix == ".json" else MAX_ARRAY_BYTES
     try:
-        return float(number)
-    except OverflowError:  # integers in JSON have any length
-        return math.inf
+        size = path.stat().st_size
+        if suffix != ".json" and zipfile.is_zipfile(path):  # torch's old format is no archive
+            with zipfile.ZipFile(path) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+        if size > limit:
+            sizes = f"{size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are read from such a file"
+            raise UserError(f"{path} holds {sizes}: split it, or save one .npy per recording")
+        if suffix == ".json":
+            return read_json(path, "embedding file", _REMEDY)
+        if suffix in (".pt", ".pth"):
+            return load_torch(path, remedy=_REMEDY)
+        value = np.load(path, allow_pickle=False)
+        return value if isinstance(value, np.ndarray) else dict(value)
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"{path} is not a safe, whole array file ({reason}): {_REMEDY}") from None
 
 
-def _width(shape: tuple[int, ...], label: str) -> int:
-    """The length of the only axis longer than one; UserError where there is not just one, or out of range."""
+def _vector(value: Any, label: str) -> np.ndarray:
+    """A list, array or tensor of numbers as float64 (d,); all its axes but one must have the length 1."""
+    try:
+        if hasattr(value, "tolist"):  # of arrays and tensors, whatever their type
+            _check_shape(value.shape, label)
+            value = value.tolist()
+        array = np.array(value)
+    except (RuntimeError, TypeError, ValueError):  # ragged lists; sparse, quantised and meta tensors
+        array = np.array(None)
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{label} is not a vector of numbers: {_REMEDY}")
+    _check_shape(array.shape, label)
+    return array.astype(np.float64).ravel()
+
+
+def _check_shape(shape: Sequence[int], label: str) -> None:
     long = [size for size in shape if size != 1]
-    if len(long) != 1 or not 2 <= long[0] <= MAX_WIDTH or len(shape) > 4:
+    if len(long) != 1 or not 2 <= long[0] <= MAX_WIDTH:
         wanted = f"a voice embedding is one vector of 2 to {MAX_WIDTH} numbers, (d,), (1, d) or (1, d, 1)"
-        raise UserError(f"{label} has shape {str(shape)[:60]}: {wanted}")
-    return long[0]
-
-
-def _check_size(path: Path, size: int, limit: int) -> None:
-    if size > limit:
-        sizes = f"{size / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} that are read from such a file"
-        raise UserError(f"{path} holds {sizes}: split it, or save one .npy per recording")
-
-
-def _refused(label: Path | str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return UserError(f"{label} is not a safe, whole array file ({reason}): {_REMEDY}")
+        raise UserError(f"{label} has shape {str(tuple(shape))[:60]}: {wanted}")
