@@ -185,8 +185,8 @@ def test_a_list_of_sources_that_is_none_or_allows_everything_is_refused(tmp_path
         (f"{HEADER}\nc1,ა,ბ,s,1,a.wav,\n", "line 2: 7 cells"),
         (f'{HEADER}\nc1,"ა,s,1,a.wav,\n', "line 2: not CSV"),
         (f"{HEADER}\nc1,ა\0ბ,s,1,a.wav,\n", "line 2: it holds a control character"),
-        (f"{HEADER}\n{GOOD}\n".encode() + b"c2,\xff,s,1,b.wav,\n", "line 3: not UTF-8"),
-        (f"{HEADER}\nc1,{'ა' * 4_000_000},s,1,a.wav,\n", "line 2: over"),
+        (f"{HEADER}\n{GOOD}\n".encode() + b"c2,\xff,s,1,b.wav,\n", "line 3: the line is not UTF-8"),
+        (f"{HEADER}\nc1,{'ა' * 4_000_000},s,1,a.wav,\n", "line 2: the line is longer"),
         (f"{HEADER}\nc1,{'a' * 200_000},s,1,a.wav,\n", "line 2: not CSV"),
     ],
 )
@@ -302,7 +302,7 @@ def test_the_line_limit_and_line_numbers_with_cells_that_hold_line_breaks(tmp_pa
     for harm, words in (
         (b"\x07", "control character"),
         (b"\xff", "not UTF-8"),
-        (b"x" * longest, f"over {longest} bytes"),
+        (b"x" * longest, f"longer than {longest} bytes"),
     ):
         lines = put(tmp_path, "\n".join([HEADER, *rows])).read_bytes().splitlines(keepends=True)
         lines[77] = harm + lines[77]

@@ -34,7 +34,7 @@ DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")
 MAX_LINE_BYTES = 2**20  # a clip's row has some hundred bytes; the limit bounds the memory that a damaged file takes
 MAX_ID_LENGTH = 80  # letters: a Georgian one takes three bytes in UTF-8, and a file name may have 255
 _SAFE_ID = re.compile(rf"\w[\w.-]{{0,{MAX_ID_LENGTH - 1}}}")
-_CONTROL = bytes({*range(0x20), 0x7F} - set(b"\t\n\r"))
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ID_RULE = f"use letters, digits, `_`, `.` and `-`, {MAX_ID_LENGTH} at most"
 _REMEDY = "make the tables with `python create_metadata_files.py --source FOLDER --output_dir {}`"
 
@@ -218,18 +218,32 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
 
 
 def _lines(table: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, with or without BOM. UserError: too long, not UTF-8, or a control character in it."""
+    for number, line, problem in numbered_lines(table):
+        if _CONTROL.search(line):
+            problem = "it holds a control character"
+        if problem:
+            raise UserError(f"{table}, line {number}: {problem}; correct or delete it")
+        yield line
+
+
+def numbered_lines(table: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (number, line with its end, problem) of a UTF-8 file, with or without a byte-order mark.
+
+    problem: why the line cannot be used; the line is empty then. Longer ones than MAX_LINE_BYTES are not held in memory.
+    """
     with open(table, "rb") as file:
         for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-            where = f"{table}, line {number}"
+            line, problem = "", ""
             if len(raw) > MAX_LINE_BYTES:
-                raise UserError(f"{where}: over {MAX_LINE_BYTES} bytes; correct or delete it")
-            if len(raw.translate(None, _CONTROL)) < len(raw):
-                raise UserError(f"{where}: it holds a control character; delete that")
-            try:
-                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
+                problem = f"the line is longer than {MAX_LINE_BYTES} bytes"
+                while raw and not raw.endswith(b"\n"):
+                    raw = file.readline(MAX_LINE_BYTES)
+            else:
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    problem = f"the line is not UTF-8 (byte {error.start + 1})"
+            yield number, line, problem
 
 
 def write_splits(
@@ -249,19 +263,16 @@ def write_splits(
             _write_rows(temporary, COLUMNS, (_cells(clip, folder) for clip in splits[split]))
         record, home = Path(data_dir) / SOURCES, os.path.realpath(data_dir)
         outside = {real for real in map(os.path.realpath, sources) if not f"{real}/".startswith(f"{home}/")}
-        names = sorted(_relative(Path(real), os.path.realpath(record.parent)) for real in outside)
+        names = sorted(os.path.relpath(real, os.path.realpath(record.parent)) for real in outside)
         replaced.enter_context(atomic_path(record)).write_text(json.dumps({"sources": names}) + "\n")
         split_csv(data_dir, SPLITS[0]).unlink(missing_ok=True)
 
 
 def _cells(clip: Clip, folder: str) -> tuple[str, ...]:
-    embedding = _relative(clip.embedding_path, folder) if clip.embedding_path else ""
-    audio = _relative(clip.audio_path, folder)
+    audio, embedding = (
+        os.path.relpath(path, folder) if path else "" for path in (clip.audio_path, clip.embedding_path)
+    )
     return clip.file_id, clip.text, clip.speaker_id, f"{clip.duration:.4f}", audio, embedding
-
-
-def _relative(path: Path, folder: str) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _write_rows(file_path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
