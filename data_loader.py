@@ -25,14 +25,7 @@ from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import recordings
-from xtts_ka.model.geometry import (
-    CODE_STRIDE,
-    COND_POSITIONS,
-    FRAMES_PER_CODE,
-    FRAMES_PER_SECOND,
-    SAMPLE_RATE,
-    frames_of,
-)
+from xtts_ka.model import geometry as g
 from xtts_ka.training.batch_plan import Batch, Draw, padding, plan_epoch
 from xtts_ka.training.clip_index import AUDIO_STOPS, FEATURES, ModelLimits, TrainingIndex
 from xtts_ka.training.feature_cache import FeatureCache
@@ -75,19 +68,13 @@ class XTTSDataset:
     def _features(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
         return self.cache.read(self.index.records[clip], self.index.file_id(clip))
 
-    def frames(self) -> np.ndarray:
-        """Mel frames of every clip."""
-        return frames_of(self.index.records["samples"].astype(np.int64))
-
     def _other_clips(self, clip: int, random: np.random.Generator) -> np.ndarray:
         """Up to 16 other clips of the same speaker in random order; none when conditioning is on the same clip."""
         if self.same_clip:
             return np.empty(0, np.int64)
         clips = self.index.clips_of(self.index.speakers[clip])
-        # A permutation of a speaker's 100,000 clips for every draw would take longer than reading the clip.
-        drawn = random.permutation(len(clips))[:17] if len(clips) < 1000 else random.integers(0, len(clips), 17)
-        others = clips[drawn]
-        return others[others != clip][:16]
+        drawn = random.choice(clips, min(17, len(clips)), replace=False)
+        return drawn[drawn != clip][:16]
 
     def _voice(self, clips: np.ndarray, frames: int, random: np.random.Generator) -> np.ndarray:
         """`frames` mel frames of these clips: a random crop of the first, and while it is too short, of the next.
@@ -131,52 +118,43 @@ class CollateFunction:
         text_scored, audio_scored        the place in the flat grid that predicts each of them
 
     and of `cond_mels` (float32, (rows, 80, frames)), `shape` (rows, length) and `seconds` of speech.
-    like_coqui: leave unscored what coqui's GPTTrainer leaves unscored, to compare losses with it.
     """
 
-    def __init__(self, limits: ModelLimits, like_coqui: bool = False):
-        self.limits, self.like_coqui = limits, like_coqui
+    def __init__(self, limits: ModelLimits):
+        self.limits = limits
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
         import torch
 
-        length = max(COND_POSITIONS + len(s.text) + 1 + len(s.codes) + AUDIO_STOPS for s in samples)
-        rows = [
-            self._row(sample, row * length, heard)
-            for row, (sample, heard) in enumerate(zip(samples, self._heard_codes(samples)))
-        ]
+        length = max(g.COND_POSITIONS + len(s.text) + 1 + len(s.codes) + AUDIO_STOPS for s in samples)
+        rows = [self._row(sample, row * length) for row, sample in enumerate(samples)]
+        lists = {name: np.concatenate([row[name] for row in rows]).astype(np.int64) for name in rows[0]}
         mels = torch.from_numpy(np.stack([s.cond_mel for s in samples])).float()
         return {
-            **{
-                name: torch.from_numpy(np.concatenate([row[name] for row in rows]).astype(np.int64)) for name in rows[0]
-            },
+            **{name: torch.from_numpy(values) for name, values in lists.items()},
             "cond_mels": mels.transpose(1, 2).contiguous(),
             "shape": (len(samples), length),
-            "seconds": sum(len(s.codes) for s in samples) * CODE_STRIDE / SAMPLE_RATE,
+            "seconds": sum(len(s.codes) for s in samples) * g.CODE_STRIDE / g.SAMPLE_RATE,
         }
 
-    def _heard_codes(self, samples: list[Sample]) -> list[tuple[int, int]]:
-        """Each row's span of codes that its voice sample gives away: every code that one of its frames touches.
+    def _row(self, sample: Sample, at: int) -> dict[str, np.ndarray]:
+        """One row's lists. at: the row's first place in the flat grid.
 
-        coqui leaves codes of the batch's last row alone unscored, and takes numbers of frames for numbers of codes.
+        The codes that a frame of the row's own voice sample touches are not scored. coqui does so in the last row of a
+        batch alone, and takes numbers of frames for numbers of codes.
         """
-        if self.like_coqui:
-            return [(0, 0)] * (len(samples) - 1) + [samples[-1].heard]
-        return [(s.heard[0] // FRAMES_PER_CODE, min(-(-s.heard[1] // FRAMES_PER_CODE), len(s.codes))) for s in samples]
-
-    def _row(self, sample: Sample, at: int, heard: tuple[int, int]) -> dict[str, np.ndarray]:
-        """One row's lists. at: the row's first place in the flat grid; heard: the codes that are not scored."""
         limits = self.limits
         text = np.concatenate([[limits.start_text], sample.text])
         stops = [limits.stop_audio] * AUDIO_STOPS
         audio = np.concatenate([[limits.start_audio], sample.codes, stops[1:]])
-        text_at = at + COND_POSITIONS + np.arange(len(text))
+        text_at = at + g.COND_POSITIONS + np.arange(len(text))
         audio_at = text_at[-1] + 1 + np.arange(len(audio))
         target = np.concatenate([sample.codes, stops])
+        first, end = sample.heard
         scored = np.ones(len(target), bool)
-        scored[slice(*heard)] = False
+        scored[first // g.FRAMES_PER_CODE : min(-(-end // g.FRAMES_PER_CODE), len(sample.codes))] = False
         return {
-            "cond_at": at + np.arange(COND_POSITIONS),
+            "cond_at": at + np.arange(g.COND_POSITIONS),
             "text": text,
             "text_position": np.arange(len(text)),
             "text_at": text_at,
@@ -213,12 +191,12 @@ class DataManager:
 
     def train_batches(self, epoch: int) -> list[Batch]:
         """The epoch's batches in order."""
-        shortest, longest = (round(s * FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
+        shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         return self._batches(self.train, epoch, shortest, longest)
 
     def val_batches(self) -> list[Batch]:
         """The same at every validation: order, voice samples, and their length, the mean of the two in the config."""
-        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * FRAMES_PER_SECOND)
+        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * g.FRAMES_PER_SECOND)
         return self._batches(self.val, 0, frames, frames)[: self.config.training.validation_batches]
 
     def _batches(self, data: XTTSDataset, epoch: int, shortest: int, longest: int) -> list[Batch]:
@@ -231,7 +209,7 @@ class DataManager:
         random = np.random.default_rng([self.config.seed, epoch, 2])
         frames = random.integers(shortest, longest + 1, len(plan)).tolist()
         if data.same_clip:
-            own = data.frames()
+            own = g.frames_of(data.index.records["samples"].astype(np.int64))
             frames = [
                 asked if (least := int(own[clips].min())) >= asked else max(1, least // 2)
                 for asked, clips in zip(frames, plan)
@@ -265,8 +243,8 @@ class DataManager:
         return StepShape(
             rows=max(1.0, self.budget / positions),
             text=text,
-            codes=positions - COND_POSITIONS - text,
-            frames=max(self.config.training.conditioning_seconds) * FRAMES_PER_SECOND,
+            codes=positions - g.COND_POSITIONS - text,
+            frames=max(self.config.training.conditioning_seconds) * g.FRAMES_PER_SECOND,
         )
 
     def describe(self) -> list[str]:
@@ -275,15 +253,15 @@ class DataManager:
         plan = [batch.clips for batch in self.train_batches(0)]
         share = padding(self.train.index.positions, plan)
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
-        return [
-            *(
-                f"{name:<12}{facts['clips']:>8,} clips  {facts['seconds'] / 3600:8.3f} h  "
-                f"{facts['speakers']:>5} speakers  {facts['shortest']:.1f}–{facts['longest']:.1f} s"
-                for name, facts in splits
-            ),
-            f"left out    {left}",
-            f"batches     {len(plan)} an epoch of at most {self.budget:,} positions, {100 * share:.1f} % padding",
+        lines = [
+            f"{name:<12}{facts['clips']:>8,} clips  {facts['seconds'] / 3600:8.3f} h  "
+            f"{facts['speakers']:>5} speakers  {facts['shortest']:.1f}–{facts['longest']:.1f} s"
+            for name, facts in splits
         ]
+        padded = f"{100 * share:.1f} % padding"
+        lines.append(f"left out    {left}")
+        lines.append(f"batches     {len(plan)} an epoch of at most {self.budget:,} positions, {padded}")
+        return lines
 
 
 def _worker_error(error: Exception) -> str:
@@ -327,11 +305,7 @@ def _show(config: PretrainConfig) -> None:
     data = open_data(config)
     for line in data.describe():
         say(line)
-    for name, clips in (("train", data.train), ("val", data.val)):
-        low, middle, high = np.percentile(clips.index.positions, [5, 50, 95])
-        limits = f"{low:.0f}, {middle:.0f} and {high:.0f} positions"
-        say(f"{name:<12}5, 50 and 95 % of the clips are no longer than {limits}", verbose=True)
-    say(f"features    {Path(config.data_dir) / FEATURES}", verbose=True)
+    say(f"features    {data.train.cache.folder}", verbose=True)
     say(f"vocabulary  {extended_vocabulary(config)}", verbose=True)
     batch = next(data.loader(data.train, data.train_batches(0)[:1]))
     rows, length = batch["shape"]

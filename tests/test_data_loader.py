@@ -290,7 +290,6 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
         "train             10 clips",
         "2 speakers",
         "% padding",
-        "positions\n",
         "the first batch",
         "cond_mels",
         "torch.float32",

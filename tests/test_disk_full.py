@@ -134,7 +134,7 @@ def features(beside: Path) -> Callable:
         path = beside / f"clip{number}"
         path.write_text(str(samples))
         clips.append((key_of(path), path))
-    return lambda folder, version: fill(FeatureCache(folder, "k" * 64), clips[: 2 * version], batch_seconds=0.1)
+    return lambda folder, version: fill(FeatureCache(folder, "k" * 64), clips[: 2 * version], batch=1)
 
 
 def training_index(beside: Path) -> Callable:

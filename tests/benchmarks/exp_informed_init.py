@@ -144,7 +144,7 @@ def dataset(
         )
         for language, c in clips
     ]
-    index = build_index(cache.folder, name, {"table": name}, rows, cache.finder(), encode, limits)
+    index = build_index(cache.folder, name, {"table": name}, rows, cache.find, encode, limits)
     return XTTSDataset(index, cache, "same_speaker", seed=1)
 
 

@@ -48,7 +48,7 @@ def test_losses_are_told_from_first_to_best(report, capsys):
 
 def test_a_run_too_short_to_log_has_no_losses(report):
     figures, text = report()
-    assert figures["first_train_loss"] is None and figures["best_val_loss"] is None
+    assert figures["first_train_loss"] is None and figures["first_val_loss"] is None
     assert "too few steps to log" in text and "Validation loss" not in text
 
 

@@ -41,16 +41,16 @@ def key_of(path):
     return clip_key(path.stem, path.stat().st_size, path.stat().st_mtime_ns)
 
 
-def fill(cache, clips, load=fake_load, batch_seconds=60.0):
+def fill(cache, clips, load=fake_load, batch=16):
     """Compute what is missing; returns how many clips that was."""
     missing = cache.missing(clips)
     if missing:
-        cache.fill(missing, load, fake_extract, batch_seconds)
+        cache.fill(missing, load, fake_extract, batch)
     return len(missing)
 
 
 def check(cache, clips, may_lack=False):
-    for record, (_, path) in zip(cache.finder()([key for key, _ in clips]), clips):
+    for record, (_, path) in zip(cache.find([key for key, _ in clips]), clips):
         if may_lack and record["samples"] == 0:
             continue
         samples = int(path.read_text())
@@ -61,7 +61,7 @@ def check(cache, clips, may_lack=False):
 
 def test_fills_reads_back_and_computes_nothing_twice(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    assert fill(cache, clips, batch_seconds=2) == 5
+    assert fill(cache, clips, batch=2) == 5
     check(cache, clips)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
     assert fill(again, clips, lambda path: pytest.fail("opened audio")) == 0
@@ -97,7 +97,7 @@ def test_an_edited_recording_has_another_key(tmp_path, clips):
 @pytest.mark.parametrize("file", ["index.bin", "codes.bin", "mels.bin"])
 def test_a_torn_write_costs_clips_but_never_gives_wrong_ones(tmp_path, clips, file, cut):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    fill(cache, clips, batch_seconds=0.1)
+    fill(cache, clips, batch=1)
     path = cache.folder / file
     path.write_bytes(path.read_bytes()[:-cut])
     again = FeatureCache(tmp_path / "cache", "k" * 64)
@@ -209,7 +209,7 @@ def test_the_files_of_version_1_are_read_whatever_becomes_of_the_code(tmp_path):
     for name, data in (("codes", codes.tobytes()), ("mels", mel.tobytes()), ("index", index)):
         (folder / f"{name}.bin").write_bytes(data)
     cache = FeatureCache(tmp_path, "k" * 64)
-    read = cache.read(cache.finder()([42])[0], "clip")
+    read = cache.read(cache.find([42])[0], "clip")
     assert (read[0] == codes).all() and (read[1] == mel).all()
 
 
@@ -217,7 +217,7 @@ def test_of_a_long_list_only_what_is_missing_is_loaded(tmp_path, clips):
     cache = FeatureCache(tmp_path / "cache", "k" * 64)
     fill(cache, clips[1:])
     many = [clips[0]] + clips[1:] * 6000
-    assert cache.missing(iter(many)) == clips[:1]
+    assert cache.missing(many) == clips[:1]
     loaded = []
     assert fill(cache, many, lambda path: loaded.append(path) or fake_load(path)) == 1
     assert loaded == [clips[0][1]]

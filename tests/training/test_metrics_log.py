@@ -1,7 +1,7 @@
 """Logged metrics reach metrics.jsonl, TensorBoard and the console at once, and survive a kill."""
 
 from xtts_ka.core.jsonl import read_jsonl
-from xtts_ka.training.metrics_log import MetricsLog, first_and_best, unfinished_run
+from xtts_ka.training.metrics_log import MetricsLog, losses, unfinished_run
 
 TRAIN = {
     "loss": 2.0,
@@ -84,7 +84,7 @@ def test_tensorboard_survives_a_kill_and_drops_the_steps_that_a_restart_repeats(
     assert board(tmp_path, "val/loss") == [(10, 10.0), (20, 20.5), (30, 30.5), (40, 40.5)]
 
 
-def test_first_and_best(tmp_path):
+def test_losses_are_read_back_in_order(tmp_path):
     log = MetricsLog(tmp_path, fresh=True)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0)):
         log.log(step, "train", {**TRAIN, "loss": loss}, 3)
@@ -93,8 +93,7 @@ def test_first_and_best(tmp_path):
         file.write(
             '{"step": 4, "split": "val"}\n{"step": 5, "split": "val", "loss": "0.1"}\n'
         )  # of no use, and no fault
-    found = first_and_best(tmp_path / "metrics.jsonl")
-    assert [found[name]["step"] for name in ("first_train", "last_train", "first_val", "best_val")] == [1, 3, 1, 2]
+    assert losses(tmp_path / "metrics.jsonl") == ([3.0, 1.0, 2.0], [3.0, 1.0, 2.0])
 
 
 def test_a_run_that_began_again_is_reported_from_its_beginning(tmp_path):
@@ -104,8 +103,7 @@ def test_a_run_that_began_again_is_reported_from_its_beginning(tmp_path):
         log.event("start", step=steps[0] - 1, resumed=resumed, run_id="abc")
         for step in steps:
             log.log(step, "val", val(5.0 - step - resumed), 10)
-    found = first_and_best(tmp_path / "metrics.jsonl")
-    assert (found["first_val"]["step"], found["best_val"]["step"], found["best_val"]["loss"]) == (1, 4, 0.0)
+    assert losses(tmp_path / "metrics.jsonl") == ([], [4.0, 3.0, 2.0, 1.0, 0.0])
     assert unfinished_run(tmp_path) == "abc"
     log.event("finish", step=4)
     assert unfinished_run(tmp_path) is None

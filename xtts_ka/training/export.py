@@ -18,7 +18,7 @@ from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, recompute_cond_latents, suspect_ids
 from xtts_ka.training.checkpoint_manager import Checkpoint
-from xtts_ka.training.metrics_log import first_and_best
+from xtts_ka.training.metrics_log import losses
 
 COMBINED_SCHEMA = 1
 _AFTER_STARTER = (
@@ -86,30 +86,26 @@ def write_report(
 
     metrics: the run's metrics.jsonl; train: the facts of the training index; best: the exported checkpoint.
     """
-    lines = first_and_best(metrics)
-    losses = {name: line["loss"] for name, line in lines.items() if line}
+    out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
     figures = {
         "step": best.step,
         "train_clips": train["clips"],
         "train_hours": round(train["seconds"] / 3600, 4),
-        "first_train_loss": losses.get("first_train"),
-        "last_train_loss": losses.get("last_train"),
-        "first_val_loss": losses.get("first_val"),
-        "best_val_loss": losses.get("best_val"),
+        "first_train_loss": train_losses[0] if train_losses else None,
+        "last_train_loss": train_losses[-1] if train_losses else None,
+        "first_val_loss": val_losses[0] if val_losses else None,
+        "best_val_loss": best.val_loss,
         "stand_ins": stand_ins,
     }
-    out, best_val = Path(config.output_model_path), lines["best_val"]
-    report = ["# Georgian XTTS-v2", ""]
-    report.append(f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h")
+    report = ["# Georgian XTTS-v2", "", f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h"]
     if stand_ins:
         report[-1] += f" (STARTER: {', '.join(stand_ins)})"
-    if "last_train" in losses:
-        report.append(f"Training loss: {losses['first_train']:.4f} → {losses['last_train']:.4f}")
+    if train_losses:
+        report.append(f"Training loss: {train_losses[0]:.4f} → {train_losses[-1]:.4f}")
     else:
         report.append("Training loss: too few steps to log")
-    if best_val:
-        best_loss = f"{best_val['loss']:.4f} (best, step {best_val['step']})"
-        report.append(f"Validation loss: {losses['first_val']:.4f} → {best_loss}")
+    if val_losses and best.val_loss is not None:
+        report.append(f"Validation loss: {val_losses[0]:.4f} → {best.val_loss:.4f} (best, step {best.step})")
     report += [f"Exported: step {best.step} to {out}", "", f"Next: {_AFTER_STARTER if stand_ins else _AFTER_TRAINING}"]
     write_text(out / "REPORT.md", "\n".join(report) + "\n")
     for line in report:

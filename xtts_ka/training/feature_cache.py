@@ -17,9 +17,9 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import compress, islice
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, write_bytes
-from xtts_ka.model.geometry import MEL_BANDS, SAMPLE_RATE, codes_of, frames_of
+from xtts_ka.model.geometry import MEL_BANDS, codes_of, frames_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,6 @@ VERSION = 1  # raise when the content of the files changes for the same key
 RECORD = np.dtype(
     [("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")]
 )
-_LOADED_AHEAD = 64  # clips
 
 Clip = tuple[int, Path | str]  # its key, and its audio
 
@@ -83,22 +82,11 @@ class FeatureCache:
         sizes = [_size(file) for file in (self._codes, self._mels, self._index)]
         return hash_value([hash_file(self._index) if sizes[2] else "", *sizes])
 
-    def finder(self) -> Callable[[Sequence[int]], np.ndarray]:
-        """A function from keys to their records; the record of a clip that is not there is all zeros (`samples` 0)."""
-        records = self._records()[0]
-        records = records[np.argsort(records["key"], kind="stable")]
-
-        def find(keys: Sequence[int]) -> np.ndarray:
-            wanted = np.asarray(keys, "<u8")
-            found = np.zeros(len(wanted), RECORD)
-            if len(records):
-                at = np.searchsorted(records["key"], wanted)
-                at[at == len(records)] = 0
-                known = records["key"][at] == wanted
-                found[known] = records[at[known]]
-            return found
-
-        return find
+    def find(self, keys: Sequence[int]) -> np.ndarray:
+        """The records of these keys; that of a clip that is not there is all zeros (`samples` 0)."""
+        records = np.append(self._records()[0], np.zeros(1, RECORD))
+        places = {key: place for place, key in enumerate(records["key"][:-1].tolist())}
+        return records[[places.get(key, -1) for key in keys]]
 
     def read(self, record: np.void, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Codes (uint16, (codes,)) and mel (float16, (frames, 80)) of a record, verified by its checksum.
@@ -118,11 +106,8 @@ class FeatureCache:
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MEL_BANDS)
 
     def _data(self, record: np.void) -> tuple[np.ndarray, np.ndarray]:
-        samples, codes_at, mel_at = int(record["samples"]), int(record["codes_at"]), int(record["mel_at"])
-        return (
-            self._codes_map[codes_at : codes_at + 2 * codes_of(samples)],
-            self._mels_map[mel_at : mel_at + 2 * MEL_BANDS * frames_of(samples)],
-        )
+        codes_end, mel_end = _ends(record)
+        return self._codes_map[record["codes_at"] : codes_end], self._mels_map[record["mel_at"] : mel_end]
 
     def _is_sound(self, record: np.void) -> bool:
         codes, mel = self._data(record)
@@ -135,33 +120,29 @@ class FeatureCache:
         """
         count, rest = divmod(_size(self._index), RECORD.itemsize)
         records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
-        ends = (
-            records["codes_at"] + 2 * codes_of(records["samples"]).astype("<u8"),
-            records["mel_at"] + 2 * MEL_BANDS * frames_of(records["samples"]).astype("<u8"),
-        )
+        ends = _ends(records)
         sound = (records["check"] == _check(records)) & (ends[0] <= _size(self._codes)) & (ends[1] <= _size(self._mels))
         return records[sound], [int(end[sound].max(initial=0)) for end in ends], bool(sound.all()) and not rest
 
     # ── writing ──
 
-    def missing(self, clips: Iterable[Clip]) -> list[Clip]:
+    def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips that are not in the cache."""
-        find, remaining = self.finder(), iter(clips)
-        missing: list[Clip] = []
-        while chunk := list(islice(remaining, 10_000)):
-            missing += compress(chunk, find([key for key, _ in chunk])["samples"] == 0)
-        return missing
+        return list(compress(clips, self.find([key for key, _ in clips])["samples"] == 0))
 
-    def fill(self, clips: Sequence[Clip], load: Load, extract: Extract, batch_seconds: float = 60.0) -> None:
-        """Compute clips that are `missing`, about `batch_seconds` of audio at a time."""
+    def fill(self, clips: Sequence[Clip], load: Load, extract: Extract, batch: int = 16) -> None:
+        """Compute clips that are `missing`, `batch` at a time."""
         self._cut_loose_ends()
-        with progress(total=len(clips), what="codes and mels", unit="clip") as bar:
-            for keys, speech in _batches(clips, load, batch_seconds):
+        threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2))
+        with threads, progress(total=len(clips), what="codes and mels", unit="clip") as bar:
+            for start in range(0, len(clips), batch):
+                keys, paths = zip(*clips[start : start + batch])
+                speech = list(threads.map(load, paths))
                 self._append(keys, speech, extract(speech))
                 bar.update(len(keys))
         self._map()
 
-    def _append(self, keys: list[int], speech: list[Tensor], features: list[tuple[Tensor, Tensor]]) -> None:
+    def _append(self, keys: Sequence[int], speech: list[Tensor], features: list[tuple[Tensor, Tensor]]) -> None:
         records = np.zeros(len(keys), RECORD)
         codes, mels, codes_end, mels_end = bytearray(), bytearray(), _size(self._codes), _size(self._mels)
         for record, key, clip, (code_row, mel) in zip(records, keys, speech, features):
@@ -180,9 +161,7 @@ class FeatureCache:
         """Remove what a killed writer left: unsound records, and data behind the last that a sound record points at."""
         records, ends, whole = self._records()
         if not whole:
-            warn(
-                f"{self._index} holds damaged or unfinished records: they are left out, and their clips computed again"
-            )
+            warn(f"{self._index} holds damaged or unfinished records: their clips are computed again")
             write_bytes(self._index, records.tobytes())
         for file, end in zip((self._codes, self._mels), ends):
             if _size(file) > end:
@@ -193,6 +172,12 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
+def _ends(record: Any) -> tuple[Any, Any]:
+    """Where the codes and the mel of one record, or of each of several, end in their files."""
+    codes, frames = codes_of(record["samples"]).astype("<u8"), frames_of(record["samples"]).astype("<u8")
+    return record["codes_at"] + 2 * codes, record["mel_at"] + 2 * MEL_BANDS * frames
+
+
 def _check(records: np.ndarray) -> np.ndarray:
     """A 64-bit mix of each record's other fields (multiply-xor, as in SplitMix64): finds torn or zeroed records."""
     with np.errstate(over="ignore"):
@@ -201,20 +186,3 @@ def _check(records: np.ndarray) -> np.ndarray:
             mixed = (mixed ^ records[name].astype("<u8")) * np.uint64(0xBF58476D1CE4E5B9)
             mixed ^= mixed >> np.uint64(31)
     return mixed
-
-
-def _batches(clips: Sequence[Clip], load: Load, seconds: float) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Keys and speech of the clips in groups of just over `seconds`; threads decode while a group is computed."""
-    keys: list[int] = []
-    speech: list[Tensor] = []
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as threads:
-        for start in range(0, len(clips), _LOADED_AHEAD):
-            group = clips[start : start + _LOADED_AHEAD]
-            for (key, _), clip in zip(group, threads.map(load, [path for _, path in group])):
-                keys.append(key)
-                speech.append(clip)
-                if sum(clip.shape[1] for clip in speech) > seconds * SAMPLE_RATE:
-                    yield keys, speech
-                    keys, speech = [], []
-    if keys:
-        yield keys, speech

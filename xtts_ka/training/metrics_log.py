@@ -34,51 +34,38 @@ class MetricsLog:
             if board.is_dir():
                 board.rename(board.with_name(f"{BOARD}_{last + 1}"))
             self.file.rename(self.file.with_name(f"metrics_{last + 1}.jsonl"))
-        self.board = EventFile(board)
+        self.board = board / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._to_board(file_version="brain.Event:2")
 
     def event(self, name: str, **facts: Any) -> None:
         """Log a start, stop, finish, skip (of a step that was not finite) or oom (out of GPU memory)."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
         append_jsonl(self.file, {"event": name, **facts, "time": time.time()})
-        if name == "start" and facts.get("resumed"):
-            self.board.restart(facts["step"])
+        if name == "start" and facts.get("resumed"):  # TensorBoard drops later steps of earlier files
+            self._to_board(step=facts["step"] + 1, session_log=SessionLog(status=SessionLog.START))
 
     def log(self, step: int, split: str, values: dict[str, float], total: int) -> None:
         """Log the metrics of one step. split: train or val; total: steps of the whole training."""
-        append_jsonl(self.file, {"step": step, "split": split, **values, "time": time.time()})
-        self.board.scalars({f"{split}/{name}": value for name, value in values.items()}, step)
-        say(_line(step, total, split, values))
-
-
-class EventFile:
-    """One TensorBoard event file. Each record is in the file when the call that writes it returns.
-
-    torch's SummaryWriter writes from a thread, up to two minutes later: a kill would lose these records, and a full
-    disk would end in a traceback.
-    """
-
-    def __init__(self, folder: Path):
-        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._write(file_version="brain.Event:2")
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._write(step=step, summary=Summary(value=points))
+        append_jsonl(self.file, {"step": step, "split": split, **values, "time": time.time()})
+        points = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+        self._to_board(step=step, summary=Summary(value=points))
+        say(_line(step, total, split, values))
 
-    def restart(self, step: int) -> None:
-        """Tell TensorBoard to drop the steps after `step` of earlier files: they are logged again."""
-        from tensorboard.compat.proto.event_pb2 import SessionLog
+    def _to_board(self, **record: Any) -> None:
+        """Append a record to the event file.
 
-        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def _write(self, **record: Any) -> None:
+        torch's SummaryWriter writes from a thread, up to two minutes later: a kill would lose these records, and a full
+        disk would end in a traceback.
+        """
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         framed = io.BytesIO()
         RecordWriter(framed).write(Event(wall_time=time.time(), **record).SerializeToString())
-        append_bytes(self.path, framed.getvalue())
+        append_bytes(self.board, framed.getvalue())
 
 
 def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
@@ -98,18 +85,12 @@ def unfinished_run(folder: Path | str) -> str | None:
     return run
 
 
-def first_and_best(file: Path) -> dict[str, dict[str, Any] | None]:
-    """The first and last train, first and best val lines since the run last began at step 0, for the final report."""
-    train: list[dict[str, Any]] = []
-    val: list[dict[str, Any]] = []
+def losses(file: Path) -> tuple[list[float], list[float]]:
+    """The losses of training and of validation since the run last began at step 0, in the order of the log."""
+    found: dict[Any, list[float]] = {"train": [], "val": []}
     for line in read_jsonl(file) if file.exists() else ():
         if line.get("event") == "start" and not line.get("resumed"):
-            train, val = [], []
-        elif not math.isnan(number(line.get("loss"))) and line.get("split") in ("train", "val"):
-            (train if line["split"] == "train" else val).append(line)
-    return {
-        "first_train": train[0] if train else None,
-        "last_train": train[-1] if train else None,
-        "first_val": val[0] if val else None,
-        "best_val": min(val, key=lambda line: line["loss"], default=None),
-    }
+            found = {"train": [], "val": []}
+        elif not math.isnan(loss := number(line.get("loss"))) and line.get("split") in found:
+            found[line["split"]].append(loss)
+    return found["train"], found["val"]

@@ -43,14 +43,15 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
     missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
     if missing:
         _fill(config, cache, missing, limits, device)
-    encoder, find = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language), cache.finder()
+    encoder = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language)
 
     def encode(texts: list[str]) -> list[np.ndarray]:
         return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
 
     keys = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}
     train, val = (
-        open_index(cache.folder, split, key) or build_index(cache.folder, split, key, rows[split], find, encode, limits)
+        open_index(cache.folder, split, key)
+        or build_index(cache.folder, split, key, rows[split], cache.find, encode, limits)
         for split, key in keys.items()
     )
     return train, val
@@ -64,7 +65,7 @@ def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], limi
     # read: an hour of silence in a small FLAC file would fill the memory.
     load = partial(_load, max_seconds=(limits.max_codes + 2) * CODE_STRIDE / SAMPLE_RATE)
     extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
-    cache.fill(missing, load, extractor, batch_seconds=600.0 if device.startswith("cuda") else 60.0)
+    cache.fill(missing, load, extractor, batch=64 if device.startswith("cuda") else 16)
 
 
 def _load(path: str, max_seconds: float) -> Tensor:
