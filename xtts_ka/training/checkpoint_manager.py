@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import keystr, tree_map_with_path
+from torch.utils._pytree import KeyPath, keystr, tree_map_with_path
 
 from xtts_ka.core.console import say, warn
 from xtts_ka.core.digests import write_manifest
@@ -69,7 +69,7 @@ class CheckpointManager:
         self.folder, self.run_id, self.keep = Path(folder), run_id, max(2, keep)
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
-        self._copies = _Copies()
+        self._memory: dict[str, Tensor] = {}  # of the copies that are being written
 
     def checkpoints(self) -> list[Checkpoint]:
         """This run's valid checkpoints by step, with every hash compared. Warns of each one that is not valid."""
@@ -110,10 +110,11 @@ class CheckpointManager:
         went wrong in the write before.
         """
         self.wait()
-        weights, optimizer = self._copies.of((weights, optimizer))
+        weights, optimizer = tree_map_with_path(self._copied, (weights, optimizer))
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         facts = {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss}
-        documents = {"state.json": dict(state), "config.json": config}
-        self._pending = self._writer.submit(self._write, facts, weights, optimizer, documents)
+        self._pending = self._writer.submit(self._write, facts, weights, optimizer, state, config)
 
     def wait(self) -> None:
         """Wait until the last write has ended, and raise what went wrong in it."""
@@ -124,9 +125,20 @@ class CheckpointManager:
     def close(self) -> None:
         """Wait until the last write has ended, and free the memory of the copies."""
         self.wait()
-        self._copies = _Copies()
+        self._memory = {}
 
-    def _write(self, facts: dict, weights: dict, optimizer: dict, documents: dict) -> None:
+    def _copied(self, path: KeyPath, leaf: Any) -> Any:
+        """A copy of a tensor on the CPU, in the same memory at every save.
+
+        Newly allocated memory, and for tensors on a GPU memory that is not pinned, makes copying several times slower.
+        """
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if (place := keystr(path)) not in self._memory:
+            self._memory[place] = torch.empty(leaf.shape, dtype=leaf.dtype, pin_memory=leaf.is_cuda)
+        return self._memory[place].copy_(leaf.detach(), non_blocking=True)
+
+    def _write(self, facts: dict, weights: dict, optimizer: dict, state: dict, config: dict) -> None:
         target = self.folder / f"step_{facts['step']:08d}"
         if target.exists():  # not valid, or training would have carried on from it
             shutil.rmtree(target)
@@ -134,8 +146,8 @@ class CheckpointManager:
             for stem, tensors in weights.items():
                 save_tensors(folder / f"{stem}.safetensors", tensors)
             save_torch(folder / "optimizer.pt", optimizer)
-            for name, value in documents.items():
-                write_json(folder / name, value)
+            write_json(folder / "state.json", state)
+            write_json(folder / "config.json", config)
             write_manifest(folder, {**facts, "time": time.time()})
         self._prune()
 
@@ -151,28 +163,3 @@ class CheckpointManager:
         """Finish what a killed writer left half done. Only for the process that holds the pipeline's lock."""
         sweep_partials(self.folder)
         self._prune()
-
-
-class _Copies:
-    """Copies tensors to the CPU, into the same memory each time.
-
-    Newly allocated memory, and for tensors on a GPU memory that is not pinned, would make copying several times slower.
-    """
-
-    def __init__(self) -> None:
-        self._memory: dict[str, Tensor] = {}
-
-    def of(self, tree: Any) -> Any:
-        """`tree` with copies in place of its tensors, valid until the next call."""
-        copied = tree_map_with_path(
-            lambda path, leaf: self._copied(keystr(path), leaf) if isinstance(leaf, Tensor) else leaf, tree
-        )
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()
-        return copied
-
-    def _copied(self, place: str, tensor: Tensor) -> Tensor:
-        memory = self._memory.get(place)
-        if memory is None or (memory.shape, memory.dtype) != (tensor.shape, tensor.dtype):
-            memory = self._memory[place] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        return memory.copy_(tensor.detach(), non_blocking=True)

@@ -45,10 +45,8 @@ class StepMemory:
 
     def __str__(self) -> str:
         states, step = self.states / 2**30, self.step / 2**30
-        return (
-            f"about {states + step:.2g} GiB: {states:.2g} for weights, gradients and moments, {step:.2g} for a batch "
-            f"(estimate)"
-        )
+        parts = f"{states:.2g} for weights, gradients and moments, {step:.2g} for a batch"
+        return f"about {states + step:.2g} GiB: {parts} (estimate)"
 
 
 def estimate_memory(

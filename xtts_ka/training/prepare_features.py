@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
     from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
 
     sweep_partials(cache.folder)
-    rows = {split: list(_keyed_rows(config, split)) for split in TRAINING_SPLITS}
+    rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
     missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
     if missing:
         _fill(config, cache, missing, limits, device)
@@ -81,11 +80,10 @@ def _load(path: str, max_seconds: float) -> Tensor:
     return speech
 
 
-def _keyed_rows(config: PretrainConfig, split: str) -> Iterator[tuple[Row, int]]:
+def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:
     """The rows of a table, each with its key in the feature cache."""
-    seen = recordings.listing(config.data_dir, split)
-    for row, (size, changed) in zip(read_rows(config.data_dir, split), seen.files.tolist()):
-        yield row, clip_key(row.file_id, size, changed)
+    files = recordings.listing(config.data_dir, split).files.tolist()
+    return [(row, clip_key(row.file_id, *file)) for row, file in zip(read_rows(config.data_dir, split), files)]
 
 
 def _index_key(

@@ -85,9 +85,8 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
         yield ALONE
         return
     if config.device.startswith("cuda:"):
-        raise UserError(
-            f"device is {config.device!r}, one GPU, but {world_size()} processes were started: set device to auto"
-        )
+        processes = f"{world_size()} processes were started"
+        raise UserError(f"device is {config.device!r}, one GPU, but {processes}: set device to auto")
     on_cpu = choose_device(config.device) == "cpu"
     store, rank, world = next(dist.rendezvous("env://", timeout=timedelta(minutes=5)))
     if not on_cpu:
@@ -103,16 +102,11 @@ def joined(config: PretrainConfig) -> Iterator[Peers]:
     except Interrupted:  # all stop at the same step; but before training only one process may have got the signal
         _leave(peers, watch, patience=10)
         raise
-    except (UserError, RunError) as error:
-        watch.end_all(str(error))
-        raise
-    except RuntimeError as error:  # what a collective raises when its connection breaks
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            watch.end_all(f"{type(error).__name__}: {error}")
-            raise
-        raise RunError(f"process {rank} of {world} lost the others: one of them has died; {AGAIN}") from error
     except BaseException as error:
-        watch.end_all(type(error).__name__)
+        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            # A collective operation whose connection broke.
+            raise RunError(f"process {rank} of {world} lost the others: one of them has died; {AGAIN}") from error
+        watch.end_all(str(error) or type(error).__name__)
         raise
 
 
@@ -145,10 +139,8 @@ class _Watch(threading.Thread):
                 self._obey()
                 beat = self._store.get(watched) if self._store.check([watched]) else b""
             except RuntimeError as error:  # torch's DistStoreError and DistNetworkError are RuntimeErrors
-                what = str(error).splitlines()[0][:120]
-                abort(
-                    f"the job's common store is out of reach ({what}): the launcher or first machine is gone; {AGAIN}"
-                )
+                what = f"the job's common store is out of reach ({str(error).splitlines()[0][:120]})"
+                abort(f"{what}: the launcher or first machine is gone; {AGAIN}")
             if beat != seen:
                 seen, since = beat, time.monotonic()
             elif beat != b"left" and time.monotonic() - since > SILENCE_SECONDS:
