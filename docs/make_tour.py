@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config xtts_pretrain_config.json"
-STEP = re.compile(r"step +\d+/\d+ ")
+STEP = re.compile(r"step +\d+/\d+ |training: \d+ of \d+ ")
 STEPS_SHOWN = (5, 2)  # of a longer series of step lines: the first and the last ones
 
 
