@@ -199,9 +199,11 @@ def test_a_second_start_reads_the_index_alone(world, monkeypatch):
 
 
 def test_tokens_are_what_synthesis_will_read_and_codes_those_of_the_clip(world):
+    from tiny import encode
+
     from xtts_ka.georgian.text import normalise
     from xtts_ka.model.features import FeatureExtractor, load_speech
-    from xtts_ka.model.vocabulary import encode, load_tokenizer
+    from xtts_ka.model.vocabulary import load_tokenizer
 
     tokenizer, folder = load_tokenizer(f"{world.config.output_model_path}/vocab.json"), world.model.folder
     extractor = FeatureExtractor(folder, world.model.config)

@@ -165,11 +165,12 @@ def test_synthesize_writes_a_wav(finished, tmp_path):
 
 
 def test_training_and_synthesis_tokenize_alike(finished):
+    from tiny import encode
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 
     from xtts_ka.georgian.text import normalise
     from xtts_ka.model.coqui_georgian import register
-    from xtts_ka.model.vocabulary import encode, load_tokenizer
+    from xtts_ka.model.vocabulary import load_tokenizer
 
     register()
     vocab = finished[0].parent / "models/xtts_v2_ka/vocab.json"

@@ -144,3 +144,8 @@ def build_world(folder: Path, **settings) -> World:
         **settings,
     )
     return World(config, model, open_data(config))
+
+
+def encode(tokenizer, text: str, language: str = "ka") -> list[int]:
+    """Token ids of a normalised text after the language token, as coqui's tokenizer encodes them."""
+    return tokenizer.encode(f"[{language}]{text}".replace(" ", "[SPACE]")).ids

@@ -86,7 +86,7 @@ def table(config: PretrainConfig, sizes: list[int], scratch: Path) -> None:
         )
         spent = time.perf_counter() - started
         found = coverage_report(open_vocabulary(made.vocabulary), texts, seconds)
-        rate = f"{found['tokens_per_second']:.2f}" if found["tokens_per_second"] else "–"
+        rate = f"{found['tokens_per_second']:.2f}" if seconds else "–"
         say(
             f"{size:>6} {len(made.new_ids):>6} {made.size:>6} {found['characters_per_token']:>12.2f} "
             f"{found['low_characters_per_token']:>10.2f} {rate:>9} {found['unknown']:>6} {spent:>8.2f}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_corpora import SENTENCES
+from tiny import encode
 
 from xtts_ka.core.config import LanguageModelConfig
 from xtts_ka.core.files import write_json
@@ -14,7 +15,7 @@ from xtts_ka.corpus.odd_transcripts import held_out_split
 from xtts_ka.georgian import language_model as lm
 from xtts_ka.georgian.alphabet import is_word
 from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel, train_network
-from xtts_ka.model.vocabulary import count_words, encode, extend_vocabulary, open_vocabulary
+from xtts_ka.model.vocabulary import count_words, extend_vocabulary, open_vocabulary
 from xtts_ka.starter.base_model import starter_vocabulary
 
 TINY = LanguageModelConfig(dim=32, layers=1, heads=2, dropout=0.1, max_epochs=4, batch_size=16)

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import tiny
 import torch
+from tiny import encode
 from TTS.api import TTS
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
@@ -17,7 +18,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.georgian.text import normalise, split_sentences
 from xtts_ka.model import coqui_georgian
 from xtts_ka.model.coqui_georgian import read_facts, register
-from xtts_ka.model.vocabulary import encode, load_tokenizer
+from xtts_ka.model.vocabulary import load_tokenizer
 
 TEXTS = (
     "II მსოფლიო ომი",

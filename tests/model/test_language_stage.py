@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import encode
 
 from xtts_ka.core.config import LanguageModelConfig, PretrainConfig, TextConfig
 from xtts_ka.core.errors import UserError
@@ -17,7 +18,7 @@ from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
 from xtts_ka.georgian import language_model as lm
 from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel
 from xtts_ka.model.language_stage import run_language_stage, token_log_frequencies
-from xtts_ka.model.vocabulary import encode, load_tokenizer
+from xtts_ka.model.vocabulary import load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
 
 SENTENCES = [

@@ -8,12 +8,13 @@ import pytest
 import soundfile
 import tiny
 import torch
+from tiny import encode
 from TTS.tts.layers.xtts.gpt import GPT
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.georgian.text import normalise, split_sentences
 from xtts_ka.model.checkpoint import read_model
-from xtts_ka.model.vocabulary import encode, load_tokenizer
+from xtts_ka.model.vocabulary import load_tokenizer
 from xtts_ka.speech.synthesis import speak
 
 TEXT = "ბ-ნი ი. ჭავჭავაძე დაიბადა 1837 წ. სოფ. ყვარელში. II მსოფლიო ომი მოგვიანებით იყო!"

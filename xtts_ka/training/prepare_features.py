@@ -35,17 +35,18 @@ def open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
 def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> Indexes:
     """Compute what the cache lacks, then the indexes that are missing or outdated. Call it under the cache's lock."""
     from xtts_ka.georgian.text import normalise
-    from xtts_ka.model.vocabulary import BatchEncoder, load_tokenizer
+    from xtts_ka.model.vocabulary import encode_batch, load_tokenizer
 
     sweep_partials(cache.folder)
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
     missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
     if missing:
         _fill(config, cache, missing, limits, device)
-    encoder = BatchEncoder(load_tokenizer(extended_vocabulary(config)), config.language)
+    tokenizer = load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
-        return encoder([normalise(text, archaic=config.text.archaic) for text in texts])
+        read = [normalise(text, archaic=config.text.archaic) for text in texts]
+        return [np.array(ids, "<u4") for ids in encode_batch(tokenizer, read, config.language)]
 
     keys = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}
     train, val = (
