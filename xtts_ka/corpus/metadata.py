@@ -15,14 +15,16 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xtts_ka.core.console import heading, progress, say, style
 from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
+from xtts_ka.corpus.audio import AudioError, measure
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats import Corpus, Row, find_corpus
 from xtts_ka.corpus.tables import (
@@ -108,14 +110,6 @@ class _Dropped(Exception):
         self.reason, self.detail, self.file_id = reason, detail, file_id
 
 
-class _Kept(NamedTuple):
-    """A row that is not dropped. `_Screen` makes it; `_measure` enters the clip's duration and the samples' hash."""
-
-    clip: Clip
-    place: float  # of the sentence, see `place_of`
-    sha256: str = ""
-
-
 def create_metadata(
     source: Path | str | Sequence[Path | str],
     output_dir: Path | str,
@@ -149,9 +143,9 @@ def create_metadata(
     rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
     splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip, place in _with_embeddings(kept, embedding_files):
-        splits[split_at(place, options)].append(clip)
-    _check_splits(splits, sorted(place for _, place, _ in kept), options)
+    for clip in _with_embeddings(kept, embedding_files):
+        splits[split_at(place_of(clip.text), options)].append(clip)
+    _check_splits(splits, kept, options)
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
     write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings)
@@ -160,7 +154,7 @@ def create_metadata(
         rows=rows,
         dropped=dropped,
         splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
-        speakers=len({clip.speaker_id for clip, _, _ in kept}),
+        speakers=len({clip.speaker_id for clip in kept}),
         embeddings=sum(clip.embedding_path is not None for clips in splits.values() for clip in clips),
         drop_report=drop_report,
     )
@@ -189,43 +183,40 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
         raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}), and {limit}: {remedy}")
 
 
-def _check_splits(splits: dict[str, list[Clip]], places: list[float], options: MetadataOptions) -> None:
-    """UserError where validation or training would have too little. places: of all clips, ascending."""
+def _check_splits(splits: dict[str, list[Clip]], kept: Sequence[Clip], options: MetadataOptions) -> None:
+    """UserError where validation or training would have too little."""
     if len(splits["val"]) < MIN_VAL_CLIPS:
+        places = sorted(place_of(clip.text) for clip in kept)
         wanted = math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
         enough = len(places) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
         remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
-        few = f"only {len(splits['val'])} of {len(places)} clips would be for validation"
+        few = f"only {len(splits['val'])} of {len(kept)} clips would be for validation"
         raise UserError(f"{few}, which needs {MIN_VAL_CLIPS}: {remedy}")
     if not splits["train"]:
         remedy = "lower --val_fraction and --test_fraction or add recordings of more sentences"
-        raise UserError(f"none of {len(places)} clips would be left for training: {remedy}")
+        raise UserError(f"none of {len(kept)} clips would be left for training: {remedy}")
 
 
-def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[list[_Kept], list[tuple[str, ...]]]:
-    """Return (rows kept, rows of the drop report), both in the order of the corpora's tables."""
-    from concurrent.futures import ThreadPoolExecutor  # libsndfile and SHA-256 release the interpreter lock
-
+def _check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> tuple[list[Clip], list[tuple[str, ...]]]:
+    """Return (clips kept, rows of the drop report), both in the order of the corpora's tables."""
     rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
-    kept: list[_Kept] = []
+    kept: list[Clip] = []
     drops: list[tuple[str, ...]] = []
     screen = _Screen(options)
     first_with: dict[str, str] = {}  # sha256 of the samples → file_id
-    with (
-        progress(total=len(rows), what="checking audio", unit="clip") as bar,
-        ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool,
-    ):
+    # Threads, because libsndfile and SHA-256 release the interpreter lock.
+    with progress(total=len(rows), what="checking audio", unit="clip") as bar, ThreadPoolExecutor() as pool:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             screened = [screen(corpus, row) for corpus, row in batch]
-            for (_, row), found in zip(batch, pool.map(lambda each: _measure(each, options), screened)):
-                if isinstance(found, _Kept):
-                    file_id = found.clip.file_id
-                    first = first_with.setdefault(found.sha256, file_id)
-                    if first == file_id:
-                        kept.append(found)
+            for (_, row), found in zip(batch, pool.map(lambda each: _measured(each, options), screened)):
+                if not isinstance(found, _Dropped):
+                    clip, sha256 = found
+                    first = first_with.setdefault(sha256, clip.file_id)
+                    if first == clip.file_id:
+                        kept.append(clip)
                         continue
-                    found = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}", file_id)
+                    found = _Dropped(Drop.DUPLICATE_AUDIO, f"the same samples as {first}", clip.file_id)
                 why = (found.reason, f"{row.where}: {found.detail}")
                 drops.append((found.file_id, "dropped", *why, row.audio, row.text[:MAX_TEXT]))
             bar.update(len(batch))
@@ -244,7 +235,7 @@ class _Screen:
         self._speaker_ids = _Names("speaker")
         self._lines_of: dict[str, str] = {}
 
-    def __call__(self, corpus: Corpus, row: Row) -> _Kept | _Dropped:
+    def __call__(self, corpus: Corpus, row: Row) -> Clip | _Dropped:
         try:
             if row.problem:
                 raise _Dropped(Drop.BAD_ROW, row.problem)
@@ -257,8 +248,7 @@ class _Screen:
         self._lines_of[audio] = row.where
         file_id = self._file_ids(audio, _id_source(os.path.relpath(audio, corpus.folder)))
         speaker = row.speaker or corpus.folder.name
-        clip = Clip(file_id, text, self._speaker_ids(speaker, speaker), math.nan, Path(audio), None)
-        return _Kept(clip, place_of(text))
+        return Clip(file_id, text, self._speaker_ids(speaker, speaker), math.nan, Path(audio), None)
 
     def _read(self, raw: str) -> str:
         if len(raw) > MAX_TEXT:
@@ -285,24 +275,22 @@ def _contained(folder: Path, name: str) -> str:
     return real
 
 
-def _measure(row: _Kept | _Dropped, options: MetadataOptions) -> _Kept | _Dropped:
-    """Decode a row's recording and decide whether it is kept. Runs in a thread."""
-    from xtts_ka.corpus.audio import AudioError, measure
-
-    if isinstance(row, _Dropped):
-        return row
-    file_id = row.clip.file_id
+def _measured(clip: Clip | _Dropped, options: MetadataOptions) -> tuple[Clip, str] | _Dropped:
+    """Decode a clip's recording: the clip with its duration and the SHA-256 of its samples. Runs in a thread."""
+    if isinstance(clip, _Dropped):
+        return clip
     try:
-        sound = measure(row.clip.audio_path, options.max_seconds)
+        sound = measure(clip.audio_path, options.max_seconds)
     except AudioError as error:
-        return _Dropped(error.reason, error.detail, file_id)
+        return _Dropped(error.reason, error.detail, clip.file_id)
     if sound.peak < SILENCE_PEAK:
-        return _Dropped(Drop.EMPTY_AUDIO, f"{sound.seconds:.2f} s of silence", file_id)
+        return _Dropped(Drop.EMPTY_AUDIO, f"{sound.seconds:.2f} s of silence", clip.file_id)
     if sound.seconds < options.min_seconds:
-        return _Dropped(Drop.TOO_SHORT, f"{sound.seconds:.2f} s", file_id)
+        return _Dropped(Drop.TOO_SHORT, f"{sound.seconds:.2f} s", clip.file_id)
     if sound.clipped_fraction > options.max_clipped_fraction:
-        return _Dropped(Drop.CLIPPED_AUDIO, f"{sound.clipped_fraction:.1%} of its samples are at full scale", file_id)
-    return _Kept(replace(row.clip, duration=sound.seconds), row.place, sound.sha256)
+        share = f"{sound.clipped_fraction:.1%} of its samples are at full scale"
+        return _Dropped(Drop.CLIPPED_AUDIO, share, clip.file_id)
+    return replace(clip, duration=sound.seconds), sound.sha256
 
 
 class _Names:
@@ -364,13 +352,13 @@ def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dic
     return {file.stem: file for file in files if not _UNWRITABLE.search(str(file))}
 
 
-def _with_embeddings(kept: Sequence[_Kept], embeddings: dict[str, Path]) -> Iterator[tuple[Clip, float]]:
+def _with_embeddings(clips: Sequence[Clip], embeddings: dict[str, Path]) -> Iterator[Clip]:
     """Give each clip the embedding named by its id, or by its file's stem if no other clip has that stem."""
-    stems = Counter(clip.audio_path.stem for clip, _, _ in kept)
-    for clip, place, _ in kept:
+    stems = Counter(clip.audio_path.stem for clip in clips)
+    for clip in clips:
         stem = clip.audio_path.stem
         file = embeddings.get(clip.file_id) or (embeddings.get(stem) if stems[stem] == 1 else None)
-        yield replace(clip, embedding_path=file) if file else clip, place
+        yield replace(clip, embedding_path=file)
 
 
 def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
