@@ -39,7 +39,7 @@ class AudioError(UserError):
     """A recording cannot be used. reason: as in the drop report; detail: for people."""
 
     def __init__(self, path: Path | str, reason: Drop, detail: str):
-        self.path, self.reason, self.detail = path, reason, detail
+        self.reason, self.detail = reason, detail
         super().__init__(f"{path}: {detail} ({reason})")
 
 
@@ -62,13 +62,11 @@ def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.nd
     with _opened(path) as sound:
         rate = sound.samplerate
         limit = MAX_SAMPLES if max_seconds is None else min(MAX_SAMPLES, math.ceil(max_seconds * rate))
-        blocks, length = [], 0
-        for mono, _ in _blocks(sound, path, limit + 1):  # one sample more than allowed shows that it is longer
-            blocks.append(mono)
-            length += len(mono)
-        if max_seconds is None and length > limit:
-            raise AudioError(path, Drop.TOO_LONG, f"longer than {limit / rate:.0f} s, which is no single clip")
-    return np.concatenate(blocks)[:limit], rate
+        # One sample more than allowed shows that it is longer.
+        samples = np.concatenate([mono for mono, _ in _blocks(sound, path, limit + 1)])
+    if max_seconds is None and len(samples) > limit:
+        raise AudioError(path, Drop.TOO_LONG, f"longer than {limit / rate:.0f} s, which is no single clip")
+    return samples[:limit], rate
 
 
 def measure(path: Path | str, max_seconds: float) -> AudioContent:
@@ -119,14 +117,15 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
             _check_header(sound, path)
             yield sound
     except (soundfile.SoundFileError, UnicodeError, OSError) as error:
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, _one_line(error)) from None
+        text = " ".join(str(error).split())
+        detail = text.partition(": ")[2] or text  # soundfile's messages begin with the path
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, detail) from None
 
 
 def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
-    if not RATES[0] <= sound.samplerate <= RATES[1]:
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.samplerate} Hz")
-    if not 1 <= sound.channels <= MAX_CHANNELS:
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"its header says {sound.channels} channels")
+    if not RATES[0] <= sound.samplerate <= RATES[1] or sound.channels > MAX_CHANNELS:
+        claim = f"its header says {sound.samplerate} Hz, {sound.channels} channels"
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
     cut = _WAV_CUT.search(sound.extra_info)  # the only place where libsndfile reports a wav that was cut short
     if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
         raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
@@ -153,8 +152,3 @@ def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterato
         if claimed - given > max(0.1 * rate, 0.01 * claimed):
             seconds = f"{given / rate:.2f} s of the {claimed / rate:.2f} s in its header"
             raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {seconds}")
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text.partition(": ")[2] or text or type(error).__name__  # soundfile's messages begin with the path

@@ -18,6 +18,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import MAX_LINE_BYTES, numbered_lines
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")
+AUDIO_FOLDERS = ("wavs", "wav", "audio", "clips")  # the usual names of the folder with all recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +143,10 @@ class LJSpeech(Corpus):
     def tables(self) -> list[Path]:
         table = self.folder / "metadata.csv"
         cells = self.first_cells(table)
-        return [table] if len(cells) > 1 and "audio_file" not in cells and self.audio_folder() else []
-
-    def audio_folder(self) -> str:
-        return self.subfolder("wavs", "wav", "audio", "clips")
+        return [table] if len(cells) > 1 and "audio_file" not in cells and self.subfolder(*AUDIO_FOLDERS) else []
 
     def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
-        audio = os.path.join(self.audio_folder(), cells["id"].strip())
+        audio = os.path.join(self.subfolder(*AUDIO_FOLDERS), cells["id"].strip())
         return audio, cells.get("normalised", "").strip() or cells["text"], ""
 
 

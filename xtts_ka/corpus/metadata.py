@@ -1,7 +1,7 @@
 """Turns recordings and transcripts into checked split tables and a drop report.
 
 The steps: find the corpora (formats.py), check each row's line, path and text (`_Screen`), decode and measure its
-recording (`_measure`), choose the split by a hash of the sentence (`split_at`), write (tables.py).
+recording (`_measured`), choose the split by a hash of the sentence (`split_at`), write (tables.py).
 """
 
 from __future__ import annotations
@@ -24,21 +24,10 @@ from xtts_ka.core.console import heading, progress, say, style
 from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
-from xtts_ka.corpus.audio import AudioError, measure
+from xtts_ka.corpus import tables
 from xtts_ka.corpus.drop_reasons import Drop
-from xtts_ka.corpus.formats import Corpus, Row, find_corpus
-from xtts_ka.corpus.tables import (
-    EMBEDDING_SUFFIXES,
-    EMBEDDINGS_FOLDER,
-    MAX_ID_LENGTH,
-    SPLITS,
-    Clip,
-    is_safe_id,
-    read_drop_report,
-    split_csv,
-    write_drop_report,
-    write_splits,
-)
+from xtts_ka.corpus.formats import AUDIO_FOLDERS, Corpus, Row, find_corpus
+from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, SPLITS, Clip, split_csv
 from xtts_ka.georgian.alphabet import georgian_fraction, words
 from xtts_ka.georgian.text import normalise
 
@@ -138,7 +127,7 @@ def create_metadata(
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
     kept, drops = _check_rows(corpora, options)
-    drop_report = write_drop_report(output_dir, drops)
+    drop_report = tables.write_drop_report(output_dir, drops)
     dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
     rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
@@ -148,7 +137,7 @@ def create_metadata(
     _check_splits(splits, kept, options)
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
-    write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings)
+    tables.write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings)
     return MetadataReport(
         corpora=corpora,
         rows=rows,
@@ -231,9 +220,9 @@ class _Screen:
 
     def __init__(self, options: MetadataOptions):
         self._options = options
-        self._file_ids = _Names("clip")
-        self._speaker_ids = _Names("speaker")
-        self._lines_of: dict[str, str] = {}
+        self._file_ids: dict[str, str] = {}  # id → path
+        self._speaker_ids: dict[str, str] = {}  # id → name
+        self._lines_of: dict[str, str] = {}  # path → the line that names it
 
     def __call__(self, corpus: Corpus, row: Row) -> Clip | _Dropped:
         try:
@@ -246,9 +235,12 @@ class _Screen:
         except _Dropped as drop:
             return drop
         self._lines_of[audio] = row.where
-        file_id = self._file_ids(audio, _id_source(os.path.relpath(audio, corpus.folder)))
+        inside = Path(audio).relative_to(corpus.folder).with_suffix("").parts
+        inside = inside[1:] if inside[0] in AUDIO_FOLDERS and len(inside) > 1 else inside
+        file_id = _unique_id("/".join(inside), audio, self._file_ids)
         speaker = row.speaker or corpus.folder.name
-        return Clip(file_id, text, self._speaker_ids(speaker, speaker), math.nan, Path(audio), None)
+        speaker_id = _unique_id(speaker, speaker, self._speaker_ids)
+        return Clip(file_id, text, speaker_id, math.nan, Path(audio), None)
 
     def _read(self, raw: str) -> str:
         if len(raw) > MAX_TEXT:
@@ -270,13 +262,15 @@ def _contained(folder: Path, name: str) -> str:
     if _UNWRITABLE.search(name):
         raise _Dropped(Drop.BAD_ROW, "the file name holds characters that no table can hold")
     real = os.path.realpath(os.path.join(folder, name))
-    if os.path.commonpath([folder, real]) != str(folder):
+    if not real.startswith(f"{folder}{os.sep}"):
         raise _Dropped(Drop.OUTSIDE_SOURCE, f"the recording is outside {folder}")
     return real
 
 
 def _measured(clip: Clip | _Dropped, options: MetadataOptions) -> tuple[Clip, str] | _Dropped:
     """Decode a clip's recording: the clip with its duration and the SHA-256 of its samples. Runs in a thread."""
+    from xtts_ka.corpus.audio import AudioError, measure  # imports numpy, which --help does not need
+
     if isinstance(clip, _Dropped):
         return clip
     try:
@@ -293,36 +287,20 @@ def _measured(clip: Clip | _Dropped, options: MetadataOptions) -> tuple[Clip, st
     return replace(clip, duration=sound.seconds), sound.sha256
 
 
-class _Names:
-    """Turns file names and speaker names into unique ids that are safe in file names and spreadsheets.
+def _unique_id(name: str, key: str, taken: dict[str, str]) -> str:
+    """An id made from `name` that is safe in file names and spreadsheets. taken: id → the `key` that has it.
 
-    A safe name stays as it is. Otherwise, or where another name has the same id, eight digits of the name's hash are
+    A safe name stays as it is. Otherwise, or where another key has the same id, eight digits of the name's hash are
     appended, so that an id does not depend on what else the corpus holds unless two ids would be the same.
     """
-
-    def __init__(self, fallback: str):
-        self._fallback = fallback
-        self._ids: dict[str, str] = {}  # key → id
-        self._keys: dict[str, str] = {}  # id → key
-
-    def __call__(self, key: str, name: str) -> str:
-        """The id of the thing that `key` identifies, made from `name`."""
-        if key not in self._ids:
-            plain = unicodedata.normalize("NFC", name)
-            safe = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or self._fallback
-            candidate = safe if safe == plain and is_safe_id(safe) else ""
-            while not candidate or self._keys.setdefault(candidate, key) != key:
-                digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-                candidate = f"{safe[: MAX_ID_LENGTH - 9]}-{digest[:8]}"
-                name += "\0"  # gives another hash, should this one be taken
-            self._ids[key] = candidate
-        return self._ids[key]
-
-
-def _id_source(relative: str) -> str:
-    """The part of a path that tells a recording apart: without the suffix and without the usual folder for audio."""
-    parts = Path(relative).with_suffix("").parts
-    return "/".join(parts[1:] if len(parts) > 1 and parts[0] in ("clips", "wavs", "wav", "audio") else parts)
+    plain = unicodedata.normalize("NFC", name)
+    safe = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or "unnamed"
+    candidate = safe if safe == plain and tables.is_safe_id(safe) else ""
+    while not candidate or taken.setdefault(candidate, key) != key:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        candidate = f"{safe[: tables.MAX_ID_LENGTH - 9]}-{digest[:8]}"
+        name += "\0"  # gives another hash, should this one be taken
+    return candidate
 
 
 def place_of(text: str) -> float:
@@ -342,13 +320,10 @@ def split_at(place: float, options: MetadataOptions = MetadataOptions()) -> str:
 
 def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dict[str, Path]:
     """Stem → embedding file, for the files directly in the folder."""
-    folder = Path(embeddings_dir or output_dir / EMBEDDINGS_FOLDER)
-    if not folder.is_dir():
-        if embeddings_dir is not None:
-            raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
-        return {}
-    files = [file for file in map(Path.absolute, folder.iterdir()) if file.suffix in EMBEDDING_SUFFIXES]
-    files.sort(key=lambda file: EMBEDDING_SUFFIXES.index(file.suffix), reverse=True)
+    folder = Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER).absolute()
+    if embeddings_dir and not folder.is_dir():
+        raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
+    files = [file for suffix in reversed(EMBEDDING_SUFFIXES) for file in folder.glob(f"*{suffix}")]
     return {file.stem: file for file in files if not _UNWRITABLE.search(str(file))}
 
 
@@ -391,5 +366,5 @@ def print_report(report: MetadataReport) -> None:
     data_dir = report.drop_report.parents[1]
     for split in report.splits:
         say(f"  wrote {split_csv(data_dir, split)}", verbose=True)
-    for _, action, reason, detail, *_ in read_drop_report(data_dir):
+    for _, action, reason, detail, *_ in tables.read_drop_report(data_dir):
         say(f"  {action} {detail} ({reason})", verbose=True)

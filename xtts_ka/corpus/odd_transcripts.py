@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,11 +32,9 @@ def held_out_split(texts: Iterable[str], fraction: float) -> tuple[list[str], li
     `fraction` of them is held out and as many are for development (early stopping, the n-gram's order); each part has
     at least one sentence if there are three.
     """
-    places = {text: hash_to_unit(text) for text in texts}
-    ordered = sorted(places, key=lambda text: (places[text], text))
-    third = len(ordered) // 3
-    held_out = min(max(1, sum(place < fraction for place in places.values())), third)
-    development = min(max(1, sum(fraction <= place < 2 * fraction for place in places.values())), third)
+    ordered = sorted(set(texts), key=hash_to_unit)
+    one, two = (bisect.bisect_left(ordered, parts * fraction, key=hash_to_unit) for parts in (1, 2))
+    held_out, development = (min(max(1, size), len(ordered) // 3) for size in (one, two - one))
     return ordered[held_out + development :], ordered[held_out : held_out + development], ordered[:held_out]
 
 
@@ -48,7 +46,7 @@ def cross_fitted_bits(
     A model gives a high probability to every text it was trained on, wrong ones included, so each text is scored by a
     model that has not seen it.
     """
-    ordered = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
+    ordered = sorted(set(texts), key=hash_to_unit)
     bits: dict[str, float] = {}
     for fold in range(folds):
         scored = ordered[fold::folds]
