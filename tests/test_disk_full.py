@@ -1,8 +1,7 @@
-"""Every kind of write on a disk that fills up: the file is named, what stood before is whole, nothing half-written is left,
-and the same call ends well once there is room.
+"""Every kind of write on a full disk: the error names the file, and nothing half-written is left.
 
-The disk is full in two ways. Any user may limit the size of files (EFBIG, at an exact byte); and where a small file system
-may be mounted, the last test runs this file again on one (ENOSPC, at a page).
+The same call succeeds once there is room. The disk is full in two ways: any user may limit the size of files (EFBIG, at
+an exact byte), and where a small file system may be mounted, the last test runs this file again on it (ENOSPC).
 """
 
 import contextlib
@@ -57,7 +56,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Leave room for `size` bytes in any one file; on the small disk, for a page less (a file's last page may have room)."""
+    """Leaves room for `size` bytes in any one file; on the small disk a page less, as a file's last page has room."""
     if SMALL_DISK:
         filler = Path(SMALL_DISK, "filler")
         free = os.statvfs(SMALL_DISK)
