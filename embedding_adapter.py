@@ -28,18 +28,9 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
 from xtts_ka.corpus.tables import DROP_REPORT, Clip, replace_suspects
+from xtts_ka.model import voice_space
 from xtts_ka.model.geometry import SPEAKER_WIDTH
-from xtts_ka.model.voice_space import (
-    LEAST_TOLD_APART,
-    RidgeReport,
-    SpaceVerdict,
-    Suspect,
-    find_suspects,
-    fit_ridge,
-    hashed_order,
-    judge_space,
-    unit,
-)
+from xtts_ka.model.voice_space import hashed_order, unit
 
 if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsFiles
@@ -60,8 +51,8 @@ PER_SPEAKER_VECTOR = 5  # recordings encoded for comparison with a vector that s
 class EmbeddingAdapter:
     """Computes one XTTS speaker embedding per speaker from given vectors and recordings.
 
-    The steps are `load`, `judge_space`, `fit_ridge` (only if the vectors are from another space), `adapt` and
-    `collect`; `run` does all of them. Each stores its findings, which `metrics` returns.
+    The steps are `load`, `compare` (if there are given vectors), `adapt` and `collect`; `run` does all of them. Each
+    reports and stores its findings, which `metrics` returns.
     """
 
     def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str, others: Sequence[Clip] = ()):
@@ -75,48 +66,52 @@ class EmbeddingAdapter:
             self.by_speaker[clip.speaker_id].append(clip)
         self.given = GivenVectors()
         self.encoded: dict[str, np.ndarray] = {}  # file_id → unit (512,), by XTTS's own encoder
-        self.verdict: SpaceVerdict | None = None
-        self.ridge: RidgeReport | None = None
+        self.verdict: voice_space.SpaceVerdict | None = None  # None: the width shows that it is another space
+        self.ridge: voice_space.RidgeReport | None = None
         self.into_space: Callable[[np.ndarray], np.ndarray] | None = None  # None: the given vectors are not used
-        self.suspects: list[Suspect] = []
+        self.suspects: dict[str, str] = {}  # file_id → what is wrong with its label
         self.told_apart: dict[str, float | None] = {}  # by "given" and by "audio" vectors, see find_suspects
         self.source: dict[str, str] = {}  # speaker_id → "given", "mapped" or "audio"
 
     def load(self) -> GivenVectors:
-        """Read the user's vectors and report what was found."""
+        """Read the user's vectors."""
         self.given = given = read_given(self.data_dir, self.clips, self.others)
-        if given:
-            say(
-                f"{given.files} embedding file{'s' * (given.files > 1)}: {given.width} numbers a vector, for "
-                f"{len(given.utterances)} of {len(self.clips)} recordings and {len(given.speakers)} of "
-                f"{len(self.by_speaker)} speakers"
-            )
-        elif not given.files:
+        if not given.files:
             say(f"no embeddings in {Path(self.data_dir) / FOLDER}: voices are computed from the recordings")
-        if given.unusable:
-            warn(f"vectors without a direction, not used ({len(given.unusable)}): {_some(given.unusable)}")
-        if given.unused:
-            warn(
-                f"vectors that match no recording or speaker, or several, not used ({len(given.unused)}): "
-                f"{_some(given.unused)}"
+        elif given:
+            say(
+                f"embedding files: {given.files}, {given.width} numbers a vector, for {len(given.utterances)} of "
+                f"{len(self.clips)} recordings and {len(given.speakers)} of {len(self.by_speaker)} speakers"
             )
-        if given.files and not given:
+        else:
             warn("no given embedding can be used: voices are computed from the recordings")
+        for what, names in (
+            ("without a direction", given.unusable),
+            ("that match no recording or speaker, or several", given.unused),
+        ):
+            if names:
+                warn(f"vectors {what}, not used ({len(names)}): {_some(names)}")
         return given
 
-    def judge_space(self) -> SpaceVerdict:
-        """Measure whether the given vectors equal what XTTS's own encoder computes from the same recordings."""
-        self.verdict = SpaceVerdict(0, None, None, False)
+    def compare(self) -> None:
+        """Find out whether the given vectors can be used as they are, through a ridge map, or not at all."""
         if self.given.width == SPEAKER_WIDTH:
-            self.verdict = judge_space(*self._pairs(JUDGED_UTTERANCES))
-        if self.verdict.in_space:
-            self.into_space = unit
-        return self.verdict
-
-    def fit_ridge(self) -> RidgeReport:
-        """Fit a map into XTTS's speaker space; it is kept if it beats the mean voice on held-out voices."""
-        self.ridge, self.into_space = fit_ridge(*self._pairs(FITTED_UTTERANCES))
-        return self.ridge
+            self.verdict = verdict = voice_space.judge_space(*self._pairs(JUDGED_UTTERANCES))
+            other = "" if verdict.other is None else f", of other speakers {verdict.other:.3f}"
+            say(f"cosine to XTTS's own encodings of the same voices {verdict.own:.3f}{other} ({verdict.pairs} pairs)")
+            if verdict.in_space:
+                self.into_space = unit
+                say("the given vectors are in XTTS's speaker space and used as they are")
+                return
+        self.ridge, self.into_space = voice_space.fit_ridge(*self._pairs(FITTED_UTTERANCES))
+        if self.ridge.useful:
+            say(
+                "the given vectors are in another space and are mapped into XTTS's: on held-out "
+                f"{self.ridge.held_out} cosine {self.ridge.cosine:.4f}, the mean voice alone {self.ridge.chance:.4f} "
+                f"({self.ridge.pairs} pairs)"
+            )
+        else:
+            warn(f"the given vectors are not used ({self.ridge.reason}): voices are computed from the recordings")
 
     def adapt(self) -> dict[str, np.ndarray]:
         """Return speaker_id → unit float64 (512,), and find suspect labels on the way.
@@ -124,9 +119,7 @@ class EmbeddingAdapter:
         A speaker's voice is the vector given for the speaker, else the centroid of those given for the speaker's
         recordings, else the centroid of up to 20 recordings encoded here. Suspects are left out of centroids.
         """
-        into = self.into_space
-        whole = self.given.speakers if into else {}
-        native = self.given.utterances if into else {}
+        whole, native = (self.given.speakers, self.given.utterances) if self.into_space else ({}, {})
         with_native = {self.speaker_of[file_id] for file_id in native}
         unheard = sorted(self.by_speaker.keys() - whole.keys() - with_native)
         some = [clip for name in unheard for clip in self.by_speaker[name][:UTTERANCES_PER_SPEAKER]]
@@ -134,62 +127,45 @@ class EmbeddingAdapter:
         heard = {i: vector for i, vector in self.encoded.items() if self.speaker_of[i] not in with_native}
         spoken: dict[str, list[np.ndarray]] = defaultdict(list)
         for kind, vectors in (("given", native), ("audio", heard)):  # two spaces, each judged separately
-            suspects, self.told_apart[kind] = find_suspects(vectors, self.speaker_of)
-            self.suspects += suspects
-            for file_id in sorted(vectors.keys() - {suspect.file_id for suspect in suspects}):
+            suspects, self.told_apart[kind] = voice_space.find_suspects(vectors, self.speaker_of)
+            self.suspects |= suspects
+            for file_id in sorted(vectors.keys() - suspects.keys()):
                 spoken[self.speaker_of[file_id]].append(vectors[file_id])
+        self._say_suspects()
         voices = {}
         for name in sorted(self.by_speaker):
-            vector = np.stack([whole[name]] if name in whole else spoken[name])
+            vectors_of = np.stack([whole[name]] if name in whole else spoken[name])
             self.source[name] = "audio"
-            if into and name not in unheard:
-                vector = into(vector)
-                self.source[name] = "given" if into is unit else "mapped"
-            voices[name] = unit(vector.mean(axis=0))
+            if self.into_space and name not in unheard:
+                vectors_of = self.into_space(vectors_of)
+                self.source[name] = "mapped" if self.ridge else "given"
+            voices[name] = unit(vectors_of.mean(axis=0))
         return voices
 
     def collect(self, voices: Mapping[str, np.ndarray]) -> Table:
         """The speaker table of these voices, with conditioning latents computed from the recordings."""
         from xtts_ka.model.speakers import speaker_table
 
-        return speaker_table(self.clips, self.encoder, voices, {suspect.file_id for suspect in self.suspects})
+        return speaker_table(self.clips, self.encoder, voices, self.suspects)
 
     def run(self) -> Table:
-        """All the steps, reporting what they find."""
+        """All the steps."""
         if self.load():
-            verdict = self.judge_space()
-            if verdict.own is not None:
-                other = "" if verdict.other is None else f", of other speakers {verdict.other:.3f}"
-                say(
-                    f"cosine to XTTS's own encodings of the same voices {verdict.own:.3f}{other} "
-                    f"({verdict.pairs} pairs)"
-                )
-            if verdict.in_space:
-                say("the given vectors are in XTTS's speaker space and used as they are")
-            elif (ridge := self.fit_ridge()).useful:
-                say(
-                    "the given vectors are in another space and are mapped into XTTS's: on held-out "
-                    f"{ridge.held_out} cosine {ridge.cosine:.4f}, the mean voice alone {ridge.chance:.4f} "
-                    f"({ridge.pairs} pairs)"
-                )
-            else:
-                warn(f"the given vectors are not used ({ridge.reason}): voices are computed from the recordings")
-        table = self.collect(self.adapt())
-        self._say_suspects()
-        return table
+            self.compare()
+        return self.collect(self.adapt())
 
     def _say_suspects(self) -> None:
         for kind, share in self.told_apart.items():
-            if share is not None and share < LEAST_TOLD_APART:
+            if share is not None and share < voice_space.LEAST_TOLD_APART:
                 say(
                     f"by the {kind} vectors {share:.0%} of the recordings are nearest to their own speaker: "
                     "too few to name suspect labels (an untrained encoder, or one person with several names)"
                 )
-        if count := len(self.suspects):
-            named = _some([f"{suspect.file_id}, {suspect.detail}" for suspect in self.suspects])
+        if self.suspects:
+            named = _some([f"{file_id}, {detail}" for file_id, detail in self.suspects.items()])
             warn(
-                f"{count} recording{'s do' if count > 1 else ' does'} not sound like the speaker and will "
-                f"not shape the voice (see {DROP_REPORT}): {named}"
+                "recordings that do not sound like their speaker, and do not shape the voice "
+                f"({len(self.suspects)}, see {DROP_REPORT}): {named}"
             )
 
     def metrics(self) -> dict[str, Any]:
@@ -197,13 +173,12 @@ class EmbeddingAdapter:
         given = self.given
         found = {"files": given.files, "width": given.width, "elsewhere": given.elsewhere}
         found |= {kind: len(getattr(given, kind)) for kind in ("utterances", "speakers", "unused", "unusable")}
-        names = {"unused_names": given.unused[:20], "unusable_names": given.unusable[:20]}
         return {
             "speakers": len(self.source),
             "recordings": len(self.clips),
             "encoded": len(self.encoded),
             "voices_from": dict(sorted(Counter(self.source.values()).items())),
-            "given": found | names if given.files else None,
+            "given": found if given.files else None,
             "space": asdict(self.verdict) if self.verdict else None,
             "ridge": asdict(self.ridge) if self.ridge else None,
             "told_apart": self.told_apart,
@@ -257,13 +232,12 @@ def run_embeddings_stage(
     others: recordings of splits that no voice may be computed from (see EmbeddingAdapter).
     """
     from xtts_ka.model.features import VoiceEncoder
-    from xtts_ka.model.speakers import SUSPECT
 
     adapter = EmbeddingAdapter(clips, VoiceEncoder(base.config, base.state, device), config.data_dir, others)
     table = adapter.run()
     by_id = {clip.file_id: clip for clip in clips}
-    rows = [(by_id[suspect.file_id], suspect.detail) for suspect in adapter.suspects]
-    replace_suspects(config.data_dir, SUSPECT, [(c.file_id, d, str(c.audio_path), c.text) for c, d in rows])
+    rows = [(i, detail, str(by_id[i].audio_path), by_id[i].text) for i, detail in adapter.suspects.items()]
+    replace_suspects(config.data_dir, voice_space.SUSPECT, rows)
     save_torch(Path(config.output_model_path) / SPEAKERS_FILE, table)
     metrics = adapter.metrics()
     sources = ", ".join(f"{count} {kind}" for kind, count in metrics["voices_from"].items())
@@ -274,27 +248,15 @@ def run_embeddings_stage(
     return metrics
 
 
-def _describe(path: Path) -> None:
-    """Print what a speaker table contains."""
-    from xtts_ka.model.speakers import read_speakers
-
-    table = read_speakers(path)
-    width = next(iter(table.values()))["gpt_cond_latent"].shape[2]
-    say(
-        f"{path} holds {len(table)} speaker{'s' * (len(table) > 1)} ({_some(sorted(table))}), conditioning "
-        f"latents of width {width}"
-    )
-    for name, voice in sorted(table.items()):
-        norms = [f"{kind} {tuple(tensor.shape)}, norm {float(tensor.norm()):.3f}" for kind, tensor in voice.items()]
-        say(f"  {name}: {'; '.join(norms)}", verbose=True)
-
-
 def _adapt_alone(config_path: str, force: bool) -> None:
     config = load_config(config_path)
     from pretrain_xtts_model import run_stage
+    from xtts_ka.model.speakers import read_speakers
 
     run_stage(config, "embeddings", again=force, config_path=config_path)
-    _describe(Path(config.output_model_path) / SPEAKERS_FILE)
+    path = Path(config.output_model_path) / SPEAKERS_FILE
+    table = read_speakers(path)
+    say(f"speakers in {path} ({len(table)}): {_some(sorted(table))}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

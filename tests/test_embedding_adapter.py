@@ -139,7 +139,7 @@ def test_voices_from_audio(recordings, encoder, encodings, capsys):
         assert entry["speaker_embedding"].shape == (1, 512, 1)
         assert entry["gpt_cond_latent"].dtype == entry["speaker_embedding"].dtype == torch.float32
         assert float(entry["speaker_embedding"].norm()) == pytest.approx(1, abs=1e-6)
-    kept = [f"u0{i}" for i in range(TAKES) if f"u0{i}" not in {s.file_id for s in adapter.suspects}]
+    kept = [f"u0{i}" for i in range(TAKES) if f"u0{i}" not in adapter.suspects]
     centroid = unit(np.mean([unit(encodings[name]) for name in kept], axis=0))
     np.testing.assert_allclose(table["s0"]["speaker_embedding"].numpy().reshape(-1), centroid, atol=1e-6)
     assert json.loads(json.dumps(adapter.metrics()))["voices_from"] == {"audio": SPEAKERS}
@@ -170,7 +170,7 @@ def test_speaker_vectors_of_xtts_itself_are_recognised(recordings, encoder, enco
     means = {f"s{i}": centroid_of(encodings, i) for i in range(SPEAKERS - 1)}
     np.savez(given_folder / "speakers.npz", **means)
     adapter = adapter_of(recordings, encoder)
-    voices = adapter.collect(adapter.adapt()) if adapter.load() and adapter.judge_space() else None
+    voices = adapter.run()
     assert adapter.verdict.in_space and adapter.verdict.pairs == SPEAKERS - 1
     assert adapter.source == {f"s{i}": "given" for i in range(SPEAKERS - 1)} | {f"s{SPEAKERS - 1}": "audio"}
     assert cosine(voices["s1"]["speaker_embedding"], means["s1"]) == pytest.approx(1, abs=1e-6)
@@ -181,7 +181,7 @@ def test_linear_image_of_the_space_is_mapped_back(recordings, encoder, encodings
     torch.save({name: torch.tensor(vector @ spin) for name, vector in encodings.items()}, given_folder / "all.pth")
     adapter = adapter_of(recordings, encoder)
     table = adapter.run()
-    assert adapter.verdict.own is None and adapter.ridge.useful, adapter.ridge
+    assert adapter.verdict is None and adapter.ridge.useful, adapter.ridge
     assert adapter.ridge.cosine > 0.95 and adapter.ridge.cosine > adapter.ridge.chance
     assert set(adapter.source.values()) == {"mapped"} and "mapped" in capsys.readouterr().out
     true = [centroid_of(encodings, i) for i in range(SPEAKERS)]
@@ -214,8 +214,7 @@ def test_wrong_label_is_found_in_the_sound(recordings, encoder):
     adapter = adapter_of(recordings, encoder, clips)
     adapter.load()
     adapter.adapt()
-    found = {suspect.file_id: suspect for suspect in adapter.suspects}
-    assert "u10" in found and len(found) <= 2 and found["u10"].speaker_id == "s3", adapter.told_apart
+    assert len(adapter.suspects) <= 2 and " to s3" in adapter.suspects["u10"], adapter.told_apart
 
 
 def test_unusable_recordings_are_named(recordings, encoder, tmp_path):
@@ -290,7 +289,7 @@ def test_the_script_runs_the_stage_under_the_lock_and_enters_it_in_the_record(pr
         assert "another run (pid" in capsys.readouterr().err and not out.exists()
     assert embedding_adapter.main(flags) == 0
     said = capsys.readouterr().out
-    assert "embeddings: never run" in said and "holds 2 speakers (s0; s1)" in said
+    assert "embeddings: never run" in said and "speakers_base.pth (2): s0; s1" in said
     stamp = out.stat().st_mtime_ns
     assert embedding_adapter.main(flags) == 0
     said = capsys.readouterr().out

@@ -17,9 +17,8 @@ from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.tables import Clip, read_drop_report
 from xtts_ka.model.features import VoiceEncoder, load_speech
 from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, SPEAKER_WIDTH
-from xtts_ka.model.voice_space import hashed_order, unit
+from xtts_ka.model.voice_space import SUSPECT, hashed_order, unit
 
-SUSPECT = "suspect_speaker"  # the embeddings stage's reason in the drop report
 MAX_SECONDS = 30.0  # of one recording that are heard, as coqui's max_ref_len
 VOICE_SECONDS = 30.0  # of speech behind a gpt_cond_latent, as coqui's gpt_cond_len
 GOOD_SECONDS = (3.0, 12.0)  # clips of this length are taken for it first
