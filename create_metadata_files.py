@@ -29,20 +29,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data",
     )
     add, default = parser.add_argument, "(default: %(default)s)"
-    source = "folder with recordings and transcripts (several are joined); only read"
-    add("--source", nargs="+", required=True, metavar="DIR", help=source)
+    add("--source", nargs="+", required=True, metavar="DIR", help="folders with recordings and transcripts; only read")
     add("--output_dir", default="data", help=f"folder that gets split/ {default}")
     add("--format", choices=FORMATS, default="auto", help=f"layout of the source {default}")
-    embeddings = "embeddings named as the clips (default: OUTPUT_DIR/embeddings/embeddings)"
-    add("--embeddings_dir", metavar="DIR", help=embeddings)
+    add("--embeddings_dir", metavar="DIR", help="embeddings named as clips (default: OUTPUT_DIR/embeddings/embeddings)")
     for option in fields(MetadataOptions):
         if option.metadata:
             text = f"{option.metadata['help']} {default}"
             add(f"--{option.name}", type=float, default=option.default, metavar="X", help=text)
-    archaic = f"archaic letters in transcripts {default}"
-    add("--archaic", choices=("respell", "keep"), default="respell", help=archaic)
-    copy = "copy the clips kept to audio/ beside each table, so that OUTPUT_DIR does not need the source any more"
-    add("--copy", action="store_true", help=copy)
+    add("--archaic", choices=("respell", "keep"), default="respell", help=f"archaic letters in transcripts {default}")
+    add("--copy", action="store_true", help="copy the clips kept to audio/ beside each table, to do without the source")
     add_verbosity_flags(parser)
     return parser
 

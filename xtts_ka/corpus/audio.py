@@ -114,21 +114,18 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
         raise AudioError(path, Drop.EMPTY_AUDIO, "the file is empty")
     try:
         with soundfile.SoundFile(os.fspath(path)) as sound:
-            _check_header(sound, path)
+            if not RATES[0] <= sound.samplerate <= RATES[1] or sound.channels > MAX_CHANNELS:
+                claim = f"its header says {sound.samplerate} Hz, {sound.channels} channels"
+                raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
+            cut = _WAV_CUT.search(sound.extra_info)  # the only place where libsndfile reports a wav that was cut short
+            if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
+                claim = f"cut short: {cut[2]} bytes of the {cut[1]} in its header"
+                raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
             yield sound
     except (soundfile.SoundFileError, UnicodeError, OSError) as error:
         text = " ".join(str(error).split())
         detail = text.partition(": ")[2] or text  # soundfile's messages begin with the path
         raise AudioError(path, Drop.UNREADABLE_AUDIO, detail) from None
-
-
-def _check_header(sound: soundfile.SoundFile, path: Path | str) -> None:
-    if not RATES[0] <= sound.samplerate <= RATES[1] or sound.channels > MAX_CHANNELS:
-        claim = f"its header says {sound.samplerate} Hz, {sound.channels} channels"
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
-    cut = _WAV_CUT.search(sound.extra_info)  # the only place where libsndfile reports a wav that was cut short
-    if cut and int(cut[2]) < int(cut[1]) < _OPEN_ENDED_BYTES:
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"cut short: {cut[2]} bytes of the {cut[1]} in its header")
 
 
 def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:

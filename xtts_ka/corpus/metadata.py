@@ -75,21 +75,12 @@ class MetadataReport:
 
     corpora: tuple[Corpus, ...]
     rows: int
+    kept: int
     dropped: dict[str, int]  # reason → rows
     splits: dict[str, tuple[int, float]]  # split → (clips, seconds)
     speakers: int
     embeddings: int  # clips with an embedding file
     drop_report: Path
-
-    @property
-    def kept(self) -> int:
-        """Clips in all splits together."""
-        return sum(clips for clips, _ in self.splits.values())
-
-    @property
-    def seconds(self) -> float:
-        """Speech in all splits together."""
-        return sum(seconds for _, seconds in self.splits.values())
 
 
 class _Dropped(Exception):
@@ -120,7 +111,8 @@ def create_metadata(
     embeddings = [Path(embeddings_dir)] if embeddings_dir else []
     folders = [corpus.folder for corpus in corpora]
     _check_folders([*sources, *folders, *embeddings], output_dir)
-    embedding_files = _find_embeddings(embeddings_dir, output_dir)
+    if embeddings_dir and not os.path.isdir(embeddings_dir):
+        raise UserError(f"the embeddings folder {embeddings_dir} does not exist: omit --embeddings_dir")
     for corpus in corpora:
         say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
 
@@ -132,7 +124,7 @@ def create_metadata(
     rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
     splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip in _with_embeddings(kept, embedding_files):
+    for clip in _with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)):
         splits[split_at(place_of(clip.text), options)].append(clip)
     _check_splits(splits, kept, options)
     if options.copy:
@@ -141,6 +133,7 @@ def create_metadata(
     return MetadataReport(
         corpora=corpora,
         rows=rows,
+        kept=len(kept),
         dropped=dropped,
         splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
         speakers=len({clip.speaker_id for clip in kept}),
@@ -318,21 +311,14 @@ def split_at(place: float, options: MetadataOptions = MetadataOptions()) -> str:
     return "test" if place >= 1 - options.test_fraction else "train"
 
 
-def _find_embeddings(embeddings_dir: Path | str | None, output_dir: Path) -> dict[str, Path]:
-    """Stem → embedding file, for the files directly in the folder."""
-    folder = Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER).absolute()
-    if embeddings_dir and not folder.is_dir():
-        raise UserError(f"the embeddings folder {folder} does not exist: omit --embeddings_dir")
-    files = [file for suffix in reversed(EMBEDDING_SUFFIXES) for file in folder.glob(f"*{suffix}")]
-    return {file.stem: file for file in files if not _UNWRITABLE.search(str(file))}
-
-
-def _with_embeddings(clips: Sequence[Clip], embeddings: dict[str, Path]) -> Iterator[Clip]:
+def _with_embeddings(clips: Sequence[Clip], folder: Path) -> Iterator[Clip]:
     """Give each clip the embedding named by its id, or by its file's stem if no other clip has that stem."""
+    paths = [file for suffix in reversed(EMBEDDING_SUFFIXES) for file in folder.absolute().glob(f"*{suffix}")]
+    files = {file.stem: file for file in paths if not _UNWRITABLE.search(str(file))}
     stems = Counter(clip.audio_path.stem for clip in clips)
     for clip in clips:
         stem = clip.audio_path.stem
-        file = embeddings.get(clip.file_id) or (embeddings.get(stem) if stems[stem] == 1 else None)
+        file = files.get(clip.file_id) or (files.get(stem) if stems[stem] == 1 else None)
         yield replace(clip, embedding_path=file)
 
 
@@ -351,10 +337,10 @@ def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
 def print_report(report: MetadataReport) -> None:
     """Print what was kept and dropped, by split and by reason; with --verbose also the files and every dropped row."""
     heading("metadata")
-    say(
-        f"kept {report.kept} of {report.rows} clips: {report.seconds / 3600:.2f} hours, {report.speakers} "
-        f"speaker{'s'[: report.speakers != 1]}, {report.embeddings} with an embedding"
-    )
+    hours = sum(seconds for _, seconds in report.splits.values()) / 3600
+    speakers = f"{report.speakers} speaker{'s'[: report.speakers != 1]}"
+    kept = f"kept {report.kept} of {report.rows} clips"
+    say(f"{kept}: {hours:.2f} hours, {speakers}, {report.embeddings} with an embedding")
     for split, (clips, seconds) in report.splits.items():
         say(f"  {split:<6}{clips:>9} clips {seconds / 60:>10.1f} min")
     if report.dropped:

@@ -10,10 +10,9 @@ import numpy as np
 
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import hash_to_unit
-from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus.tables import Clip, replace_suspects
 from xtts_ka.georgian.character_ngram import MAX_CHARACTERS, CharacterNgram
-from xtts_ka.georgian.language_model import Segmenter, TokenModel, bits_per_character, is_small, train_network
+from xtts_ka.georgian.language_model import TokenModel, bits_per_character, is_small
 
 SUSPECT_REASON = "surprising_transcript"  # in the drop report
 SUSPECTS_LISTED = 200  # at most: nobody reads more
@@ -65,8 +64,6 @@ def surprising_transcripts(
     over the median is multiplied by √n first: otherwise every reply of two letters would be listed.
     """
     texts = list(bits)
-    if len(texts) < 2:
-        return []
     length = np.array([min(len(text), MAX_CHARACTERS) + 1 for text in texts])  # with the end of the sentence
     rate = np.array([bits[text] for text in texts]) / length
     excess = (rate - np.median(rate)) * np.sqrt(length)
@@ -80,13 +77,6 @@ def surprising_transcripts(
     }
     listed = [(clip, float(odd[clip.text][1])) for clip in clips if clip.text in odd]
     return sorted(listed, key=lambda pair: (-odd[pair[0].text][0], pair[0].file_id))[:top]
-
-
-def network_fitter(
-    config: PretrainConfig, segmenter: Segmenter, tokens: Sequence[str], development: Sequence[str]
-) -> Fit:
-    settings, seed, device = config.language_model, config.seed, choose_device(config.device)
-    return lambda texts: train_network(texts, development, segmenter, tokens, settings, seed, device)
 
 
 def compare_models(

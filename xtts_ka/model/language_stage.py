@@ -14,7 +14,7 @@ from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
 from xtts_ka.core.tensor_files import write_pickle
-from xtts_ka.core.torch_settings import one_thread
+from xtts_ka.core.torch_settings import choose_device, one_thread
 from xtts_ka.corpus.odd_transcripts import (
     MAX_SENTENCES,
     MEASURED_AT_MOST,
@@ -22,12 +22,11 @@ from xtts_ka.corpus.odd_transcripts import (
     compare_models,
     held_out_split,
     list_suspects,
-    network_fitter,
     surprising_transcripts,
 )
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.alphabet import READING_SYMBOLS, is_georgian, is_word
-from xtts_ka.georgian.language_model import Segmenter, saved_network
+from xtts_ka.georgian.language_model import Segmenter, TokenModel, saved_network, train_network
 from xtts_ka.georgian.text import normalise
 from xtts_ka.model.vocabulary import (
     VocabularyExtension,
@@ -74,7 +73,12 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     )
     tokenizer = open_vocabulary(extension.vocabulary)
     segmenter = Segmenter(tokenizer)
-    fit = network_fitter(config, segmenter, _compact_vocabulary(extension, segmenter, train), development)
+    tokens, settings = _compact_vocabulary(extension, segmenter, train), config.language_model
+    common = (development, segmenter, tokens, settings, config.seed, choose_device(config.device))
+
+    def fit(texts: Sequence[str]) -> TokenModel:
+        return train_network(texts, *common)
+
     with one_thread():
         network, measured = compare_models(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
         bits = bits_of_all([text for part in parts for text in part], measured, fit)
