@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -34,14 +34,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder in one layout, of which each subclass is one. As it stands here, `rows` reads tables of cells."""
+    """A folder in a known layout. Each layout is a subclass; one without tables of cells has its own `rows`."""
 
     folder: Path  # absolute, links resolved
 
     format: ClassVar[str]
     expects: ClassVar[str]  # for people: what a folder of this layout holds
-    delimiters: ClassVar[str] = "\t"  # of these a table has the one that its first line has most of
-    columns: ClassVar[tuple[str, ...]] = ()  # of tables without a header; a line may end after the second
+    delimiters: ClassVar[str] = "\t"  # a table's is the one that is most frequent in its first line
+    columns: ClassVar[Sequence[str]] = ()  # of tables without a header; the third and later ones may be missing
 
     def tables(self) -> list[Path]:
         """The tables in the folder; none where it has another layout."""
@@ -54,10 +54,8 @@ class Corpus:
     def rows(self) -> Iterator[Row]:
         """Yield the rows in a fixed order. UserError where the recordings are still packed in an archive."""
         for table in self.tables():
-            header = self.columns or self.first_cells(table)
             lines = self.lines(table)
-            if not self.columns:
-                next(lines)
+            header = self.columns or [cell.strip() for cell in next(lines)[1]]
             for where, cells, problem in lines:
                 if not problem and not (2 if self.columns else len(header)) <= len(cells) <= len(header):
                     problem = f"it has {len(cells)} cells instead of {len(header)}"

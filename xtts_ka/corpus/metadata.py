@@ -335,7 +335,7 @@ def _copied(clips: Sequence[Clip], folder: Path) -> list[Clip]:
 
 
 def print_report(report: MetadataReport) -> None:
-    """Print what was kept and dropped, by split and by reason; with --verbose also the files and every dropped row."""
+    """Print what was kept and dropped, by split and by reason; with --verbose also every dropped row."""
     heading("metadata")
     hours = sum(seconds for _, seconds in report.splits.values()) / 3600
     speakers = f"{report.speakers} speaker{'s'[: report.speakers != 1]}"
@@ -349,8 +349,5 @@ def print_report(report: MetadataReport) -> None:
             say(f"  {reason:<18}{count:>9}")
     else:
         say("dropped none")
-    data_dir = report.drop_report.parents[1]
-    for split in report.splits:
-        say(f"  wrote {split_csv(data_dir, split)}", verbose=True)
-    for _, action, reason, detail, *_ in tables.read_drop_report(data_dir):
+    for _, action, reason, detail, *_ in tables.read_drop_report(report.drop_report.parents[1]):
         say(f"  {action} {detail} ({reason})", verbose=True)

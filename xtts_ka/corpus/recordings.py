@@ -68,8 +68,6 @@ def _size_and_time(path: str) -> tuple[int, int]:
     except (FileNotFoundError, NotADirectoryError):
         status = None
     if status is None or not stat.S_ISREG(status.st_mode):
-        raise UserError(
-            f"recording {path} is in the metadata but not on the disk: restore it, or make the metadata anew with "
-            "create_metadata_files.py"
-        )
+        remedy = "restore it, or make the metadata anew with create_metadata_files.py"
+        raise UserError(f"recording {path} is in the metadata but not on the disk: {remedy}")
     return status.st_size, status.st_mtime_ns
