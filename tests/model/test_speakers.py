@@ -13,14 +13,8 @@ import torch
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import Clip, write_drop_report
 from xtts_ka.model.features import VoiceEncoder, load_speech
-from xtts_ka.model.speakers import (
-    clip_speech,
-    read_speakers,
-    recompute_cond_latents,
-    reference_clips,
-    speaker_table,
-    suspect_ids,
-)
+from xtts_ka.model.speakers import clip_speech, read_speakers, reference_clips, speaker_table, suspect_ids
+from xtts_ka.model.voice_space import unit
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +33,8 @@ def clips(tiny_recordings):
 
 @pytest.fixture(scope="module")
 def voices():
-    """speaker_id → (512,) of any length."""
-    return {f"s{i}": np.random.default_rng(i).standard_normal(512) for i in range(2)}
+    """speaker_id → (512,)."""
+    return {f"s{i}": unit(np.random.default_rng(i).standard_normal(512)) for i in range(2)}
 
 
 def test_reference_clips_are_good_ones_and_fill_half_a_minute():
@@ -55,15 +49,14 @@ def test_reference_clips_are_good_ones_and_fill_half_a_minute():
     assert reference_clips(clips[::-1]) == reference_clips(clips)
 
 
-def test_the_table_holds_unit_embeddings_and_coquis_latents_of_the_joined_clips(clips, encoder, voices):
+def test_the_table_holds_the_embeddings_and_coquis_latents_of_the_joined_clips(clips, encoder, voices):
     table = speaker_table(clips, encoder, voices)
     assert list(table) == ["s0", "s1"]
     for name, entry in table.items():
         assert list(entry) == ["gpt_cond_latent", "speaker_embedding"]  # coqui unpacks them in this order
         embedding = entry["speaker_embedding"]
         assert embedding.shape == (1, 512, 1) and embedding.dtype == torch.float32
-        unit = voices[name] / np.linalg.norm(voices[name])
-        np.testing.assert_allclose(embedding.reshape(-1).numpy(), unit, atol=1e-6)
+        np.testing.assert_allclose(embedding.reshape(-1).numpy(), voices[name], atol=1e-6)
     chosen = reference_clips([clip for clip in clips if clip.speaker_id == "s1"])
     joined = torch.cat([load_speech(clip.audio_path) for clip in chosen], dim=1)
     expected = encoder._xtts.get_gpt_cond_latents(joined, 22050, length=30, chunk_length=6)
@@ -73,16 +66,17 @@ def test_the_table_holds_unit_embeddings_and_coquis_latents_of_the_joined_clips(
 def test_latents_follow_a_trained_gpt_and_embeddings_stay(clips, base, encoder, voices):
     table = speaker_table(clips, encoder, voices)
     kept = {name: entry["gpt_cond_latent"].clone() for name, entry in table.items()}
-    same = recompute_cond_latents(table, clips, encoder)
+    embeddings = {name: entry["speaker_embedding"] for name, entry in table.items()}
+    same = speaker_table(clips, encoder, embeddings)
     torch.testing.assert_close(same["s1"]["gpt_cond_latent"], kept["s1"])
     trained = {k: v * 1.1 if k.startswith("gpt.conditioning") else v for k, v in base.state.items()}
-    moved = recompute_cond_latents(table, clips, VoiceEncoder(base.config, trained))
+    moved = speaker_table(clips, VoiceEncoder(base.config, trained), embeddings)
     assert list(moved["s0"]) == ["gpt_cond_latent", "speaker_embedding"]
     assert not torch.allclose(moved["s0"]["gpt_cond_latent"], kept["s0"], atol=1e-4)
     assert torch.equal(moved["s0"]["speaker_embedding"], table["s0"]["speaker_embedding"])
     torch.testing.assert_close(table["s0"]["gpt_cond_latent"], kept["s0"])
     with pytest.raises(UserError, match="s1 has no recording"):
-        recompute_cond_latents(table, [clip for clip in clips if clip.speaker_id == "s0"], encoder)
+        speaker_table([clip for clip in clips if clip.speaker_id == "s0"], encoder, embeddings)
 
 
 def test_a_clip_too_short_to_encode_is_named_and_a_long_one_cut(tmp_path):

@@ -17,7 +17,7 @@ from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.tables import Clip, read_drop_report
 from xtts_ka.model.features import VoiceEncoder, load_speech
 from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, SPEAKER_WIDTH
-from xtts_ka.model.voice_space import SUSPECT, hashed_order, unit
+from xtts_ka.model.voice_space import SUSPECT, hashed_order
 
 MAX_SECONDS = 30.0  # of one recording that are heard, as coqui's max_ref_len
 VOICE_SECONDS = 30.0  # of speech behind a gpt_cond_latent, as coqui's gpt_cond_len
@@ -57,19 +57,17 @@ def reference_clips(clips: Sequence[Clip], suspects: Collection[str] = ()) -> li
     return chosen
 
 
-def cond_latent(clips: Sequence[Clip], encoder: VoiceEncoder) -> Tensor:
-    """(1, 32, model_dim) float32 of the clips joined, as coqui's `get_conditioning_latents` joins them."""
-    speech = torch.cat([clip_speech(clip) for clip in clips], dim=1)[:, : int(VOICE_SECONDS * SAMPLE_RATE)]
-    return encoder.cond_latent(speech).clone()
-
-
 def speaker_table(
-    clips: Sequence[Clip], encoder: VoiceEncoder, voices: Mapping[str, np.ndarray], suspects: Collection[str] = ()
+    clips: Sequence[Clip],
+    encoder: VoiceEncoder,
+    voices: Mapping[str, np.ndarray | Tensor],
+    suspects: Collection[str] = (),
 ) -> Table:
     """{speaker_id: {"gpt_cond_latent": (1, 32, model_dim), "speaker_embedding": (1, 512, 1)}}, float32.
 
-    voices: speaker_id → (512,). The order of the two entries is part of the format: coqui unpacks them. UserError for a
-    speaker without recordings, and for recordings that give no finite latent.
+    voices: speaker_id → the speaker embedding's 512 numbers, in any shape. The latents are computed from the clips
+    joined, as coqui's `get_conditioning_latents` joins them. The order of the two entries is part of the format: coqui
+    unpacks them. UserError for a speaker without recordings, and for recordings that give no finite latent.
     """
     by_speaker: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
@@ -78,26 +76,15 @@ def speaker_table(
     for name in progress(sorted(voices), what="conditioning latents", unit="speaker"):
         if name not in by_speaker:
             raise UserError(f"speaker {name} has no recording in the split tables: {_AGAIN}")
-        latent = cond_latent(reference_clips(by_speaker[name], suspects), encoder)
+        speech = torch.cat([clip_speech(clip) for clip in reference_clips(by_speaker[name], suspects)], dim=1)
+        latent = encoder.cond_latent(speech[:, : int(VOICE_SECONDS * SAMPLE_RATE)]).clone()
         if not torch.isfinite(latent).all():
             raise UserError(
                 f"the recordings of speaker {name} give no finite conditioning latent: check them and the base model"
             )
-        embedding = torch.from_numpy(np.asarray(unit(voices[name]), np.float32)).reshape(1, SPEAKER_WIDTH, 1)
+        embedding = torch.from_numpy(np.array(voices[name], np.float32)).reshape(1, SPEAKER_WIDTH, 1)
         table[name] = {"gpt_cond_latent": latent, "speaker_embedding": embedding}
     return table
-
-
-def recompute_cond_latents(
-    table: Table, clips: Sequence[Clip], encoder: VoiceEncoder, suspects: Collection[str] = ()
-) -> Table:
-    """A table of the same speakers and speaker embeddings, with the conditioning latents of `encoder`, a trained GPT's.
-
-    suspects: file_ids to leave out (see `suspect_ids`).
-    """
-    voices = {name: entry["speaker_embedding"].numpy().reshape(-1) for name, entry in table.items()}
-    fresh = speaker_table(clips, encoder, voices, suspects)
-    return {name: {**fresh[name], "speaker_embedding": table[name]["speaker_embedding"]} for name in fresh}
 
 
 def suspect_ids(data_dir: Path | str) -> set[str]:

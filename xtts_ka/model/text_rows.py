@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xtts_ka.georgian.phonology import romanise
 from xtts_ka.model.checkpoint import XttsFiles, load_gpt
@@ -56,10 +57,14 @@ def new_rows(
 
     def rows_of(table: str, pieces: list[list[int]]) -> Tensor:
         rows = state[f"{table}.weight"].float()
-        start = _start(method, rows, trained, pieces, generator)
-        noise = _unit(torch.randn(start.shape, generator=generator))
-        start = _unit(start) + (NOISE * noise if method != "random" else 0)
-        return rows[trained].norm(dim=1).median() * start / start.norm(dim=1, keepdim=True)
+        mean, spread = rows[trained].mean(dim=0), rows[trained].std(dim=0)
+        drawn = torch.randn(len(pieces), rows.shape[1], generator=generator)
+        if method == "random":
+            start = mean + spread * drawn
+        else:
+            start = torch.stack([rows[ids].mean(dim=0) if ids else mean for ids in pieces])
+            start = F.normalize(start, dim=1) + NOISE * F.normalize(drawn, dim=1)
+        return rows[trained].norm(dim=1).median() * F.normalize(start, dim=1)
 
     embedding = rows_of("text_embedding", pieces)
     head = rows_of("text_head", none)  # heads that start in one direction are raised together, and learn far sooner
@@ -77,17 +82,6 @@ def base_pieces(token: str, tokenizer: Tokenizer) -> list[int]:
         return sorted(i for t, i in vocabulary.items() if t.startswith("[") and t.lower() == t)
     unknown = vocabulary["[UNK]"]
     return [i for i in tokenizer.encode(romanise(token)).ids if i != unknown]
-
-
-def _start(method: str, rows: Tensor, trained: Tensor, pieces: list[list[int]], generator: torch.Generator) -> Tensor:
-    mean, spread = rows[trained].mean(dim=0), rows[trained].std(dim=0)
-    if method == "random":
-        return mean + spread * torch.randn(len(pieces), rows.shape[1], generator=generator)
-    return torch.stack([rows[ids].mean(dim=0) if ids else mean for ids in pieces])
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def old_logits_change(base: XttsFiles, extended: XttsFiles, tokenizer: Tokenizer) -> dict[str, float]:

@@ -16,7 +16,7 @@ from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tenso
 from xtts_ka.corpus.tables import read_split
 from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
-from xtts_ka.model.speakers import read_speakers, recompute_cond_latents, suspect_ids
+from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
 from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.metrics_log import losses
 
@@ -46,7 +46,8 @@ def export_model(
     # The latents depend on the GPT's conditioning encoder, which was trained after the embeddings stage.
     table, clips = read_speakers(out / "speakers_base.pth"), read_split(config.data_dir, "train")
     encoder = VoiceEncoder(xtts_config, state, device)
-    speakers = recompute_cond_latents(table, clips, encoder, suspect_ids(config.data_dir))
+    voices = {name: voice["speaker_embedding"] for name, voice in table.items()}
+    speakers = speaker_table(clips, encoder, voices, suspect_ids(config.data_dir))
     save_torch(out / "speakers_xtts.pth", speakers)
     language = read_pickle(out / "language_model_results.pkl")
     georgian = {
