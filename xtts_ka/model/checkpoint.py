@@ -32,23 +32,11 @@ LICENCE = "the weights are under the Coqui Public Model License (non-commercial)
 _EXPORT_AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 
 # The released model.pth pickles these plain data classes beside its weights, two of them under a former module path.
-_PICKLED_CONFIG = (
-    XttsConfig,
-    XttsArgs,
-    XttsAudioConfig,
-    BaseDatasetConfig,
-    (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
-    (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
-)
+_FORMER = [(kind, f"TTS.tts.models.xtts.{kind.__name__}") for kind in (XttsArgs, XttsAudioConfig)]
+_PICKLED_CONFIG = (XttsConfig, XttsArgs, XttsAudioConfig, BaseDatasetConfig, *_FORMER)
 # Weights that a checkpoint may hold besides the model's: the trainer's feature extractors, and the second names that
 # coqui's generation wrapper gives to the GPT's.
-_OTHER_WEIGHTS = (
-    "torch_mel_spectrogram_style_encoder.",
-    "torch_mel_spectrogram_dvae.",
-    "dvae.",
-    "gpt.gpt_inference.",
-    "gpt.gpt.wte.",
-)
+_OTHER_WEIGHTS = ("torch_mel_spectrogram_", "dvae.", "gpt.gpt_inference.", "gpt.gpt.wte.")
 # Upper bounds for the numbers in config.json, far above XTTS's own: the network that they describe is built before it
 # is compared with the weights.
 _LARGEST_NUMBER, _MOST_LAYERS = 2**17, 512
@@ -115,13 +103,13 @@ def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
         raise UserError(f"{folder / 'model.pth'} holds no model weights: {remedy}")
     state = {name.removeprefix("xtts."): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(_OTHER_WEIGHTS)}
-    _check_architecture(folder, config, state)
     model = XttsFiles(config, state, folder)
+    _check_architecture(model)
     largest = max(token_ids(read_vocabulary(model.vocab_file, remedy)).values())
     if largest + 1 != model.text_rows:  # new tokens are numbered from `largest + 1` on, new rows are appended
         raise UserError(
-            f"{model.vocab_file} and model.pth do not belong together: the largest token id is {largest}, and there "
-            f"are {model.text_rows} text rows: {remedy}"
+            f"{model.vocab_file} and model.pth do not belong together (largest token id {largest}, "
+            f"{model.text_rows} text rows): {remedy}"
         )
     return model
 
@@ -140,9 +128,8 @@ def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
             f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})"
         )
     config = _parse_config(folder / "config.json", remedy)
-    ids = token_ids(
-        read_vocabulary(folder / "vocab.json", remedy)
-    )  # as coqui does: the two tokens move between releases
+    ids = token_ids(read_vocabulary(folder / "vocab.json", remedy))
+    # As coqui does: the two tokens move between releases.
     config.model_args.gpt_start_text_token, config.model_args.gpt_stop_text_token = ids["[START]"], ids["[STOP]"]
     return config
 
@@ -164,30 +151,28 @@ def _parse_config(path: Path, remedy: str) -> XttsConfig:
     except (TypeError, ValueError, AttributeError, KeyError, AssertionError) as error:
         raise UserError(f"{path} is not an XTTS config ({error}): {remedy}") from None
     if not config.model_args.gpt_use_perceiver_resampler:
-        raise UserError(
-            f"{path} describes XTTS v1 (gpt_use_perceiver_resampler is false); this pipeline needs v2: {remedy}"
-        )
+        raise UserError(f"{path} describes XTTS v1 (gpt_use_perceiver_resampler is false), not v2: {remedy}")
     return config
 
 
-def _check_architecture(folder: Path, config: XttsConfig, state: dict[str, Tensor]) -> None:
+def _check_architecture(model: XttsFiles) -> None:
     """Compare the GPT's weights with the geometry in config.json, on the meta device, which takes no memory."""
-    rows = state.get("gpt.text_embedding.weight")
+    weights, config_file = model.folder / "model.pth", model.folder / "config.json"
+    rows = model.state.get("gpt.text_embedding.weight")
     if rows is None or rows.ndim != 2:
-        raise UserError(f"{folder / 'model.pth'} has no gpt.text_embedding.weight: it is not an XTTS checkpoint")
+        raise UserError(f"{weights} has no gpt.text_embedding.weight: it is not an XTTS checkpoint")
     try:
         with torch.device("meta"):
-            gpt = build_gpt(config, rows.shape[0])
+            gpt = build_gpt(model.config, model.text_rows)
     except (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError) as error:
         reason = str(error).strip().partition("\n")[0][:160]
-        raise UserError(
-            f"the numbers in {folder / 'config.json'} make no XTTS ({reason}); use the one that came with model.pth"
-        ) from None
-    with loading(folder / "model.pth"):
-        gpt.load_state_dict(XttsFiles(config, state, folder).gpt_state(), strict=True, assign=True)
-    width, decoder = config.model_args.gpt_n_model_channels, config.model_args.decoder_input_dim
+        remedy = "use the one that came with model.pth"
+        raise UserError(f"the numbers in {config_file} make no XTTS ({reason}); {remedy}") from None
+    with loading(weights):
+        gpt.load_state_dict(model.gpt_state(), strict=True, assign=True)
+    width, decoder = model.config.model_args.gpt_n_model_channels, model.config.model_args.decoder_input_dim
     if width != decoder:
-        raise UserError(f"{folder / 'config.json'}: decoder_input_dim is {decoder}, but the GPT's width is {width}")
+        raise UserError(f"{config_file}: decoder_input_dim is {decoder}, but the GPT's width is {width}")
 
 
 # ── networks with their weights ──────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +208,7 @@ def loading(label: Path | str) -> Iterator[None]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{label} is not whole, or of another architecture than its config.json says ({reason})"
+            f"{label} is damaged, or of another architecture than its config.json says ({reason})"
         ) from None
 
 

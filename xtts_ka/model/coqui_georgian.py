@@ -36,6 +36,7 @@ TESTED_COQUI = "0.28."
 FACTS_FILE = "xtts_v2_ka_config.json"  # beside vocab.json in an exported model's folder
 CHARACTER_LIMIT = 200  # of one call of inference, where the model's own (in FACTS_FILE) is not known
 _SOUNDFILE_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+Original = Callable[..., Any]
 
 
 @cache  # a second call changes nothing
@@ -91,42 +92,37 @@ def _limit(tokenizer: VoiceBpeTokenizer) -> int:
     return tokenizer.char_limits.setdefault(LANGUAGE, CHARACTER_LIMIT)
 
 
-def _initialise(original: Callable[..., None], self: VoiceBpeTokenizer, vocab_file: Path | str | None = None) -> None:
+def _initialise(original: Original, self: VoiceBpeTokenizer, vocab_file: Path | str | None = None) -> None:
     original(self, vocab_file)
     if vocab_file is not None and (path := Path(vocab_file).with_name(FACTS_FILE)).is_file():
         self.char_limits[LANGUAGE], self.archaic = read_facts(path)
 
 
-def _preprocess(original: Callable[..., str], self: VoiceBpeTokenizer, txt: str, lang: str) -> str:
+def _preprocess(original: Original, self: VoiceBpeTokenizer, txt: str, lang: str) -> str:
     return _reading(self, txt) if _is_georgian(lang) else original(self, txt, lang)
 
 
-def _infer(original: Callable[..., Any], self: Xtts, text: str, language: str, *args: Any, **kwargs: Any) -> Any:
+def _infer(original: Original, self: Xtts, text: str, language: str, *args: Any, **kwargs: Any) -> Any:
     if _is_georgian(language):
         _limit(self.tokenizer)  # coqui looks it up when it splits the text
-        reading = _reading(self.tokenizer, text)
-        if not reading:
+        if not (reading := _reading(self.tokenizer, text)):
             raise UserError(f"{text!r} holds nothing to read aloud: give Georgian text")
         text = reading
     return original(self, text, language, *args, **kwargs)
 
 
-def _split_sentence(
-    original: Callable[..., list[str]], text: str, lang: str, text_split_length: int = CHARACTER_LIMIT
-) -> list[str]:
+def _split_sentence(original: Original, text: str, lang: str, text_split_length: int = CHARACTER_LIMIT) -> list[str]:
     return split_sentences(text, text_split_length) if _is_georgian(lang) else original(text, lang, text_split_length)
 
 
-def _split_into_sentences(
-    original: Callable[..., list[str]], self: Synthesizer, text: str, language: str | None = None
-) -> list[str]:
+def _split_into_sentences(original: Original, self: Synthesizer, text: str, language: str | None = None) -> list[str]:
     if not (_is_georgian(language) and isinstance(self.tts_model, Xtts)):
         return original(self, text, language)
     tokenizer = self.tts_model.tokenizer
     return split_sentences(_reading(tokenizer, text), _limit(tokenizer)) or [text]
 
 
-def _load_audio(original: Callable[..., Any], audiopath: Path | str, sampling_rate: int) -> Any:
+def _load_audio(original: Original, audiopath: Path | str, sampling_rate: int) -> Any:
     if Path(audiopath).suffix.lower() in _SOUNDFILE_FORMATS:
         return load_speech(audiopath, rate=sampling_rate)
     return original(audiopath, sampling_rate)
