@@ -22,7 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from xtts_ka.core.console import say
-from xtts_ka.georgian.g2p_alignment import error_rates, share
+from xtts_ka.core.digests import hash_to_unit
+from xtts_ka.georgian.g2p_alignment import error_rates
 from xtts_ka.georgian.phonology import CONVENTION, narrow_chunks
 
 STEMS = Path(__file__).with_name("georgian_stems.txt")
@@ -101,8 +102,8 @@ def narrow_lexicon(size: int) -> tuple[dict[str, list[str]], set[str], dict[str,
     wanted_loans = round(size * LOAN_SHARE)
     if len(loans) < wanted_loans or len(natives) < size - wanted_loans:
         sys.exit(f"{STEMS.name} gives {len(natives)} regular and {len(loans)} irregular words: too few for {size}")
-    chosen_loans = sorted(loans, key=lambda word: share(word, "bench"))[:wanted_loans]
-    chosen = sorted(natives, key=lambda word: share(word, "bench"))[: size - wanted_loans]
+    chosen_loans = sorted(loans, key=lambda word: hash_to_unit(f"bench\0{word}"))[:wanted_loans]
+    chosen = sorted(natives, key=lambda word: hash_to_unit(f"bench\0{word}"))[: size - wanted_loans]
     return {**{w: natives[w] for w in chosen}, **{w: loans[w] for w in chosen_loans}}, set(chosen_loans), stem_of
 
 
@@ -120,19 +121,18 @@ def measure(size: int, split: str, seed: int, config) -> None:
 
     lexicon, irregular, stem_of = narrow_lexicon(size)
     key = (lambda word: stem_of[word]) if split == "stem" else (lambda word: word)
-    held = [word for word in lexicon if share(key(word), "g2p heldout") < config.heldout_fraction]
+    held = [word for word in lexicon if hash_to_unit(f"g2p heldout\0{key(word)}") < config.heldout_fraction]
     training = {word: phones for word, phones in lexicon.items() if word not in set(held)}
     say(f"{size} words, {len(irregular)} irregular; held out by {split}: {len(held)} words; seed {seed}")
     started = time.monotonic()
     model, aligned, epochs = fit_g2p(training, config, seed)
     seconds = time.monotonic() - started
     table = ContextTable(aligned)
-    model.predict(held)  # warm up
-    begun, cpu = time.monotonic(), time.process_time()
-    many = (held * (20000 // len(held) + 1))[:20000]
-    model.predict(many)
-    speed, cpu_speed = len(many) / (time.monotonic() - begun), len(many) / (time.process_time() - cpu)
-    network = dict(zip(held, model.predict(held), strict=True))
+    network = model.known_phones(held)  # the first call warms up
+    begun, cpu, many = time.monotonic(), time.process_time(), 20000 // len(held) * len(held)
+    for _ in range(many // len(held)):
+        model.known_phones(held)
+    speed, cpu_speed = many / (time.monotonic() - begun), many / (time.process_time() - cpu)
     by_table = {word: table.phonemes(word) for word in held}
     say(
         f"  trained {epochs} epochs in {seconds:.1f} s; {speed:,.0f} words/s in batches "

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtts_ka.georgian.g2p_alignment import ContextTable, align, edit_distance, error_rates, share
+from xtts_ka.georgian.g2p_alignment import ContextTable, align, error_rates
 from xtts_ka.georgian.phonology import narrow_chunks
 
 
@@ -50,10 +50,4 @@ def test_error_rates_count_words_and_edits():
     assert error_rates([["a", "b"], ["c"]], [["a", "b"], ["c"]]) == (0, 0)
     assert error_rates([["a", "b", "c"], ["d"]], [["a", "x"], ["d"]]) == (0.5, 0.5)
     assert error_rates([], []) == (None, None)
-    assert edit_distance("kitten", "sitting") == 3
-
-
-def test_hash_split_is_stable_and_fair():
-    shares = [share(f"word{i}", "x") for i in range(2000)]
-    assert all(0 <= value < 1 for value in shares) and 0.07 < sum(value < 0.1 for value in shares) / 2000 < 0.13
-    assert share("ა", "x") == share("ა", "x") != share("ა", "y")
+    assert error_rates(["kitten"], ["sitting"]) == (1, 3 / 6)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -20,9 +20,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from xtts_ka.core.config import PhonemesConfig
 from xtts_ka.core.console import progress
+from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.torch_settings import one_thread
-from xtts_ka.georgian.g2p_alignment import ContextTable, align, error_rates, share
+from xtts_ka.georgian.g2p_alignment import ContextTable, align, error_rates
 from xtts_ka.georgian.phonology import Chunk
 
 FORMAT = 1  # version of what `facts` returns
@@ -33,7 +34,8 @@ EMA_DECAY = 0.98  # the model kept is the moving average of the last ~50 steps
 CLIP_NORM = 1.0
 _KERNEL = 5  # letters that one convolution sees; with dilations 1 and 3 two layers see 8 to either side
 _PAD, _START, _END = 0, 1, 2  # ids before those of the letters
-_FACTS = ("letters", "chunks", "allowed", "before_silence", "only_before_silence", "dim", "layers")
+_WORDS_TOGETHER = 1024  # in one batch of inference
+_CLASH = 1e4  # taken from the log-probability of a sequence for each pair of neighbours that training never saw
 
 
 class _ConvBlock(nn.Module):
@@ -51,50 +53,64 @@ class _ConvBlock(nn.Module):
         return x + self.dropout(F.gelu(hidden))
 
 
-class GraphemeToPhoneme(nn.Module):
-    """Letters → phones by tagging: every letter is classified into one of the chunks that training saw for it.
+@dataclass
+class Tags:
+    """What training saw: letters, the chunks (output classes), and the classes `allowed` for each letter.
 
-    letters: the alphabet that the model knows. chunks: its output classes. allowed: the classes possible for a letter.
     before_silence: the classes that a silent letter may follow; only_before_silence: those that a silent letter must
-    follow (kʼʷ and its absorbed ვ). Letters are classified one by one, and this prevents that two neighbours both drop
-    a sound, or both give it.
+    follow (kʼʷ and its absorbed ვ).
     """
 
-    impossible: Tensor
-    clash: Tensor
+    letters: list[str]
+    chunks: list[Chunk]
+    allowed: dict[str, list[int]]
+    before_silence: list[int]
+    only_before_silence: list[int]
 
-    def __init__(
-        self,
-        letters: Sequence[str],
-        chunks: Sequence[Chunk],
-        allowed: Mapping[str, Collection[int]],
-        before_silence: Sequence[int],
-        only_before_silence: Sequence[int],
-        *,
-        dim: int,
-        layers: int,
-    ):
+    @classmethod
+    def seen_in(cls, aligned: Mapping[str, Sequence[Chunk]]) -> Tags:
+        """The tags of aligned words."""
+        chunks = sorted({chunk for word_chunks in aligned.values() for chunk in word_chunks})
+        index = {chunk: i for i, chunk in enumerate(chunks)}
+        allowed: dict[str, set[int]] = {letter: set() for letter in sorted(set().union(*aligned))}
+        next_is_silent: dict[int, set[bool]] = {}
+        for word, word_chunks in aligned.items():
+            for letter, chunk in zip(word, word_chunks, strict=True):
+                allowed[letter].add(index[chunk])
+            for chunk, following in pairwise(word_chunks):
+                next_is_silent.setdefault(index[chunk], set()).add(not following)
+        before_silence = sorted(c for c, seen in next_is_silent.items() if True in seen)
+        only_before_silence = sorted(c for c, seen in next_is_silent.items() if seen == {True})
+        classes = {letter: sorted(possible) for letter, possible in allowed.items()}
+        return cls(list(allowed), chunks, classes, before_silence, only_before_silence)
+
+
+class GraphemeToPhoneme(nn.Module):
+    """Letters → phones by tagging: every letter is classified into one of the chunks that training saw for it."""
+
+    impossible: Tensor
+
+    def __init__(self, tags: Tags, dim: int, layers: int):
         super().__init__()
-        self.letters, self.chunks = list(letters), [tuple(chunk) for chunk in chunks]
-        self.allowed = {letter: sorted(allowed[letter]) for letter in letters}
-        self.before_silence, self.only_before_silence = sorted(before_silence), sorted(only_before_silence)
-        self.dim, self.layers = dim, layers
-        self._ids = {letter: i for i, letter in enumerate(letters, 3)}
-        self.embedding = nn.Embedding(len(letters) + 3, dim, padding_idx=_PAD)
+        self.tags = tags
+        self._ids = {letter: i for i, letter in enumerate(tags.letters, 3)}
+        self.embedding = nn.Embedding(len(tags.letters) + 3, dim, padding_idx=_PAD)
         self.blocks = nn.ModuleList(_ConvBlock(dim, 1 if i % 2 == 0 else 3) for i in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.output = nn.Linear(dim, len(chunks))
-        impossible = torch.ones(len(letters) + 3, len(chunks), dtype=torch.bool)
-        for letter, classes in self.allowed.items():
-            impossible[self._ids[letter], classes] = False
+        self.output = nn.Linear(dim, len(tags.chunks))
+        impossible = torch.ones(len(tags.letters) + 3, len(tags.chunks), dtype=torch.bool)
+        for letter, i in self._ids.items():
+            impossible[i, tags.allowed[letter]] = False
         impossible[:3, 0] = False  # padding and the word's ends are not read; one class keeps their softmax finite
         self.register_buffer("impossible", impossible, persistent=False)
-        # (class, next class) → True where training never saw such neighbours
-        clash = [
-            [c in self.only_before_silence if following else c not in self.before_silence for following in self.chunks]
-            for c in range(len(chunks))
-        ]
-        self.register_buffer("clash", torch.tensor(clash, dtype=torch.bool), persistent=False)
+        before, only_before = set(tags.before_silence), set(tags.only_before_silence)
+        # Neighbouring classes that training never saw: both letters drop a sound, or both give it.
+        self._clashes = {
+            (c, n)
+            for c in range(len(tags.chunks))
+            for n, following in enumerate(tags.chunks)
+            if (c in only_before if following else c not in before)
+        }
 
     def forward(self, ids: Tensor) -> Tensor:
         """Letter ids (batch, letters + 2), with the word's ends → logits (batch, letters + 2, classes)."""
@@ -104,69 +120,41 @@ class GraphemeToPhoneme(nn.Module):
             x = block(x, mask)
         return self.output(self.norm(x)).masked_fill(self.impossible[ids], float("-inf"))
 
-    def knows(self, word: str) -> bool:
-        """True when training saw every letter of `word`."""
-        return all(letter in self._ids for letter in word)
-
-    def known_phones(self, words: Sequence[str]) -> dict[str, list[str]]:
-        """Word → phones, without the words that have a letter that training never saw."""
-        known = [word for word in words if self.knows(word)]
-        return dict(zip(known, self.predict(known), strict=True))
-
     def letter_ids(self, words: Sequence[str]) -> Tensor:
-        """(words, longest + 2) padded letter ids of one or more words. Raises UserError for an unknown letter."""
-        unknown = {letter for word in words for letter in word if letter not in self._ids}
-        if unknown:
-            raise UserError(
-                f"the G2P model never saw the letter {min(unknown)!r}: add words with it to the lexicon and run the "
-                "phonemes stage again"
-            )
+        """(words, longest + 2) padded letter ids of one or more words."""
         rows = [torch.tensor([_START, *(self._ids[letter] for letter in word), _END]) for word in words]
         return pad_sequence(rows, batch_first=True, padding_value=_PAD)
 
     @torch.inference_mode()
-    def predict(self, words: Sequence[str], batch_size: int = 1024) -> list[list[str]]:
-        """The phones of each word (Mkhedruli letters), in the order given; words of similar length share a batch."""
+    def known_phones(self, words: Iterable[str]) -> dict[str, list[str]]:
+        """Word (Mkhedruli letters) → phones, without the words that have a letter that training never saw."""
         self.eval()
-        results: list[list[str]] = [[]] * len(words)
-        order = sorted(range(len(words)), key=lambda i: len(words[i]))
+        known = sorted((word for word in set(words) if self._ids.keys() >= set(word)), key=len)
+        found: dict[str, list[str]] = {}
         with one_thread():
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                rows = self._classes([words[i] for i in batch])
-                for i, row in zip(batch, rows, strict=True):
-                    results[i] = [phone for c in row for phone in self.chunks[c]]
-        return results
+            for start in range(0, len(known), _WORDS_TOGETHER):
+                batch = known[start : start + _WORDS_TOGETHER]
+                scores = self(self.letter_ids(batch)).log_softmax(-1)[:, 1:].tolist()
+                found |= {word: self._decode(word, rows) for word, rows in zip(batch, scores, strict=True)}
+        return found
 
-    def _classes(self, words: Sequence[str]) -> list[list[int]]:
-        """The class of each letter of each word; a word whose likeliest classes clash is decoded as a whole."""
-        logits = self(self.letter_ids(words))
-        best = logits.argmax(-1)
-        inside = torch.arange(best.shape[1] - 1)[None] < torch.tensor([len(word) for word in words])[:, None]
-        clashing = (self.clash[best[:, :-1], best[:, 1:]] & inside)[:, 1:].any(1)
-        rows = [row[1 : len(word) + 1] for row, word in zip(best.tolist(), words, strict=True)]
-        for i in clashing.nonzero().flatten().tolist():
-            rows[i] = self._without_clash(words[i], logits[i, 1 : len(words[i]) + 1].log_softmax(-1)) or rows[i]
-        return rows
+    def _decode(self, word: str, scores: list[list[float]]) -> list[str]:
+        """Viterbi: the phones of the likeliest classes of which no neighbours clash.
 
-    def _without_clash(self, word: str, scores: Tensor) -> list[int]:
-        """Viterbi: the likeliest classes of `word` in which no neighbours clash; empty where all sequences clash.
-
-        `scores` are log-probabilities (letters, classes).
+        `scores` are log-probabilities (letters or more, classes). Letters are classified one by one, so without this
+        two neighbours could both drop a sound, or both give it.
         """
-        clash, log_probability = self.clash.tolist(), scores.tolist()
-        paths = {c: (log_probability[0][c], [c]) for c in self.allowed[word[0]]}
-        for letter, row in zip(word[1:], log_probability[1:], strict=True):
+        paths: dict[int | None, tuple[float, list[int]]] = {None: (0.0, [])}
+        for letter, row in zip(word, scores):
             paths = {
-                c: max((score + row[c], [*path, c]) for score, path in before)
-                for c in self.allowed[letter]
-                if (before := [paths[b] for b in paths if not clash[b][c]])
+                c: max((s + row[c] - _CLASH * ((b, c) in self._clashes), [*path, c]) for b, (s, path) in paths.items())
+                for c in self.tags.allowed[letter]
             }
-        return max(paths.values())[1] if paths else []
+        return [phone for c in max(paths.values())[1] for phone in self.tags.chunks[c]]
 
     def facts(self) -> dict[str, Any]:
         """Everything besides the weights that `rebuild` needs, as builtins that JSON can hold."""
-        return {"format": FORMAT} | {name: getattr(self, name) for name in _FACTS}
+        return {"format": FORMAT, **asdict(self.tags)}
 
     @classmethod
     def rebuild(cls, facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GraphemeToPhoneme:
@@ -175,9 +163,8 @@ class GraphemeToPhoneme(nn.Module):
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}")
             blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-            if weights["output.weight"].shape != (len(facts["chunks"]), facts["dim"]) or len(blocks) != facts["layers"]:
-                raise ValueError("other sizes")  # checked before a network of a size that the file chose is allocated
-            model = cls(**{name: facts[name] for name in _FACTS})
+            tags = Tags(**{field.name: facts[field.name] for field in fields(Tags)})
+            model = cls(tags, weights["output.weight"].shape[1], len(blocks))
             model.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:160]
@@ -200,28 +187,19 @@ class TrainedG2P:
     mistakes: list[tuple[str, list[str], list[str]]]  # (word, expected, got)
 
 
-def train_g2p(
-    lexicon: Mapping[str, Sequence[str]],
-    config: PhonemesConfig,
-    seed: int,
-    *,
-    always: Mapping[str, Sequence[str]] | None = None,
-) -> TrainedG2P:
+def train_g2p(lexicon: Mapping[str, Sequence[str]], config: PhonemesConfig, seed: int) -> TrainedG2P:
     """Train on `lexicon` (Mkhedruli word → phones) and measure on its held-out words, beside the context table.
 
-    Words are held out by a hash of their letters. `always` are entries that are trained on and never held out (the
-    letters by themselves). Raises UserError when no word can be aligned.
+    Words are held out by a hash of their letters; letters by themselves never are. Raises UserError when no word can be
+    aligned.
     """
-    held = sorted(word for word in lexicon if share(word, "g2p heldout") < config.heldout_fraction)
-    training = {**(always or {}), **lexicon}
-    for word in held:
-        del training[word]
+    held = sorted(w for w in lexicon if len(w) > 1 and hash_to_unit(f"g2p heldout\0{w}") < config.heldout_fraction)
+    training = {word: phones for word, phones in lexicon.items() if word not in set(held)}
     model, aligned, epochs = fit_g2p(training, config, seed)
-    known = model.known_phones(held)
+    known, table = model.known_phones(held), ContextTable(aligned)
     results = [(word, list(lexicon[word]), known.get(word, [])) for word in held]
     expected = [wanted for _, wanted, _ in results]
     wer, per = error_rates(expected, [got for _, _, got in results])
-    table = ContextTable(aligned)
     table_wer, table_per = error_rates(expected, [table.phonemes(word) for word in held])
     report = {
         "heldout": len(held),
@@ -232,7 +210,7 @@ def train_g2p(
         "unaligned": len(training) - len(aligned),
         "epochs": epochs,
     }
-    return TrainedG2P(model, report, [(word, wanted, got) for word, wanted, got in results if got != wanted])
+    return TrainedG2P(model, report, [result for result in results if result[1] != result[2]])
 
 
 def fit_g2p(
@@ -248,55 +226,24 @@ def fit_g2p(
         raise UserError(
             "no word of the lexicon can be aligned with its phones (at most 3 phones a letter): check its columns"
         )
-    dev = [word for word in aligned if len(word) > 1 and share(word, "g2p dev") < DEV_FRACTION]
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _new_model(aligned, config)
-        epochs = _fit(model, aligned, dev, config, seed)
+        model = GraphemeToPhoneme(Tags.seen_in(aligned), config.dim, config.layers)
+        epochs = _fit(model, aligned, config, seed)
     return model, aligned, epochs
 
 
-def _new_model(aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig) -> GraphemeToPhoneme:
-    letters = sorted({letter for word in aligned for letter in word})
-    chunks = sorted({chunk for word_chunks in aligned.values() for chunk in word_chunks})
-    index = {chunk: i for i, chunk in enumerate(chunks)}
-    allowed: dict[str, set[int]] = {letter: set() for letter in letters}
-    next_is_silent: dict[int, set[bool]] = {}
-    for word, word_chunks in aligned.items():
-        for letter, chunk in zip(word, word_chunks, strict=True):
-            allowed[letter].add(index[chunk])
-        for chunk, following in pairwise(word_chunks):
-            next_is_silent.setdefault(index[chunk], set()).add(not following)
-    before_silence = [c for c, seen in next_is_silent.items() if True in seen]
-    only_before_silence = [c for c, seen in next_is_silent.items() if seen == {True}]
-    return GraphemeToPhoneme(
-        letters, chunks, allowed, before_silence, only_before_silence, dim=config.dim, layers=config.layers
-    )
-
-
-def _targets(model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]]) -> Tensor:
-    """(words, longest + 2) chunk classes at the letters' positions, −100 (ignored by the loss) elsewhere."""
-    index = {chunk: i for i, chunk in enumerate(model.chunks)}
-    rows = [torch.tensor([-100, *(index[chunk] for chunk in aligned[word]), -100]) for word in words]
-    return pad_sequence(rows, batch_first=True, padding_value=-100)
-
-
-def _fit(
-    model: GraphemeToPhoneme,
-    aligned: Mapping[str, Sequence[Chunk]],
-    dev: Sequence[str],
-    config: PhonemesConfig,
-    seed: int,
-) -> int:
+def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], config: PhonemesConfig, seed: int) -> int:
     """Train `model` in place and leave it with its best averaged weights; returns the number of epochs."""
-    in_dev = set(dev)
-    words = [word for word in aligned if word not in in_dev] or list(aligned)
-    ids = model.letter_ids(words)
-    targets = _targets(model, words, aligned)
-    lengths = torch.tensor([len(word) + 2 for word in words])
+    every = list(aligned)
+    dev = [word for word in every if len(word) > 1 and hash_to_unit(f"g2p dev\0{word}") < DEV_FRACTION] or every
+    words = sorted(set(every) - set(dev)) or every
+    ids, targets = _examples(model, words, aligned)
+    dev_ids, dev_targets = _examples(model, dev, aligned)
+    lengths = (ids != _PAD).sum(1)
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    steps = config.max_epochs * len(list(_batches(lengths, config.batch_size, torch.Generator())))
+    steps = config.max_epochs * math.ceil(len(words) / config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
     average = copy.deepcopy(model).eval()
     best, best_score, best_epoch, step = average.state_dict(), (math.inf, math.inf), 0, 0
@@ -306,53 +253,46 @@ def _fit(
             model.train()
             for batch in _batches(lengths, config.batch_size, order):
                 width = int(lengths[batch].max())
-                logits = model(ids[batch, :width])
-                loss = F.cross_entropy(logits.flatten(0, 1), targets[batch, :width].flatten(), ignore_index=-100)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                _loss(model(ids[batch, :width]), targets[batch, :width]).backward()
                 nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
                 optimizer.step()
                 schedule.step()
                 step += 1
-                _average_into(average, model, min(EMA_DECAY, step / (step + 10)))
-            score = _dev_score(average, dev, aligned)
+                with torch.no_grad():
+                    for mean, current in zip(average.parameters(), model.parameters(), strict=True):
+                        mean.lerp_(current, 1 - min(EMA_DECAY, step / (step + 10)))
+            with torch.inference_mode():
+                logits = average(dev_ids)
+                wrong = ((logits.argmax(-1) != dev_targets) & (dev_targets != -100)).any(1).sum()
+                score = float(wrong), float(_loss(logits, dev_targets))
             bar.set_postfix(dev_errors=int(score[0]), loss=f"{score[1]:.4f}", refresh=False)
-            if score < best_score or not dev:
+            if score < best_score:
                 best, best_score, best_epoch = copy.deepcopy(average.state_dict()), score, epoch
-            if epoch - best_epoch >= PATIENCE or (dev and score == (0.0, 0.0)):  # zero: one chunk for each letter
+            if epoch - best_epoch >= PATIENCE or score == (0.0, 0.0):  # zero: one chunk for each letter
                 break
     model.load_state_dict(best)
     model.eval()
     return epoch
 
 
+def _examples(
+    model: GraphemeToPhoneme, words: Sequence[str], aligned: Mapping[str, Sequence[Chunk]]
+) -> tuple[Tensor, Tensor]:
+    """(words, longest + 2) letter ids, and chunk classes, which are −100 (ignored by the loss) beside the letters."""
+    index = {chunk: i for i, chunk in enumerate(model.tags.chunks)}
+    rows = [torch.tensor([-100, *(index[chunk] for chunk in aligned[word]), -100]) for word in words]
+    return model.letter_ids(words), pad_sequence(rows, batch_first=True, padding_value=-100)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
 def _batches(lengths: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
     """Row numbers in random batches of words of similar length; otherwise padding would be a third of the work."""
     shuffled = torch.randperm(len(lengths), generator=order)
-    batches = [
-        batch
-        for group in shuffled.split(batch_size * 16)
-        for batch in group[lengths[group].argsort(stable=True)].split(batch_size)
-    ]
+    groups = shuffled.split(batch_size * 16)
+    batches = [b for group in groups for b in group[lengths[group].argsort(stable=True)].split(batch_size)]
     for i in torch.randperm(len(batches), generator=order).tolist():
         yield batches[i]
-
-
-@torch.no_grad()
-def _average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for mean, current in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(current, 1 - decay)
-
-
-@torch.inference_mode()
-def _dev_score(
-    model: GraphemeToPhoneme, dev: Sequence[str], aligned: Mapping[str, Sequence[Chunk]]
-) -> tuple[float, float]:
-    """(words wrong, mean cross-entropy) on the dev words; (0, 0) without any."""
-    if not dev:
-        return 0.0, 0.0
-    ids = model.letter_ids(dev)
-    targets = _targets(model, dev, aligned)
-    logits = model(ids)
-    wrong = ((logits.argmax(-1) != targets) & (targets != -100)).any(1).sum()
-    return float(wrong), float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100))
