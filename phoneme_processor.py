@@ -13,20 +13,18 @@ wrote), and the stage.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtts_ka.core import files, tensor_files
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
-from xtts_ka.core.console import note, say, warn
+from xtts_ka.core.console import say, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.georgian import phonology
 from xtts_ka.georgian.alphabet import georgian_letters, is_all_georgian, words
@@ -128,10 +126,9 @@ class PhonemeVocab:
         """Read what `save` wrote. Raises UserError for anything else."""
         saved = tensor_files.read_pickle(path)
         symbols = saved.get("symbols") if isinstance(saved, dict) else None
-        if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
-            raise UserError(f"{path} is no phoneme vocabulary: {_RERUN}")
-        vocab = cls(symbols)
-        if vocab.symbols != symbols:  # without the specials, or with a symbol twice: other ids than were saved
+        strings = isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
+        # Without the specials, or with a symbol twice, the ids would be others than were saved.
+        if symbols is None or not strings or (vocab := cls(symbols)).symbols != symbols:
             raise UserError(f"{path} is no phoneme vocabulary: {_RERUN}")
         return vocab
 
@@ -171,11 +168,9 @@ class PhonemeEncoder:
     def transcribe(self, words: Sequence[str]) -> list[list[str]]:
         """The phones of each word; those that the dictionary lacks go through the network in batches."""
         letters = [georgian_letters(word) for word in words]
-        found = self.model.known_phones(sorted({word for word in letters if word and word not in self.dictionary}))
+        found = self.model.known_phones(word for word in letters if word not in self.dictionary)
         narrow = self.rules.config.level == "narrow"
-        return [
-            list(self.dictionary.get(word) or found.get(word) or self.rules.phonemes(word, narrow)) for word in letters
-        ]
+        return [list(self.dictionary.get(w) or found.get(w) or self.rules.phonemes(w, narrow)) for w in letters]
 
     def encode(self, text: str, *, ends: bool = False) -> list[int]:
         """Phoneme ids of raw text: normalised, split into words with a boundary between; `ends` adds <s> and </s>."""
@@ -221,27 +216,25 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
     if not dictionary:
         raise UserError(f"there is no Georgian word in the transcripts of {config.data_dir}: check their text column")
     user = processor.user_lexicon
-    if user.alternatives or user.not_georgian:
-        say(
-            f"lexicons: {len(user.entries)} words; {user.alternatives} further pronunciations and {user.not_georgian} "
-            "rows that are not one Georgian word were left out"
-        )
+    if user.left_out:
+        left_out = f"{user.left_out} rows left out (not one Georgian word, or a further pronunciation)"
+        say(f"lexicons: {len(user.entries)} words; {left_out}")
     if len(user.entries) >= OWN_CONVENTION_WORDS:
         taught_by = "lexicon"
         trained = train_g2p(user.entries, config.phonemes, config.seed)
-        dictionary |= trained.model.known_phones([word for word in dictionary if word not in user.entries])
+        dictionary |= trained.model.known_phones(dictionary.keys() - user.entries.keys())
     else:
         taught_by = "rules and lexicon" if user.entries else "rules"
-        letters = {letter: processor.phonemes(letter, narrow) for letter in phonology.CONVENTION}
-        always = {letter: phones for letter, phones in letters.items() if letter not in user.entries}
-        trained = train_g2p({**dictionary, **user.entries}, config.phonemes, config.seed, always=always)
+        letters = processor.lexicon(phonology.CONVENTION, narrow)
+        trained = train_g2p({**letters, **dictionary, **user.entries}, config.phonemes, config.seed)
     dictionary = dict(sorted({**dictionary, **user.entries}.items()))
-    _write_outputs(config, processor, dictionary, trained)
+    phones = {phone for word_phones in dictionary.values() for phone in word_phones}
+    _write_outputs(config, dictionary, PhonemeVocab([*processor.inventory(narrow), *sorted(phones)]), trained)
     metrics = {
         "words": len(dictionary),
         "tokens": sum(words.values()),
         "level": config.phonemes.level,
-        "inventory": len({phone for phones in dictionary.values() for phone in phones}),
+        "inventory": len(phones),
         "taught_by": taught_by,
         **trained.report,
         "seconds": round(time.monotonic() - started, 2),
@@ -251,101 +244,70 @@ def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str,
 
 
 def _write_outputs(
-    config: PretrainConfig, processor: PhonemeProcessor, dictionary: dict[str, list[str]], trained: TrainedG2P
+    config: PretrainConfig, dictionary: dict[str, list[str]], vocab: PhonemeVocab, g2p: TrainedG2P
 ) -> None:
     folder = Path(config.output_model_path)
-    symbols = processor.inventory(config.phonemes.level == "narrow")
-    symbols += sorted({phone for phones in dictionary.values() for phone in phones} - set(symbols))
     files.write_json(folder / DICTIONARY, {word: " ".join(phones) for word, phones in dictionary.items()})
-    PhonemeVocab(symbols).save(folder / VOCAB)
-    rows = [("word", "expected", "got")] + [(word, " ".join(e), " ".join(g)) for word, e, g in trained.mistakes]
+    vocab.save(folder / VOCAB)
+    rows = [("word", "expected", "got")] + [(word, " ".join(e), " ".join(g)) for word, e, g in g2p.mistakes]
     files.write_text(folder / MISTAKES, "".join("\t".join(row) + "\n" for row in rows))
-    tensor_files.save_torch(folder / MODEL, trained.model.state_dict())
+    tensor_files.save_torch(folder / MODEL, g2p.model.state_dict())
     facts = {
         "level": config.phonemes.level,
         "archaic": config.text.archaic,
         "seed": config.seed,
-        "convention": dict(config.phonemes.convention),
-        "report": trained.report,
-        "network": trained.model.facts(),
+        "convention": config.phonemes.convention,
+        "report": g2p.report,
+        "network": g2p.model.facts(),
     }
     files.write_json(folder / FACTS, facts)
 
 
-def _report(metrics: dict[str, Any], folder: Path) -> None:
-    wer, per, table = (
-        "not measured (no held-out words)" if rate is None else f"{100 * rate:.2f} %"
-        for rate in (metrics["heldout_wer"], metrics["heldout_per"], metrics["table_wer"])
-    )
-    taught = f"taught by {metrics['taught_by']}"
-    say(f"{metrics['words']} words, {metrics['inventory']} symbols ({metrics['level']}), {taught}")
-    say(
-        f"held out {metrics['heldout']} words: word error rate {wer}, phoneme error rate {per}; "
-        f"a table of ±3 letters: {table}"
-    )
-    say(f"{metrics['epochs']} epochs, {metrics['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
+def _report(m: dict[str, Any], folder: Path) -> None:
+    rates = (m[name] for name in ("heldout_wer", "heldout_per", "table_wer"))
+    wer, per, table = ("not measured" if rate is None else f"{100 * rate:.2f} %" for rate in rates)
+    measured = f"word error rate {wer}, phoneme error rate {per}; a table of ±3 letters: {table}"
+    say(f"{m['words']} words, {m['inventory']} symbols ({m['level']}), taught by {m['taught_by']}")
+    say(f"held out {m['heldout']} words: {measured}")
+    say(f"{m['epochs']} epochs, {m['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-_BATCH_LINES = 1024  # lines that the model transcribes at once
 
 
 def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model: bool) -> None:
     """Print `word<TAB>p h o n e s` for each line of `source` (a file, or - for standard input), blank lines kept.
 
-    Several words on a line are joined by the boundary #. A line without a reading keeps its place with an empty
-    transcription and is counted in a warning; UserError where no line has a reading.
+    A Georgian word is taken as it stands, anything else as `normalise` reads it aloud; several words on a line are
+    joined by the boundary #. A line without a reading keeps its place with an empty transcription and is counted in a
+    warning; UserError where no line has a reading.
     """
-    transcribe = _transcriber(config, narrow, use_model)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
-    total, silent = 0, []
-    for number, line, transcription in _transcribed_lines(source, transcribe, _BATCH_LINES if use_model else 1):
-        total += bool(line)
-        if line and not transcription:
-            silent.append((number, line))
-        print(f"{line}\t{transcription}" if line else "")
-    sys.stdout.flush()
+    lines = [" ".join(line.split()) for _, line in files.text_lines(source, "word list")]
+    spoken = [
+        [georgian_letters(line)] if is_all_georgian(line) else words(normalise(line, archaic="keep")) for line in lines
+    ]
+    phones = _transcribe(config, {word for line in spoken for word in line}, narrow, use_model)
+    boundary = f" {PhonemeVocab.BOUNDARY} "
+    readings = [boundary.join(" ".join(phones[word]) for word in line if phones.get(word)) for line in spoken]
     name = "standard input" if source == "-" else source
-    way = "the trained model" if use_model else "rule"
-    note(f"{name}: lines with words: {total}, without a reading: {len(silent)}; by {way}")
-    if total == len(silent):
+    if not any(readings):
         raise UserError(f"{name} has no word with a Georgian reading: give one Georgian word a line, as UTF-8")
-    if silent:
-        number, text = silent[0]
-        warn(
-            f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription "
-            f"(first: line {number}, {text[:40]!r})"
-        )
+    for line, reading in zip(lines, readings, strict=True):
+        print(f"{line}\t{reading}" if line else "")
+    sys.stdout.flush()
+    if silent := [i for i, line in enumerate(lines) if line and not readings[i]]:
+        first = f"first: line {silent[0] + 1}, {lines[silent[0]][:40]!r}"
+        total = sum(map(bool, lines))
+        warn(f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription ({first})")
 
 
-def _transcriber(config: PretrainConfig, narrow: bool, use_model: bool) -> Callable[[list[str]], dict[str, list[str]]]:
+def _transcribe(config: PretrainConfig, letters: set[str], narrow: bool, use_model: bool) -> dict[str, list[str]]:
     if not use_model:
-        rules = PhonemeProcessor(PhonemesConfig(convention=config.phonemes.convention))
-        return lambda words: {word: rules.phonemes(word, narrow) for word in words}
+        return PhonemeProcessor(PhonemesConfig(convention=config.phonemes.convention)).lexicon(letters, narrow)
     model, facts = load_g2p(Path(config.output_model_path))
     if narrow and facts["level"] != "narrow":
         raise UserError("the trained model is broad: drop --narrow, or set phonemes.level to narrow and " + _RERUN)
-    return model.known_phones
-
-
-def _transcribed_lines(
-    source: str, transcribe: Callable[[list[str]], dict[str, list[str]]], batch_size: int
-) -> Iterator[tuple[int, str, str]]:
-    """(number, line with single spaces, phones) of each line of a word list."""
-    lines = files.text_lines(source, "word list")
-    while batch := list(islice(lines, batch_size)):
-        spoken = [_spoken_words(line.strip()) for _, line in batch]
-        phones = transcribe([word for line_words in spoken for word in line_words])
-        for (number, line), line_words in zip(batch, spoken, strict=True):
-            readings = [" ".join(phones[word]) for word in line_words if phones.get(word)]
-            yield number, " ".join(line.split()), f" {PhonemeVocab.BOUNDARY} ".join(readings)
-
-
-def _spoken_words(line: str) -> list[str]:
-    """The words of one line: a Georgian word as it stands, anything else as `normalise` reads it aloud."""
-    return [georgian_letters(line)] if is_all_georgian(line) else words(normalise(line, archaic="keep"))
+    return model.known_phones(letters)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -354,12 +316,11 @@ def main(argv: list[str] | None = None) -> int:
         description="Train the Georgian phoneme dictionary and G2P model, or transcribe a list of words.",
         epilog="example: python phoneme_processor.py --config xtts_pretrain_config.json --words words.txt --narrow",
     )
-    parser.add_argument(
-        "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"the run's config (default: {DEFAULT_CONFIG})"
-    )
-    parser.add_argument("--words", metavar="FILE", help="transcribe FILE, one word a line (- for standard input)")
-    parser.add_argument("--narrow", action="store_true", help="with --words: narrow transcription, with allophones")
-    parser.add_argument("--model", action="store_true", help="with --words: by the trained model instead of the rules")
+    add = parser.add_argument
+    add("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the run's config (default: %(default)s)")
+    add("--words", metavar="FILE", help="transcribe FILE, one word a line (- for standard input)")
+    add("--narrow", action="store_true", help="with --words: narrow transcription, with allophones")
+    add("--model", action="store_true", help="with --words: by the trained model instead of the rules")
     add_verbosity_flags(parser, quiet="print warnings and errors only (with --words: the phones too)")
     args = parser.parse_args(argv)
     if (args.narrow or args.model) and not args.words:

@@ -16,9 +16,7 @@ MAX_CHARACTERS = 1000  # of one transcript: more than XTTS can speak at once
 UNKNOWN_BITS = 16.0  # added for a symbol outside a model's alphabet, which is one of about 2¹⁶ others
 BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start or end, and any unknown symbol
 
-_Level = tuple[
-    np.ndarray, np.ndarray, np.ndarray, np.ndarray
-]  # what `_discounted` returns for the n-grams of one order
+_Level = tuple[np.ndarray, ...]  # what `_discounted` returns for the n-grams of one order
 
 
 class CharacterNgram:
@@ -58,16 +56,11 @@ class CharacterNgram:
     def _codes(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All texts as one array of codes, the positions in it to predict, and the number of each position's text."""
         padding = [BOUNDARY] * (self.order - 1)
-        codes: list[int] = []
-        ends: list[int] = []
-        owner: list[int] = []
-        for number, text in enumerate(texts):
-            symbols = [self._ids.get(c, UNKNOWN) for c in text[:MAX_CHARACTERS]] + [BOUNDARY]
-            first = len(codes) + len(padding)
-            codes += padding + symbols
-            ends.extend(range(first, first + len(symbols)))
-            owner += [number] * len(symbols)
-        return np.array(codes, np.int64), np.array(ends, np.int64), np.array(owner, np.int64)
+        rows = [[self._ids.get(c, UNKNOWN) for c in text[:MAX_CHARACTERS]] + [BOUNDARY] for text in texts]
+        codes = np.array([code for row in rows for code in padding + row], np.int64)
+        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        ends = np.arange(len(owner)) + len(padding) * (owner + 1)
+        return codes, ends, owner
 
     @staticmethod
     def _grams(codes: np.ndarray, ends: np.ndarray, n: int) -> np.ndarray:
@@ -82,9 +75,8 @@ def _discounted(grams: np.ndarray, counts: np.ndarray) -> _Level:
     """(grams, their discounted shares of their context, contexts, the share each context leaves to the lower order)."""
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2) if n1 else 0.5
-    found = [
-        k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))
-    ]
+    followed = ((1, n1, n2), (2, n2, n3), (3, n3, n4))
+    found = [k - (k + 1) * y * more / fewer if fewer else 0.5 for k, fewer, more in followed]
     # In a small corpus the estimated discounts can fall outside the range in which the probabilities stay positive.
     steps = np.array([0.0, *(min(max(d, 0.05), k - 0.05) for k, d in enumerate(found, start=1))])
     taken = steps[np.minimum(counts, 3)]

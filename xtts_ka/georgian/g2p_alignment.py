@@ -28,6 +28,7 @@ def align(lexicon: Mapping[str, Sequence[str]]) -> dict[str, list[Chunk]]:
     Words with more than MAX_CHUNK phones a letter cannot be aligned and are left out.
     """
     # The first counts are of the words with as many phones as letters.
+    aligned: dict[str, list[Chunk]]
     aligned = {word: [(p,) for p in phones] for word, phones in lexicon.items() if len(word) == len(phones)}
     for _ in range(_ROUNDS):
         score, before = _log_probability(aligned), aligned

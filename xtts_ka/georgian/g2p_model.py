@@ -243,7 +243,8 @@ def _fit(model: GraphemeToPhoneme, aligned: Mapping[str, Sequence[Chunk]], confi
     lengths = (ids != _PAD).sum(1)
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    steps = config.max_epochs * math.ceil(len(words) / config.batch_size)
+    # OneCycleLR divides by zero where its warm-up is exactly one step, so 11 at least.
+    steps = max(11, config.max_epochs * math.ceil(len(words) / config.batch_size))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
     average = copy.deepcopy(model).eval()
     best, best_score, best_epoch, step = average.state_dict(), (math.inf, math.inf), 0, 0

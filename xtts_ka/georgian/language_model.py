@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import OneCycleLR
 
 from xtts_ka.core.config import LanguageModelConfig
 from xtts_ka.core.console import progress
@@ -48,8 +50,12 @@ class Segmenter:
         merges = json.loads(tokenizer.to_str())["model"]["merges"]
         pairs = (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges)
         self._rank = {pair: rank for rank, pair in enumerate(pairs) if pair[0][0] in _LETTERS}
-        self._tokenizer = tokenizer
-        self._whole: dict[str, list[str]] = {}  # tokens of each word, and of what stands between words
+
+        @lru_cache(maxsize=200_000)
+        def whole(piece: str) -> list[str]:
+            return tokenizer.encode(piece.replace(" ", "[SPACE]")).tokens
+
+        self._whole = whole  # tokens of a word, or of what stands between words
 
     def tokens(self, text: str, dropout: float = 0.0, draw: random.Random | None = None) -> list[str]:
         """The tokens of `text`, without the language token; `draw` decides which merges are skipped."""
@@ -57,12 +63,8 @@ class Segmenter:
         for piece in _PIECE.findall(text):
             if draw and dropout and piece[0] in _LETTERS:
                 tokens += self._merge(list(piece), dropout, draw)
-                continue
-            if piece not in self._whole:
-                if len(self._whole) > 200_000:
-                    self._whole.clear()
-                self._whole[piece] = self._tokenizer.encode(piece.replace(" ", "[SPACE]")).tokens
-            tokens += self._whole[piece]
+            else:
+                tokens += self._whole(piece)
         return tokens
 
     def _merge(self, symbols: list[str], dropout: float, draw: random.Random) -> list[str]:
@@ -77,24 +79,6 @@ class Segmenter:
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block: causal attention, then a four times wider feed-forward part."""
-
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.norm_attention, self.norm_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, dim = x.shape
-        q, k, v = self.qkv(self.norm_attention(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
-        x = x + F.dropout(self.out(seen.transpose(1, 2).reshape(batch, length, dim)), self.dropout, self.training)
-        return x + F.dropout(self.narrow(F.gelu(self.widen(self.norm_feed(x)))), self.dropout, self.training)
 
 
 class CausalLanguageModel(nn.Module):
@@ -116,14 +100,17 @@ class CausalLanguageModel(nn.Module):
         self.register_buffer("spelling", spelling, persistent=False)
         self.letters = nn.Linear(spelling.shape[1], dim, bias=False)
         self.before = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(3))
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, F.gelu, batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(dim)
         self.bias = nn.Parameter(torch.zeros(len(tokens)))
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, length) token numbers → (batch, length, vocabulary) logits for the token that follows each."""
@@ -133,8 +120,9 @@ class CausalLanguageModel(nn.Module):
         for distance, project in enumerate(self.before, start=1):
             x = x + F.pad(project(vectors), (0, 0, distance, 0))[:, : ids.shape[1]]
         x = F.dropout(x, self.dropout, self.training)
+        causal = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], ids.device)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, src_mask=causal, is_causal=True)
         return self.norm(x) @ table.T + self.bias
 
 
@@ -240,17 +228,23 @@ def train_network(
         decay = 0.5 if is_small(train) else 0.1
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
-        total = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
-        schedule = LambdaLR(optimizer, lambda step: _rate(step, total))
+        # OneCycleLR divides by zero where its warm-up is exactly one step, so 21 at least.
+        steps = max(21, settings.max_epochs * math.ceil(len(train) / settings.batch_size))
+        schedule = OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.05, cycle_momentum=False)
         best_bits, best = math.inf, {}
         bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="epoch")
         for epoch in bar:
-            _one_epoch(model, train, settings, optimizer, schedule, random.Random(f"{seed} {epoch}"))
+            network.train()
+            for inputs, targets in _batches(model, train, settings.batch_size, random.Random(f"{seed} {epoch}")):
+                optimizer.zero_grad()
+                F.cross_entropy(network(inputs).transpose(1, 2), targets, ignore_index=-100).backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
             bits = bits_per_character(model.bits(development), development)
             bar.set_postfix(bits_per_character=f"{bits:.3f}", refresh=False)
             if bits < best_bits:
-                best_bits, best = bits, {name: tensor.clone() for name, tensor in network.state_dict().items()}
-                model.epochs = epoch
+                best_bits, best, model.epochs = bits, copy.deepcopy(network.state_dict()), epoch
             elif epoch - model.epochs >= _PATIENCE:
                 break
         bar.close()
@@ -258,41 +252,18 @@ def train_network(
     return model
 
 
-def _rate(step: int, total: int) -> float:
-    """Linear warm-up over a twentieth of the steps, then a cosine to zero."""
-    warm_up = max(1, total // 20)
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
-
-def _one_epoch(
-    model: TokenModel,
-    train: Sequence[str],
-    settings: LanguageModelConfig,
-    optimizer: torch.optim.Optimizer,
-    schedule: LambdaLR,
-    draw: random.Random,
-) -> None:
-    network = model.network.train()
-    order = list(train)
-    draw.shuffle(order)
+def _batches(
+    model: TokenModel, train: Sequence[str], batch_size: int, draw: random.Random
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs and targets of one epoch: `train` in random order, in random segmentations if it is small."""
     levels = _SEGMENTATION_DROPOUT if is_small(train) else (0.0,)
-    for start in range(0, len(order), settings.batch_size):
-        batch = [model.numbers(text, draw.choice(levels), draw) for text in order[start : start + settings.batch_size]]
-        inputs, targets = _padded(batch, network.bias.device)
-        loss = F.cross_entropy(network(inputs).transpose(1, 2), targets, ignore_index=-100)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    order = draw.sample(train, len(train))
+    for start in range(0, len(order), batch_size):
+        numbers = [model.numbers(text, draw.choice(levels), draw) for text in order[start : start + batch_size]]
+        yield _padded(numbers, model.network.bias.device)
 
 
 def saved_network(model: TokenModel, settings: LanguageModelConfig) -> dict[str, Any]:
     """The network for `language_model_results.pkl`: its settings, vocabulary and weights as builtins."""
-    weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    return {
-        **settings.model_dump(),
-        "tokens": model.network.tokens,
-        "epochs": model.epochs,
-        "weights": tensors_to_bytes(weights),
-    }
+    weights = tensors_to_bytes(model.network.state_dict())
+    return {**settings.model_dump(), "tokens": model.network.tokens, "epochs": model.epochs, "weights": weights}
