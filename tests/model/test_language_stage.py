@@ -17,7 +17,7 @@ from xtts_ka.corpus.odd_transcripts import held_out_split
 from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
 from xtts_ka.georgian import language_model as lm
 from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel
-from xtts_ka.model.language_stage import run_language_stage, token_log_frequencies
+from xtts_ka.model.language_stage import run_language_stage, token_frequencies
 from xtts_ka.model.vocabulary import load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
 
@@ -37,9 +37,10 @@ def clip(number: int, text: str, speaker: str = "ნინო", seconds: float =
     return Clip(f"c{number:03d}", text, speaker, seconds, Path(f"/recordings/c{number:03d}.wav"), None)
 
 
-def test_log_frequencies_by_hand():
-    found = token_log_frequencies(Counter({7: 3, 8: 1, 2: 5}), [7, 9])  # 9 tokens, and a half for each new one
-    assert found == {7: pytest.approx(math.log(3.5 / 10)), 9: pytest.approx(math.log(0.5 / 10))}
+def test_frequencies_by_hand():
+    found = token_frequencies([[7, 7, 2], [2, 8, 7, 2, 2, 2]], [7, 9])  # 9 tokens, and a half for each new one
+    logs = [math.log(3.5 / 10), math.log(0.5 / 10)]
+    assert found == {"token_counts": [3, 0], "log_frequencies": pytest.approx(logs)}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,28 +15,13 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
 from xtts_ka.core.tensor_files import write_pickle
 from xtts_ka.core.torch_settings import choose_device, one_thread
-from xtts_ka.corpus.odd_transcripts import (
-    MAX_SENTENCES,
-    MEASURED_AT_MOST,
-    bits_of_all,
-    compare_models,
-    held_out_split,
-    list_suspects,
-    surprising_transcripts,
-)
+from xtts_ka.corpus import odd_transcripts
+from xtts_ka.corpus.odd_transcripts import MAX_SENTENCES, MEASURED_AT_MOST
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.alphabet import READING_SYMBOLS, is_georgian, is_word
 from xtts_ka.georgian.language_model import Segmenter, TokenModel, saved_network, train_network
 from xtts_ka.georgian.text import normalise
-from xtts_ka.model.vocabulary import (
-    VocabularyExtension,
-    count_words,
-    coverage_report,
-    encode_batch,
-    extend_vocabulary,
-    measured_character_limit,
-    open_vocabulary,
-)
+from xtts_ka.model import vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,7 +40,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     few or hold no Georgian.
     """
     clips = _normalised(config, clips)
-    parts = held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
+    parts = odd_transcripts.held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
     train, development, held_out = parts
     sentences = sum(map(len, parts))
     if sentences < MIN_SENTENCES:
@@ -63,27 +48,28 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
             f"the transcripts in {config.data_dir} hold {sentences} different sentences, and the language stage needs "
             f"{MIN_SENTENCES} at least: check the text column or add recordings"
         )
-    extension = extend_vocabulary(
+    extension = vocabulary.extend_vocabulary(
         Path(config.base_model_path) / "vocab.json",
-        count_words(train),
+        vocabulary.count_words(train),
         new_tokens=config.text.new_tokens,
         min_pair_count=config.text.min_pair_count,
         language=config.language,
         archaic_letters=config.text.archaic == "keep",
     )
-    tokenizer = open_vocabulary(extension.vocabulary)
+    tokenizer = vocabulary.open_vocabulary(extension.vocabulary)
     segmenter = Segmenter(tokenizer)
-    tokens, settings = _compact_vocabulary(extension, segmenter, train), config.language_model
-    common = (development, segmenter, tokens, settings, config.seed, choose_device(config.device))
+    tokens = _compact_vocabulary(extension.vocabulary, segmenter, train[:MAX_SENTENCES])
+    common = (development, segmenter, tokens, config.language_model, config.seed, choose_device(config.device))
 
     def fit(texts: Sequence[str]) -> TokenModel:
         return train_network(texts, *common)
 
     with one_thread():
-        network, measured = compare_models(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
-        bits = bits_of_all([text for part in parts for text in part], measured, fit)
-    suspects = surprising_transcripts(bits, clips)
-    list_suspects(config, suspects, bits)
+        measure = odd_transcripts.compare_models
+        network, measured = measure(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
+        bits = odd_transcripts.bits_of_all([text for part in parts for text in part], measured, fit)
+    suspects = odd_transcripts.surprising_transcripts(bits, clips)
+    odd_transcripts.list_suspects(config, suspects, bits)
 
     coverage = _coverage(tokenizer, clips, held_out, config.language)
     metrics = {
@@ -95,6 +81,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         **measured,
         "suspects": len(suspects),
     }
+    sequences = vocabulary.encode_batch(tokenizer, [clip.text for clip in clips], config.language)
     out = Path(config.output_model_path)
     write_json(out / VOCABULARY, extension.vocabulary)
     results = {
@@ -102,7 +89,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         "language": config.language,
         "new_ids": extension.new_ids,
         "new_tokens": extension.new_tokens,
-        **_frequencies(tokenizer, clips, extension.new_ids, config.language),
+        **token_frequencies(sequences, extension.new_ids),
         "character_limit": coverage["character_limit"],
         "extension": extension.facts,
         "metrics": metrics,
@@ -110,14 +97,8 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         "network": saved_network(network, config.language_model),
     }
     write_pickle(out / RESULTS, results)
-    _report(metrics, extension)
+    _report(metrics, extension.facts)
     return metrics
-
-
-def token_log_frequencies(counts: Counter[int], new_ids: Sequence[int]) -> dict[int, float]:
-    """New id → natural log of its share of all text tokens; half a count is added to each, so that none has none."""
-    total = sum(counts.values()) + 0.5 * len(new_ids)
-    return {token: math.log((counts[token] + 0.5) / total) for token in new_ids}
 
 
 def _normalised(config: PretrainConfig, clips: Sequence[Clip]) -> list[Clip]:
@@ -131,54 +112,51 @@ def _normalised(config: PretrainConfig, clips: Sequence[Clip]) -> list[Clip]:
     return [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
 
 
-def _frequencies(
-    tokenizer: Tokenizer, clips: Sequence[Clip], new_ids: Sequence[int], language: str
-) -> dict[str, list[Any]]:
-    """Occurrences of each new token in the clips' text, and the logs of their shares, in the order of `new_ids`."""
-    sequences = encode_batch(tokenizer, [clip.text for clip in clips], language)
+def token_frequencies(sequences: Iterable[Iterable[int]], new_ids: Sequence[int]) -> dict[str, list[Any]]:
+    """How often each new token occurs in `sequences`, and the natural log of its share of all tokens.
+
+    Half an occurrence is added to each for the share, so that none has a share of zero.
+    """
     counts = Counter(token for sequence in sequences for token in sequence)
-    logs = token_log_frequencies(counts, new_ids)
-    return {"token_counts": [counts[i] for i in new_ids], "log_frequencies": [logs[i] for i in new_ids]}
+    new, total = [counts[i] for i in new_ids], counts.total() + 0.5 * len(new_ids)
+    return {"token_counts": new, "log_frequencies": [math.log((count + 0.5) / total) for count in new]}
 
 
 def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
     """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
-    unseen = coverage_report(tokenizer, held_out, language=language)
-    spoken = coverage_report(tokenizer, [clip.text for clip in clips], [clip.duration for clip in clips], language)
+    texts, seconds = [clip.text for clip in clips], [clip.duration for clip in clips]
+    unseen = vocabulary.coverage_report(tokenizer, held_out, language=language)
+    spoken = vocabulary.coverage_report(tokenizer, texts, seconds, language)
+    low = unseen["low_characters_per_token"], spoken["low_characters_per_second"]
     return {
         "characters_per_token": unseen["characters_per_token"],
         "tokens_per_second": spoken["tokens_per_second"],
         "characters_per_second": spoken["characters_per_second"],
         "unknown_tokens": spoken["unknown"],
         "longest_transcript_tokens": spoken["longest"],
-        "character_limit": measured_character_limit(
-            unseen["low_characters_per_token"], spoken["low_characters_per_second"]
-        ),
+        "character_limit": vocabulary.measured_character_limit(*low),
     }
 
 
-def _compact_vocabulary(extension: VocabularyExtension, segmenter: Segmenter, train: Sequence[str]) -> list[str]:
+def _compact_vocabulary(extended: dict[str, Any], segmenter: Segmenter, train: Sequence[str]) -> list[str]:
     """The language model's symbols: boundary, unknown, Georgian tokens, and the base tokens that the text needs."""
-    georgian = [token for token in extension.vocabulary["model"]["vocab"] if is_word(token)]
-    texts = (READING_SYMBOLS, *READING_SYMBOLS, *train[:MAX_SENTENCES])
-    others = {token for text in texts for token in segmenter.tokens(text)}
+    georgian = [token for token in extended["model"]["vocab"] if is_word(token)]
+    others = {token for text in (READING_SYMBOLS, *READING_SYMBOLS, *train) for token in segmenter.tokens(text)}
     return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
 
 
-def _report(metrics: dict[str, Any], extension: VocabularyExtension) -> None:
-    facts = extension.facts
+def _report(m: dict[str, Any], facts: dict[str, Any]) -> None:
     say(
         f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
-        f"{facts['base_size']} to {facts['size'] - 1}; {metrics['characters_per_token']:.2f} characters per token, "
-        f"{metrics['tokens_per_second']:.1f} tokens per second of speech, at most {metrics['character_limit']} "
-        "characters in one call of synthesis"
+        f"{facts['base_size']} to {facts['size'] - 1}; {m['characters_per_token']:.2f} characters per token, "
+        f"{m['tokens_per_second']:.1f} tokens per second of speech, at most {m['character_limit']} characters in one "
+        "call of synthesis"
     )
-    lead, error = metrics["network_lead"], metrics["network_lead_standard_error"]
+    network, ngram, lead = m["network_bits_per_character"], m["ngram_bits_per_character"], m["network_lead"]
     say(
-        f"held-out bits per character on {metrics['heldout_sentences']} sentences: network "
-        f"{metrics['network_bits_per_character']:.3f}, Kneser–Ney {metrics['ngram_order']}-gram "
-        f"{metrics['ngram_bits_per_character']:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by "
-        f"{abs(lead):.3f} ± {error:.3f}"
+        f"held-out bits per character on {m['heldout_sentences']} sentences: network {network:.3f}, Kneser–Ney "
+        f"{m['ngram_order']}-gram {ngram:.3f}; the network is {'ahead' if lead > 0 else 'behind'} by {abs(lead):.3f} ± "
+        f"{m['network_lead_standard_error']:.3f}"
     )
-    if metrics["suspects"]:
-        say(f"{metrics['suspects']} transcripts look odd to the {metrics['scorer']} model: see split/drop_report.csv")
+    if m["suspects"]:
+        say(f"{m['suspects']} transcripts look odd to the {m['scorer']} model: see split/drop_report.csv")
