@@ -190,7 +190,8 @@ def export(args: argparse.Namespace, config: PretrainConfig, history: RunHistory
 
 def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:
     """Say what would be deleted and how much space that frees, ask, delete. --json never asks: it needs --yes."""
-    from xtts_ka.monitor.cleanup import Item, delete, plan
+    from xtts_ka.monitor.cleanup import Item, plan
+    from xtts_ka.training.checkpoint_folders import delete_folder
 
     def items() -> list[Item]:
         return plan(Path(config.checkpoint_dir), args.keep or config.monitor.keep, superseded=args.superseded)
@@ -203,7 +204,7 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     say(total if doomed else "there is nothing to delete")
     agreed = bool(doomed) and (args.yes or (not args.json and _agreed()))
     # Training may have written a new best checkpoint while the question was open, so plan again.
-    deleted = delete(item for item in items() if item in doomed) if agreed else []
+    deleted = [item for item in items() if item in doomed and delete_folder(item.path)] if agreed else []
     freed = sum(item.bytes for item in deleted)
     if doomed:
         say(f"deleted {len(deleted)}, freed {size(freed)}" if agreed else "nothing was deleted")

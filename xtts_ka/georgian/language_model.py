@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from xtts_ka.core.config import LanguageModelConfig
 from xtts_ka.core.console import progress
@@ -228,9 +228,8 @@ def train_network(
         decay = 0.5 if is_small(train) else 0.1
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
-        # OneCycleLR divides by zero where its warm-up is exactly one step, so 21 at least.
-        steps = max(21, settings.max_epochs * math.ceil(len(train) / settings.batch_size))
-        schedule = OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.05, cycle_momentum=False)
+        steps = settings.max_epochs * math.ceil(len(train) / settings.batch_size)
+        schedule = LambdaLR(optimizer, lambda step: _rate(step, steps))
         best_bits, best = math.inf, {}
         bar = progress(range(1, settings.max_epochs + 1), what="language model", unit="epoch")
         for epoch in bar:
@@ -250,6 +249,12 @@ def train_network(
         bar.close()
         network.load_state_dict(best)
     return model
+
+
+def _rate(step: int, total: int) -> float:
+    """Linear warm-up over a twentieth of the steps, then a cosine to zero."""
+    warm_up = max(1, total // 20)
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
 
 def _batches(

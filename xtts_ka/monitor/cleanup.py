@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +86,3 @@ def _foreign_run(folder: Path) -> str:
     if strangers := sorted({*os.listdir(folder)} - {c.folder.name for c in found}):
         return f"it holds {strangers[0]}, which the pipeline did not write"
     return next((f"{c.folder.name}: {reason}" for c in found if (reason := _foreign_content(c))), "")
-
-
-def delete(items: Iterable[Item]) -> list[Item]:
-    """Delete the folders of `items` and return those that still existed."""
-    return [item for item in items if checkpoint_folders.delete_folder(item.path)]

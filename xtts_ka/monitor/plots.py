@@ -18,19 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+STYLE: dict[str, Any] = {"font.family": "DejaVu Sans", "axes.titleweight": "bold", "axes.titlelocation": "left"}
 # Beside the title, where no curve is.
 LEGEND: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
 
@@ -39,14 +27,12 @@ def draw_plot(
     history: RunHistory, target: Path, *, total_steps: int | None = None, clip_norm: float | None = None
 ) -> None:
     """Draw the run to the PNG `target` (1800 × 1500 pixels), atomically."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import style
     from matplotlib.figure import Figure
 
     train, val = history.train.table(), history.val.table()
-    with matplotlib.rc_context(STYLE):
+    with style.context(["seaborn-v0_8-whitegrid", STYLE]):
         figure = Figure(figsize=(12, 10), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
         grid = figure.add_gridspec(3, 2, height_ratios=(2.2, 1, 1))
         top = figure.add_subplot(grid[0, :])
         places = [grid[row, column] for row in (1, 2) for column in (0, 1)]
@@ -55,12 +41,20 @@ def draw_plot(
         _metric(rate, train, "lr", "სწავლის ტემპი (learning rate)", "ტემპი", smoothed=False)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         _metric(norm, train, "grad_norm", "გრადიენტის ნორმა", "ნორმა")
-        _clip_limit(norm, train, clip_norm)
+        norms = train["grad_norm"][np.isfinite(train["grad_norm"])]
+        if clip_norm and len(norms) and np.percentile(norms, 99.5) >= 0.7 * clip_norm:
+            norm.axhline(clip_norm, color=VAL, linewidth=1, linestyle=":", label=f"ზღვარი {clip_norm:g}")
+            norm.set_ylim(top=max(norm.get_ylim()[1], 1.1 * clip_norm))
+            norm.legend(**LEGEND)
         _metric(throughput, train, "audio_s_per_s", "გამტარობა", "აუდიოს წამი წამში")
         _parts(parts, train)
         for axes in (top, rate, norm, throughput, parts):
-            _mark_restarts(axes, history.restarts, legend=axes is top)
             axes.set_xlabel("ნაბიჯი")
+            if history.restarts:
+                label = f"გადატვირთვა ({len(history.restarts)})"
+                span = axes.get_xaxis_transform()  # from the bottom to the top
+                look: dict[str, Any] = {"colors": RESTART, "linestyles": "dashed", "linewidth": 1.2, "zorder": 1}
+                axes.vlines(history.restarts, 0, 1, transform=span, label=label, **look)
         top.xaxis.set_major_formatter(lambda value, _: _thousands(value))
         if len(steps := np.concatenate([train["step"], val["step"]])):
             top.set_xlim(0, max(1.0, steps.max() * 1.02))
@@ -106,17 +100,6 @@ def _metric(axes: Axes, train: Table, name: str, title: str, label: str, smoothe
         _scale(axes, np.append(train[name], 0.0))
 
 
-def _clip_limit(axes: Axes, train: Table, clip_norm: float | None) -> None:
-    """A line at the limit of the gradient norm, unless the norms stay far below it."""
-    norms = train["grad_norm"][np.isfinite(train["grad_norm"])]
-    if clip_norm is None or not len(norms) or np.percentile(norms, 99.5) < 0.7 * clip_norm:
-        return
-    axes.axhline(clip_norm, color=VAL, linewidth=1, linestyle=":")
-    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-    axes.annotate(f"ზღვარი {clip_norm:g}", (1.0, clip_norm), color=VAL, fontsize=9, **where)
-    axes.set_ylim(top=max(axes.get_ylim()[1], 1.1 * clip_norm))
-
-
 def _parts(axes: Axes, train: Table) -> None:
     """The two parts of the loss: text and audio codes."""
     axes.set(title="დანაკარგის ნაწილები", ylabel="ნატი ტოკენზე")
@@ -130,12 +113,6 @@ def _parts(axes: Axes, train: Table) -> None:
 
 def _say_nothing_logged(axes: Axes) -> None:
     axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
-
-
-def _mark_restarts(axes: Axes, steps: list[int], legend: bool) -> None:
-    for i, step in enumerate(steps):
-        label = f"გადატვირთვა ({len(steps)})" if legend and i == 0 else None
-        axes.axvline(step, color=RESTART, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label=label)
 
 
 def _curve(

@@ -17,15 +17,8 @@ from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import NOTHING, duration, size
 
 MARKS = {"done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "pending": "·"}
-COLOURS = {
-    "done": "green",
-    "finished": "green",
-    "running": "cyan",
-    "starting": "cyan",
-    "failed": "red",
-    "pending": "dim",
-}
-COLOURS |= {"interrupted": "yellow", "stopped": "yellow"}
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "pending": "dim"}
+COLOURS |= {"finished": "green", "starting": "cyan", "stopped": "yellow"}  # of training
 TRENDS = {"falling": ("↘", "green"), "rising": ("↗", "red"), "flat": ("→", "yellow"), "unclear": ("~", "dim")}
 MOST_CHECKPOINTS = 6  # rows; older checkpoints are only counted
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from xtts_ka.core.config import STAGES, PretrainConfig
 from xtts_ka.core.console import size
-from xtts_ka.core.jsonl import number
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
+from xtts_ka.core.stage_ledger import NO_RECORD, Record
 from xtts_ka.monitor.analysis import Trend, data_wait_share, trend
 from xtts_ka.monitor.history import RunHistory, Table
 from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
@@ -86,10 +87,12 @@ def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[di
 
 
 def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) -> dict[str, Any]:
-    entry = entry if isinstance(entry, dict) else {}
-    status = entry.get("status") if entry.get("status") in ("running", "done", "failed") else "pending"
-    started, seconds = _unix(entry.get("started")), number(entry.get("seconds"))
-    error = entry["error"] if isinstance(entry.get("error"), str) else None
+    try:
+        record = Record.model_validate(entry)
+    except ValidationError:
+        record = NO_RECORD
+    status: str = record.status
+    seconds, started, error = record.seconds, _unix(record.started), record.error
     if status == "running":
         status, seconds = ("running", now - started) if alive else ("interrupted", math.nan)
     elif status == "pending" and error:
@@ -103,9 +106,9 @@ def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) 
         "status": status,
         "seconds": seconds if seconds > 0 else None,
         "started": started,
-        "finished": _unix(entry.get("finished")),
+        "finished": _unix(record.finished),
         "error": error,
-        "metrics": entry["metrics"] if isinstance(entry.get("metrics"), dict) else {},
+        "metrics": record.metrics,
     }
 
 
