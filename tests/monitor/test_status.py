@@ -183,13 +183,13 @@ def test_skipped_steps_and_a_lack_of_memory_are_told_until_a_restart_undoes_them
     log.write_text(log.read_text() + "".join(json.dumps(event) + "\n" for event in events))
     status = status_of(config, now=START + 905)
     skipped, memory = status["warnings"]
-    assert skipped.startswith("2 steps were skipped") and "the last at step 3001" in skipped
+    assert skipped.startswith("steps skipped") and "finite: 2, the last at step 3001" in skipped
     assert "memory ran out at step 2990" in memory and "cut into 4 pieces" in memory
     assert status["training"]["skipped_steps"] == [2950, 3001]
     assert status["training"]["memory_splits"] == [{"step": 2900, "parts": 2}, {"step": 2990, "parts": 4}]
     log.write_text(log.read_text() + json.dumps(started(2960, resumed=True, time=START + 905)) + "\n")
     skipped, memory = status_of(config, now=START + 906)["warnings"]
-    assert skipped.startswith("1 step was skipped") and "cut into 2 pieces" in memory
+    assert "finite: 1, the last" in skipped and "cut into 2 pieces" in memory
 
 
 def test_a_long_pause_between_two_sessions_counts_in_no_figure(tmp_path):

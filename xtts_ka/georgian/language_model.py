@@ -104,6 +104,8 @@ class CausalLanguageModel(nn.Module):
             nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, F.gelu, batch_first=True, norm_first=True)
             for _ in range(layers)
         )
+        for block in self.blocks:
+            block.dropout = nn.Identity()  # that within the feed-forward part: one after it is enough
         self.norm = nn.LayerNorm(dim)
         self.bias = nn.Parameter(torch.zeros(len(tokens)))
         for name, parameter in self.named_parameters():

@@ -11,6 +11,7 @@ values logged last. Damaged lines are counted and skipped.
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -33,8 +34,7 @@ class Track:
     def __init__(self, metrics: tuple[str, ...]):
         self.metrics = metrics
         self.records: list[dict[str, Any]] = []  # as logged
-        self._sessions: list[int] = []
-        self._table = {name: np.empty(0) for name in ("step", "session", *metrics)}  # of the first records
+        self._columns = {name: array("d") for name in ("step", "session", *metrics)}
 
     @property
     def last(self) -> int:
@@ -44,23 +44,20 @@ class Track:
     def append(self, record: dict[str, Any], session: int) -> None:
         """Add a line whose step is larger than `last`. `session` is the number of restarts before it."""
         self.records.append(record)
-        self._sessions.append(session)
+        values = (record["step"], session, *(number(record.get(name)) for name in self.metrics))
+        for column, value in zip(self._columns.values(), values):
+            column.append(0.0 if abs(value) < 1e-30 else value)  # so that ratios do not overflow
 
     def cut(self, step: int) -> None:
         """Forget the lines of `step` and later: a restart logs them again."""
         keep = bisect_left(self.records, step, key=lambda record: record["step"])
-        del self.records[keep:], self._sessions[keep:]
-        self._table = {name: column[:keep] for name, column in self._table.items()}
+        del self.records[keep:]
+        for column in self._columns.values():
+            del column[keep:]
 
     def table(self) -> Table:
         """float64 columns of equal length: `step`, `session`, and each metric, NaN where no number was logged."""
-        start = len(self._table["step"])
-        if start < len(self.records):
-            pairs = zip(self.records[start:], self._sessions[start:])
-            new = np.array([[r["step"], s, *(number(r.get(name)) for name in self.metrics)] for r, s in pairs])
-            new[np.abs(new) < 1e-30] = 0.0  # so that ratios do not overflow
-            self._table = {n: np.concatenate([old, column]) for (n, old), column in zip(self._table.items(), new.T)}
-        return self._table
+        return {name: np.array(column) for name, column in self._columns.items()}
 
     @property
     def nonfinite(self) -> list[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
 STYLE: dict[str, Any] = {"font.family": "DejaVu Sans", "axes.titleweight": "bold", "axes.titlelocation": "left"}
+STYLE |= {"axes.titlesize": 11, "legend.fontsize": 9}
 # Beside the title, where no curve is.
 LEGEND: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
 

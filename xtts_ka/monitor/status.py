@@ -192,33 +192,25 @@ def _newest(table: Table, column: str, lines: int = 1) -> float:
 def _train_losses(train: Table) -> dict[str, Any]:
     """Means over the newest fifth of the lines, at most NOW_LINES, and the lowest such mean: one batch says little."""
     half = min(NOW_LINES // 2, max(1, len(train["step"]) // 10))
-    now = {name: _mean(train[name][-2 * half - 1 :]) for name in ("loss", "loss_text", "loss_mel")}
-    smoothed, step = smooth(train["loss"], 2 * half + 1), train["step"]
-    if len(step) > 2 * half:  # at the ends the means are of fewer lines
-        smoothed, step = smoothed[half:-half], step[half:-half]
-    return _losses(now, smoothed, step, trend(train))
+    smoothed = {name: smooth(train[name], 2 * half + 1) for name in ("loss", "loss_text", "loss_mel")}
+    now = [column[-half - 1 :][0] if len(column) else math.nan for column in smoothed.values()]
+    inner = slice(half, -half) if len(train["step"]) > 2 * half else slice(None)  # at the ends the means are of fewer
+    return _losses(now, smoothed["loss"][inner], train["step"][inner], trend(train))
 
 
 def _val_losses(val: Table) -> dict[str, Any]:
-    now = {name: _newest(val, name) for name in ("loss", "loss_text", "loss_mel")}
+    now = [_newest(val, name) for name in ("loss", "loss_text", "loss_mel")]
     return _losses(now, val["loss"], val["step"], trend(val, share=0.5))
 
 
-def _losses(now: dict[str, float], loss: np.ndarray, step: np.ndarray, found: Trend | None) -> dict[str, Any]:
+def _losses(now: list[float], loss: np.ndarray, step: np.ndarray, found: Trend | None) -> dict[str, Any]:
     best = int(np.nanargmin(loss)) if not np.all(np.isnan(loss)) else None
     return {
-        "now": now["loss"],
-        "now_text": now["loss_text"],
-        "now_mel": now["loss_mel"],
+        **dict(zip(("now", "now_text", "now_mel"), now)),
         "best": None if best is None else loss[best],
         "best_step": None if best is None else int(step[best]),
         "trend": vars(found) if found else None,
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan
 
 
 # ── checkpoints and disk ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,12 +264,10 @@ def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[st
     elif training["state"] == "interrupted":
         warnings.append("training was interrupted (no process, no new metrics): the same command carries on")
     if bad := training["nonfinite_steps"]:
-        losses = f"{len(bad)} logged losses are" if len(bad) > 1 else "1 logged loss is"
-        warnings.append(f"{losses} not a number, the last at step {bad[-1]}")
+        warnings.append(f"losses that are not a number: {len(bad)}, the last at step {bad[-1]}")
     if skipped := history.skipped:
-        steps = "1 step was" if len(skipped) == 1 else f"{len(skipped)} steps were"
-        why = f"because the loss or gradient was not finite, the last at step {skipped[-1]}"
-        warnings.append(f"{steps} skipped {why}: if there are more, lower learning_rate")
+        last = f"the last at step {skipped[-1]}: if there are more, lower learning_rate"
+        warnings.append(f"steps skipped because the loss or gradient was not finite: {len(skipped)}, {last}")
     if history.splits:
         step, parts = history.splits[-1]
         warnings.append(
@@ -285,22 +275,16 @@ def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[st
             "training but slower; a smaller batch_size avoids that"
         )
     if history.damaged:
-        lines = "1 damaged line was" if history.damaged == 1 else f"{history.damaged} damaged lines were"
-        warnings.append(f"{lines} passed over in {history.path.name}")
+        warnings.append(f"damaged lines passed over in {history.path.name}: {history.damaged}")
     return warnings
 
 
 def _checkpoint_warnings(checkpoints: list[dict], disk: dict[str, Any]) -> list[str]:
-    warnings = [
-        f"checkpoint {c['name']} is not valid ({c['reason']}): training will not use it"
-        for c in checkpoints
-        if not c["valid"]
-    ]
+    invalid = [c for c in checkpoints if not c["valid"]]
+    warnings = [f"checkpoint {c['name']} is not valid ({c['reason']}): training will not use it" for c in invalid]
     if disk["free_bytes"] < disk["needed_bytes"]:
-        free, needed = size(disk["free_bytes"]), size(disk["needed_bytes"])
-        warnings.append(
-            f"the disk is low: {free} are free and the run may need {needed} more for checkpoints: see --cleanup"
-        )
+        figures = f"{size(disk['free_bytes'])} are free and the run may need {size(disk['needed_bytes'])} more"
+        warnings.append(f"the disk is low: {figures} for checkpoints: see --cleanup")
     return warnings
 
 
