@@ -15,7 +15,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.georgian.text import normalise, split_sentences
 from xtts_ka.model.checkpoint import read_model
 from xtts_ka.model.vocabulary import load_tokenizer
-from xtts_ka.speech.synthesis import speak
+from xtts_ka.speech.synthesis import PAUSE, speak
 
 TEXT = "ბ-ნი ი. ჭავჭავაძე დაიბადა 1837 წ. სოფ. ყვარელში. II მსოფლიო ომი მოგვიანებით იყო!"
 
@@ -54,13 +54,16 @@ def test_each_sentence_is_spoken_in_turn_by_the_voice_asked_for(folder, tmp_path
     assert all(torch.equal(latents, voice["gpt_cond_latent"]) for _, latents in heard)
     wave, rate = soundfile.read(tmp_path / "a.wav")
     assert rate == 24000 and len(wave) == round(seconds * rate) and np.isfinite(wave).all() and np.abs(wave).max() > 0
+    sentence = (len(wave) - PAUSE * (len(pieces) - 1)) // len(pieces)  # each was given four codes
+    assert (wave[sentence : sentence + PAUSE] == 0).all() and wave[:sentence].any() and wave[-sentence:].any()
 
 
-def test_the_same_seed_gives_the_same_sound_and_the_first_voice_speaks_by_default(folder, tmp_path, heard):
+def test_the_same_seed_gives_the_same_sound_and_the_first_voice_speaks_by_default(folder, tmp_path, heard, capsys):
     for name, speaker, seed in (("a", None, 1), ("b", "ეკა", 1), ("c", "ეკა", 2)):
         speak(folder, "მზე ანათებს.", speaker, tmp_path / f"{name}.wav", "cpu", seed)
     a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
     assert a == b != c
+    assert capsys.readouterr().out.count("voice: ეკა, the first of 2") == 1
 
 
 def test_the_old_letters_are_read_as_the_model_was_trained(folder, tmp_path, heard):

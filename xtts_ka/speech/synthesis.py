@@ -16,6 +16,7 @@ from xtts_ka.model.checkpoint import load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.speakers import read_speakers
 
+PAUSE = 10_000  # samples between two sentences, as in coqui's `Synthesizer`
 _FILES = (FACTS_FILE, "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # that speaking reads
 
 
@@ -29,11 +30,12 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     limit, archaic = read_facts(model_dir / FACTS_FILE)
     voices = read_speakers(model_dir / "speakers_xtts.pth")
-    speaker = speaker or next(iter(voices))
+    if not speaker:
+        speaker = next(iter(voices))
+        say(f"voice: {speaker}, the first of {len(voices)}; --speaker NAME takes another")
     if speaker not in voices:
-        raise UserError(
-            f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {', '.join(voices)}"
-        )
+        names = ", ".join(voices)
+        raise UserError(f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {names}")
     pieces = split_sentences(normalise(text, archaic=archaic), limit)
     if not pieces:
         raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
@@ -41,11 +43,12 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     model = load_xtts(model_dir, device)
     torch.manual_seed(seed)
     voice = voices[speaker]
-    waves = []
+    waves: list[np.ndarray] = []
     for piece in pieces:
-        waves.append(model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])
+        spoken = model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
+        waves += [np.atleast_1d(spoken), np.zeros(PAUSE, np.float32)]
         say(f"{speaker} on {device}: {piece}", verbose=True)
-    wave = np.concatenate([np.atleast_1d(w) for w in waves])
+    wave = np.concatenate(waves[:-1])
     rate = model.config.model_args.output_sample_rate
     write_wav(output, wave, rate)
     return len(wave) / rate
