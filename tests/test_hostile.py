@@ -208,7 +208,7 @@ ROW = "x1,კატას რძე უყვარს.,speaker0,2.0,{},"
         ("../../../wavs/../outside/o.wav", ("leads out of",)),
         ("a\0b.wav", ("control character",)),
         ("a\x1b[2Jb.wav", ("control character",)),
-        ("a" * 10_000_000, ("over 1048576 bytes",)),
+        ("a" * 10_000_000, ("longer than 1048576 bytes",)),
         ('"a\nb.wav"', ("relative",)),
         ("C:\\o.wav", ("relative",)),
     ],
