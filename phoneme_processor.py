@@ -55,9 +55,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# ── rules and lexicons together ──────────────────────────────────────────────────────────────────────────────────────
-
-
 class PhonemeProcessor:
     """Transcription by rule in the config's convention, and the config's lexicons beside it.
 
@@ -133,9 +130,6 @@ class PhonemeVocab:
         return vocab
 
 
-# ── using what the stage wrote ───────────────────────────────────────────────────────────────────────────────────────
-
-
 @dataclass
 class PhonemeEncoder:
     """Text → phonemes and their ids by the files of the phonemes stage: the dictionary first, then the network.
@@ -190,9 +184,6 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in expected.items()):
         raise UserError(f"G2P model description {model_dir / FACTS} lacks what rebuilds the model: {_RERUN}")
     return GraphemeToPhoneme.rebuild(facts["network"], weights), facts
-
-
-# ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def transcript_words(config: PretrainConfig, clips: Iterable[Clip]) -> Counter[str]:
@@ -270,9 +261,6 @@ def _report(m: dict[str, Any], folder: Path) -> None:
     say(f"{m['words']} words, {m['inventory']} symbols ({m['level']}), taught by {m['taught_by']}")
     say(f"held out {m['heldout']} words: {measured}")
     say(f"{m['epochs']} epochs, {m['seconds']:.1f} s; written to {folder}: {', '.join(OUTPUTS)}")
-
-
-# ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model: bool) -> None:

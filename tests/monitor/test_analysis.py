@@ -100,7 +100,7 @@ def test_a_loss_that_is_no_number_any_more_is_divergence_and_one_that_recovered_
 def test_skipped_steps_are_a_warning_and_several_at_the_end_are_divergence(tmp_path):
     records = curve("healthy", 100, 400)
     one = judged(tmp_path, [*records, {"event": "skip", "step": 1002}])
-    assert one.verdict == "non-finite" and "not a number at 1 step (the last is 1002)" in one.sentence
+    assert one.verdict == "non-finite" and "not a number at 1 step(s), the last 1002" in one.sentence
     ended = judged(tmp_path, [*records, *({"event": "skip", "step": step} for step in (400, 1001, 1002, 1003))])
     assert ended.verdict == "divergence" and ended.findings[0].step == 1001
 

@@ -175,9 +175,6 @@ class GraphemeToPhoneme(nn.Module):
         return model.eval()
 
 
-# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True, slots=True)
 class TrainedG2P:
     """A trained model, its error rates and the table's on the held-out words, and its mistakes there."""

@@ -36,8 +36,6 @@ _PATIENCE = 6  # epochs without gain on the development sentences before trainin
 _SMALL_CORPUS = 200_000  # characters: up to this size, training in many random segmentations gives a better model
 _SEGMENTATION_DROPOUT = (0.1, 0.2, 0.3, 0.5)  # drawn for each sentence and epoch of a small corpus
 
-# ── segmentation ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 class Segmenter:
     """Normalised text → tokens, as the tokenizer does it, or at random with BPE-dropout.
@@ -76,9 +74,6 @@ class Segmenter:
                 return symbols
             at = min(kept)[1]
             symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
-
-
-# ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class CausalLanguageModel(nn.Module):

@@ -52,10 +52,8 @@ class Trend:
         return self.slope * (self.last - self.first) / 1000
 
     def __str__(self) -> str:
-        return (
-            f"{self.slope:+.3g} per 1000 steps, 95 % between {self.low:+.3g} and {self.high:+.3g}, steps {self.first} "
-            f"to {self.last}, confidence {min(self.confidence, 0.999):.1%}"
-        )
+        interval = f"95 % between {self.low:+.3g} and {self.high:+.3g}, steps {self.first} to {self.last}"
+        return f"{self.slope:+.3g} per 1000 steps, {interval}, confidence {min(self.confidence, 0.999):.1%}"
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,6 @@ def analyse(history: RunHistory, *, clip_norm: float, checkpoints: Sequence[Chec
         *recommend(checkpoints, findings),
         {"lines": len(history.train.records), **{name: None if math.isnan(v) else v for name, v in facts.items()}},
     )
-
-
-# ── trend ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def trend(table: Table, *, share: float = 1 / 3) -> Trend | None:
@@ -193,9 +188,6 @@ def data_wait_share(train: Table) -> float:
     return float(np.clip(np.median(shares), 0, 1)) if len(shares) else math.nan
 
 
-# ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _nonfinite(history: RunHistory, c: _Curves) -> Finding | None:
     """Losses that were logged as NaN, and steps that training skipped because the loss or gradient was not finite."""
     logged = {*history.train.nonfinite, *history.val.nonfinite}
@@ -207,12 +199,9 @@ def _nonfinite(history: RunHistory, c: _Curves) -> Finding | None:
         remedy = "Halve the learning rate and carry on from a checkpoint before that step."
         sentence = f"The loss or gradient has not been a number since step {since[0]}. {remedy}"
         return Finding("divergence", "bad", sentence, since[0])
-    many = f"{len(steps)} step{'s' * (len(steps) > 1)}"
-    sentence = (
-        f"The loss or gradient was not a number at {many} (the last is {steps[-1]}), but the run recovered. If it "
-        "happens more often, halve the learning rate or look for damaged recordings."
-    )
-    return Finding("non-finite", "warning", sentence, steps[0])
+    what = f"The loss or gradient was not a number at {len(steps)} step(s), the last {steps[-1]}, but the run recovered"
+    remedy = "If it happens more often, halve the learning rate or look for damaged recordings."
+    return Finding("non-finite", "warning", f"{what}. {remedy}", steps[0])
 
 
 def _divergence(c: _Curves) -> Finding | None:
@@ -229,14 +218,10 @@ def _divergence(c: _Curves) -> Finding | None:
         cause = "The learning rate was low by then, so look at the data that came in, and at the gradient norm."
     else:
         at = "" if math.isnan(lr) else f", then at {lr:.0%} of its peak,"
-        cause = (
-            f"The learning rate{at} is the likely cause: halve it, or lengthen the warm-up, and carry on from an "
-            "earlier checkpoint."
-        )
-    sentence = (
-        f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}. {cause}"
-    )
-    return Finding("divergence", "bad", sentence, onset)
+        remedy = "halve it, or lengthen the warm-up, and carry on from an earlier checkpoint"
+        cause = f"The learning rate{at} is the likely cause: {remedy}."
+    what = f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}"
+    return Finding("divergence", "bad", f"{what}. {cause}", onset)
 
 
 def _overfitting(c: _Curves) -> Finding | None:
@@ -255,11 +240,9 @@ def _overfitting(c: _Curves) -> Finding | None:
     before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]][-15:]
     if not len(before) or not len(since) or np.median(since) > np.median(before) * (1 + FLAT):
         return None
-    sentence = (
-        f"Overfitting: since step {step[turn]:.0f} the validation loss has risen from {best:.3g} to {now:.3g} while "
-        "the training loss went on falling or held. Stop here and use the best checkpoint; more recordings would help "
-        "more than more steps."
-    )
+    rise = f"the validation loss has risen from {best:.3g} to {now:.3g} while the training loss went on falling or held"
+    remedy = "Stop here and use the best checkpoint; more recordings would help more than more steps."
+    sentence = f"Overfitting: since step {step[turn]:.0f} {rise}. {remedy}"
     return Finding("overfitting", "warning", sentence, int(step[turn]))
 
 
@@ -270,23 +253,16 @@ def _noise(c: _Curves) -> Finding | None:
     clipped = np.sum(norms > c.clip_norm) / max(1, np.sum(~np.isnan(norms)))
     size = f"The training loss jumps by ±{c.noise:.0%} from line to line"
     if ratio > 1.7:
-        sentence = (
-            f"{size}, and {ratio:.1f} times as much where the learning rate is high as where it is low: the learning "
-            "rate is to blame. Halve it."
-        )
-        return Finding("learning-rate", "warning", sentence)
+        why = f"{ratio:.1f} times as much where the learning rate is high as where it is low"
+        return Finding("learning-rate", "warning", f"{size}, and {why}: the learning rate is to blame. Halve it.")
     falling = t is not None and c.direction == "falling" and -t.change > FLAT * c.level
     if not falling and clipped > 0.5 and not c.lr_share < 0.5:
-        sentence = (
-            f"{size} without falling, {clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}, and the "
-            f"learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
-        )
-        return Finding("learning-rate", "warning", sentence)
-    sentence = (
-        f"{size}, and the learning rate cannot be shown to be the cause: batches may be small, or recordings uneven. A "
-        "larger batch_size (or training.accumulation) would tell."
-    )
-    return Finding("noise", "note", sentence)
+        why = f"{clipped:.0%} of the gradients are above the limit of {c.clip_norm:g}"
+        rate = f"the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
+        return Finding("learning-rate", "warning", f"{size} without falling, {why}, and {rate}")
+    unknown = "the learning rate cannot be shown to be the cause: batches may be small, or recordings uneven"
+    remedy = "A larger batch_size (or training.accumulation) would tell."
+    return Finding("noise", "note", f"{size}, and {unknown}. {remedy}")
 
 
 def _plateau(c: _Curves) -> Finding | None:
@@ -296,22 +272,15 @@ def _plateau(c: _Curves) -> Finding | None:
     most = -t.low * (t.last - t.first) / 1000  # how far it may have fallen within the interval
     if most > 3 * FLAT * abs(c.level) or abs(t.change) > FLAT * abs(c.level):
         return None  # too noisy to say, or moving
-    sentence = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
-    at_the_end = c.lr_share < 0.15
-    if at_the_end:
-        sentence += (
-            f". The learning rate is down to {c.lr_share:.0%} of its peak, so this is the end of the schedule and no "
-            "fault."
-        )
-    elif math.isnan(c.lr_share):
-        sentence += "."
-    else:
-        sentence += (
-            f" although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is not the cause: "
-            "either the model has learned what these recordings teach, or the learning rate is too high to settle or "
-            "too low to move."
-        )
-    return Finding("plateau", "note" if at_the_end else "warning", sentence, t.first)
+    what = f"Plateau: over the steps {t.first} to {t.last} the training loss moved by less than {FLAT:.0%}"
+    if c.lr_share < 0.15:
+        why = f"The learning rate is down to {c.lr_share:.0%} of its peak: the end of the schedule and no fault."
+        return Finding("plateau", "note", f"{what}. {why}", t.first)
+    if math.isnan(c.lr_share):
+        return Finding("plateau", "warning", f"{what}.", t.first)
+    rate = f"although the learning rate is still at {c.lr_share:.0%} of its peak, so the schedule is not the cause"
+    why = "the model has learned what the recordings teach, or the rate is too high to settle or too low to move"
+    return Finding("plateau", "warning", f"{what} {rate}: either {why}.", t.first)
 
 
 def _spikes(c: _Curves) -> Finding | None:
@@ -341,11 +310,9 @@ def _spikes(c: _Curves) -> Finding | None:
 def _starvation(c: _Curves) -> Finding | None:
     if not c.wait > STARVED:
         return None
-    sentence = (
-        f"{c.wait:.0%} of the time goes into waiting for data: the curve is not harmed, but the run could be that much "
-        "faster. Check that the feature cache is on a local disk and that the machine's cores are free."
-    )
-    return Finding("data-starvation", "warning", sentence)
+    what = f"{c.wait:.0%} of the time goes into waiting for data: the run could be that much faster"
+    remedy = "Check that the feature cache is on a local disk and that the machine's cores are free."
+    return Finding("data-starvation", "warning", f"{what}. {remedy}")
 
 
 def _healthy(c: _Curves) -> Finding:
@@ -366,9 +333,9 @@ def recommend(checkpoints: Sequence[CheckpointFolder], findings: Sequence[Findin
     broken = min((f.step for f in findings if f.severity == "bad" and f.step is not None), default=None)
     valid = [c for c in checkpoints if c.of_this_run]
     sound = [c for c in valid if broken is None or c.step <= broken]
+    if not valid:
+        return None, "there is no valid checkpoint yet"
     if not sound:
-        if not valid:
-            return None, "there is no valid checkpoint yet"
         why = f"every checkpoint was written after the loss fell apart at step {broken}"
         return None, f"{why}: start again with a lower learning rate"
     where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""

@@ -25,9 +25,7 @@ def export_csv(history: RunHistory, target: Path) -> int:
                 if name not in ("step", "split") and name.isidentifier():  # a header "=HYPERLINK(…)" would be a formula
                     row[prefix + name] = number(value)
     if not rows:
-        raise UserError(
-            f"{history.path} holds no metrics to export yet: let the full_pretrain stage log something first"
-        )
+        raise UserError(f"{history.path} holds no metrics to export yet: let the full_pretrain stage log something")
     columns = dict.fromkeys(name for row in rows.values() for name in row)
     with atomic_path(target) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, list(columns), restval="")

@@ -24,9 +24,7 @@ STYLE |= {"axes.titlesize": 11, "legend.fontsize": 9}
 LEGEND: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
 
 
-def draw_plot(
-    history: RunHistory, target: Path, *, total_steps: int | None = None, clip_norm: float | None = None
-) -> None:
+def draw_plot(history: RunHistory, target: Path, *, total_steps: int = 0, clip_norm: float = 0.0) -> None:
     """Draw the run to the PNG `target` (1800 × 1500 pixels), atomically."""
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -95,9 +93,7 @@ def _metric(axes: Axes, train: Table, name: str, title: str, label: str, smoothe
     axes.set(title=title, ylabel=label)
     if smoothed:
         axes.plot(train["step"], train[name], color=FAINT, linewidth=0.7)
-    if not _curve(axes, train, name, smoothed=smoothed):
-        _say_nothing_logged(axes)
-    elif smoothed:
+    if _curve(axes, train, name, smoothed=smoothed) and smoothed:
         _scale(axes, np.append(train[name], 0.0))
 
 
@@ -108,12 +104,6 @@ def _parts(axes: Axes, train: Table) -> None:
     drawn = [_curve(axes, train, name, colour, label=label) for name, colour, label in parts]
     if any(drawn):
         axes.legend(**LEGEND, ncols=2)
-    else:
-        _say_nothing_logged(axes)
-
-
-def _say_nothing_logged(axes: Axes) -> None:
-    axes.text(0.5, 0.5, "ჩანაწერი არ არის", transform=axes.transAxes, ha="center", alpha=0.5)
 
 
 def _curve(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Console, Group, JustifyMethod, OverflowMethod, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,10 +25,9 @@ MOST_CHECKPOINTS = 6  # rows; older checkpoints are only counted
 
 def console() -> Console:
     """Standard output; without colour when it is no terminal or NO_COLOR is set."""
-    terminal = sys.stdout.isatty()
-    plain = bool(os.environ.get("NO_COLOR")) or not terminal
-    width = None if terminal else 100
-    return Console(color_system=None if plain else "auto", highlight=False, emoji=False, markup=False, width=width)
+    width = None if sys.stdout.isatty() else 100
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(color_system=colours, highlight=False, emoji=False, markup=False, width=width)
 
 
 def screen(status: dict[str, Any], watching: float | None = None, details: bool = False) -> RenderableType:
@@ -39,10 +38,8 @@ def screen(status: dict[str, Any], watching: float | None = None, details: bool 
     parts: list[RenderableType] = [_title(status, watching)]
     parts += [Text.assemble(("! ", "bold yellow"), (warning, "yellow")) for warning in status["warnings"]]
     if not _begun(status):
-        parts += [
-            Text(f"in {status['run_folder']}; begin with", "dim"),
-            Text(command("run_pretrain.py", "--config", status.get("config", DEFAULT_CONFIG))),
-        ]
+        start = command("run_pretrain.py", "--config", status.get("config", DEFAULT_CONFIG))
+        parts += [Text(f"in {status['run_folder']}; begin with", "dim"), Text(start)]
     parts += _stages(status["stages"], details)
     parts += _training(status["training"]) if status["training"] else [Text("Training has logged nothing yet.", "dim")]
     parts += _checkpoints(status, details)
@@ -102,9 +99,9 @@ def _grid(*columns: str, header: str = "") -> Table:
     """A table without lines. columns: `>` aligns right, `wrap` breaks long text; header: names between commas."""
     grid = Table.grid(padding=(0, 2))
     for kind in columns:
-        justify: JustifyMethod = "right" if kind == ">" else "left"
-        overflow: OverflowMethod = "fold" if kind == "wrap" else "ellipsis"
-        grid.add_column(justify=justify, overflow=overflow, no_wrap=kind != "wrap")
+        wrap = kind == "wrap"
+        overflow: OverflowMethod = "fold" if wrap else "ellipsis"
+        grid.add_column(justify="right" if kind == ">" else "left", overflow=overflow, no_wrap=not wrap)
     if header:
         grid.add_row(*(Text(name, "dim") for name in header.split(",")))
     return grid
@@ -135,9 +132,8 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     losses = _grid("", ">", ">", "", "wrap", header="loss,now,best,at step,trend per 1000 steps")
     train, val = t["loss"]["train"], t["loss"]["val"]
     for title, row in (("train", train), ("validation", val)):
-        losses.add_row(
-            title, figure(row["now"]), figure(row["best"]), figure(row["best_step"], "d"), _trend(row["trend"])
-        )
+        figures = figure(row["now"]), figure(row["best"]), figure(row["best_step"], "d")
+        losses.add_row(title, *figures, _trend(row["trend"]))
     text, audio = (f"{figure(train[name])} / {figure(val[name])}" for name in ("now_text", "now_mel"))
     wait = t["data_wait_share"]
     rates = Text.assemble(
@@ -187,9 +183,6 @@ def _checkpoints(status: dict[str, Any], details: bool) -> list[RenderableType]:
 
 def _disk(disk: dict[str, Any]) -> Text:
     text = Text.assemble(("Disk  ", "bold"), f"{size(disk['free_bytes'])} free of {size(disk['total_bytes'])}")
-    if disk["growth_bytes_per_hour"]:
-        growth, full = size(disk["growth_bytes_per_hour"]), duration(disk["full_in_seconds"])
-        text.append(f"; at the present {growth} per hour it is full in {full}")
     if disk["needed_bytes"]:
         text.append(f"; checkpoints need at most {size(disk['needed_bytes'])} more")
     return text

@@ -71,9 +71,6 @@ def read_status(
     return json.loads(json.dumps(status, default=lambda value: value.item()), parse_constant=lambda _: None)
 
 
-# ── stages and the process that runs them ────────────────────────────────────────────────────────────────────────────
-
-
 def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
     """The stages of the stage record. alive: whether anything shows that a process works on them."""
     entries: dict[str, Any] = {}
@@ -120,12 +117,7 @@ def _unix(stamp: Any) -> float:
         return math.nan
 
 
-# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _training(
-    config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float
-) -> dict[str, Any] | None:
+def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], fresh: bool, now: float) -> dict | None:
     """Figures of the training, or None before the first event or metric."""
     train, val = history.train.table(), history.val.table()
     if not len(train["step"]) and not len(val["step"]) and history.last_event is None:
@@ -213,9 +205,6 @@ def _losses(now: list[float], loss: np.ndarray, step: np.ndarray, found: Trend |
     }
 
 
-# ── checkpoints and disk ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _checkpoint(c: CheckpointFolder, now: float) -> dict[str, Any]:
     names = ("step", "time", "run_id", "val_loss", "best", "last", "of_this_run")
     return {name: getattr(c, name) for name in names} | {
@@ -228,31 +217,20 @@ def _checkpoint(c: CheckpointFolder, now: float) -> dict[str, Any]:
 
 
 def _disk(config: PretrainConfig, training: dict | None, checkpoints: list[dict]) -> dict[str, Any]:
-    """Free space, how fast the run fills it, and what it may still need. `checkpoints` are those of this run.
+    """Free space and what the run may still need: `keep_checkpoints`, the best one, and one being written.
 
-    Checkpoints come and go, so the growth is what is on the disk now over the time spent in training. The need is
-    bounded: `keep_checkpoints`, the best one, and one being written.
+    `checkpoints` are those of this run.
     """
     folder = Path(config.checkpoint_dir)
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    usage = shutil.disk_usage(place)
-    state, growth = training["state"] if training else "", math.nan
-    if training and state == "running" and training["seconds"] > 60:
-        written = sum(c["bytes"] for c in checkpoints) + folder_bytes(Path(config.log_dir))
-        growth = 3600 * written / training["seconds"]
+    usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists()))
     largest = max((c["bytes"] for c in checkpoints[-2:]), default=0)
     more = max(1, config.training.keep_checkpoints + 2 - len(checkpoints))
     return {
         "free_bytes": usage.free,
         "total_bytes": usage.total,
-        "growth_bytes_per_hour": growth,
-        "full_in_seconds": 3600 * usage.free / growth if growth > 0 else None,
         "checkpoint_bytes": largest or None,
-        "needed_bytes": 0 if state == "finished" else largest * more,
+        "needed_bytes": 0 if training and training["state"] == "finished" else largest * more,
     }
-
-
-# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[str]:
