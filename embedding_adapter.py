@@ -45,9 +45,6 @@ FITTED_UTTERANCES = 1000  # encoded to fit the ridge map
 PER_SPEAKER_VECTOR = 5  # recordings encoded for comparison with a vector that stands for a whole speaker
 
 
-# ── the adapter ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 class EmbeddingAdapter:
     """Computes one XTTS speaker embedding per speaker from given vectors and recordings.
 
@@ -219,9 +216,6 @@ class EmbeddingAdapter:
 
 def _some(names: Sequence[str]) -> str:
     return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-# ── the stage and the script ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def run_embeddings_stage(

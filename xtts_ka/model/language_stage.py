@@ -75,7 +75,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     metrics = {
         "new_tokens": len(extension.new_ids),
         "vocabulary_size": extension.size,
-        "limited_by": extension.facts["limited_by"],
+        "limited_by": "the request" if len(extension.new_ids) >= config.text.new_tokens else "the text",
         "sentences": sentences,
         **coverage,
         **measured,
@@ -91,13 +91,12 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         "new_tokens": extension.new_tokens,
         **token_frequencies(sequences, extension.new_ids),
         "character_limit": coverage["character_limit"],
-        "extension": extension.facts,
         "metrics": metrics,
         "suspects": [(clip.file_id, rate) for clip, rate in suspects],
         "network": saved_network(network, config.language_model),
     }
     write_pickle(out / RESULTS, results)
-    _report(metrics, extension.facts)
+    _report(metrics, config.text.new_tokens)
     return metrics
 
 
@@ -145,10 +144,11 @@ def _compact_vocabulary(extended: dict[str, Any], segmenter: Segmenter, train: S
     return ["<s>", "<unk>", *georgian, *sorted(others - {*georgian, "[UNK]"})]
 
 
-def _report(m: dict[str, Any], facts: dict[str, Any]) -> None:
+def _report(m: dict[str, Any], requested: int) -> None:
+    added, size = m["new_tokens"], m["vocabulary_size"]
     say(
-        f"{facts['added']} new tokens (at most {facts['requested']} asked for, limited by {facts['limited_by']}), ids "
-        f"{facts['base_size']} to {facts['size'] - 1}; {m['characters_per_token']:.2f} characters per token, "
+        f"{added} new tokens (at most {requested} asked for, limited by {m['limited_by']}), ids "
+        f"{size - added} to {size - 1}; {m['characters_per_token']:.2f} characters per token, "
         f"{m['tokens_per_second']:.1f} tokens per second of speech, at most {m['character_limit']} characters in one "
         "call of synthesis"
     )

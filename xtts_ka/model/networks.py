@@ -54,7 +54,6 @@ def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> Xtts
             gpt_num_audio_tokens=g.STOP_AUDIO_TOKEN + 1,
             gpt_start_audio_token=g.START_AUDIO_TOKEN,
             gpt_stop_audio_token=g.STOP_AUDIO_TOKEN,
-            gpt_use_masking_gt_prompt_approach=True,
             gpt_use_perceiver_resampler=True,
         )
     )

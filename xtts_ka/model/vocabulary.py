@@ -41,14 +41,13 @@ class VocabularyExtension:
 
     vocabulary: the tokenizer as JSON, to be written to `vocab.json`. new_ids, new_tokens: what was added, in the order
     of the ids, which have no gaps and begin at the base's largest id + 1. size: rows of the text embedding, the
-    largest id + 1. facts: for reports.
+    largest id + 1.
     """
 
     vocabulary: dict[str, Any]
     new_ids: list[int]
     new_tokens: list[str]
     size: int
-    facts: dict[str, Any]
 
 
 # ── extending ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,13 +94,9 @@ def extend_vocabulary(
 
     vocabulary = _with_tokens(raw, known, added, kept_merges + trained, special)
     _check_tokens(vocabulary, [*alphabet, *added], base_vocab)
-    base_size = max(known.values()) + 1
-    size = base_size + len(added)
-    limited_by = "the request" if len(added) >= new_tokens else "the text"
-    facts = {"requested": new_tokens, "added": len(added), "base_size": base_size, "size": size}
-    return VocabularyExtension(
-        vocabulary, list(range(base_size, size)), added, size, facts | {"limited_by": limited_by}
-    )
+    first = max(known.values()) + 1
+    size = first + len(added)
+    return VocabularyExtension(vocabulary, list(range(first, size)), added, size)
 
 
 def _with_tokens(
