@@ -13,7 +13,7 @@ import xtts_ka  # noqa: F401  first of all: it refuses other versions of Python
 import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -48,8 +48,8 @@ PER_SPEAKER_VECTOR = 5  # recordings encoded for comparison with a vector that s
 class EmbeddingAdapter:
     """Computes one XTTS speaker embedding per speaker from given vectors and recordings.
 
-    The steps are `load`, `compare` (if there are given vectors), `adapt` and `collect`; `run` does all of them. Each
-    reports and stores its findings, which `metrics` returns.
+    The steps are `load`, `compare` (if there are given vectors) and `adapt`; `run` does all of them. Each reports and
+    stores its findings, which `metrics` returns.
     """
 
     def __init__(self, clips: Sequence[Clip], encoder: VoiceEncoder, data_dir: Path | str, others: Sequence[Clip] = ()):
@@ -139,17 +139,13 @@ class EmbeddingAdapter:
             voices[name] = unit(vectors_of.mean(axis=0))
         return voices
 
-    def collect(self, voices: Mapping[str, np.ndarray]) -> Table:
-        """The speaker table of these voices, with conditioning latents computed from the recordings."""
+    def run(self) -> Table:
+        """All the steps, and the speaker table with conditioning latents computed from the recordings."""
         from xtts_ka.model.speakers import speaker_table
 
-        return speaker_table(self.clips, self.encoder, voices, self.suspects)
-
-    def run(self) -> Table:
-        """All the steps."""
         if self.load():
             self.compare()
-        return self.collect(self.adapt())
+        return speaker_table(self.clips, self.encoder, self.adapt(), self.suspects)
 
     def _say_suspects(self) -> None:
         for kind, share in self.told_apart.items():

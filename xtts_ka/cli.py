@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 import xtts_ka
 from xtts_ka.core.command_line import run_cli
@@ -27,7 +26,3 @@ def main(argv: list[str] | None = None) -> int:
         tts_command(flags)
 
     return run_cli(run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,12 @@
 import torch
 
-from xtts_ka.model.networks import build_dvae, build_gpt, build_xtts, tiny_config
+from xtts_ka.model.checkpoint import Xtts
+from xtts_ka.model.networks import build_dvae, build_gpt, tiny_config
 
 
 def test_a_small_config_builds_networks_of_its_size_and_of_xttss_geometry():
     config = tiny_config(layers=2, model_dim=64, heads=2, text_rows=300)
-    xtts = build_xtts(config)
+    xtts = Xtts(config)
     gpt = build_gpt(config, 310)
     assert gpt.text_embedding.weight.shape == (310, 64) and len(gpt.gpt.h) == 2 and gpt.heads == 2
     assert gpt.mel_embedding.weight.shape == xtts.gpt.mel_embedding.weight.shape == (1026, 64)

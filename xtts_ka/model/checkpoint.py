@@ -24,7 +24,7 @@ from xtts_ka.core.config import BASE_FILES, STARTER_MARK
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
-from xtts_ka.model.networks import build_gpt, build_xtts
+from xtts_ka.model.networks import build_gpt
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
@@ -194,7 +194,7 @@ def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
     folder = Path(folder)
     config = read_model(folder, _EXPORT_AGAIN).config
     load_torch(folder / "speakers_xtts.pth", remedy=_EXPORT_AGAIN)
-    model = build_xtts(config)
+    model = Xtts(config)
     with loading(folder / "model.pth"):
         model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
     return model.to(device)

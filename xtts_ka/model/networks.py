@@ -1,4 +1,4 @@
-"""Builds coqui's networks, of any size: the GPT, the DVAE, and a whole XTTS."""
+"""Builds coqui's networks, of any size: the GPT and the DVAE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
 from TTS.tts.layers.xtts.dvae import DiscreteVAE
 from TTS.tts.layers.xtts.gpt import GPT
-from TTS.tts.models.xtts import Xtts
 
 from xtts_ka.model import geometry as g
 
@@ -33,11 +32,6 @@ def build_gpt(config: XttsConfig, text_rows: int) -> GPT:
         use_perceiver_resampler=args.gpt_use_perceiver_resampler,
         code_stride_len=args.gpt_code_stride_len,
     )
-
-
-def build_xtts(config: XttsConfig) -> Xtts:
-    """A whole XTTS (GPT, HiFi-GAN decoder, speaker encoder) with coqui's random initial weights."""
-    return Xtts(config)
 
 
 def tiny_config(layers: int, model_dim: int, heads: int, text_rows: int) -> XttsConfig:

@@ -12,10 +12,10 @@ from torch import Tensor
 from xtts_ka.core.config import STARTER_MARK, StarterConfig
 from xtts_ka.core.files import atomic_folder, write_json
 from xtts_ka.core.tensor_files import save_torch
-from xtts_ka.model.checkpoint import write_model
+from xtts_ka.model.checkpoint import Xtts, write_model
 from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.geometry import MEL_BANDS, MEL_HOP, MEL_TOP, MEL_WINDOW, SAMPLE_RATE
-from xtts_ka.model.networks import build_dvae, build_xtts, tiny_config
+from xtts_ka.model.networks import build_dvae, tiny_config
 
 # The ids of the released vocabulary; [STOP] and [START] must be 0 and 261.
 _SPECIAL_IDS = """
@@ -61,7 +61,7 @@ def make_base_model(folder: Path, starter: StarterConfig, recordings: Sequence[P
     with torch.random.fork_rng(devices=[]), atomic_folder(folder) as temporary:
         torch.manual_seed(seed)
         speech = [load_speech(path) for path in recordings]
-        xtts = build_xtts(config)
+        xtts = Xtts(config)
         for table in (xtts.gpt.text_embedding, xtts.gpt.mel_embedding):
             torch.nn.init.normal_(table.weight, std=0.02)  # GPT-2's scale; nn.Embedding's own is 50 times larger
         xtts.mel_stats.copy_(_mel_scale(speech))
