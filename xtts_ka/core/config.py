@@ -123,9 +123,7 @@ class LanguageModelConfig(_Section):
 class InitConfig(_Section):
     """The xtts_init stage."""
 
-    method: Literal["informed", "mean", "random"] = _opt(
-        "mean", "initial values of the new text rows (docs/experiments.md compares the methods)"
-    )
+    method: Literal["informed", "mean", "random"] = _opt("mean", "how new text rows begin (see docs/experiments.md)")
     token_biases: bool = _opt(True, "set the new biases of text_head from token frequencies")
 
 
@@ -151,9 +149,7 @@ class TrainingConfig(_Section):
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", ge=1)
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
     compile: bool = _opt(False, "compile the transformer blocks (needs a C++ compiler; Triton on CUDA)")
-    ema_decay: float = _opt(
-        0.0, "validate and export a running average of the weights with this decay (0: off)", ge=0, le=0.99999
-    )
+    ema_decay: float = _opt(0.0, "decay of the running average that is validated and exported (0: off)", ge=0, le=0.99999)
     sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
 
 
@@ -194,10 +190,6 @@ class PretrainConfig(_Section):
         for name in dotted.split("."):
             node = getattr(node, name)
         return node.model_dump() if isinstance(node, BaseModel) else node
-
-    def as_dict(self) -> dict[str, Any]:
-        """The resolved config as nested builtins: what is copied into the run's folder and every checkpoint."""
-        return self.model_dump()
 
 
 # ── loading and validation ───────────────────────────────────────────────────────────────────────────────────────────
@@ -241,21 +233,9 @@ def _conflicts(config: PretrainConfig) -> list[str]:
     return problems
 
 
-# pydantic's error types → what the value must be; names in braces are filled from the error's context.
+# Error types of pydantic whose own words a user would not understand → what the value must be.
 _MUST_BE = {
     "model_type": "an object",
-    "int_type": "a whole number",
-    "float_type": "a finite number",  # an integer too large for a float is of this type too
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "greater_than": "above {gt}",
-    "multiple_of": "a multiple of {multiple_of}",
-    "literal_error": "{expected}",
     "string_pattern_mismatch": "auto, cpu, cuda or cuda:N",  # only `device` has a pattern
     "string_unicode": "text without half characters",
 }
@@ -263,7 +243,7 @@ _MUST_BE = {
 
 def _problem(error: ErrorDetails) -> str:
     """One of pydantic's errors in one sentence, with its dotted key."""
-    key, context = _dotted(error["loc"]) or "the file", error.get("ctx", {})
+    key = _dotted(error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
         *sections, name = error["loc"]
         model: Any = PretrainConfig
@@ -272,8 +252,9 @@ def _problem(error: ErrorDetails) -> str:
         close = difflib.get_close_matches(str(name)[:60], model.model_fields, 1, 0.5)
         return f"unknown key {key}" + "".join(f" (did you mean {_dotted((*sections, match))}?)" for match in close)
     if error["type"] == "value_error":
-        return f"{key} {context['error']}"
-    return f"{key} is {_short(error['input'])}: it must be {_MUST_BE[error['type']].format(**context)}"
+        return f"{key} {error['ctx']['error']}"
+    must = _MUST_BE.get(error["type"], error["msg"].removeprefix("Input should be "))
+    return f"{key} is {_short(error['input'])}: it must be {must}"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -103,20 +104,16 @@ def files_problem(folder: Path, manifest: dict[str, Any], *, hashes: bool) -> st
 
 
 SETTLED_SECONDS = 3.0  # a younger file is hashed anew each time: a second write could have the same timestamp
-_digests: dict[str, tuple[tuple[int, ...], str]] = {}
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, computed anew only when its inode, size or times have changed."""
-    key, before = os.fspath(path), _identity(path)
-    if key in _digests and _digests[key][0] == before:
-        return _digests[key][1]
-    digest = hash_file(path)
-    if _identity(path) == before and time.time() - before[-1] / 1e9 > SETTLED_SECONDS:
-        _digests[key] = (before, digest)
-    return digest
-
-
-def _identity(path: Path) -> tuple[int, ...]:
     status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if time.time() - status.st_ctime < SETTLED_SECONDS:
+        return hash_file(path)
+    return _settled_digest(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.cache
+def _settled_digest(path: Path, *identity: int) -> str:
+    return hash_file(path)

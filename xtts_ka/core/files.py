@@ -10,12 +10,11 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from xtts_ka.core.errors import UserError
 
@@ -77,9 +76,7 @@ def sweep_partials(folder: Path) -> None:
 
     Call it only while holding the pipeline's lock.
     """
-    for left in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        if not re.fullmatch(r"\..+\.\d+" + re.escape(TEMPORARY_SUFFIX), left.name):
-            continue
+    for left in folder.glob(f".*.[0-9]*{TEMPORARY_SUFFIX}"):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
@@ -150,17 +147,14 @@ def text_lines(source: Path | str, what: str) -> Iterator[tuple[int, str]]:
     Raises UserError naming `what` the file is where it cannot be opened, and the first line that is not UTF-8.
     """
     name = "standard input" if source == "-" else f"{what} {source}"
-    with sys.stdin.buffer if source == "-" else _open_to_read(source, what) as stream:
+    try:
+        stream = sys.stdin.buffer if source == "-" else open(source, "rb")
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from None
+    with stream:
         for number, line in enumerate(stream, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise UserError(f"{name}, line {number}: not UTF-8; save the file as UTF-8") from None
             yield number, text.rstrip("\r\n")
-
-
-def _open_to_read(path: Path | str, what: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise UserError(f"cannot read {what} {path}: {error.strerror}") from None

@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
 
+# A read-only folder or file system, or one without locks.
+_NO_LOCK_HERE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 # Seconds to wait for a taken lock: longer than `holder` looks at it and than a new holder needs to write its name.
 PATIENCE = 0.5
 
@@ -50,10 +52,6 @@ class RunLock:
             return {}
         return {}
 
-    def living_holder(self) -> int | None:
-        """The pid of the process that holds the lock now, or None."""
-        return self.holder().get("pid")
-
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the lock. Raises UserError if another run holds it (naming that run) or if no lock can be made."""
@@ -75,15 +73,12 @@ class RunLock:
             named = f" (pid {who.get('pid')} on {who.get('host')}, since {who.get('since')})" if who else ""
             raise UserError(f"another run{named} holds {self.path}: wait for it or stop it") from None
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                problem = (
-                    f"cannot be written ({error.strerror}): make it writable or choose another folder in the config"
-                )
-            elif error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                problem = f"is on a file system without locks ({error.strerror}): choose a folder on another one"
-            else:
+            if error.errno not in _NO_LOCK_HERE:
                 raise
-            raise UserError(f"{self.path.parent} {problem}") from None
+            raise UserError(
+                f"{self.path.parent} cannot be written and locked ({error.strerror}): make it writable, or choose a "
+                "folder on another file system in the config"
+            ) from None
 
     def _read_info(self) -> dict[str, Any]:
         """What the info file says; {} where there is none or it is damaged."""

@@ -12,7 +12,6 @@ were verified.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -22,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig
-from xtts_ka.core.console import say, warn
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import write_bytes, write_json
@@ -34,7 +33,6 @@ from xtts_ka.core.lock import RunLock, utc_now
 SCHEMA = 1
 UP_TO_DATE = "up to date"
 EDITED = "edited while its stage ran"  # recorded in place of the digest of an input that changed during the run
-LOCK_NAME = "pretrain.lock"
 
 
 class Stage(ABC):
@@ -77,7 +75,7 @@ class Fingerprint(BaseModel):
 
 
 class Record(BaseModel):
-    """One stage's entry in the file. Fields that are not named here (`checksum` of earlier versions) are ignored."""
+    """One stage's entry in the file. Other fields (`checksum` and `pid` of earlier versions) are ignored."""
 
     model_config = ConfigDict(strict=True)
     status: Literal["pending", "running", "done", "failed"]
@@ -86,8 +84,7 @@ class Record(BaseModel):
     seconds: float = 0.0
     error: str | None = None
     metrics: dict[str, Any] = {}
-    fingerprint: Fingerprint = Field(default_factory=Fingerprint)
-    pid: int | None = None  # only while it runs
+    fingerprint: Fingerprint = Fingerprint()
 
 
 NO_RECORD = Record(status="pending")
@@ -104,12 +101,6 @@ class Decision:
     fixed: bool = False
 
 
-def describe(decisions: Sequence[Decision]) -> list[str]:
-    """One line per decision, for `--dry-run`."""
-    width = max((len(decision.stage.name) for decision in decisions), default=0)
-    return [f"{d.stage.name:<{width}}  {'runs' if d.run else 'skip'}  {d.reason}" for d in decisions]
-
-
 class StageLedger:
     """The stages, in order, and their record at `path`.
 
@@ -119,30 +110,23 @@ class StageLedger:
 
     def __init__(self, path: Path, stages: Sequence[Stage] = (), look_again: Callable[[], None] = lambda: None):
         self.path = Path(path).absolute()
-        self.lock = RunLock(self.path.with_name(LOCK_NAME))
+        self.lock = RunLock(self.path.with_name("pretrain.lock"))
         self.stages, self._look_again = list(stages), look_again
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the lock beside the record: `with ledger.locked(): ...`. See `RunLock.hold`."""
-        return self.lock.hold()
 
     # ── what has to run ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(
-        self, *, only: str | None = None, force: bool = False, config_path: Path | str = DEFAULT_CONFIG
-    ) -> list[Decision]:
+    def plan(self, *, only: str | None = None, force: bool = False) -> list[Decision]:
         """Decide for every stage, in order; nothing is written.
 
         A stage below one that will run is expected to run too ("phonemes runs again"); `run` decides again when it can
-        see what the stage above wrote. `config_path` only serves the command that an error names. Raises UserError for
-        an `only` that needs a stage which is not up to date.
+        see what the stage above wrote. Raises UserError for an `only` that needs a stage which is not up to date.
         """
         self._look_again()
-        records, damage, _ = self._read()
-        for sentence in damage:
-            warn(sentence)
+        records, damaged = self._read()
+        if damaged is not None:
+            warn(f"{self.path} is damaged: every stage will run again")
         if only is not None:
-            return self._plan_only(records, only, config_path)
+            return self._plan_only(records, only)
         if force:
             return [Decision(stage, True, "--force", fixed=True) for stage in self.stages]
         return self._forecast(records, self.stages)
@@ -156,21 +140,17 @@ class StageLedger:
             decisions.append(Decision(stage, reason is not None, reason or UP_TO_DATE))
         return decisions
 
-    def _plan_only(self, records: Records, only: str, config_path: Path | str) -> list[Decision]:
-        wanted = {only}
-        for stage in reversed(self.stages):
-            if stage.name in wanted:
-                wanted |= {needed.name for needed in self._needs(stage)}
-        for needed in self._forecast(records, [stage for stage in self.stages if stage.name in wanted - {only}]):
+    def _plan_only(self, records: Records, only: str) -> list[Decision]:
+        wanted = next(stage for stage in self.stages if stage.name == only)
+        for needed in self._forecast(records, self._needs(wanted)):
             if needed.run:
+                name = needed.stage.name
                 raise UserError(
-                    f"stage {only} needs {needed.stage.name}, which is not up to date ({needed.reason}): "
-                    f"run `python run_pretrain.py --config {config_path} --only {needed.stage.name}` first"
+                    f"stage {only} needs {name}, which is not up to date ({needed.reason}): "
+                    f"run run_pretrain.py with the same --config and --only {name} first"
                 )
-        return [
-            Decision(stage, stage.name == only, "--only" if stage.name == only else f"--only {only}", fixed=True)
-            for stage in self.stages
-        ]
+        reasons = {stage: "--only" if stage is wanted else f"--only {only}" for stage in self.stages}
+        return [Decision(stage, stage is wanted, reason, fixed=True) for stage, reason in reasons.items()]
 
     def _needs(self, stage: Stage) -> list[Stage]:
         """The stages whose outputs `stage` reads, in order."""
@@ -186,7 +166,7 @@ class StageLedger:
         if record.status == "pending":
             return record.error or "never run"
         if record.status == "running":
-            pid = None if self.lock.held else self.lock.living_holder()
+            pid = None if self.lock.held else self.lock.holder().get("pid")
             return f"is running now (pid {pid})" if pid else "was interrupted"
         if record.status == "failed":
             return "failed last time"
@@ -201,14 +181,13 @@ class StageLedger:
 
     def _inputs(self, stage: Stage, records: Records) -> dict[str, str]:
         """Digests of what `stage` reads: its own inputs, and the recorded outputs of the stages it needs."""
-        digests = dict(stage.inputs())
-        for needed in self._needs(stage):
-            digests[f"stage {needed.name}"] = hash_value(records.get(needed.name, NO_RECORD).fingerprint.outputs)
-        return digests
+        above = {needed.name: records.get(needed.name, NO_RECORD) for needed in self._needs(stage)}
+        wrote = {f"stage {name}": hash_value(record.fingerprint.outputs) for name, record in above.items()}
+        return stage.inputs() | wrote
 
     def _output_changes(self, stage: Stage, recorded: dict[str, str]) -> str | None:
         """The first output that is missing or altered, of those declared now and those written when the stage ran."""
-        for name in sorted({self._relative(file) for file in stage.outputs()} | recorded.keys()):
+        for name in sorted({os.path.relpath(file, self.path.parent) for file in stage.outputs()} | recorded.keys()):
             file = self.path.parent / name
             if not file.is_file():
                 return f"output {name} is missing"
@@ -217,9 +196,6 @@ class StageLedger:
             if file_digest(file) != recorded[name]:
                 return f"output {name} was altered"
         return None
-
-    def _relative(self, file: Path) -> str:
-        return os.path.relpath(file, self.path.parent)
 
     # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -239,16 +215,14 @@ class StageLedger:
         the change was undone meanwhile.
         """
         if not self.lock.held:
-            raise RuntimeError("StageLedger.run needs the lock: call it inside `with ledger.locked():`")
+            raise RuntimeError("StageLedger.run needs the lock: call it inside `with ledger.lock.hold():`")
         records = self._adopt()
         for planned in decisions:
             decision = planned if planned.fixed else self._decide_again(planned, records)
             before(decision)
             if decision.run:
                 self._run_stage(decision.stage, records)
-            record = records[decision.stage.name]
-            after(decision, record)
-            _say_details(record)
+            after(decision, records[decision.stage.name])
 
     def _decide_again(self, planned: Decision, records: Records) -> Decision:
         reason = self._reason(planned.stage, records, None)
@@ -257,7 +231,7 @@ class StageLedger:
         return Decision(planned.stage, reason is not None, reason or UP_TO_DATE)
 
     def _run_stage(self, stage: Stage, records: Records) -> None:
-        record = records[stage.name] = Record(status="running", started=utc_now(), pid=os.getpid())
+        record = records[stage.name] = Record(status="running", started=utc_now())
         mark, clock = record.fingerprint, time.monotonic()
         try:
             mark.version, mark.config, mark.inputs = stage.version, _config_values(stage), self._inputs(stage, records)
@@ -270,11 +244,14 @@ class StageLedger:
             stopped = not isinstance(error, Exception)  # Ctrl-C or SIGTERM: not a failure of the stage
             record.status = "pending" if stopped else "failed"
             record.error = "was interrupted" if stopped else str(error) or type(error).__name__
-            _end(record, clock)
-            self._save_if_possible(records)
+            record.finished, record.seconds = utc_now(), round(time.monotonic() - clock, 3)
+            try:
+                self._save(records)
+            except OSError as full:  # the next run reads `running` as "was interrupted"
+                warn(f"the failure could not be recorded in {self.path} ({full.strerror})")
             raise
         record.status, record.metrics, mark.outputs = "done", metrics, outputs
-        _end(record, clock)
+        record.finished, record.seconds = utc_now(), round(time.monotonic() - clock, 3)
         self._save(records)
 
     def _verified_outputs(self, stage: Stage) -> dict[str, str]:
@@ -282,7 +259,7 @@ class StageLedger:
         for file in stage.outputs():
             if not file.is_file():
                 raise RunError(f"stage {stage.name} finished without writing {file}: please report this fault")
-            digests[self._relative(file)] = file_digest(file)
+            digests[os.path.relpath(file, self.path.parent)] = file_digest(file)
         return digests
 
     def _note_edits(self, stage: Stage, records: Records) -> None:
@@ -325,44 +302,30 @@ class StageLedger:
                 return f"{file} is not as its stage wrote it" if file.is_file() else f"{file} is missing"
         return None
 
-    def _read(self) -> tuple[Records, list[str], bytes]:
-        """Return (records, sentences about damage, the file's bytes).
+    def _read(self) -> tuple[Records, bytes | None]:
+        """Return (records, the file's bytes if it is damaged).
 
-        A damaged record counts as nothing recorded, for one stage alone where the others are whole: running a stage
-        again costs time, trusting a wrong record costs the model.
+        A damaged record counts as nothing recorded: running a stage again costs time, trusting a wrong record costs
+        the model.
         """
         try:
             raw = self.path.read_bytes()
         except FileNotFoundError:
-            return {}, [], b""
+            return {}, None
         try:
             content = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError):
-            content = None
-        problem = what = ""
-        if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
-            problem, what = "its record was damaged", "is damaged"
-        elif content.get("schema") != SCHEMA:
-            problem, what = "its record has another schema", f"has schema {content.get('schema')!s:.20}, not {SCHEMA}"
-        if problem:
-            lost = {stage.name: Record(status="pending", error=problem) for stage in self.stages}
-            return lost, [f"{self.path} {what}: every stage will run again"], raw
-        records, damage = {}, []
-        for name, entry in content["stages"].items():
-            try:
-                records[name] = Record.model_validate(entry)
-            except ValidationError:
-                if name in (stage.name for stage in self.stages):
-                    records[name] = Record(status="pending", error="its record was damaged")
-                    damage.append(f"the record of stage {name} in {self.path} is damaged: it will run again")
-        return records, damage, raw
+            if content["schema"] == SCHEMA:
+                return TypeAdapter(Records).validate_python(content["stages"]), None
+        except (ValueError, LookupError, TypeError, RecursionError):  # pydantic's ValidationError is a ValueError
+            pass
+        return {stage.name: Record(status="pending", error="its record was damaged") for stage in self.stages}, raw
 
     def _adopt(self) -> Records:
         """Read the record to continue it: a copy of a damaged one is kept, and every stage gets an entry, in order."""
-        records, damage, raw = self._read()
-        if damage:
+        records, damaged = self._read()
+        if damaged is not None:
             aside = self.path.with_suffix(".damaged.json")
-            write_bytes(aside, raw)
+            write_bytes(aside, damaged)
             warn(f"the damaged record is kept as {aside}")
         return {stage.name: records.pop(stage.name, NO_RECORD) for stage in self.stages} | records
 
@@ -370,35 +333,12 @@ class StageLedger:
         stages = {name: record.model_dump() for name, record in records.items()}
         write_json(self.path, {"schema": SCHEMA, "stages": stages})
 
-    def _save_if_possible(self, records: Records) -> None:
-        """Record a failure. When that fails too (a full disk), only warn: the first failure is the one to report.
-
-        The record on the disk then still says `running`, which the next run reads as "was interrupted".
-        """
-        try:
-            self._save(records)
-        except OSError as error:
-            warn(f"the failure could not be recorded in {self.path} ({error.strerror})")
-
-
-def _end(record: Record, clock: float) -> None:
-    record.pid, record.finished, record.seconds = None, utc_now(), round(time.monotonic() - clock, 3)
-
-
-def _say_details(record: Record) -> None:
-    lines = [f"{name}: {value}" for name, value in record.metrics.items()]
-    lines += [f"read {name}  {digest[:16]}" for name, digest in record.fingerprint.inputs.items()]
-    lines += [f"wrote {name}  sha256 {digest[:16]}" for name, digest in record.fingerprint.outputs.items()]
-    for line in lines:
-        say(f"  {line}", verbose=True)
-
 
 # ── comparing fingerprints ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _config_values(stage: Stage) -> dict[str, Any]:
-    """The values of the keys the stage reads, as JSON gives them back."""
-    return json.loads(json.dumps({key: stage.config.value(key) for key in stage.reads}))
+    return {key: stage.config.value(key) for key in stage.reads}
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,22 +29,16 @@ class _BuiltinsOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
+class _BuiltinsPickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> NoReturn:
+        """Called for everything that pickle would write as a name and arguments."""
+        raise TypeError(f"a results pickle holds builtins only, not {type(value).__name__}")
+
+
 def write_pickle(path: Path | str, value: Any) -> None:
     """Write dicts, lists, tuples, strings, bytes, numbers and None as a pickle; other types raise TypeError."""
-    _require_builtins(value)  # `read_pickle` would refuse others
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(value, file, protocol=4)
-
-
-def _require_builtins(value: Any) -> None:
-    if type(value) is dict:  # a subclass such as OrderedDict is pickled by the name of its class
-        for pair in value.items():
-            _require_builtins(pair)
-    elif type(value) in (list, tuple):
-        for item in value:
-            _require_builtins(item)
-    elif type(value) not in (str, bytes, int, float, bool, type(None)):
-        raise TypeError(f"a results pickle holds builtins only, not {type(value).__name__}")
+        _BuiltinsPickler(file, protocol=4).dump(value)
 
 
 def read_pickle(path: Path | str) -> Any:
