@@ -240,10 +240,10 @@ def run_embeddings_stage(
 
 def _adapt_alone(config_path: str, force: bool) -> None:
     config = load_config(config_path)
-    from pretrain_xtts_model import run_stage
+    from pretrain_xtts_model import PretrainPipeline
     from xtts_ka.model.speakers import read_speakers
 
-    run_stage(config, "embeddings", again=force, config_path=config_path)
+    PretrainPipeline(config).run("embeddings", only="embeddings" if force else None)
     path = Path(config.output_model_path) / SPEAKERS_FILE
     table = read_speakers(path)
     say(f"speakers in {path} ({len(table)}): {_some(sorted(table))}")

@@ -321,9 +321,9 @@ def _run(args: argparse.Namespace) -> None:
     if args.words:
         print_words(config, args.words, narrow=args.narrow, use_model=args.model)
     else:
-        from pretrain_xtts_model import run_stage
+        from pretrain_xtts_model import PretrainPipeline
 
-        run_stage(config, "phonemes", again=True, config_path=args.config)
+        PretrainPipeline(config).run("phonemes", only="phonemes")
 
 
 if __name__ == "__main__":

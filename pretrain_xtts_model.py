@@ -5,7 +5,8 @@ Each stage's class states the stage's name, what it reads and writes, and calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,20 +18,10 @@ from xtts_ka.core.console import heading, say, style, warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials, write_json
-from xtts_ka.core.stage_ledger import Decision, Stage, StageLedger
+from xtts_ka.core.stage_ledger import Decision, Record, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
 from xtts_ka.core.torch_settings import choose_device
-from xtts_ka.corpus import recordings
-from xtts_ka.corpus.tables import (
-    DROP_REPORT,
-    SPLITS,
-    TRAINING_SPLITS,
-    Clip,
-    has_metadata,
-    read_split,
-    source_roots,
-    split_csv,
-)
+from xtts_ka.corpus import recordings, tables
 from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
@@ -41,21 +32,9 @@ if TYPE_CHECKING:
     from data_loader import DataManager
     from xtts_ka.training.metrics_log import MetricsLog
 
-__all__ = [
-    "CheckpointManager",
-    "EmbeddingsProcessor",
-    "LanguageModelProcessor",
-    "PhonemeModelProcessor",
-    "PretrainPipeline",
-    "XTTSModelInitializer",
-    "XTTSPretrainer",
-]
-
 # Settings for watching, saving and memory use: the trained weights do not depend on them.
-_WATCHING = (
-    "log_interval validation_interval keep_checkpoints checkpoint_minutes max_bad_steps gradient_checkpointing compile "
-    "sharding"
-).split()
+_WATCHING = """log_interval validation_interval keep_checkpoints checkpoint_minutes max_bad_steps
+    gradient_checkpointing compile sharding""".split()
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
@@ -73,18 +52,19 @@ class PipelineStage(Stage):
     def outputs(self) -> list[Path]:
         return [self.out / name for name in self.files]
 
-    def training_clips(self) -> list[Clip]:
+    def training_clips(self) -> list[tables.Clip]:
         """Train and validation clips: what every stage may learn from (the test split stays unseen)."""
-        return [clip for name in TRAINING_SPLITS for clip in read_split(self.config.data_dir, name)]
+        return [clip for name in tables.TRAINING_SPLITS for clip in tables.read_split(self.config.data_dir, name)]
 
     def base_digests(self, *names: str) -> dict[str, str]:
         return {f"base model {name}": file_digest(Path(self.config.base_model_path) / name) for name in names}
 
     def table_digests(self) -> dict[str, str]:
-        return {f"{name} metadata": file_digest(split_csv(self.config.data_dir, name)) for name in TRAINING_SPLITS}
+        csv = {name: tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS}
+        return {f"{name} metadata": file_digest(file) for name, file in csv.items()}
 
     def recordings_digest(self) -> dict[str, str]:
-        listings = [recordings.listing(self.config.data_dir, name).digest for name in TRAINING_SPLITS]
+        listings = [recordings.listing(self.config.data_dir, name).digest for name in tables.TRAINING_SPLITS]
         return {"recordings": hash_value(listings)}
 
 
@@ -105,13 +85,13 @@ class EmbeddingsProcessor(PipelineStage):
 
     def run(self) -> dict[str, Any]:
         config, data = self.config, self.config.data_dir
-        others = [name for name in SPLITS if name != "train" and split_csv(data, name).is_file()]
+        others = [name for name in tables.SPLITS if name != "train" and tables.split_csv(data, name).is_file()]
         return run_embeddings_stage(
             config,
-            read_split(data, "train"),
+            tables.read_split(data, "train"),
             read_model(config.base_model_path),
             choose_device(config.device),
-            [clip for name in others for clip in read_split(data, name)],
+            [clip for name in others for clip in tables.read_split(data, name)],
         )
 
 
@@ -204,10 +184,8 @@ class XTTSPretrainer(PipelineStage):
 
     name = "full_pretrain"
     reads = (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed")
-    files = tuple(
-        "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
-        "REPORT.md".split()
-    )
+    _coqui = "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth".split()
+    files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md")
 
     def inputs(self) -> dict[str, str]:
         return {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
@@ -267,22 +245,32 @@ class XTTSPretrainer(PipelineStage):
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
 
+    def before_run(self, ledger: StageLedger, decision: Decision) -> None:
+        """Set the checkpoints aside where training must start at step 0: asked for by name, or with other inputs.
+
+        An interrupted training carries on with other settings or recordings, since a lower learning rate is the usual
+        remedy. A finished training has no steps left to apply them to. Done before the record has the new settings:
+        after a kill here, the next run decides the same.
+        """
+        done = ledger.record(self.name).status == "done"
+        changed = bool(ledger.changes(self) - _CARRIES_ON)
+        if done if decision.fixed else changed and (done or self._has_finished()):
+            self.checkpoints().set_aside_others(everything=True)
+
     def run_id(self) -> str:
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         files = [
             self.out / "xtts_init_results.pkl",
             self.out / VOCABULARY,
             Path(self.config.base_model_path) / "model.pth",
-            *(split_csv(self.config.data_dir, name) for name in TRAINING_SPLITS),
+            *(tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS),
         ]
         return hash_value([file_digest(file) for file in files])[:16]
 
-    def has_finished(self) -> bool:
+    def _has_finished(self) -> bool:
         """Whether the newest checkpoint is the last of its training: only the export is left to do."""
-        if not (last := self.checkpoints().last()):
-            return False
-        total = last.state().get("total_steps")
-        return isinstance(total, int) and last.step >= total
+        last = self.checkpoints().last()
+        return last is not None and last.step >= last.state().get("total_steps", math.inf)
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,13 +285,16 @@ def stand_ins(config: PretrainConfig) -> list[str]:
     return [what for folder, what in made if (folder / starter_kit.MARK).is_file()]
 
 
-STAGE_CLASSES: tuple[type[PipelineStage], ...] = (
-    EmbeddingsProcessor,
-    PhonemeModelProcessor,
-    LanguageModelProcessor,
-    XTTSModelInitializer,
-    XTTSPretrainer,
-)
+STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
+STAGE_CLASSES += (XTTSModelInitializer, XTTSPretrainer)
+
+
+def announce(decision: Decision) -> None:
+    """Say which stage runs and why."""
+    if decision.run:
+        heading(f"{decision.stage.name}: {decision.reason}")
+    elif not decision.fixed:
+        say(style(f"{decision.stage.name} {decision.reason}", "green"))
 
 
 class PretrainPipeline:
@@ -339,76 +330,47 @@ class PretrainPipeline:
                 f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
                 f"{FETCH} {config.base_model_path} ({LICENCE})"
             )
-        if not has_metadata(config.data_dir):
+        if not tables.has_metadata(config.data_dir):
             problems.append(
-                f"{split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
+                f"{tables.split_csv(config.data_dir, 'train')} does not exist: make it from your recordings with: "
                 f"python create_metadata_files.py --source FOLDER --output_dir {config.data_dir}"
             )
         if problems and not config.starter.enabled:
             raise UserError("; ".join(problems))
         return problems
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Delete what killed writers left, and make stand-ins for missing inputs. The lock must be held."""
         config = self.asked
-        folders = [Path(config.output_model_path), Path(config.log_dir), Path(config.data_dir)]
-        tables = [Path(config.data_dir) / DROP_REPORT, *(split_csv(config.data_dir, name) for name in SPLITS)]
-        for folder in (*folders, Path(config.base_model_path).parent, *(table.parent for table in tables)):
+        data = Path(config.data_dir)
+        splits = [tables.split_csv(data, name).parent for name in tables.SPLITS]
+        out, logs, models = config.output_model_path, config.log_dir, Path(config.base_model_path).parent
+        for folder in (Path(out), Path(logs), models, data, (data / tables.DROP_REPORT).parent, *splits):
             sweep_partials(folder)
         if self.missing_inputs():
             heading("starter: stand-ins for what is missing")
             starter_kit.make_stand_ins(config)
             self._settle()
-        for source in source_roots(config.data_dir)[1:]:
+        for source in tables.source_roots(config.data_dir)[1:]:
             say(f"recordings and embeddings are also read from {source}")
         for what in stand_ins(config):
             warn(f"STARTER: this run uses {what}, not the real thing; it demonstrates the pipeline, not a usable voice")
 
-    def plan(self, **options: Any) -> list[Decision]:
-        """What would run, and why; the options are those of `StageLedger.plan`."""
-        return self.ledger.plan(**options)
-
     def run(
-        self, decisions: Sequence[Decision], *, before: Callable[[Decision], None] = lambda decision: None, **hooks: Any
+        self,
+        stage: str | None = None,
+        *,
+        before: Callable[[Decision], None] = announce,
+        after: Callable[[Decision, Record], None] = lambda decision, record: None,
+        **options: Any,
     ) -> None:
-        """Run the decided stages inside `with pipeline.ledger.locked()`; the hooks are those of `StageLedger.run`."""
-        write_json(self.ledger.path.with_name("resolved_config.json"), self.config.as_dict())
+        """Take the lock, prepare the inputs, plan, and run what is due: every stage, or only the named one.
 
-        def announce(decision: Decision) -> None:
-            before(decision)
-            if decision.run and isinstance(decision.stage, XTTSPretrainer) and self._trains_anew(decision):
-                # Done while the record still has the old settings: after a kill here, the next run decides the same.
-                decision.stage.checkpoints().set_aside_others(everything=True)
-
-        self.ledger.run(decisions, before=announce, **hooks)
-
-    def _trains_anew(self, decision: Decision) -> bool:
-        """Whether training starts at step 0 although there are checkpoints.
-
-        An interrupted training carries on with other settings or recordings, since a lower learning rate is the usual
-        remedy. A finished training has no steps left to apply them to.
+        The options are those of `StageLedger.plan`, the hooks those of `StageLedger.run`.
         """
-        stage = decision.stage
-        assert isinstance(stage, XTTSPretrainer)
-        done = self.ledger.record(stage.name).status == "done"
-        if decision.fixed:
-            return done
-        return bool(self.ledger.changes(stage) - _CARRIES_ON) and (done or stage.has_finished())
-
-
-def run_stage(config: PretrainConfig, name: str, *, again: bool, config_path: str) -> None:
-    """Run one stage where it is due, as `run_pretrain.py` does; with `again` in any case, as with `--only NAME`."""
-    pipeline = PretrainPipeline(config)
-    pipeline.missing_inputs()  # refused before the lock's files are made
-    with pipeline.ledger.locked():
-        pipeline.prepare()
-        decisions = pipeline.plan(only=name if again else None, config_path=config_path)
-        pipeline.run([d for d in decisions if d.stage.name == name], before=announce)
-
-
-def announce(decision: Decision) -> None:
-    """Say which stage runs and why."""
-    if decision.run:
-        heading(f"{decision.stage.name}: {decision.reason}")
-    elif not decision.fixed:
-        say(style(f"{decision.stage.name} {decision.reason}", "green"))
+        self.missing_inputs()  # refused before the lock's files are made
+        with self.ledger.lock.hold():
+            self._prepare()
+            decisions = [d for d in self.ledger.plan(**options) if stage in (None, d.stage.name)]
+            write_json(self.ledger.path.with_name("resolved_config.json"), self.config.model_dump())
+            self.ledger.run(decisions, before=before, after=after)

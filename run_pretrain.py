@@ -62,27 +62,23 @@ def run(argv: list[str] | None) -> None:
     config = load_config(args.config)
     from pretrain_xtts_model import PretrainPipeline
 
-    pipeline = PretrainPipeline(config)
-    missing = pipeline.missing_inputs()
-    if args.dry_run:
-        dry_run(pipeline, args, missing)
-    else:
-        run_stages(pipeline, args)
+    act = dry_run if args.dry_run else run_stages
+    act(PretrainPipeline(config), args)
 
 
-def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace, missing: list[str]) -> None:
+def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     """Say per stage whether it would run, and why."""
     from xtts_ka.core.config import STAGES
-    from xtts_ka.core.stage_ledger import describe
 
+    missing = pipeline.missing_inputs()
     for sentence in missing:
         say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
     if missing:
         lines = [f"{name:<13}  runs  its inputs are made anew" for name in STAGES]
     else:
-        lines = describe(pipeline.plan(only=args.only, force=args.force, config_path=args.config))
-    for line in lines:
-        say(line)
+        plan = pipeline.ledger.plan(only=args.only, force=args.force)
+        lines = [f"{d.stage.name:<13}  {'runs' if d.run else 'skip'}  {d.reason}" for d in plan]
+    say("\n".join(lines))
     due = sum(line.split()[1] == "runs" for line in lines)
     if due:
         say(f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}")
@@ -94,10 +90,7 @@ def run_stages(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     """Run what is due; in any case, end with what has become of each stage and the command that comes next."""
     summary = Summary(pipeline)
     try:
-        with pipeline.ledger.locked():
-            pipeline.prepare()
-            decisions = pipeline.plan(only=args.only, force=args.force, config_path=args.config)
-            pipeline.run(decisions, before=summary.before, after=summary.after)
+        pipeline.run(only=args.only, force=args.force, before=summary.before, after=summary.after)
     except (KeyboardInterrupt, Interrupted) as stop:
         summary.show("interrupted")
         number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
@@ -156,20 +149,16 @@ class Summary:
             self.rows[self.stage] = (end, time.monotonic() - self._started, NOTHING, False)
         if not self.rows:
             return
-        import shutil
         import textwrap
 
         heading("summary")
-        columns = shutil.get_terminal_size((120, 0)).columns
-        indent, lead = (71, "") if columns >= 100 else (4, "\n" + 4 * " ")  # the files beside the rest, or below it
-        title = f"{'stage':<13}  {'status':<11}  {'time':>11}  {'key figure':<28}  {'' if lead else 'files'}"
-        say(style(title.rstrip(), "bold"))
+        say(style(f"{'stage':<13}  {'status':<11}  {'time':>11}  key figure and files", "bold"))
         for stage, files in self.files.items():
             status, seconds, figure, there = self.rows.get(stage, ("not run", None, NOTHING, False))
             marked = style(f"{status:<11}", COLOURS.get(status, "dim"))
-            listed = textwrap.wrap(", ".join(files), max(20, columns - indent)) if there else [NOTHING]
-            rest = ("\n" + indent * " ").join(listed)
-            say(f"{stage:<13}  {marked}  {duration(seconds):>11}  {figure:<28}  {lead}{rest}")
+            say(f"{stage:<13}  {marked}  {duration(seconds):>11}  {figure}")
+            if there:
+                say(textwrap.indent(textwrap.fill(", ".join(files), 100), "    "))
 
 
 if __name__ == "__main__":

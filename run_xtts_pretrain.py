@@ -20,12 +20,8 @@ if TYPE_CHECKING:
     from xtts_ka.core.stage_ledger import Decision
     from xtts_ka.training.process_group import Peers
 
-STEPS = {
-    "language_model": "language",
-    "phoneme_model": "phonemes",
-    "xtts_init": "xtts_init",
-    "full_pretrain": "full_pretrain",
-}
+STEPS = {"language_model": "language", "phoneme_model": "phonemes"}  # --step → stage
+STEPS |= {name: name for name in ("xtts_init", "full_pretrain")}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,9 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: python run_xtts_pretrain.py --config xtts_pretrain_config.json --step full_pretrain",
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
-    parser.add_argument(
-        "--step", choices=STEPS, help="the step to run (default: every stage that is due, embeddings first)"
-    )
+    parser.add_argument("--step", choices=STEPS, help="the step to run (default: every stage that is due)")
     add_verbosity_flags(parser)
     return parser
 
@@ -63,11 +57,7 @@ def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None
         announce(decision)
         peers.tell(decision.stage.name, "due" if decision.run else "not due")
 
-    pipeline = PretrainPipeline(config, peers)
-    pipeline.missing_inputs()  # refused before the lock's files are made
-    with pipeline.ledger.locked():
-        pipeline.prepare()
-        pipeline.run(pipeline.plan(only=STEPS.get(args.step), config_path=args.config), before=before)
+    PretrainPipeline(config, peers).run(only=STEPS.get(args.step), before=before)
     say("\nnext: " + command("checkpoint_monitor.py", "--config", args.config))
 
 
@@ -79,14 +69,9 @@ def follow(config: PretrainConfig, peers: Peers) -> None:
         XTTSPretrainer(PretrainPipeline(config).config, peers).run()
 
 
-def _leads() -> bool:
-    """Whether this is the only process, or the first of several: it decides and prints for all."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    args.quiet |= not _leads()  # one process speaks for all; errors and warnings come from each
+    args.quiet |= os.environ.get("RANK", "0") != "0"  # the first of several processes speaks for all; all may warn
     return run_cli(lambda: run(args), args)
 
 

@@ -79,7 +79,7 @@ def spoilt(file: Path, damage, aside: Path) -> Iterator[None]:
 def plan(config_path: Path) -> dict[str, str]:
     """Stage → why it would run, for those that would."""
     pipeline = PretrainPipeline(load_config(config_path))
-    return {decision.stage.name: decision.reason for decision in pipeline.plan() if decision.run}
+    return {decision.stage.name: decision.reason for decision in pipeline.ledger.plan() if decision.run}
 
 
 @pytest.fixture

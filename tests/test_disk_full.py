@@ -305,7 +305,7 @@ def test_the_record(disk, capsys):
     errors = set()
 
     def run() -> None:
-        with ledger.locked():
+        with ledger.lock.hold():
             ledger.run(ledger.plan())
 
     for room in range(0, 60_000, 2048):

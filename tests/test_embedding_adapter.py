@@ -284,7 +284,7 @@ def test_the_same_input_gives_the_same_bytes(project, base):
 def test_the_script_runs_the_stage_under_the_lock_and_enters_it_in_the_record(project, capsys):
     flags = ["--config", str(project[0])]
     out = project[0].parent / "out" / "speakers_base.pth"
-    with StageLedger(out.with_name("pretrain_progress.json")).locked():
+    with StageLedger(out.with_name("pretrain_progress.json")).lock.hold():
         assert embedding_adapter.main(flags) == 2
         assert "another run (pid" in capsys.readouterr().err and not out.exists()
     assert embedding_adapter.main(flags) == 0

@@ -289,5 +289,5 @@ def test_a_second_driver_is_told_who_holds_the_lock(finished):
     from xtts_ka.core.stage_ledger import StageLedger
 
     config, _ = finished
-    with StageLedger(config.parent / "models/xtts_v2_ka/pretrain_progress.json", []).locked():
+    with StageLedger(config.parent / "models/xtts_v2_ka/pretrain_progress.json", []).lock.hold():
         refused(run(config), f"pid {os.getpid()}")

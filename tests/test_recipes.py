@@ -39,7 +39,7 @@ def test_the_folder_holds_these_recipes_and_explains_each():
 def test_a_recipe_sets_only_what_differs_from_the_defaults(name):
     raw = json.loads((RECIPES / f"{name}.json").read_text("utf-8"))
     assert (RECIPES / raw.pop("$schema")).resolve() == ROOT / "xtts_pretrain_config.schema.json"
-    defaults = leaves(PretrainConfig().as_dict())
+    defaults = leaves(PretrainConfig().model_dump())
     assert all(value != defaults[key] for key, value in leaves(raw).items())
 
 

@@ -135,7 +135,7 @@ CONFIG = PretrainConfig(
     checkpoint_dir="c",
     log_dir="l",
     starter=StarterConfig(enabled=True, sentences="s"),
-).as_dict()
+).model_dump()
 
 
 @given(content=mutated_json(CONFIG) | mutated_json(CONFIG) | mutated(json.dumps(CONFIG, indent=1), most=2))

@@ -71,20 +71,20 @@ def test_a_second_lock_object_of_the_same_process_is_refused(path):
         with pytest.raises(UserError, match=f"pid {os.getpid()} on"):
             with RunLock(path).hold():
                 pass
-        assert RunLock(path).living_holder() == os.getpid()
+        assert RunLock(path).holder().get("pid") == os.getpid()
 
 
 def test_a_living_holder_is_named(path):
     with holding(path, "input()") as other:
         since = json.loads(info_of(path).read_text())["since"]
-        assert RunLock(path).living_holder() == other.pid
+        assert RunLock(path).holder().get("pid") == other.pid
         with pytest.raises(
             UserError, match=rf"another run \(pid {other.pid} on {socket.gethostname()}, since {since}\) holds .*wait"
         ):
             with RunLock(path).hold():
                 pass
         other.communicate("\n", timeout=30)
-    assert RunLock(path).living_holder() is None
+    assert RunLock(path).holder().get("pid") is None
 
 
 def test_asking_who_holds_the_lock_writes_nothing(path):
@@ -94,9 +94,9 @@ def test_asking_who_holds_the_lock_writes_nothing(path):
 def test_the_lock_of_a_killed_process_is_free_and_its_information_overwritten(path):
     with holding(path, "os.kill(os.getpid(), signal.SIGKILL)") as other:
         other.wait(timeout=30)
-    assert json.loads(info_of(path).read_text())["pid"] == other.pid and RunLock(path).living_holder() is None
+    assert json.loads(info_of(path).read_text())["pid"] == other.pid and RunLock(path).holder().get("pid") is None
     with RunLock(path).hold():
-        assert RunLock(path).living_holder() == os.getpid()
+        assert RunLock(path).holder().get("pid") == os.getpid()
 
 
 def test_a_forked_worker_that_outlives_its_killed_parent_does_not_keep_the_lock(path):
@@ -115,7 +115,7 @@ def test_a_forked_worker_that_ends_does_not_release_its_parents_lock(path):
     body = "pid = os.fork()\n    (sys.exit() if pid == 0 else os.waitpid(pid, 0), print('back', flush=True), input())"
     with holding(path, body) as other:
         assert other.stdout.readline() == "back\n"
-        assert taken(path) and RunLock(path).living_holder() == other.pid
+        assert taken(path) and RunLock(path).holder().get("pid") == other.pid
         other.communicate("\n", timeout=30)
     assert not taken(path)
 
@@ -165,7 +165,7 @@ def test_a_copied_folder_is_held_by_nobody(path, tmp_path):
         copy.parent.mkdir()
         for original in (path, info_of(path)):
             (copy.parent / original.name).write_bytes(original.read_bytes())
-        assert RunLock(copy).living_holder() is None and RunLock(path).living_holder() == other.pid
+        assert RunLock(copy).holder().get("pid") is None and RunLock(path).holder().get("pid") == other.pid
         assert not taken(copy)
         other.communicate("\n", timeout=30)
 
@@ -175,9 +175,9 @@ def test_damaged_files_are_no_obstacle(path, content):
     path.parent.mkdir()
     path.write_text(content)  # earlier versions wrote the holder here
     info_of(path).write_text(content)
-    assert RunLock(path).living_holder() is None
+    assert RunLock(path).holder().get("pid") is None
     with RunLock(path).hold():
-        assert RunLock(path).living_holder() == os.getpid()
+        assert RunLock(path).holder().get("pid") == os.getpid()
 
 
 def test_a_link_out_of_the_folder_is_not_followed(path, tmp_path):
@@ -201,6 +201,6 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(path, exists, monkeypa
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(os, "open" if exists else "mkdir", refuse)
-    with pytest.raises(UserError, match=r"models cannot be written \(Permission denied\): make it writable"):
+    with pytest.raises(UserError, match=r"models cannot be written and locked \(Permission denied\): make it writable"):
         with RunLock(path).hold():
             pass

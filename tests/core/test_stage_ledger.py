@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from xtts_ka.core import stage_ledger
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.errors import Interrupted, RunError, UserError
-from xtts_ka.core.stage_ledger import Stage, StageLedger, describe
+from xtts_ka.core.stage_ledger import Stage, StageLedger
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ class Work:
         """Plan and run under the lock; returns the stages that ran."""
         self.ran.clear()
         ledger = self.ledger
-        with ledger.locked():
+        with ledger.lock.hold():
             ledger.run(ledger.plan(**options))
         return list(self.ran)
 
@@ -233,7 +233,7 @@ def test_a_stage_that_writes_the_same_bytes_again_spares_those_below(work):
     (work.folder / "source.txt").write_text("SOME TEXT")
     assert work.reasons()[1:] == ["letters runs again"] * 2
     told = []
-    with (ledger := work.ledger).locked():
+    with (ledger := work.ledger).lock.hold():
         work.ran.clear()
         ledger.run(ledger.plan(), before=told.append)
     assert work.ran == ["letters"]
@@ -303,9 +303,9 @@ def test_only_names_the_stage_that_is_missing_and_its_command(work):
     with pytest.raises(
         UserError,
         match=r"model needs letters, which is not up to date \(never run\).*"
-        r"python run_pretrain.py --config my.json --only letters",
+        r"run_pretrain.py with the same --config and --only letters first",
     ):
-        work.ledger.plan(only="model", config_path="my.json")
+        work.ledger.plan(only="model")
     work.run()
     (work.folder / "out" / "words.txt").write_text("tampered")
     with pytest.raises(UserError, match="model needs words.*output words.txt was altered"):
@@ -326,7 +326,7 @@ def test_running_is_recorded_before_the_work(work):
     seen = []
     work.during["words"] = lambda: seen.append(work.stages())
     work.run()
-    assert seen[0]["words"]["status"] == "running" and seen[0]["words"]["pid"] == os.getpid()
+    assert seen[0]["words"]["status"] == "running"
     assert seen[0]["letters"]["status"] == "done" and seen[0]["model"]["status"] == "pending"
 
 
@@ -441,7 +441,7 @@ def test_an_output_of_a_stage_above_edited_during_the_run_is_noticed(work, capsy
 
 def test_what_changed_between_plan_and_run_is_seen(work):
     work.run()
-    with (ledger := work.ledger).locked():
+    with (ledger := work.ledger).lock.hold():
         plan = ledger.plan()
         (work.folder / "source.txt").write_text("Late")
         work.ran.clear()
@@ -465,6 +465,8 @@ def test_what_changed_between_plan_and_run_is_seen(work):
         b'{"schema": 1}',
         b"9" * 5000,
         b'{"schema": 1, "stages": []}',
+        b'{"schema": 7, "stages": {}}',
+        b'{"schema": 1, "stages": {"words": {"status": "done", "fingerprint": {"outputs": ["words.txt"]}}}}',
         b"[" * 100_000,
     ],
 )
@@ -478,32 +480,11 @@ def test_a_damaged_record_is_kept_aside_and_everything_runs_again(work, damage, 
     assert work.reasons() == FRESH
 
 
-def test_another_schema_counts_as_nothing_recorded(work, capsys):
-    work.run()
-    record = json.loads(work.record.read_text())
-    work.record.write_text(json.dumps(record | {"schema": 7}))
-    assert work.reasons()[0] == "its record has another schema"
-    assert "has schema 7, not 1" in capsys.readouterr().err
-
-
-def test_one_damaged_stage_runs_again_and_the_others_stand(work, capsys):
-    work.run()
-    record = json.loads(work.record.read_text())
-    record["stages"]["words"]["fingerprint"]["outputs"] = ["words.txt"]
-    work.record.write_text(json.dumps(record))
-    assert work.reasons() == ["up to date", "its record was damaged", "words runs again"]
-    assert "record of stage words" in capsys.readouterr().err
-    assert work.run() == ["words"]
-    assert json.loads(work.record.with_suffix(".damaged.json").read_text()) == record
-    assert work.reasons() == FRESH
-
-
 def test_a_record_of_an_earlier_version_with_checksums_is_read_and_they_are_dropped(work):
     work.run()
     record = json.loads(work.record.read_text())
     for entry in record["stages"].values():
-        del entry["pid"]
-        entry["checksum"] = "0" * 64
+        entry |= {"pid": None, "checksum": "0" * 64}
     work.record.write_text(json.dumps(record))
     assert work.reasons() == FRESH and work.run(only="model") == ["model"]
     assert "checksum" not in work.record.read_text() and not work.record.with_suffix(".damaged.json").exists()
@@ -568,17 +549,8 @@ def test_metrics_that_are_no_json_fail_the_stage(work):
     assert work.stages()["letters"]["status"] == "failed"
 
 
-def test_describe_gives_one_aligned_line_per_stage(work):
-    work.run(only="letters")
-    assert describe(work.ledger.plan()) == [
-        "letters  skip  up to date",
-        "words    runs  never run",
-        "model    runs  never run",
-    ]
-
-
 def test_the_announcements_carry_the_record(work):
     told = []
-    with (ledger := work.ledger).locked():
+    with (ledger := work.ledger).lock.hold():
         ledger.run(ledger.plan(), after=lambda decision, record: told.append((decision.stage.name, record.metrics)))
     assert told == [("letters", {"characters": 9}), ("words", {"characters": 14}), ("model", {"characters": 14})]

@@ -149,7 +149,7 @@ class TrainingConfig(_Section):
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", ge=1)
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
     compile: bool = _opt(False, "compile the transformer blocks (needs a C++ compiler; Triton on CUDA)")
-    ema_decay: float = _opt(0.0, "decay of the running average that is validated and exported (0: off)", ge=0, le=0.99999)
+    ema_decay: float = _opt(0.0, "decay of the average weights that are used in the end (0: off)", ge=0, le=0.99999)
     sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
 
 

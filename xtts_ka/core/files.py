@@ -144,17 +144,16 @@ def read_json(path: Path | str, what: str = "file", remedy: str = "restore it or
 def text_lines(source: Path | str, what: str) -> Iterator[tuple[int, str]]:
     """(number, line without its end) of a UTF-8 file, or of standard input where `source` is "-".
 
-    Raises UserError naming `what` the file is where it cannot be opened, and the first line that is not UTF-8.
+    Raises UserError naming `what` the file is where it cannot be read, and the first line that is not UTF-8.
     """
     name = "standard input" if source == "-" else f"{what} {source}"
     try:
-        stream = sys.stdin.buffer if source == "-" else open(source, "rb")
+        with sys.stdin.buffer if source == "-" else open(source, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise UserError(f"{name}, line {number}: not UTF-8; save the file as UTF-8") from None
+                yield number, text.rstrip("\r\n")
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from None
-    with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise UserError(f"{name}, line {number}: not UTF-8; save the file as UTF-8") from None
-            yield number, text.rstrip("\r\n")

@@ -59,6 +59,9 @@ class Stage(ABC):
     def outputs(self) -> list[Path]:
         """The files it writes, absolute. No two stages write the same file."""
 
+    def before_run(self, ledger: StageLedger, decision: Decision) -> None:  # noqa: B027 - most stages have nothing to do
+        """Called while the record still tells of the last start, before it says `running`."""
+
     @abstractmethod
     def run(self) -> dict[str, Any]:
         """Do the work and return metrics that JSON can hold."""
@@ -221,6 +224,7 @@ class StageLedger:
             decision = planned if planned.fixed else self._decide_again(planned, records)
             before(decision)
             if decision.run:
+                decision.stage.before_run(self, decision)
                 self._run_stage(decision.stage, records)
             after(decision, records[decision.stage.name])
 

@@ -56,7 +56,7 @@ def export_model(
         "archaic": config.text.archaic,
         "text_rows": state["gpt.text_embedding.weight"].shape[0],
         **facts,
-        "pretrain_config": config.as_dict(),
+        "pretrain_config": config.model_dump(),
     }
     write_pickle(out / "xtts_v2_ka_combined.pkl", _combined(out, state, speakers, xtts_config.to_dict(), georgian))
     write_model(out, xtts_config, state)

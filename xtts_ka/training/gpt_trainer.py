@@ -392,7 +392,7 @@ class PretrainLoop:
             "total_steps": self.total,
             "learning_rate": learning_rate(self.progress.step, self.total, self.config),
         }
-        self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.as_dict(), val_loss)
+        self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.model_dump(), val_loss)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         set_state_dict(
