@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
-from xtts_ka.core.console import quiet, say, size, style, verbose, warn
+from xtts_ka.core.console import say, size, style, warn
 from xtts_ka.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(report)
     elif not asked:
-        _show(report)
+        _show(args, report)
     return 0
 
 
@@ -96,14 +96,14 @@ def _print_json(report: dict[str, Any]) -> None:
     print(json.dumps(report, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-def _show(status: dict[str, Any]) -> None:
-    if quiet():
+def _show(args: argparse.Namespace, status: dict[str, Any]) -> None:
+    if args.quiet:
         for warning in status["warnings"]:
             warn(warning)
         return
     from xtts_ka.monitor.screen import console, screen
 
-    console().print(screen(status, details=verbose()))
+    console().print(screen(status, details=args.verbose))
 
 
 def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> int:
@@ -114,7 +114,7 @@ def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory)
 
     interval = args.interval or config.monitor.interval
     terminal = console()
-    in_place = terminal.is_terminal and not args.json and not quiet()
+    in_place = terminal.is_terminal and not args.json and not args.quiet
     live = Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
     warned: list[str] = []
     try:
@@ -124,10 +124,10 @@ def watch(args: argparse.Namespace, config: PretrainConfig, history: RunHistory)
                 changed = history.refresh()
                 status = _status(args, config, history)
                 if in_place:
-                    live.update(screen(status, interval, verbose()), refresh=True)
+                    live.update(screen(status, interval, args.verbose), refresh=True)
                 elif args.json:
                     _print_json(status)
-                elif quiet():
+                elif args.quiet:
                     for warning in status["warnings"]:
                         if warning not in warned:
                             warn(warning)

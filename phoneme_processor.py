@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from xtts_ka.core import files, tensor_files
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
@@ -151,7 +153,10 @@ class PhonemeEncoder:
         dictionary = files.read_json(model_dir / DICTIONARY, "phoneme dictionary", _RERUN)
         if not isinstance(dictionary, dict) or not all(isinstance(phones, str) for phones in dictionary.values()):
             raise UserError(f"phoneme dictionary {model_dir / DICTIONARY} is no object of word: phones: {_RERUN}")
-        rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
+        try:
+            rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
+        except ValidationError:
+            raise UserError(f"the level or convention in {model_dir / FACTS} cannot be used: {_RERUN}") from None
         transcribed = {word: phones.split() for word, phones in dictionary.items()}
         return cls(rules, transcribed, model, PhonemeVocab.load(model_dir / VOCAB), facts["archaic"])
 

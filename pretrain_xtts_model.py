@@ -300,23 +300,21 @@ def announce(decision: Decision) -> None:
 class PretrainPipeline:
     """Prepares the inputs, then plans and runs the stages, with the ledger's lock held.
 
-    asked: the config as given; config: the same, but with the starter's training length if the base model is the
-    starter's.
+    config: as given, but with the starter's training length if the base model is the starter's.
     """
 
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
-        self.asked, self.peers = config, peers
+        self.config, self.peers = config, peers
         record = Path(config.output_model_path) / "pretrain_progress.json"
         self.ledger = StageLedger(record, look_again=recordings.look_again)
         self._settle()
 
     def _settle(self) -> None:
-        """Set `config` and make the stages for it."""
-        self.config = self.asked
-        if (Path(self.asked.base_model_path) / starter_kit.MARK).is_file():
-            starter = self.asked.starter
+        """Make the stages, with the starter's training length if the base model is the starter's."""
+        if (Path(self.config.base_model_path) / starter_kit.MARK).is_file():
+            starter = self.config.starter
             length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
-            self.config = self.asked.model_copy(update=length)
+            self.config = self.config.model_copy(update=length)
         self.ledger.stages = [stage(self.config, self.peers) for stage in STAGE_CLASSES]
 
     def missing_inputs(self) -> list[str]:
@@ -324,7 +322,7 @@ class PretrainPipeline:
 
         With starter mode off, missing inputs are a UserError; with it on, `prepare` makes stand-ins.
         """
-        config, problems = self.asked, []
+        config, problems = self.config, []
         if missing := missing_base_files(config.base_model_path):
             problems.append(
                 f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "
@@ -341,8 +339,7 @@ class PretrainPipeline:
 
     def _prepare(self) -> None:
         """Delete what killed writers left, and make stand-ins for missing inputs. The lock must be held."""
-        config = self.asked
-        data = Path(config.data_dir)
+        config, data = self.config, Path(self.config.data_dir)
         splits = [tables.split_csv(data, name).parent for name in tables.SPLITS]
         out, logs, models = config.output_model_path, config.log_dir, Path(config.base_model_path).parent
         for folder in (Path(out), Path(logs), models, data, (data / tables.DROP_REPORT).parent, *splits):

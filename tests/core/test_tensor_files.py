@@ -196,8 +196,8 @@ def test_tensors_are_read_back_from_bytes_and_damage_is_a_user_error():
     data = tensor_files.tensors_to_bytes({"w": torch.arange(6).reshape(2, 3).T})
     assert tensor_files.tensors_from_bytes(data)["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
     for damaged in (b"", data[:20], data[:-1], b"\xff" * len(data), "text", None):
-        with pytest.raises(UserError, match="the weights of x are damaged"):
-            tensor_files.tensors_from_bytes(damaged, "the weights of x")
+        with pytest.raises(UserError, match="the tensors of a results file are damaged"):
+            tensor_files.tensors_from_bytes(damaged)
 
 
 def test_a_safetensors_file_equals_the_bytes_and_has_the_permissions_of_any_other_file(tmp_path):

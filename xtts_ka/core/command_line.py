@@ -49,10 +49,8 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
     try:
         with _interruptible():
             return body() or 0
-    except UserError as error:
-        return _fail(str(error), 2)
-    except RunError as error:
-        return _fail(str(error), 1)
+    except (UserError, RunError) as error:
+        return _fail(str(error), 2 if isinstance(error, UserError) else 1)
     except BrokenPipeError:  # the reader, such as `head`, has closed our output: no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -60,10 +58,8 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
         return _fail(_os_error_sentence(error), 1)
     except MemoryError:
         return _fail("out of memory: close other programs or make batch_size smaller, then run the same command", 1)
-    except KeyboardInterrupt:
-        return _stopped(Interrupted(signal.SIGINT))
-    except Interrupted as stop:
-        return _stopped(stop)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        return _stopped(stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT))
 
 
 @contextlib.contextmanager
@@ -92,15 +88,12 @@ def _interruptible() -> Iterator[None]:
             raise KeyboardInterrupt if number == signal.SIGINT else Interrupted(number)
 
     def swallowed(what: sys.UnraisableHookArgs) -> None:
-        if isinstance(what.exc_value, KeyboardInterrupt):
-            again(signal.SIGINT)
-        elif isinstance(what.exc_value, Interrupted):
-            again(what.exc_value.signum)
+        if isinstance(what.exc_value, KeyboardInterrupt | Interrupted):
+            again(getattr(what.exc_value, "signum", signal.SIGINT))
         else:
             print_unraisable(what)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handled = [number for number in default if in_main_thread and signal.getsignal(number) is default[number]]
+    handled = [number for number in default if signal.getsignal(number) is default[number]]
     for number in handled:
         signal.signal(number, interrupt)
     sys.unraisablehook = swallowed
@@ -144,8 +137,6 @@ def _os_error_sentence(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full while writing {error.filename or 'to the output'}: free some space and {again}"
     if error.errno == errno.EFBIG:
-        return (
-            f"the system allows no file as large as {error.filename or 'the output'} would be: "
-            f"raise the limit (ulimit -f) or use another disk, and {again}"
-        )
+        remedy = f"raise the limit (ulimit -f) or use another disk, and {again}"
+        return f"the system allows no file as large as {error.filename or 'the output'} would be: {remedy}"
     return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 NOTHING = "–"  # shown for an unknown figure
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-_LOG_SECONDS = 30.0  # between two progress lines in a log
 _verbosity = 1  # 0 quiet: warnings and errors only; 1 normal; 2 verbose
 
 
@@ -30,16 +29,6 @@ def obey_verbosity(args: argparse.Namespace) -> None:
     _verbosity = 0 if args.quiet else 2 if args.verbose else 1
 
 
-def quiet() -> bool:
-    """Whether only warnings and errors are shown."""
-    return _verbosity == 0
-
-
-def verbose() -> bool:
-    """Whether details are shown."""
-    return _verbosity == 2
-
-
 def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     """Wrap `text` in ANSI styles when `stream` (standard output) is a terminal and NO_COLOR is not set."""
     if not names or os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
@@ -47,17 +36,14 @@ def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{';'.join(_STYLES[n] for n in names)}m{text}\x1b[0m"
 
 
-def say(message: str = "", *, verbose: bool = False) -> None:
-    """Print a line of normal output, or of details with `verbose`; flushed, so that it keeps its place among errors."""
+def say(message: str = "", *, verbose: bool = False, stream: TextIO | None = None) -> None:
+    """Print a line on `stream` (standard output), with `verbose` a detail that only `--verbose` shows.
+
+    It is flushed, so that it keeps its place among errors.
+    """
     if _verbosity >= (2 if verbose else 1):
         with _no_bars():
-            print(message, flush=True)
-
-
-def note(message: str) -> None:
-    """Print a detail on standard error with `--verbose`: for scripts whose standard output is their result."""
-    if _verbosity == 2:
-        print(message, file=sys.stderr, flush=True)
+            print(message, file=stream, flush=True)
 
 
 def heading(title: str) -> None:
@@ -88,8 +74,6 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    if days >= 100:
-        return f"{days} d"
     if days:
         return f"{days} d {hours} h"
     if hours:
@@ -109,8 +93,8 @@ def progress(
     if not sys.stderr.isatty():
         line = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed_s:.0f} s"
         more |= {"file": _Log(), "bar_format": line, "leave": False}
-        more |= dict.fromkeys(("mininterval", "maxinterval", "delay"), _LOG_SECONDS)
-    return tqdm(items, desc=what, unit=unit, total=total, disable=quiet() or not shown, **more)
+        more |= dict.fromkeys(("mininterval", "maxinterval", "delay"), 30.0)
+    return tqdm(items, desc=what, unit=unit, total=total, disable=not (shown and _verbosity), **more)
 
 
 class _Log(io.StringIO):

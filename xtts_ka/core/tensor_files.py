@@ -141,11 +141,7 @@ def _refuse_hollow_tensors(value: Any) -> None:
             waiting += item.values()
         elif isinstance(item, list | tuple):
             waiting += item
-        elif (
-            isinstance(item, torch.Tensor)
-            and (item.layout, item.device.type) == (torch.strided, "cpu")
-            and item.nbytes > item.untyped_storage().nbytes()
-        ):
+        elif isinstance(item, torch.Tensor) and item.nbytes > item.untyped_storage().nbytes():
             raise ValueError(f"a tensor of shape {tuple(item.shape)} claims more numbers than the file holds")
 
 
@@ -164,8 +160,8 @@ def tensors_to_bytes(tensors: dict[str, Any]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
-def tensors_from_bytes(data: bytes, what: str = "the tensors in a results file") -> dict[str, Any]:
-    """The tensors in `tensors_to_bytes`' bytes; damaged ones are a UserError that names `what` they are."""
+def tensors_from_bytes(data: bytes) -> dict[str, Any]:
+    """The tensors in `tensors_to_bytes`' bytes; damaged ones are a UserError."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -173,4 +169,4 @@ def tensors_from_bytes(data: bytes, what: str = "the tensors in a results file")
     try:
         return load(data)
     except damage as error:
-        raise UserError(f"{what} are damaged ({error}): delete the file and run its stage again") from None
+        raise UserError(f"the tensors of a results file are damaged ({error}): run its stage again") from None

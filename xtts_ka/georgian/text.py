@@ -22,7 +22,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
-from xtts_ka.core.console import note
+from xtts_ka.core.console import say
 from xtts_ka.core.files import text_lines
 from xtts_ka.georgian.abbreviations import may_abbreviate, read_abbreviations
 from xtts_ka.georgian.alphabet import PUNCTUATION, RESPELLED, fold_letters
@@ -204,7 +204,7 @@ def _print_readings(source: str, archaic: str) -> None:
         sys.stdout.write(reading + "\n")
         changed, silent = changed + (reading != line), silent + bool(line.strip() and not reading)
     sys.stdout.flush()
-    note(f"lines: {lines}, changed: {changed}, without any reading: {silent}")
+    say(f"lines: {lines}, changed: {changed}, without any reading: {silent}", verbose=True, stream=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
