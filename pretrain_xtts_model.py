@@ -76,23 +76,15 @@ class EmbeddingsProcessor(PipelineStage):
     files = (SPEAKERS_FILE,)
 
     def inputs(self) -> dict[str, str]:
-        return {
-            **self.base_digests("config.json", "model.pth"),
-            **self.table_digests(),
-            **self.recordings_digest(),
-            "embeddings": recordings.embeddings_digest(self.config.data_dir),
-        }
+        inputs = self.base_digests("config.json", "model.pth") | self.table_digests() | self.recordings_digest()
+        return inputs | {"embeddings": recordings.embeddings_digest(self.config.data_dir)}
 
     def run(self) -> dict[str, Any]:
         config, data = self.config, self.config.data_dir
         others = [name for name in tables.SPLITS if name != "train" and tables.split_csv(data, name).is_file()]
-        return run_embeddings_stage(
-            config,
-            tables.read_split(data, "train"),
-            read_model(config.base_model_path),
-            choose_device(config.device),
-            [clip for name in others for clip in tables.read_split(data, name)],
-        )
+        unused = [clip for name in others for clip in tables.read_split(data, name)]
+        base, device = read_model(config.base_model_path), choose_device(config.device)
+        return run_embeddings_stage(config, tables.read_split(data, "train"), base, device, unused)
 
 
 class PhonemeModelProcessor(PipelineStage):
@@ -105,10 +97,7 @@ class PhonemeModelProcessor(PipelineStage):
 
     def inputs(self) -> dict[str, str]:
         lexicons = {f"lexicon {path}": Path(path) for path in self.config.phonemes.lexicon_paths}
-        return {
-            **self.table_digests(),
-            **{name: file_digest(path) for name, path in lexicons.items() if path.is_file()},
-        }
+        return self.table_digests() | {name: file_digest(path) for name, path in lexicons.items() if path.is_file()}
 
     def run(self) -> dict[str, Any]:
         metrics = run_phonemes_stage(self.config, transcript_words(self.config, self.training_clips()))
@@ -148,11 +137,9 @@ class XTTSModelInitializer(PipelineStage):
         base = read_model(self.config.base_model_path)
         language = read_pickle(self.out / RESULTS)
         tokenizer = load_tokenizer(base.vocab_file)
-        settings = self.config.xtts_init
+        settings, seed = self.config.xtts_init, self.config.seed
         frequencies = language["log_frequencies"] if settings.token_biases else None
-        rows = new_rows(
-            settings.method, language["new_tokens"], base.gpt_state(), tokenizer, frequencies, self.config.seed
-        )
+        rows = new_rows(settings.method, language["new_tokens"], base.gpt_state(), tokenizer, frequencies, seed)
         state = grow_text_rows(base, rows.embedding, rows.head, rows.bias)
         proof = old_logits_change(base, XttsFiles(base.config, state, base.folder), tokenizer)
         untouched = all(state[n] is t or state[n][: len(t)].equal(t) for n, t in base.state.items())
@@ -166,9 +153,7 @@ class XTTSModelInitializer(PipelineStage):
             **proof,
         }
         if not (untouched and proof["old_logits_max_change"] <= 1e-4):  # NaN is no proof either
-            raise RunError(
-                f"the extension changed what the base model says ({proof}): this must not happen; please report it"
-            )
+            raise RunError(f"the extension changed what the base model says ({proof}): please report this fault")
         tensors = {"embedding": rows.embedding, "head": rows.head, "bias": rows.bias}
         write_pickle(self.out / "xtts_init_results.pkl", {"schema": 1, **metrics, "rows": tensors_to_bytes(tensors)})
         return metrics
@@ -209,16 +194,13 @@ class XTTSPretrainer(PipelineStage):
         for line in data.describe() if peers.is_main else ():
             say(line)
         last = checkpoints.last()
-        model = CompactGPT(
-            load_gpt(XTTSModelInitializer(config).initial_model(base)),
-            config.training.dropout,
-            config.training.gradient_checkpointing,
-        )
+        initializer, settings = XTTSModelInitializer(config), config.training
+        model = CompactGPT(load_gpt(initializer.initial_model(base)), settings.dropout, settings.gradient_checkpointing)
         base = base.without_gpt()  # a copy: the weights are memory-mapped, and model.pth may be overwritten meanwhile
         # A run killed before its first checkpoint starts again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
-        a_step = config.training.accumulation * peers.world
+        a_step = settings.accumulation * peers.world
         steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // a_step))
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
         if last and last.step >= steps:
@@ -259,12 +241,9 @@ class XTTSPretrainer(PipelineStage):
 
     def run_id(self) -> str:
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
-        files = [
-            self.out / "xtts_init_results.pkl",
-            self.out / VOCABULARY,
-            Path(self.config.base_model_path) / "model.pth",
-            *(tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS),
-        ]
+        base = Path(self.config.base_model_path) / "model.pth"
+        csv = (tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS)
+        files = [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv]
         return hash_value([file_digest(file) for file in files])[:16]
 
     def _has_finished(self) -> bool:

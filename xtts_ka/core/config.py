@@ -196,11 +196,7 @@ class PretrainConfig(_Section):
 
 
 def load_config(path: Path | str) -> PretrainConfig:
-    """Read, validate and resolve a config file.
-
-    Raises UserError with all problems at once: unknown keys (with the nearest valid name), wrong types, impossible
-    values.
-    """
+    """Read, validate and resolve a config file. Raises UserError with all problems at once."""
     path = Path(path)
     raw = read_json(path, "config", f"pass the right file with --config, or restore {DEFAULT_CONFIG}")
     if isinstance(raw, dict):

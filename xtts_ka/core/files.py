@@ -27,6 +27,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    _delete(temporary)
     try:
         with _errors_name(path, temporary):
             yield temporary
@@ -34,26 +35,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.replace(temporary, path)
             _fsync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _delete(temporary)
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path | str) -> Iterator[Path]:
-    """Like `atomic_path` for a folder that does not exist yet or is empty; nothing in it is ever replaced."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with _errors_name(folder, temporary):
-            temporary.mkdir()
-            yield temporary
-            for path in (*temporary.rglob("*"), temporary):
-                _fsync(path)
-            os.replace(temporary, folder)  # fails if `folder` is not empty
-            _fsync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Like `atomic_path` for a folder that does not exist yet or is empty; a folder with content is never replaced."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for path in temporary.rglob("*"):
+            _fsync(path)
 
 
 @contextlib.contextmanager
@@ -77,10 +69,14 @@ def sweep_partials(folder: Path) -> None:
     Call it only while holding the pipeline's lock.
     """
     for left in folder.glob(f".*.[0-9]*{TEMPORARY_SUFFIX}"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+        _delete(left)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
