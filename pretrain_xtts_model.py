@@ -257,11 +257,9 @@ class XTTSPretrainer(PipelineStage):
 
 def stand_ins(config: PretrainConfig) -> list[str]:
     """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
-    made = [
-        (Path(config.base_model_path), "a tiny untrained base model"),
-        (Path(config.data_dir) / starter_kit.RECORDINGS, "synthetic espeak-ng speech"),
-    ]
-    return [what for folder, what in made if (folder / starter_kit.MARK).is_file()]
+    base, speech = Path(config.base_model_path), Path(config.data_dir) / starter_kit.RECORDINGS
+    made = {base: "a tiny untrained base model", speech: "synthetic espeak-ng speech"}
+    return [what for folder, what in made.items() if (folder / starter_kit.MARK).is_file()]
 
 
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
@@ -299,7 +297,7 @@ class PretrainPipeline:
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.
 
-        With starter mode off, missing inputs are a UserError; with it on, `prepare` makes stand-ins.
+        With starter mode off, missing inputs are a UserError; with it on, `run` makes stand-ins.
         """
         config, problems = self.config, []
         if missing := missing_base_files(config.base_model_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import textwrap
 import time
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
@@ -149,8 +150,6 @@ class Summary:
             self.rows[self.stage] = (end, time.monotonic() - self._started, NOTHING, False)
         if not self.rows:
             return
-        import textwrap
-
         heading("summary")
         say(style(f"{'stage':<13}  {'status':<11}  {'time':>11}  key figure and files", "bold"))
         for stage, files in self.files.items():

@@ -41,10 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from xtts_ka.training.process_group import joined, world_size
 
     if world_size() > 1 and args.step != "full_pretrain":
-        raise UserError(
-            "several processes can share the training only: add --step full_pretrain, and run the other steps "
-            "without torchrun or accelerate launch"
-        )
+        raise UserError("several processes can share the training only: add --step full_pretrain, or start one process")
     with joined(config) as peers:
         lead(args, config, peers) if peers.is_main else follow(config, peers)
 

@@ -201,6 +201,6 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(path, exists, monkeypa
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(os, "open" if exists else "mkdir", refuse)
-    with pytest.raises(UserError, match=r"models cannot be written and locked \(Permission denied\): make it writable"):
+    with pytest.raises(UserError, match=r"models cannot be locked \(Permission denied\): make it writable"):
         with RunLock(path).hold():
             pass

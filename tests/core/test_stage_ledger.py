@@ -303,7 +303,7 @@ def test_only_names_the_stage_that_is_missing_and_its_command(work):
     with pytest.raises(
         UserError,
         match=r"model needs letters, which is not up to date \(never run\).*"
-        r"run_pretrain.py with the same --config and --only letters first",
+        r"first run run_pretrain.py with the same --config and --only letters",
     ):
         work.ledger.plan(only="model")
     work.run()

@@ -16,7 +16,7 @@ def test_with_a_gpu_auto_is_cuda_and_other_names_stay(monkeypatch):
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [choose_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
-    with pytest.raises(RunError, match="device is 'cuda:1' but PyTorch sees no CUDA GPU: set device to cpu or auto"):
+    with pytest.raises(RunError, match="device is 'cuda:1' but PyTorch sees no CUDA GPU: set it to cpu or auto"):
         choose_device("cuda:1")
 
 

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib.machinery import ExtensionFileLoader
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xtts_ka.core.console import obey_verbosity, style
 from xtts_ka.core.errors import Interrupted, RunError, UserError
@@ -69,8 +69,7 @@ def _interruptible() -> Iterator[None]:
     The signal is sent again 50 ms later where an exception would crash or be lost: a C++ extension module that is being
     loaded aborts on it, and a callback from C or a `__del__` swallows it.
     """
-    default: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers]
-    default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    default: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     process, print_unraisable = os.getpid(), sys.unraisablehook
 
     def again(number: int) -> None:

@@ -11,6 +11,7 @@ Editors complete a config from its JSON schema. After changing a setting here, w
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -186,9 +187,7 @@ class PretrainConfig(_Section):
 
     def value(self, dotted: str) -> Any:
         """The value of a dotted key such as `text.new_tokens`, or a whole section as a dict."""
-        node: Any = self
-        for name in dotted.split("."):
-            node = getattr(node, name)
+        node: Any = functools.reduce(getattr, dotted.split("."), self)
         return node.model_dump() if isinstance(node, BaseModel) else node
 
 
@@ -270,12 +269,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a config file."""
+if __name__ == "__main__":
     schema = PretrainConfig.model_json_schema()
     schema["properties"]["$schema"] = {"type": "string", "description": "this schema, for editors"}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), ensure_ascii=False, indent=2))
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    print(json.dumps(schema, ensure_ascii=False, indent=2))

@@ -72,14 +72,13 @@ def load_manifest(folder: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes().decode("utf-8"))
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-        checksum = manifest.pop("checksum", None)
+        if manifest.pop("checksum", None) not in (None, hash_value(manifest)):
+            raise ValueError("another checksum")
     except FileNotFoundError:
         return None, f"{MANIFEST} is missing (an unfinished write)"
     except OSError as error:
         return None, f"{MANIFEST} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return None, f"{MANIFEST} is damaged"
-    if checksum is not None and checksum != hash_value(manifest):
         return None, f"{MANIFEST} is damaged"
     outside = next((name for name in files if ".." in Path(name).parts or Path(name).is_absolute()), None)
     if outside:

@@ -11,8 +11,6 @@ from typing import Any
 
 from xtts_ka.core.files import append_bytes, json_bytes
 
-LARGEST_VALUE = 1e30  # larger numbers are damage, and sums of them would overflow
-
 
 def append_jsonl(path: Path | str, record: dict) -> None:
     """Append one JSON object as one line, in a single write, so that a kill leaves at most one torn last line.
@@ -53,7 +51,7 @@ def parse_jsonl(line: bytes) -> dict | None:
 
 
 def number(value: Any) -> float:
-    """`value` as a float; NaN if it is not a finite number of at most 1e30 in size (text, null, true …)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_VALUE:
+    """`value` as a float; NaN for text, null, true …, and beyond ±1e30: that is damage, and sums would overflow."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e30:
         return math.nan
     return float(value)

@@ -75,10 +75,8 @@ class RunLock:
         except OSError as error:
             if error.errno not in _NO_LOCK_HERE:
                 raise
-            raise UserError(
-                f"{self.path.parent} cannot be written and locked ({error.strerror}): make it writable, or choose a "
-                "folder on another file system in the config"
-            ) from None
+            remedy = "make it writable, or choose a folder on another file system in the config"
+            raise UserError(f"{self.path.parent} cannot be locked ({error.strerror}): {remedy}") from None
 
     def _read_info(self) -> dict[str, Any]:
         """What the info file says; {} where there is none or it is damaged."""

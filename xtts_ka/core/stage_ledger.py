@@ -147,10 +147,9 @@ class StageLedger:
         wanted = next(stage for stage in self.stages if stage.name == only)
         for needed in self._forecast(records, self._needs(wanted)):
             if needed.run:
-                name = needed.stage.name
                 raise UserError(
-                    f"stage {only} needs {name}, which is not up to date ({needed.reason}): "
-                    f"run run_pretrain.py with the same --config and --only {name} first"
+                    f"stage {only} needs {needed.stage.name}, which is not up to date ({needed.reason}): first run "
+                    f"run_pretrain.py with the same --config and --only {needed.stage.name}"
                 )
         reasons = {stage: "--only" if stage is wanted else f"--only {only}" for stage in self.stages}
         return [Decision(stage, stage is wanted, reason, fixed=True) for stage, reason in reasons.items()]
@@ -321,7 +320,7 @@ class StageLedger:
             if content["schema"] == SCHEMA:
                 return TypeAdapter(Records).validate_python(content["stages"]), None
         except (ValueError, LookupError, TypeError, RecursionError):  # pydantic's ValidationError is a ValueError
-            pass
+            pass  # damaged, as below
         return {stage.name: Record(status="pending", error="its record was damaged") for stage in self.stages}, raw
 
     def _adopt(self) -> Records:

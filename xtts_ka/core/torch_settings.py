@@ -15,9 +15,7 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not torch.cuda.is_available():
-        raise RunError(
-            f"device is {name!r} but PyTorch sees no CUDA GPU: set device to cpu or auto, or check the driver"
-        )
+        raise RunError(f"device is {name!r} but PyTorch sees no CUDA GPU: set it to cpu or auto, or check the driver")
     return name
 
 
