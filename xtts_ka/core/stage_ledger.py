@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from xtts_ka.core.config import PretrainConfig
-from xtts_ka.core.console import warn
+from xtts_ka.core.console import say, warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import write_bytes, write_json
@@ -225,7 +225,10 @@ class StageLedger:
             if decision.run:
                 decision.stage.before_run(self, decision)
                 self._run_stage(decision.stage, records)
-            after(decision, records[decision.stage.name])
+            record = records[decision.stage.name]
+            after(decision, record)
+            for name, value in record.metrics.items():
+                say(f"  {name}: {value}", verbose=True)
 
     def _decide_again(self, planned: Decision, records: Records) -> Decision:
         reason = self._reason(planned.stage, records, None)
