@@ -195,6 +195,16 @@ def test_a_damaged_model_folder_is_a_user_error(stage, tmp_path, name, damage):
         PhonemeEncoder.load(tmp_path)
 
 
+@pytest.mark.parametrize("edit", [{"level": "wide"}, {"convention": {"ა": 5}}])
+def test_a_hand_edited_model_description_is_refused_in_one_sentence(stage, tmp_path, edit):
+    for file in Path(stage[0].output_model_path).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    facts = json.loads((tmp_path / "g2p_config.json").read_text("utf-8"))
+    (tmp_path / "g2p_config.json").write_text(json.dumps(facts | edit), "utf-8")
+    with pytest.raises(UserError, match="the level or convention in .*g2p_config.json cannot be used: run the"):
+        PhonemeEncoder.load(tmp_path)
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
