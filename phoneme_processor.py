@@ -288,9 +288,10 @@ def print_words(config: PretrainConfig, source: str, *, narrow: bool, use_model:
     for line, reading in zip(lines, readings, strict=True):
         print(f"{line}\t{reading}" if line else "")
     sys.stdout.flush()
+    total = sum(map(bool, lines))
+    say(f"{name}: lines with words: {total}", verbose=True, stream=sys.stderr)
     if silent := [i for i, line in enumerate(lines) if line and not readings[i]]:
         first = f"first: line {silent[0] + 1}, {lines[silent[0]][:40]!r}"
-        total = sum(map(bool, lines))
         warn(f"{name}: {len(silent)} of {total} lines have no reading and an empty transcription ({first})")
 
 
