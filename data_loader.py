@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,13 @@ from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import recordings
 from xtts_ka.model import geometry as g
 from xtts_ka.training.batch_plan import Batch, Draw, padding, plan_epoch
-from xtts_ka.training.clip_index import AUDIO_STOPS, FEATURES, ModelLimits, TrainingIndex
+from xtts_ka.training.clip_index import AUDIO_STOPS, FEATURES, TrainingIndex
 from xtts_ka.training.feature_cache import FeatureCache
 from xtts_ka.training.memory_estimate import StepShape
 from xtts_ka.training.prepare_features import extended_vocabulary, feature_key, make_indexes, open_indexes
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader, Dataset
+    from xtts_ka.model.checkpoint import XttsArgs
 
 # ── 1. one clip ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,8 +120,8 @@ class CollateFunction:
     and of `cond_mels` (float32, (rows, 80, frames)), `shape` (rows, length) and `seconds` of speech.
     """
 
-    def __init__(self, limits: ModelLimits):
-        self.limits = limits
+    def __init__(self, args: XttsArgs):
+        self.args = args
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
         import torch
@@ -143,10 +143,9 @@ class CollateFunction:
         The codes that a frame of the row's own voice sample touches are not scored. coqui does so in the last row of a
         batch alone, and takes numbers of frames for numbers of codes.
         """
-        limits = self.limits
-        text = np.concatenate([[limits.start_text], sample.text])
-        stops = [limits.stop_audio] * AUDIO_STOPS
-        audio = np.concatenate([[limits.start_audio], sample.codes, stops[1:]])
+        text = np.concatenate([[self.args.gpt_start_text_token], sample.text])
+        stops = [self.args.gpt_stop_audio_token] * AUDIO_STOPS
+        audio = np.concatenate([[self.args.gpt_start_audio_token], sample.codes, stops[1:]])
         text_at = at + g.COND_POSITIONS + np.arange(len(text))
         audio_at = text_at[-1] + 1 + np.arange(len(audio))
         target = np.concatenate([sample.codes, stops])
@@ -161,7 +160,7 @@ class CollateFunction:
             "audio": audio,
             "audio_position": np.arange(len(audio)),
             "audio_at": audio_at,
-            "text_target": np.append(sample.text, limits.stop_text),
+            "text_target": np.append(sample.text, self.args.gpt_stop_text_token),
             "text_scored": text_at,
             "audio_target": target[scored],
             "audio_scored": audio_at[scored],
@@ -172,13 +171,13 @@ class CollateFunction:
 
 
 class DataManager:
-    """Plans the batches of training and validation, and loads them. limits: of the model to train."""
+    """Plans the batches of training and validation, and loads them. args: coqui's, of the model to train."""
 
     def __init__(
-        self, config: PretrainConfig, train: TrainingIndex, val: TrainingIndex, cache: FeatureCache, limits: ModelLimits
+        self, config: PretrainConfig, train: TrainingIndex, val: TrainingIndex, cache: FeatureCache, args: XttsArgs
     ):
-        self.config, self.limits = config, limits
-        self.left_out = Counter(train.facts["left_out"]) + Counter(val.facts["left_out"])
+        self.config, self.args = config, args
+        self.left_out = Counter(train.left_out) + Counter(val.left_out)
         if not len(train) or not len(val):
             raise UserError(
                 f"the data in {config.data_dir} leaves {len(train)} training and {len(val)} validation clips that "
@@ -187,7 +186,7 @@ class DataManager:
         self.train, self.val = (
             XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val)
         )
-        self.budget = int(config.batch_size * train.facts["median_positions"])  # positions of a batch at most
+        self.budget = int(config.batch_size * np.median(train.positions))  # positions of a batch at most
 
     def train_batches(self, epoch: int) -> list[Batch]:
         """The epoch's batches in order."""
@@ -207,76 +206,53 @@ class DataManager:
         """
         plan = plan_epoch(data.index.positions, self.budget, self.config.seed, epoch)
         random = np.random.default_rng([self.config.seed, epoch, 2])
-        frames = random.integers(shortest, longest + 1, len(plan)).tolist()
+        frames = random.integers(shortest, longest + 1, len(plan))
         if data.same_clip:
             own = g.frames_of(data.index.records["samples"].astype(np.int64))
-            frames = [
-                asked if (least := int(own[clips].min())) >= asked else max(1, least // 2)
-                for asked, clips in zip(frames, plan)
-            ]
-        return [Batch(clips, epoch, asked) for clips, asked in zip(plan, frames)]
+            least = np.array([own[clips].min() for clips in plan])
+            frames = np.where(least >= frames, frames, np.maximum(1, least // 2))
+        return [Batch(clips, epoch, asked) for clips, asked in zip(plan, frames.tolist())]
 
     def loader(
         self, dataset: XTTSDataset, batches: Iterable[Batch], workers: int = 0, pin: bool = False
     ) -> Iterator[dict[str, Any]]:
         """Loaded batches in the given order. workers: processes that load ahead; pin: page-locked memory, for a GPU."""
-        from torch.utils.data import DataLoader
+        from torch.utils import data
 
-        loader: DataLoader[dict[str, Any]] = DataLoader(
-            cast("Dataset[Any]", dataset),
-            batch_sampler=cast(Any, (batch.draws() for batch in batches)),
-            collate_fn=CollateFunction(self.limits),
-            num_workers=workers,
-            pin_memory=pin,
-        )
+        draws, collate = (batch.draws() for batch in batches), CollateFunction(self.args)
+        make: Any = data.DataLoader  # our dataset is no subclass of torch's: `--help` must not import torch
         try:
-            yield from loader
+            yield from make(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers, pin_memory=pin)
         except (RunError, OSError, RuntimeError) as error:
-            if sentence := _worker_error(error):
-                raise RunError(sentence) from error
+            message = str(error).strip()
+            if message.startswith("DataLoader worker"):
+                what = "a process that loads the batches was killed; memory or /dev/shm may be full"
+                raise RunError(f"{what}: make room there, and the same command carries on") from error
+            if message.startswith("Caught ") and isinstance(error, RunError | OSError):
+                # A worker's exception has its traceback as the message, whose last line is «type: message».
+                raise RunError(message.rpartition("\n")[2].partition(": ")[2]) from error
             raise
 
     def typical_batch(self) -> StepShape:
         """A full batch of clips of average length, with the longest voice samples: for the estimate of memory."""
         index, clips = self.train.index, len(self.train)
         text, positions = 1 + len(index.tokens) / clips, float(np.mean(index.positions))
-        return StepShape(
-            rows=max(1.0, self.budget / positions),
-            text=text,
-            codes=positions - g.COND_POSITIONS - text,
-            frames=max(self.config.training.conditioning_seconds) * g.FRAMES_PER_SECOND,
-        )
+        codes, rows = positions - g.COND_POSITIONS - text, max(1.0, self.budget / positions)
+        return StepShape(rows, text, codes, max(self.config.training.conditioning_seconds) * g.FRAMES_PER_SECOND)
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
-        splits = [("train", self.train.index.facts), ("val", self.val.index.facts)]
         plan = [batch.clips for batch in self.train_batches(0)]
         share = padding(self.train.index.positions, plan)
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
-        lines = [
-            f"{name:<12}{facts['clips']:>8,} clips  {facts['seconds'] / 3600:8.3f} h  "
-            f"{facts['speakers']:>5} speakers  {facts['shortest']:.1f}–{facts['longest']:.1f} s"
-            for name, facts in splits
-        ]
-        padded = f"{100 * share:.1f} % padding"
+        lines = []
+        for name, index in (("train", self.train.index), ("val", self.val.index)):
+            speakers, seconds = len(np.unique(index.speakers)), index.seconds
+            size = f"{len(index):>8,} clips  {seconds.sum() / 3600:8.3f} h  {speakers:>5} speakers"
+            lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s")
         lines.append(f"left out    {left}")
-        lines.append(f"batches     {len(plan)} an epoch of at most {self.budget:,} positions, {padded}")
-        return lines
-
-
-def _worker_error(error: Exception) -> str:
-    """One sentence for an error that ended a worker process; "" for an error of this process.
-
-    torch passes a worker's exception on with its traceback as the message, whose last line is «type: message».
-    """
-    if str(error).startswith("Caught ") and isinstance(error, RunError | OSError):
-        return str(error).strip().rpartition("\n")[2].partition(": ")[2]
-    if str(error).startswith("DataLoader worker"):
-        return (
-            "a process that loads the batches was killed; memory or /dev/shm may be full: make room there, and the "
-            "same command carries on"
-        )
-    return ""
+        batches = f"{len(plan)} an epoch of at most {self.budget:,} positions, {100 * share:.1f} % padding"
+        return [*lines, f"batches     {batches}"]
 
 
 def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:
@@ -288,14 +264,14 @@ def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) ->
     from xtts_ka.model.checkpoint import read_config
 
     extended_vocabulary(config)
-    limits = ModelLimits.of(read_config(config.base_model_path).model_args)
+    args = read_config(config.base_model_path).model_args
     cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
-    indexes = open_indexes(config, cache, limits, look)
+    indexes = open_indexes(config, cache, args, look)
     if not indexes:
         with RunLock(cache.folder / "cache.lock").hold():
-            indexes = make_indexes(config, cache, limits, device)
+            indexes = make_indexes(config, cache, args, device)
     recordings.look_again()
-    return DataManager(config, *indexes, cache, limits)
+    return DataManager(config, *indexes, cache, args)
 
 
 # ── 4. the command line ──────────────────────────────────────────────────────────────────────────────────────────────

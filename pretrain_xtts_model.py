@@ -186,10 +186,9 @@ class XTTSPretrainer(PipelineStage):
         accelerator = build_accelerator(config)
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
-        with peers.main_first("data and checkpoints"):  # one process fills the cache and tidies for all
+        with peers.main_first("data and checkpoints"):  # one process fills the cache for all
             data = open_data(config, str(accelerator.device), look=peers.is_main)
             if peers.is_main:
-                checkpoints.tidy()
                 checkpoints.set_aside_others()
         for line in data.describe() if peers.is_main else ():
             say(line)
@@ -222,7 +221,7 @@ class XTTSPretrainer(PipelineStage):
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
         log.event("finish", step=last.step)
-        return write_report(config, log.file, data.train.index.facts, best, stand_ins(config))
+        return write_report(config, log.file, data.train.index, best, stand_ins(config))
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
@@ -318,8 +317,9 @@ class PretrainPipeline:
         """Delete what killed writers left, and make stand-ins for missing inputs. The lock must be held."""
         config, data = self.config, Path(self.config.data_dir)
         splits = [tables.split_csv(data, name).parent for name in tables.SPLITS]
-        out, logs, models = config.output_model_path, config.log_dir, Path(config.base_model_path).parent
-        for folder in (Path(out), Path(logs), models, data, (data / tables.DROP_REPORT).parent, *splits):
+        written = config.output_model_path, config.log_dir, config.checkpoint_dir
+        models = Path(config.base_model_path).parent
+        for folder in (*map(Path, written), models, data, (data / tables.DROP_REPORT).parent, *splits):
             sweep_partials(folder)
         if self.missing_inputs():
             heading("starter: stand-ins for what is missing")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from xtts_ka.corpus.tables import Row
-from xtts_ka.training.clip_index import ModelLimits, TrainingIndex, build_index
+from xtts_ka.model.networks import tiny_config
+from xtts_ka.training.clip_index import TrainingIndex, build_index
 from xtts_ka.training.feature_cache import RECORD
 
-LIMITS = ModelLimits(start_text=261, stop_text=0, start_audio=1024, stop_audio=1025, max_text=401, max_codes=604)
+ARGS = tiny_config(1, 64, 1, 300).model_args  # 402 text and 605 audio positions, as released
 
 
 def rows_of(count: int, speakers: Sequence[str]) -> list[Row]:
@@ -34,4 +35,4 @@ def make_index(folder: Path, samples: Sequence[int], speakers: Sequence[str] = (
         return [np.full(3 + int(text) % 40, 10 + int(text), "<u4") for text in texts]
 
     rows = [(row, number) for number, row in enumerate(rows_of(len(samples), speakers))]
-    return build_index(folder, "train", {"table": "t", **key}, rows, find, encode, LIMITS)
+    return build_index(folder, "train", {"table": "t", **key}, rows, find, encode, ARGS)

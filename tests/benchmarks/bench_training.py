@@ -143,7 +143,7 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     data = open_data(config, str(accelerator.device))
     cache_seconds, audio = (
         time.perf_counter() - began,
-        sum(split.index.facts["seconds"] for split in (data.train, data.val)),
+        sum(split.index.seconds.sum() for split in (data.train, data.val)),
     )
     compact = CompactGPT(load_gpt(model), config.training.dropout)
     loop = PretrainLoop(compact, data, None, None, config, accelerator, 10**6)
@@ -173,7 +173,7 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
         "tflops_per_s": flops / total / 1e12,
         "cache_seconds": cache_seconds,
         "cache_x_real_time": audio / cache_seconds,
-        "train_seconds": data.train.index.facts["seconds"],
+        "train_seconds": float(data.train.index.seconds.sum()),
     }
 
 

@@ -38,7 +38,7 @@ from xtts_ka.model.vocabulary import count_words, encode_batch, extend_vocabular
 from xtts_ka.starter.base_model import make_base_model, starter_vocabulary
 from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
 from xtts_ka.training.batch_plan import plan_epoch
-from xtts_ka.training.clip_index import ModelLimits, build_index
+from xtts_ka.training.clip_index import build_index
 from xtts_ka.training.feature_cache import FeatureCache, clip_key
 from xtts_ka.training.optimizer import build_optimizer
 
@@ -130,9 +130,7 @@ def key_of(clip: Clip) -> int:
     return clip_key(clip.file_id, status.st_size, status.st_mtime_ns)
 
 
-def dataset(
-    name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, limits: ModelLimits
-) -> XTTSDataset:
+def dataset(name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureCache, args) -> XTTSDataset:
     def encode(texts: list[str]) -> list[np.ndarray]:
         parts = (text.partition("\t") for text in texts)
         return [np.array(encode_batch(tokenizer, [text], language)[0], "<u4") for language, _, text in parts]
@@ -144,12 +142,12 @@ def dataset(
         )
         for language, c in clips
     ]
-    index = build_index(cache.folder, name, {"table": name}, rows, cache.find, encode, limits)
+    index = build_index(cache.folder, name, {"table": name}, rows, cache.find, encode, args)
     return XTTSDataset(index, cache, "same_speaker", seed=1)
 
 
 def plan(data: XTTSDataset, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    return plan_epoch(data.index.positions, int(size * data.index.facts["median_positions"]), seed, epoch)
+    return plan_epoch(data.index.positions, int(size * np.median(data.index.positions)), seed, epoch)
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,12 +233,12 @@ class Material:
             load_speech,
             FeatureExtractor(self.files.folder, self.files.config),
         )
-        self.limits = ModelLimits.of(self.files.config.model_args)
-        self.collate = CollateFunction(self.limits)
+        self.args = self.files.config.model_args
+        self.collate = CollateFunction(self.args)
         self.tokenizer = load_tokenizer(args.work / "vocab.json")
 
     def dataset(self, name: str, clips: list[tuple[str, Clip]], tokenizer: Tokenizer) -> XTTSDataset:
-        return dataset(name, clips, tokenizer, self.cache, self.limits)
+        return dataset(name, clips, tokenizer, self.cache, self.args)
 
 
 def trained_base(material: Material, args: argparse.Namespace) -> XttsFiles:

@@ -12,7 +12,6 @@ from xtts_ka.model.checkpoint import load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor
 from xtts_ka.model.geometry import FRAMES_PER_CODE, MEL_HOP, codes_of
-from xtts_ka.training.clip_index import ModelLimits
 
 FRAMES = 300
 
@@ -53,7 +52,7 @@ def our_batch(base, batch, texts, heard=None):
     if heard:  # coqui takes numbers of frames for numbers of codes, and looks at the last row alone
         first, end = (sample // MEL_HOP * FRAMES_PER_CODE for sample in heard[-1])
         samples[-1] = samples[-1]._replace(heard=(first, end))
-    return CollateFunction(ModelLimits.of(base.config.model_args))(samples)
+    return CollateFunction(base.config.model_args)(samples)
 
 
 def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_the_clip(base, speech, trainer):

@@ -70,15 +70,15 @@ def test_best_and_newest_are_kept(tmp_path):
     assert manager.best().step == 2 and manager.last().step == 5
 
 
-def test_old_checkpoints_left_by_a_kill_are_deleted_at_the_next_start(tmp_path):
+def test_old_checkpoints_left_by_a_kill_are_deleted_with_the_next_save(tmp_path):
     manager = CheckpointManager(tmp_path / "run", "run", keep=2)
     save(manager, 1)
     shutil.copytree(manager.last().folder, tmp_path / "aside")
     save(manager, 2)
     save(manager, 3)
     (tmp_path / "aside").rename(tmp_path / "run/step_00000001")  # as if killed right before
-    CheckpointManager(tmp_path / "run", "run", keep=2).tidy()
-    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_00000002", "step_00000003"]
+    save(CheckpointManager(tmp_path / "run", "run", keep=2), 4)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_00000003", "step_00000004"]
 
 
 def damage_truncate(folder):
@@ -120,12 +120,10 @@ def test_runs_that_cannot_be_continued_are_set_aside_not_deleted(tmp_path):
     assert steps(tmp_path) == [] and steps(tmp_path / "superseded_2") == [1]
 
 
-def test_unfinished_writes_are_deleted_and_foreign_folders_left_alone(tmp_path):
-    (tmp_path / ".step_00000009.123.partial").mkdir()
+def test_foreign_folders_are_left_alone(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "step_mine").mkdir()
     manager = CheckpointManager(tmp_path, "run")
-    manager.tidy()
     manager.set_aside_others(everything=True)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["notes", "step_mine"]
 

@@ -1,4 +1,3 @@
-import pickle
 import shutil
 import struct
 import zlib
@@ -189,14 +188,6 @@ def test_its_state_changes_with_its_content_alone(tmp_path, clips):
     assert FeatureCache(tmp_path / "cache", "k" * 64).state() == cache.state()
     (cache.folder / "mels.bin").write_bytes((cache.folder / "mels.bin").read_bytes()[:-1])
     assert len({*states, cache.state()}) == 4
-
-
-def test_a_worker_process_gets_the_place_and_not_the_data(tmp_path, clips):
-    cache = FeatureCache(tmp_path / "cache", "k" * 64)
-    fill(cache, clips)
-    sent = pickle.dumps(cache)
-    assert len(sent) < 1000
-    check(pickle.loads(sent), clips)
 
 
 def test_the_files_of_version_1_are_read_whatever_becomes_of_the_code(tmp_path):

@@ -14,9 +14,11 @@ import pytest
 import tiny
 import torch
 
+from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
 from xtts_ka.core.files import write_json
 from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.training.batch_plan import PLAN_VERSION
 from xtts_ka.training.gpt_trainer import Progress
 
 
@@ -144,6 +146,28 @@ def test_another_batch_size_goes_on_with_the_next_epoch(clean, capsys):
     assert (loop.progress.step, loop.progress.epoch, loop.progress.offset) == (3, 1, 0)
     assert "planned anew" in capsys.readouterr().out
     loop.fit()
+
+
+@pytest.mark.parametrize("plan", [{}, {"plan": PLAN_VERSION - 1}])
+def test_a_checkpoint_of_an_older_plan_goes_on_with_the_next_epoch(clean, capsys, plan):
+    """Its `offset` counts batches that are no longer planned; the oldest checkpoints do not name their plan at all."""
+    folder = run(clean, max_steps=3).checkpoints.last().folder
+    state, facts = (json.loads((folder / name).read_text()) for name in ("state.json", "manifest.json"))
+    assert (state["epoch"], state["offset"], state.pop("plan")) == (0, 3, PLAN_VERSION)
+    write_json(folder / "state.json", {**state, **plan})
+    del facts["checksum"]
+    write_manifest(folder, facts)
+    loop = clean.loop(max_steps=5)
+    loop.start(loop.checkpoints.last())
+    progress = loop.progress
+    assert (progress.step, progress.epoch, progress.offset, progress.plan) == (3, 1, 0, PLAN_VERSION)
+    assert "training goes on with the next epoch, planned anew" in capsys.readouterr().out
+    first, used = next(loop._steps())
+    assert used == 1 and progress.epoch == 1
+    planned = clean.data.train_batches(1)[0]
+    assert first[0]["shape"][0] == len(planned.clips)
+    loop.fit()
+    assert loop.checkpoints.last().state()["plan"] == PLAN_VERSION
 
 
 def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):

@@ -9,7 +9,7 @@ import torch
 from data_loader import CollateFunction, Sample
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.networks import build_gpt, tiny_config
-from xtts_ka.training.clip_index import AUDIO_STOPS, ModelLimits
+from xtts_ka.training.clip_index import AUDIO_STOPS
 from xtts_ka.training.memory_estimate import StepShape, estimate_memory
 
 
@@ -33,7 +33,7 @@ def test_the_estimate_is_near_what_autograd_keeps(layers, dim, checkpointing, bf
     model = CompactGPT(build_gpt(config, 400), 0.1, checkpointing).train()
     rows, text, codes, frames = 3, 40, 70, 160
     sample = Sample(np.arange(1, text + 1), np.zeros(codes, np.uint16), np.zeros((frames, 80), np.float16), (0, 0))
-    batch = CollateFunction(ModelLimits.of(config.model_args))([sample] * rows)
+    batch = CollateFunction(config.model_args)([sample] * rows)
     estimate = estimate_memory(model, StepShape(rows, text + 1, codes + AUDIO_STOPS, frames), bf16=bf16)
     kept = saved_bytes(model, batch, bf16)
     if bf16 and checkpointing:  # autograd recomputes from autocast's copies of the weights, which stay all the same

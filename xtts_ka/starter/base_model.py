@@ -37,15 +37,11 @@ def starter_vocabulary() -> dict[str, Any]:
     for symbol in [*_LETTERS, *dict.fromkeys(merge.replace(" ", "") for merge in _MERGES)]:
         vocab[symbol] = next(free)
     as_is = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    absent = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-    no_affixes = dict.fromkeys(("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
-    model = {"type": "BPE", "unk_token": "[UNK]", "fuse_unk": False, **no_affixes, "vocab": vocab, "merges": _MERGES}
     return {
         "version": "1.0",
         "added_tokens": [{"id": i, "content": token, "special": True, **as_is} for token, i in _SPECIAL.items()],
         "pre_tokenizer": {"type": "Whitespace"},
-        **absent,
-        "model": model,
+        "model": {"type": "BPE", "unk_token": "[UNK]", "vocab": vocab, "merges": _MERGES},
     }
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import ctypes
 import hashlib
-import threading
+import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,22 +30,13 @@ MARGIN_S = 0.05  # silence left before and after the speech of a clip
 FLOOR = 10 ** (-50 / 20)  # what is quieter than this share of the peak counts as silence: −50 dB
 
 # Constants of espeak-ng's speak_lib.h.
-_AUDIO_OUTPUT_SYNCHRONOUS = 2
-_INITIALIZE_DONT_EXIT = 0x8000
+_AUDIO_OUTPUT_SYNCHRONOUS, _INITIALIZE_DONT_EXIT = 2, 0x8000
 _RATE, _PITCH = 1, 3
-_POS_CHARACTER = 1
 _CHARS_UTF8 = 1
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-_SYNTH_ARGUMENTS = (
-    *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
-    *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
-)
-
-_one_at_a_time = threading.Lock()  # the library keeps its state in global variables
 
 
-@dataclass(frozen=True)
-class EspeakVoice:
+class EspeakVoice(NamedTuple):
     """One speaker: an espeak-ng language with a timbre (`ka+f2`), words a minute, and pitch (0–99)."""
 
     speaker_id: str
@@ -54,19 +45,14 @@ class EspeakVoice:
     pitch: int
 
 
-def voices_for(language: str) -> tuple[EspeakVoice, ...]:
+def voices_for(language: str) -> list[EspeakVoice]:
     """Six starter speakers in an espeak-ng language (`ka`, `de`, `en-us`): ids and timbres are always the same."""
-    return (
-        EspeakVoice("espeak_f1", f"{language}+f2", rate=165, pitch=52),
-        EspeakVoice("espeak_f2", f"{language}+f3", rate=150, pitch=64),
-        EspeakVoice("espeak_f3", f"{language}+Annie", rate=182, pitch=40),
-        EspeakVoice("espeak_m1", f"{language}+m1", rate=158, pitch=45),
-        EspeakVoice("espeak_m2", f"{language}+m3", rate=175, pitch=58),
-        EspeakVoice("espeak_m3", f"{language}+m7", rate=142, pitch=30),
-    )
+    women = [("f1", "f2", 165, 52), ("f2", "f3", 150, 64), ("f3", "Annie", 182, 40)]
+    men = [("m1", "m1", 158, 45), ("m2", "m3", 175, 58), ("m3", "m7", 142, 30)]
+    return [EspeakVoice(f"espeak_{who}", f"{language}+{timbre}", *prosody) for who, timbre, *prosody in women + men]
 
 
-VOICES: tuple[EspeakVoice, ...] = voices_for("ka")
+VOICES = voices_for("ka")
 
 # ── espeak-ng through ctypes ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,12 +74,12 @@ def synthesise(text: str, voice: str, rate: int = 165, pitch: int = 50) -> np.nd
     with _espeak() as (library, data):
         library.espeak_SetSynthCallback(callback)
         _choose_voice(library, data, voice)
-        _check(library.espeak_SetParameter(_RATE, rate, 0), "set the rate")
-        _check(library.espeak_SetParameter(_PITCH, pitch, 0), "set the pitch")
+        library.espeak_SetParameter(_RATE, rate, 0)
+        library.espeak_SetParameter(_PITCH, pitch, 0)
         spoken = text.encode("utf-8")
-        size = len(spoken) + 1  # with the closing zero
-        status = library.espeak_Synth(spoken, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
-        _check(status, f"speak {text!r} as {voice}")
+        size = ctypes.c_size_t(len(spoken) + 1)  # with the closing zero
+        if status := library.espeak_Synth(spoken, size, 0, 0, 0, _CHARS_UTF8, None, None):
+            raise RunError(f"espeak-ng could not speak {text!r} as {voice} (its error {status})")
     audio = np.concatenate(chunks).astype(np.float32) / 32768.0 if chunks else np.zeros(0, np.float32)
     if not audio.any():
         raise UserError(f"espeak-ng's voice {voice} finds nothing to speak in {text!r}: give it words")
@@ -112,30 +98,21 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
 
     try:
         import espeakng_loader
-    except ImportError:
-        raise RunError("starter speech needs espeak-ng: pip install espeakng-loader") from None
+
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+    except (ImportError, OSError) as error:
+        remedy = "pip install --force-reinstall espeakng-loader"
+        raise RunError(f"starter speech needs espeak-ng, which does not load ({error}): {remedy}") from None
     data = Path(espeakng_loader.get_data_path())
-    with _one_at_a_time:
-        try:
-            library = ctypes.CDLL(espeakng_loader.get_library_path())
-        except OSError as error:
-            remedy = "pip install --force-reinstall espeakng-loader"
-            raise RunError(f"espeak-ng's library does not load ({error}): {remedy}") from None
-        try:
-            library.espeak_Synth.argtypes = _SYNTH_ARGUMENTS
-            sample_rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, bytes(data), _INITIALIZE_DONT_EXIT)
-            if sample_rate != SAMPLE_RATE:  # no data, or too long a path (240 bytes work, 272 do not)
-                raise RunError(
-                    f"espeak-ng does not start from {data}: reinstall espeakng-loader, and where that path is longer "
-                    f"than 240 bytes, in an environment with a shorter one"
-                )
-            library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds its noise
-            try:
-                yield library, data
-            finally:
-                library.espeak_Terminate()
-        finally:
-            _ctypes.dlclose(library._handle)
+    with ExitStack() as unload:
+        unload.callback(_ctypes.dlclose, library._handle)
+        sample_rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, bytes(data), _INITIALIZE_DONT_EXIT)
+        if sample_rate != SAMPLE_RATE:  # no data, or too long a path (240 bytes work, 272 do not)
+            remedy = "reinstall espeakng-loader, in an environment whose path has at most 200 bytes"
+            raise RunError(f"espeak-ng does not start from {data}: {remedy}")
+        unload.callback(library.espeak_Terminate)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds its noise
+        yield library, data
 
 
 def _choose_voice(library: ctypes.CDLL, data: Path, voice: str) -> None:
@@ -147,35 +124,19 @@ def _choose_voice(library: ctypes.CDLL, data: Path, voice: str) -> None:
         raise UserError(f"espeak-ng has no language {language!r} (voice {voice!r}): use one like ka or en-us")
 
 
-def _check(status: int, what: str) -> None:
-    if status != 0:
-        raise RunError(f"espeak-ng could not {what} (its error {status})")
-
-
 # ── a recordings folder ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def read_sentences(path: Path | str) -> list[str]:
     """Read one sentence a line (UTF-8, blank lines are skipped); a missing or empty file is a UserError."""
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"the sentences {path} do not exist: restore the file or name another") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"the sentences {path} are not UTF-8 (byte {error.start}): save the file as UTF-8") from None
-    sentences = [line.strip() for line in lines if line.strip()]
+    sentences = [line.strip() for _, line in files.text_lines(path, "the sentences") if line.strip()]
     if not sentences:
         raise UserError(f"the sentences {path} hold none: give one sentence a line")
     return sentences
 
 
 def speak_corpus(
-    sentences: Sequence[str],
-    directory: Path | str,
-    voices: Sequence[EspeakVoice] = VOICES,
-    *,
-    seed: int,
-    max_clips: int,
+    sentences: Sequence[str], directory: Path, voices: Sequence[EspeakVoice] = VOICES, *, seed: int, max_clips: int
 ) -> dict:
     """Speak `sentences` into a new recordings folder and return what its `STARTER.json` says.
 
@@ -184,15 +145,12 @@ def speak_corpus(
     voice, and the voices take turns. All bytes are a function of the arguments. UserError: the folder holds something
     already, or the format cannot hold a sentence.
     """
-    directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists: starter speech is written to a new folder only")
     for number, sentence in enumerate(sentences, start=1):
-        if any(mark in sentence for mark in '|"\r\n'):
-            raise UserError(
-                f"sentence {number} holds a |, a double quote or a line break, which metadata.csv cannot: {sentence!r}"
-            )
-    clips = _cast(sentences, voices, seed)[:max_clips]
+        if "|" in sentence or '"' in sentence:
+            raise UserError(f"sentence {number} holds a | or a double quote, which metadata.csv cannot: {sentence!r}")
+    clips = list(itertools.islice(_cast(sentences, voices, seed), max_clips))
     with files.atomic_folder(directory) as folder:
         (folder / "wavs").mkdir()
         seconds = 0.0
@@ -210,23 +168,19 @@ def speak_corpus(
             "seed": seed,
             "clips": len(clips),
             "seconds": round(seconds, 3),
-            "voices": [asdict(voice) for voice in voices],
-            "sentences": len(sentences),
-            "sentences_sha256": hashlib.sha256("".join(f"{s}\n" for s in sentences).encode("utf-8")).hexdigest(),
+            "voices": [voice._asdict() for voice in voices],
         }
         files.write_json(folder / STARTER_MARK, facts)
     return facts
 
 
-def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) -> list[tuple[str, str, EspeakVoice]]:
+def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) -> Iterator[tuple[str, str, EspeakVoice]]:
     """(clip's name, sentence, voice) in order: one round over all sentences per voice, the voices taking turns."""
     order = sorted(range(len(sentences)), key=lambda row: _digest(seed, "order", row, sentences[row]))
-    return [
-        (f"s{row + 1:05d}_{voice.speaker_id}", sentences[row], voice)
-        for turn in range(len(voices))
-        for place, row in enumerate(order)
-        for voice in (voices[(place + turn) % len(voices)],)
-    ]
+    for turn in range(len(voices)):
+        for place, row in enumerate(order):
+            voice = voices[(place + turn) % len(voices)]
+            yield f"s{row + 1:05d}_{voice.speaker_id}", sentences[row], voice
 
 
 def _speak_naturally(name: str, sentence: str, voice: EspeakVoice, seed: int) -> np.ndarray:

@@ -85,12 +85,10 @@ def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:
 
 def subfolders(folder: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
     """The folders in `folder` whose whole name matches, by name; none when `folder` does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
+    if not folder.is_dir():
         return []
-    return [(folder / name, match) for name in names if (match := pattern.fullmatch(name))]
+    paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [(path, match) for path in paths if (match := pattern.fullmatch(path.name))]
 
 
 def new_superseded(folder: Path) -> Path:

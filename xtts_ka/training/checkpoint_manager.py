@@ -19,7 +19,7 @@ from torch.utils._pytree import KeyPath, keystr, tree_map_with_path
 from xtts_ka.core.console import say, warn
 from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import UserError
-from xtts_ka.core.files import atomic_folder, read_json, sweep_partials, write_json
+from xtts_ka.core.files import atomic_folder, read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_tensors, save_torch
 from xtts_ka.training import checkpoint_folders
 from xtts_ka.training.checkpoint_folders import CHECKPOINT_SCHEMA, CheckpointFolder, best_of, read_checkpoints
@@ -158,8 +158,3 @@ class CheckpointManager:
         for checkpoint in mine:
             if checkpoint not in kept and not checkpoint.folder.is_symlink():
                 checkpoint_folders.delete_folder(checkpoint.folder)
-
-    def tidy(self) -> None:
-        """Finish what a killed writer left half done. Only for the process that holds the pipeline's lock."""
-        sweep_partials(self.folder)
-        self._prune()

@@ -19,11 +19,9 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,41 +32,20 @@ from xtts_ka.core.files import atomic_folder
 from xtts_ka.corpus.tables import Row
 from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, codes_of
 
+if TYPE_CHECKING:
+    from xtts_ka.model.checkpoint import XttsArgs
+
 VERSION = 2  # raise when the same key would give other files
 AUDIO_STOPS = 4  # coqui scores this many stop tokens after the codes
 FEATURES = "features"  # the cache's folder in the data folder
 _CHUNK = 10_000  # texts tokenized together: the tokenizer needs kilobytes for each
 
 
-@dataclass(frozen=True)
-class ModelLimits:
-    """What the data must know of the model: its special tokens and its longest inputs (in tokens and codes)."""
-
-    start_text: int
-    stop_text: int
-    start_audio: int
-    stop_audio: int
-    max_text: int
-    max_codes: int
-
-    @classmethod
-    def of(cls, args: Any) -> ModelLimits:
-        """Read them from coqui's XttsArgs; one place is kept for the stop token."""
-        return cls(
-            start_text=args.gpt_start_text_token,
-            stop_text=args.gpt_stop_text_token,
-            start_audio=args.gpt_start_audio_token,
-            stop_audio=args.gpt_stop_audio_token,
-            max_text=args.gpt_max_text_tokens - 1,
-            max_codes=args.gpt_max_audio_tokens - 1,
-        )
-
-
 class TrainingIndex:
-    """An index opened for reading. facts: clips, speakers, seconds, shortest, longest, median_positions, left_out."""
+    """An index opened for reading. left_out: how many clips did not fit the model, by reason."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any]):
-        self.folder, self.facts = folder, facts
+    def __init__(self, folder: Path, left_out: dict[str, int]):
+        self.folder, self.left_out = folder, left_out
 
         def column(name: str) -> np.ndarray:
             return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))  # np.memmap itself indexes slowly
@@ -78,11 +55,13 @@ class TrainingIndex:
         self._by_speaker, self._speaker_ends = column("by_speaker"), column("speaker_ends")
         self.speakers, self.positions, self.records = column("speakers"), column("positions"), column("records")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TrainingIndex, (self.folder, self.facts)  # a worker process maps the files itself
-
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Of every clip."""
+        return self.records["samples"] / SAMPLE_RATE
 
     def text(self, clip: int) -> np.ndarray:
         """Token ids of a clip, without start and stop."""
@@ -111,7 +90,7 @@ def open_index(cache_folder: Path, split: str, key: dict[str, Any]) -> TrainingI
     for folder in sorted(cache_folder.glob(f"index_{split}_*")):
         manifest, _ = read_manifest(folder)
         if manifest and not _changes(manifest["key"], key):
-            return TrainingIndex(folder, manifest["facts"])
+            return TrainingIndex(folder, manifest["facts"]["left_out"])
     return None
 
 
@@ -129,11 +108,12 @@ def build_index(
     rows: Sequence[tuple[Row, int]],
     find: Callable[[Sequence[int]], np.ndarray],
     encode: Callable[[list[str]], list[np.ndarray]],
-    limits: ModelLimits,
+    args: XttsArgs,
 ) -> TrainingIndex:
     """Write the index of `rows` in place of the split's other indexes in `cache_folder`; equal arguments, equal bytes.
 
     rows: a table's, each with its key in the feature cache. find: keys → records. encode: texts → token ids, uint32.
+    args: what coqui's config says of the model; of what it takes in, one place is kept for the stop token.
     """
     for old in sorted(cache_folder.glob(f"index_{split}_*")):
         manifest, damage = read_manifest(old)
@@ -144,14 +124,17 @@ def build_index(
             say(f"the training index {old.name} is made anew; changed since it was made: {changes}")
         shutil.rmtree(old)
     clips = [row for row, _ in rows]
-    records, tokens = find([key for _, key in rows]), _encoded(clips, encode)
+    records, tokens = find([key for _, key in rows]), []
+    for start in range(0, len(clips), _CHUNK):
+        tokens += encode([row.text for row in clips[start : start + _CHUNK]])
     if not records["samples"].all():
         lost = clips[int(np.argmin(records["samples"]))].file_id
         raise RunError(f"the feature cache has lost clip {lost} while it was in use: run the same command again")
     lengths, codes = np.array([len(ids) for ids in tokens]), codes_of(records["samples"].astype(np.int64))
-    text_too_long = lengths > limits.max_text
-    audio_too_long = ~text_too_long & (codes > limits.max_codes)
-    left_out = Counter({"text too long": int(text_too_long.sum()), "audio too long": int(audio_too_long.sum())})
+    text_too_long = lengths >= args.gpt_max_text_tokens
+    audio_too_long = ~text_too_long & (codes >= args.gpt_max_audio_tokens)
+    counts = {"text too long": int(text_too_long.sum()), "audio too long": int(audio_too_long.sum())}
+    left_out = {reason: count for reason, count in counts.items() if count}
     fitting = np.flatnonzero(~text_too_long & ~audio_too_long)
 
     ids = [clips[i].file_id.encode() for i in fitting]
@@ -169,29 +152,10 @@ def build_index(
         "records": records[fitting],
     }
     folder = cache_folder / f"index_{split}_{hash_value(key)[:16]}"
-    facts = {**_facts(columns), "left_out": +left_out}  # + removes reasons with no clip
     with atomic_folder(folder) as temporary:
         for name, values in columns.items():
             buffer = io.BytesIO()  # straight to a file, np.save can miss that the disk is full
             np.save(buffer, values)
             (temporary / f"{name}.npy").write_bytes(buffer.getbuffer())
-        write_manifest(temporary, {"key": key, "facts": facts})
-    return TrainingIndex(folder, facts)
-
-
-def _encoded(clips: Sequence[Row], encode: Callable[[list[str]], list[np.ndarray]]) -> list[np.ndarray]:
-    chunks = (clips[start : start + _CHUNK] for start in range(0, len(clips), _CHUNK))
-    return [ids for chunk in chunks for ids in encode([row.text for row in chunk])]
-
-
-def _facts(columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    seconds, positions = columns["records"]["samples"] / SAMPLE_RATE, columns["positions"]
-    longest = float(seconds.max(initial=0))
-    return {
-        "clips": len(positions),
-        "speakers": len(columns["speaker_ends"]),
-        "seconds": float(seconds.sum()),
-        "shortest": float(seconds.min(initial=longest)),
-        "longest": longest,
-        "median_positions": float(np.median(positions)) if len(positions) else 0.0,
-    }
+        write_manifest(temporary, {"key": key, "facts": {"left_out": left_out}})
+    return TrainingIndex(folder, left_out)

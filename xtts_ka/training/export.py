@@ -18,6 +18,7 @@ from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
 from xtts_ka.training.checkpoint_manager import Checkpoint
+from xtts_ka.training.clip_index import TrainingIndex
 from xtts_ka.training.metrics_log import losses
 
 COMBINED_SCHEMA = 1
@@ -26,7 +27,7 @@ _AFTER_STARTER = (
     "«your own data»), then run the same command."
 )
 _AFTER_TRAINING = (
-    "listen: python synthesize.py --config CONFIG --text '…'; more steps: raise max_steps and run the same command."
+    "listen: python synthesize.py --config CONFIG --text '…'; more: raise max_steps, run the same command."
 )
 
 
@@ -81,17 +82,17 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
 
 
 def write_report(
-    config: PretrainConfig, metrics: Path, train: dict[str, Any], best: Checkpoint, stand_ins: list[str]
+    config: PretrainConfig, metrics: Path, train: TrainingIndex, best: Checkpoint, stand_ins: list[str]
 ) -> dict[str, Any]:
     """Write and print REPORT.md: what was trained on, losses first → best, what to do next. Returns its figures.
 
-    metrics: the run's metrics.jsonl; train: the facts of the training index; best: the exported checkpoint.
+    metrics: the run's metrics.jsonl; train: the clips trained on; best: the exported checkpoint.
     """
     out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
     figures = {
         "step": best.step,
-        "train_clips": train["clips"],
-        "train_hours": round(train["seconds"] / 3600, 4),
+        "train_clips": len(train),
+        "train_hours": round(float(train.seconds.sum()) / 3600, 4),
         "first_train_loss": train_losses[0] if train_losses else None,
         "last_train_loss": train_losses[-1] if train_losses else None,
         "first_val_loss": val_losses[0] if val_losses else None,

@@ -58,10 +58,8 @@ class FeatureCache:
         self.folder = folder / key[:16]
         if not self.folder.is_dir():
             for other in sorted(folder.glob("*/index.bin")):
-                say(
-                    f"codes and mels are computed anew: those in {other.parent} are of another dvae.pth or "
-                    f"mel_stats.pth, or of another version of this program; delete them if you do not need them"
-                )
+                why = "another dvae.pth or mel_stats.pth, or of another version of this program"
+                say(f"codes and mels are computed anew: those in {other.parent} are of {why}; delete them if unneeded")
             self.folder.mkdir(parents=True, exist_ok=True)
         self._map()
 
@@ -72,9 +70,6 @@ class FeatureCache:
             for file in (self._codes, self._mels)
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FeatureCache, (self.folder.parent, self.folder.name)  # a worker process maps the files itself
-
     # ── reading ──
 
     def state(self) -> str:
@@ -84,7 +79,7 @@ class FeatureCache:
 
     def find(self, keys: Sequence[int]) -> np.ndarray:
         """The records of these keys; that of a clip that is not there is all zeros (`samples` 0)."""
-        records = np.append(self._records()[0], np.zeros(1, RECORD))
+        records = np.append(self._records(), np.zeros(1, RECORD))
         places = {key: place for place, key in enumerate(records["key"][:-1].tolist())}
         return records[[places.get(key, -1) for key in keys]]
 
@@ -96,12 +91,10 @@ class FeatureCache:
         """
         if not self._is_sound(record):
             self._map()  # what other processes have appended since is not damaged
-            records = self._records()[0]
+            records = self._records()
             write_bytes(self._index, records[[self._is_sound(record) for record in records]].tobytes())
-            raise RunError(
-                f"the feature cache {self.folder} is damaged at clip {name}; what is damaged is forgotten, and "
-                f"the same command computes it again and carries on"
-            )
+            what = f"the feature cache {self.folder} is damaged at clip {name}"
+            raise RunError(f"{what}: the same command computes again what is damaged and carries on")
         codes, mel = self._data(record)
         return codes.view("<u2"), mel.view("<f2").reshape(-1, MEL_BANDS)
 
@@ -113,16 +106,13 @@ class FeatureCache:
         codes, mel = self._data(record)
         return zlib.crc32(mel.data, zlib.crc32(codes.data)) == record["crc"]
 
-    def _records(self) -> tuple[np.ndarray, list[int], bool]:
-        """The sound records, where the data they point at ends in codes and mels, and whether every record is sound.
-
-        A record is unsound if it is torn, or points beyond the end of the data.
-        """
-        count, rest = divmod(_size(self._index), RECORD.itemsize)
+    def _records(self) -> np.ndarray:
+        """The sound records: not torn, and pointing at data that is there."""
+        count = _size(self._index) // RECORD.itemsize
         records = np.fromfile(self._index, RECORD, count) if count else np.empty(0, RECORD)
-        ends = _ends(records)
-        sound = (records["check"] == _check(records)) & (ends[0] <= _size(self._codes)) & (ends[1] <= _size(self._mels))
-        return records[sound], [int(end[sound].max(initial=0)) for end in ends], bool(sound.all()) and not rest
+        codes_end, mel_end = _ends(records)
+        there = (codes_end <= _size(self._codes)) & (mel_end <= _size(self._mels))
+        return records[there & (records["check"] == _check(records))]
 
     # ── writing ──
 
@@ -159,12 +149,12 @@ class FeatureCache:
 
     def _cut_loose_ends(self) -> None:
         """Remove what a killed writer left: unsound records, and data behind the last that a sound record points at."""
-        records, ends, whole = self._records()
-        if not whole:
+        records = self._records()
+        if records.nbytes < _size(self._index):
             warn(f"{self._index} holds damaged or unfinished records: their clips are computed again")
             write_bytes(self._index, records.tobytes())
-        for file, end in zip((self._codes, self._mels), ends):
-            if _size(file) > end:
+        for file, ends in zip((self._codes, self._mels), _ends(records)):
+            if _size(file) > (end := int(ends.max(initial=0))):
                 os.truncate(file, end)
 
 

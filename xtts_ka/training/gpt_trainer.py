@@ -15,15 +15,16 @@ import math
 import operator
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from xtts_ka.core.config import PretrainConfig
@@ -34,7 +35,7 @@ from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.training.batch_plan import PLAN_VERSION, Batch
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
-from xtts_ka.training.memory_estimate import StepShape, estimate_memory
+from xtts_ka.training.memory_estimate import estimate_memory
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
 
@@ -42,22 +43,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 # ── 1. set-up ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class TrainingData(Protocol):
-    """What the loop needs of its data: see `data_loader.DataManager`."""
-
-    budget: int  # positions of a batch at most
-    train: Any  # the datasets that `loader` draws from
-    val: Any
-
-    def train_batches(self, epoch: int) -> list[Batch]: ...
-
-    def val_batches(self) -> list[Batch]: ...
-
-    def loader(self, dataset: Any, batches: Iterable[Batch], workers: int = 0, pin: bool = False) -> Iterator[dict]: ...
-
-    def typical_batch(self) -> StepShape: ...
 
 
 @dataclass
@@ -100,25 +85,13 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
     return Accelerator(cpu=on_cpu, mixed_precision=precision)
 
 
-def _sharded(model: CompactGPT, device: torch.device) -> torch.nn.Module:
-    """Weights, gradients and moments split among all processes (FSDP2; Zhao et al. 2023), gathered for each step.
-
-    All in one unit, because the forward pass reaches into the blocks without calling them as modules.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    fully_shard(model.to(device), mesh=init_device_mesh(device.type, (torch.distributed.get_world_size(),)))
-    return model
-
-
 class PretrainLoop:
     """Trains `model` on `data` up to `total_steps`. checkpoints, log: where it saves and reports; log may be None."""
 
     def __init__(
         self,
         model: CompactGPT,
-        data: TrainingData,
+        data: Any,  # the DataManager of data_loader.py, a script, which no room may import
         checkpoints: CheckpointManager,
         log: MetricsLog | None,
         config: PretrainConfig,
@@ -131,11 +104,17 @@ class PretrainLoop:
         if config.training.compile:
             model.compile_blocks()
         self.bare = model
-        self.model = _sharded(model, accelerator.device) if self.sharded else accelerator.prepare(model)
+        if self.sharded:
+            # FSDP2 (Zhao et al. 2023): weights, gradients and moments are split among all processes. All in one unit,
+            # because the forward pass reaches into the blocks without calling them as modules.
+            mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+            fully_shard(model.to(accelerator.device), mesh=mesh)
+        self.model = model if self.sharded else accelerator.prepare(model)
         self.optimizer = build_optimizer(model, config)
-        self.average = RunningAverage(model, config.training.ema_decay) if config.training.ema_decay else None
+        self.average = RunningAverage(model.gpt, config.training.ema_decay) if config.training.ema_decay else None
         self.progress = Progress(budget=data.budget)
         self.checkpoint_every = min(config.checkpoint_interval, max(1, math.ceil(total_steps / 5)))
+        self._record = checkpoints.folder / "memory.json"  # the number of pieces, until the next checkpoint holds it
         self._window = _Window()
         self._signal = 0
 
@@ -178,7 +157,8 @@ class PretrainLoop:
                 step = self.progress.step
                 due = step % self.checkpoint_every == 0 or step == self.total
                 late = time.monotonic() - last_saved > 60 * training.checkpoint_minutes
-                stop, overdue = self._agree(self._signal > 0, late)
+                # All processes must save and stop at the same step.
+                stop, overdue = self._over_all(torch.tensor([self._signal > 0, late])).tolist()
                 if step % training.log_interval == 0:
                     self._report()
                 val_loss = self.validate() if due or step % training.validation_interval == 0 else None
@@ -252,10 +232,8 @@ class PretrainLoop:
     def _backward(self, batches: list[dict]) -> Tensor:
         """Add up gradients of the step's mean losses; returns [text nats, text tokens, audio nats, audio tokens]."""
         weights, process = self.config.training, self.accelerator
-        mine = torch.tensor(
-            [sum(len(b[f"{kind}_target"]) * b["weight"] for b in batches) for kind in ("text", "audio")],
-            device=process.device,
-        )
+        tokens = [sum(len(b[f"{kind}_target"]) * b["weight"] for b in batches) for kind in ("text", "audio")]
+        mine = torch.tensor(tokens, device=process.device)
         counts = process.reduce(mine.clone(), "sum").clamp(min=1)
         sums = torch.zeros_like(mine)
         for number, batch in enumerate(batches):
@@ -275,12 +253,6 @@ class PretrainLoop:
         device = self.accelerator.device
         return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
-    def _agree(self, *flags: bool) -> list[bool]:
-        """Each flag, raised if any process has raised it: all must save and stop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return list(flags)
-        return (self._over_all(torch.tensor(flags)) > 0).tolist()
-
     # ── 5. when a step fails ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _cut_smaller(self, batches: list[dict], error: torch.OutOfMemoryError) -> None:
@@ -291,10 +263,8 @@ class PretrainLoop:
         """
         step, advice = self.progress.step + 1, "set training.gradient_checkpointing to true"
         if max(batch["shape"][0] for batch in batches) == 1:
-            raise RunError(
-                f"step {step}: the GPU's memory is too small for a single clip of this length: {advice}, then run the "
-                f"same command"
-            ) from error
+            problem = f"step {step}: the GPU's memory is too small for a single clip of this length"
+            raise RunError(f"{problem}: {advice}, then run the same command") from error
         advice = f"lower batch_size (now {self.config.batch_size}) or {advice}, then run the same command"
         self.progress.parts *= 2
         write_json(self._record, {"parts": self.progress.parts, "budget": self.data.budget})
@@ -307,11 +277,6 @@ class PretrainLoop:
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
 
-    @property
-    def _record(self) -> Path:
-        """Keeps the number of pieces for this budget until the next checkpoint holds it."""
-        return self.checkpoints.folder / "memory.json"
-
     def _skip(self, norm: float) -> None:
         self.progress.skipped += 1
         self.progress.bad_in_a_row += 1
@@ -320,10 +285,9 @@ class PretrainLoop:
             self.log.event("skip", step=step, grad_norm=str(norm))
             warn(f"step {step}: the loss or gradient is not finite (gradient norm {norm}); the step is skipped")
         if self.progress.bad_in_a_row >= self.config.training.max_bad_steps:
-            raise RunError(
-                f"{self.progress.bad_in_a_row} steps in a row were not finite: lower learning_rate (now "
-                f"{self.config.learning_rate}) or set training.precision to float32, then run the same command"
-            )
+            remedy = f"lower learning_rate (now {self.config.learning_rate}) or set training.precision to float32"
+            what = f"{self.progress.bad_in_a_row} steps in a row were not finite"
+            raise RunError(f"{what}: {remedy}, then run the same command")
 
     # ── 6. measuring ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +298,7 @@ class PretrainLoop:
         Where a running average of the weights is kept, its loss is measured.
         """
         self.model.eval()
-        parameters = self.average.weights if self.average else {}
+        parameters = _named_as_in_compact_gpt(self.average.weights) if self.average else {}
         sums = torch.zeros(4, dtype=torch.float64)
         share = self._share(self.data.val_batches())
         loader = self.data.loader(self.data.val, [batch for batch, _ in share])
@@ -382,39 +346,29 @@ class PretrainLoop:
         sums = self._over_all(self._window.sums).tolist()
         if not self.accelerator.is_main_process:
             return
-        files = {"model": _without_prefix(weights)}
+        files = {"model": {name.removeprefix("gpt."): cast(Tensor, value) for name, value in weights.items()}}
         if self.average:
-            files["ema"] = _without_prefix(self.average.weights)
-        state = {
-            **vars(self.progress),
-            "window": {"sums": sums, "norms": self._window.norms, "steps": self._window.steps},
-            "seed": self.config.seed,
-            "total_steps": self.total,
-            "learning_rate": learning_rate(self.progress.step, self.total, self.config),
-        }
+            files["ema"] = self.average.weights
+        window = {"sums": sums, "norms": self._window.norms, "steps": self._window.steps}
+        state = {**vars(self.progress), "window": window, "total_steps": self.total}
         self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.model_dump(), val_loss)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        set_state_dict(
-            self.bare,
-            self.optimizer,
-            model_state_dict=_with_prefix(checkpoint.weights()),
-            optim_state_dict=checkpoint.optimizer(),
-            options=StateDictOptions(full_state_dict=True),
-        )
+        weights, moments = _named_as_in_compact_gpt(checkpoint.weights()), checkpoint.optimizer()
+        full = StateDictOptions(full_state_dict=True)
+        set_state_dict(self.bare, self.optimizer, model_state_dict=weights, optim_state_dict=moments, options=full)
         for group in self.optimizer.param_groups:
             group["betas"] = tuple(group["betas"])  # torch has made a list of it; checkpoints must stay equal in bytes
         if self.average:
-            self.average.load(_with_prefix(checkpoint.weights("ema" if checkpoint.has("ema") else "model")))
+            self.average.load(checkpoint.weights("ema" if checkpoint.has("ema") else "model"))
         state = {"plan": 1, **checkpoint.state()}  # older checkpoints do not name the version of their plan
         try:
             self.progress = Progress(**{name: operator.index(state[name]) for name in vars(Progress())})
             if self.accelerator.is_main_process:  # the saved window holds the sums of all processes
                 self._window = _Window(**state["window"])
         except (KeyError, TypeError) as error:
-            raise UserError(
-                f"checkpoint {checkpoint.folder} does not say where training stood ({error}): {REMEDY}"
-            ) from None
+            said = f"checkpoint {checkpoint.folder} does not say where training stood ({error})"
+            raise UserError(f"{said}: {REMEDY}") from None
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
         planned_by = {"budget": self.data.budget, "plan": PLAN_VERSION}
         if not planned_by.items() <= vars(self.progress).items():  # then `offset` counts batches of another plan
@@ -446,11 +400,5 @@ class PretrainLoop:
         raise Interrupted(self._signal or signal.SIGTERM)  # another process may have got the signal
 
 
-def _without_prefix(weights: dict[str, Any]) -> dict[str, Tensor]:
-    """Names as in coqui's GPT."""
-    return {name.removeprefix("gpt."): tensor for name, tensor in weights.items()}
-
-
-def _with_prefix(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Names as in `CompactGPT`."""
+def _named_as_in_compact_gpt(weights: dict[str, Tensor]) -> dict[str, Any]:
     return {f"gpt.{name}": tensor for name, tensor in weights.items()}

@@ -7,8 +7,7 @@ autograd saves per position, layer and channel, which were counted with `torch.a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xtts_ka.model.geometry import COND_POSITIONS
 
@@ -21,8 +20,7 @@ _VOICE = (186, 105)  # of the conditioning encoder and the perceiver together, p
 _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradient
 
 
-@dataclass(frozen=True)
-class StepShape:
+class StepShape(NamedTuple):
     """A batch of `rows`; text tokens, audio codes and mel frames of the voice sample per row."""
 
     rows: float
@@ -30,14 +28,8 @@ class StepShape:
     codes: float
     frames: float
 
-    @property
-    def positions(self) -> float:
-        """Positions of all rows, those of the voice included."""
-        return self.rows * (COND_POSITIONS + self.text + self.codes)
 
-
-@dataclass(frozen=True)
-class StepMemory:
+class StepMemory(NamedTuple):
     """Bytes. states: kept all the time (weights, gradients, moments, average); step: taken and freed by each batch."""
 
     states: float
@@ -60,7 +52,8 @@ def estimate_memory(
     gathered = weights if shards > 1 else 0
     copies = weights / 2 if bf16 else 0  # autocast's half-width weights
     kept_layers = 1 + layers * 4 / _BLOCK[bf16] if model.gradient_checkpointing else layers
-    blocks = _BLOCK[bf16] * shape.positions * dim * kept_layers
+    positions = shape.rows * (COND_POSITIONS + shape.text + shape.codes)
+    blocks = _BLOCK[bf16] * positions * dim * kept_layers
     voice = _VOICE[bf16] * shape.rows * shape.frames * dim
     logits = _LOGIT[bf16] * shape.rows * (shape.text * text_rows + shape.codes * codes)
     return StepMemory(weights * (5 if average else 4) / shards, gathered + copies + blocks + voice + logits)

@@ -88,7 +88,7 @@ def unfinished_run(folder: Path | str) -> str | None:
 def losses(file: Path) -> tuple[list[float], list[float]]:
     """The losses of training and of validation since the run last began at step 0, in the order of the log."""
     found: dict[Any, list[float]] = {"train": [], "val": []}
-    for line in read_jsonl(file) if file.exists() else ():
+    for line in read_jsonl(file):
         if line.get("event") == "start" and not line.get("resumed"):
             found = {"train": [], "val": []}
         elif not math.isnan(loss := number(line.get("loss"))) and line.get("split") in found:

@@ -15,10 +15,8 @@ def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.opt
     tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in tables]
-    groups = [
-        {"params": matrices, "weight_decay": config.training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    decayed = {"params": matrices, "weight_decay": config.training.weight_decay}
+    groups = [decayed, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.96), eps=1e-8, fused=True)
 
 
@@ -28,8 +26,7 @@ def learning_rate(step: int, total: int, config: PretrainConfig) -> float:
     warmup = min(training.warmup_steps, total // 10)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    share = (step - warmup) / max(1, total - warmup)
-    floor = training.final_learning_rate
+    share, floor = (step - warmup) / max(1, total - warmup), training.final_learning_rate
     return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 

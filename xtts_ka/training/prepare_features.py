@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +15,25 @@ from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
-from xtts_ka.training.clip_index import VERSION, ModelLimits, TrainingIndex, build_index, open_index
+from xtts_ka.training.clip_index import VERSION, TrainingIndex, build_index, open_index
 from xtts_ka.training.feature_cache import Clip, FeatureCache, clip_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from xtts_ka.model.checkpoint import XttsArgs
+
 Indexes = tuple[TrainingIndex, TrainingIndex]  # of train and val
 
 
-def open_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, look: bool) -> Indexes | None:
+def open_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, look: bool) -> Indexes | None:
     """The indexes that are there; None unless both are, and nothing they depend on has changed."""
-    keys = {split: _index_key(config, split, cache, limits, look) for split in TRAINING_SPLITS}
+    keys = {split: _index_key(config, split, cache, args, look) for split in TRAINING_SPLITS}
     train, val = (open_index(cache.folder, split, key) for split, key in keys.items())
     return (train, val) if train and val else None
 
 
-def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimits, device: str) -> Indexes:
+def make_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, device: str) -> Indexes:
     """Compute what the cache lacks, then the indexes that are missing or outdated. Call it under the cache's lock."""
     from xtts_ka.georgian.text import normalise
     from xtts_ka.model.vocabulary import encode_batch, load_tokenizer
@@ -41,44 +42,41 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, limits: ModelLimit
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
     missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
     if missing:
-        _fill(config, cache, missing, limits, device)
+        _fill(config, cache, missing, args, device)
     tokenizer = load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
         read = [normalise(text, archaic=config.text.archaic) for text in texts]
         return [np.array(ids, "<u4") for ids in encode_batch(tokenizer, read, config.language)]
 
-    keys = {split: _index_key(config, split, cache, limits) for split in TRAINING_SPLITS}
+    keys = {split: _index_key(config, split, cache, args, True) for split in TRAINING_SPLITS}
     train, val = (
         open_index(cache.folder, split, key)
-        or build_index(cache.folder, split, key, rows[split], cache.find, encode, limits)
+        or build_index(cache.folder, split, key, rows[split], cache.find, encode, args)
         for split, key in keys.items()
     )
     return train, val
 
 
-def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], limits: ModelLimits, device: str) -> None:
+def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], args: XttsArgs, device: str) -> None:
+    from xtts_ka.corpus.audio import AudioError
+    from xtts_ka.corpus.drop_reasons import Drop
     from xtts_ka.model.checkpoint import read_config
-    from xtts_ka.model.features import FeatureExtractor
+    from xtts_ka.model.features import REFLECTED, FeatureExtractor, load_speech
 
     # A clip that is too long for the model is left out of the index; two codes more are enough to tell. No more is
     # read: an hour of silence in a small FLAC file would fill the memory.
-    load = partial(_load, max_seconds=(limits.max_codes + 2) * CODE_STRIDE / SAMPLE_RATE)
+    longest = (args.gpt_max_audio_tokens + 1) * CODE_STRIDE / SAMPLE_RATE
+
+    def load(path: str) -> Tensor:
+        speech = load_speech(path, longest)
+        if speech.shape[1] <= REFLECTED:  # then there is no mel frame
+            seconds = speech.shape[1] / SAMPLE_RATE
+            raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
+        return speech
+
     extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
     cache.fill(missing, load, extractor, batch=64 if device.startswith("cuda") else 16)
-
-
-def _load(path: str, max_seconds: float) -> Tensor:
-    """(1, samples) of a recording; AudioError for one that is too short to have mel frames."""
-    from xtts_ka.corpus.audio import AudioError
-    from xtts_ka.corpus.drop_reasons import Drop
-    from xtts_ka.model.features import REFLECTED, load_speech
-
-    speech = load_speech(path, max_seconds)
-    if speech.shape[1] <= REFLECTED:
-        seconds = speech.shape[1] / SAMPLE_RATE
-        raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
-    return speech
 
 
 def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:
@@ -87,9 +85,7 @@ def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:
     return [(row, clip_key(row.file_id, *file)) for row, file in zip(read_rows(config.data_dir, split), files)]
 
 
-def _index_key(
-    config: PretrainConfig, split: str, cache: FeatureCache, limits: ModelLimits, look: bool = True
-) -> dict[str, Any]:
+def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, args: XttsArgs, look: bool) -> dict[str, Any]:
     """Everything that an index depends on; look=False leaves the recordings out."""
     from xtts_ka.georgian import text
     from xtts_ka.model import vocabulary
@@ -103,7 +99,7 @@ def _index_key(
         "reading": hash_value([file_digest(file) for file in reading]),  # the code that makes tokens of a text
         "archaic": config.text.archaic,
         "language": config.language,
-        "limits": [limits.max_text, limits.max_codes],
+        "limits": [args.gpt_max_text_tokens - 1, args.gpt_max_audio_tokens - 1],
         "cache": cache.state(),
     }
 

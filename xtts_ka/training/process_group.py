@@ -145,7 +145,6 @@ class _Watch(threading.Thread):
                 seen, since = beat, time.monotonic()
             elif beat != b"left" and time.monotonic() - since > SILENCE_SECONDS:
                 self._announce(self._next, f"no sign of life for {SILENCE_SECONDS:.0f} s; {AGAIN}")
-                self._obey()
 
     def _obey(self) -> None:
         """End this process if one has announced the end of all."""
