@@ -62,6 +62,7 @@ def arguments(script: str, config, folder) -> list[str]:
             str(config.parent / "data/starter_recordings"),
             "--output_dir",
             str(folder / "data"),
+            *("--max_seconds", "4", "--max_drop_fraction", "0.99"),  # --verbose lists what is dropped
         ],
         READER: [str(words)],
         "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")],
