@@ -41,7 +41,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     """
     clips = _normalised(config, clips)
     parts = odd_transcripts.held_out_split([clip.text for clip in clips], config.language_model.heldout_fraction)
-    train, development, held_out = parts
+    train, _, held_out = parts
     sentences = sum(map(len, parts))
     if sentences < MIN_SENTENCES:
         raise UserError(
@@ -57,20 +57,7 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
         archaic_letters=config.text.archaic == "keep",
     )
     tokenizer = vocabulary.open_vocabulary(extension.vocabulary)
-    segmenter = Segmenter(tokenizer)
-    tokens = _compact_vocabulary(extension.vocabulary, segmenter, train[:MAX_SENTENCES])
-    common = (development, segmenter, tokens, config.language_model, config.seed, choose_device(config.device))
-
-    def fit(texts: Sequence[str]) -> TokenModel:
-        return train_network(texts, *common)
-
-    with one_thread():
-        measure = odd_transcripts.compare_models
-        network, measured = measure(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
-        bits = odd_transcripts.bits_of_all([text for part in parts for text in part], measured, fit)
-    suspects = odd_transcripts.surprising_transcripts(bits, clips)
-    odd_transcripts.list_suspects(config, suspects, bits)
-
+    network, measured, suspects = _language_model(config, tokenizer, extension.vocabulary, clips, parts)
     coverage = _coverage(tokenizer, clips, held_out, config.language)
     metrics = {
         "new_tokens": len(extension.new_ids),
@@ -98,6 +85,31 @@ def run_language_stage(config: PretrainConfig, clips: Sequence[Clip]) -> dict[st
     write_pickle(out / RESULTS, results)
     _report(metrics, config.text.new_tokens)
     return metrics
+
+
+def _language_model(
+    config: PretrainConfig,
+    tokenizer: Tokenizer,
+    extended: dict[str, Any],
+    clips: Sequence[Clip],
+    parts: Sequence[Sequence[str]],
+) -> tuple[TokenModel, dict[str, Any], list[tuple[Clip, float]]]:
+    """(network, what was measured, suspects): trains it, and lists the transcripts that surprise the better model."""
+    train, development, held_out = parts
+    segmenter = Segmenter(tokenizer)
+    tokens = _compact_vocabulary(extended, segmenter, train[:MAX_SENTENCES])
+    common = (development, segmenter, tokens, config.language_model, config.seed, choose_device(config.device))
+
+    def fit(texts: Sequence[str]) -> TokenModel:
+        return train_network(texts, *common)
+
+    with one_thread():
+        measure = odd_transcripts.compare_models
+        network, measured = measure(fit, train[:MAX_SENTENCES], development, held_out[:MEASURED_AT_MOST])
+        bits = odd_transcripts.bits_of_all([text for part in parts for text in part], measured, fit)
+    suspects = odd_transcripts.surprising_transcripts(bits, clips)
+    odd_transcripts.list_suspects(config, suspects, bits)
+    return network, measured, suspects
 
 
 def _normalised(config: PretrainConfig, clips: Sequence[Clip]) -> list[Clip]:
