@@ -4,8 +4,11 @@ import argparse
 import io
 import re
 import sys
+import time
 
 import pytest
+from tqdm import tqdm
+from tqdm._monitor import TMonitor
 
 from xtts_ka.core import console
 from xtts_ka.core.console import heading, obey_verbosity, progress, say, style, warn
@@ -63,6 +66,30 @@ def test_progress_in_a_log_is_a_line_every_30_seconds(monkeypatch, capsys):
     monkeypatch.setattr(console, "_verbosity", 0)
     assert list(progress("abcdef", what="reading", unit="letter")) == list("abcdef")
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_step_and_a_bar_within_print_no_line_twice_in_a_log(monkeypatch, capsys):
+    now = [1000.0]
+    if tqdm.monitor:
+        tqdm.monitor.exit()  # the next bar starts one that reads the clock of this test
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(TMonitor, "_test", {"time": lambda: now[0]})
+    monkeypatch.setattr(tqdm, "monitor_interval", 0.01)
+    with progress(total=100, what="training", unit="step") as bar:
+        for _ in range(45):
+            now[0] += 1
+            bar.update()
+        for _ in progress("ab", what="validation", unit="clip"):
+            now[0] += 20
+        while tqdm.monitor.woken < now[0]:  # until tqdm's monitor thread has looked at the bar
+            time.sleep(0.01)
+        bar.update()
+    tqdm.monitor.exit()
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 30 of 100 steps in 30 s",
+        "validation: 2 of 2 clips in 40 s",
+        "training: 46 of 100 steps in 85 s",
+    ]
 
 
 def test_durations_and_sizes_have_units():

@@ -92,8 +92,10 @@ def progress(
 
     if not sys.stderr.isatty():
         line = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed_s:.0f} s"
-        more |= {"file": _Log(), "bar_format": line, "leave": False}
-        more |= dict.fromkeys(("mininterval", "maxinterval", "delay"), 30.0)
+        # miniters: else tqdm's monitor thread prints the bar during a long step, and the step's end prints it again.
+        # position: else a bar within another moves the cursor, which is an escape sequence in the log.
+        more |= {"file": _Log(), "bar_format": line, "leave": False, "miniters": 1, "position": 0}
+        more |= dict.fromkeys(("mininterval", "delay"), 30.0)
     return tqdm(items, desc=what, unit=unit, total=total, disable=not (shown and _verbosity), **more)
 
 
