@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import pytest
 import tiny
 
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, StarterConfig
 from xtts_ka.core.digests import hash_file
 from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.tables import SPLITS, read_split
+from xtts_ka.starter.base_model import make_base_model
 from xtts_ka.starter.stand_ins import MARK, RECORDINGS, make_stand_ins
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -26,6 +32,33 @@ def test_stand_ins_are_whole_marked_and_not_made_twice(config, tmp_path):
     before = {f: hash_file(f) for f in [*base.iterdir(), *(tmp_path / "data").rglob("*.wav")]}
     make_stand_ins(config)
     assert before == {f: hash_file(f) for f in before}
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "base"
+    recordings = tiny.write_recordings(folder.parent / "wavs")[:2]
+    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=1), recordings, seed=1)
+    return folder
+
+
+@pytest.mark.parametrize("clips, seed", [(20, 1234), (21, 42), (27, 0), (40, 7)])
+def test_few_clips_still_give_training_and_validation_clips(tmp_path, base_model, clips, seed):
+    config = PretrainConfig(
+        data_dir=str(tmp_path / "data"),
+        base_model_path=str(base_model),
+        seed=seed,
+        starter=StarterConfig(enabled=True, sentences=str(ROOT / "data/starter_sentences_ka.txt"), clips=clips),
+    )
+    make_stand_ins(config)
+    sizes = {name: len(read_split(tmp_path / "data", name)) for name in SPLITS}
+    assert sum(sizes.values()) == clips and sizes["val"] >= 2 and sizes["train"] > clips / 2
+
+
+def test_one_sentence_for_all_clips_cannot_be_split(config, base_model):
+    Path(config.starter.sentences).write_text(tiny.SENTENCES[0], "utf-8")
+    with pytest.raises(UserError, match="add recordings of more sentences"):
+        make_stand_ins(config.model_copy(update={"base_model_path": str(base_model)}))
 
 
 def test_half_a_base_model_is_never_touched(config, tmp_path):

@@ -97,10 +97,13 @@ def create_metadata(
     format: str = "auto",
     embeddings_dir: Path | str | None = None,
     options: MetadataOptions = MetadataOptions(),
+    enough_validation: bool = False,
 ) -> MetadataReport:
     """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
 
     `embeddings_dir` holds voice embeddings named after the clips (default `<output_dir>/embeddings/embeddings`).
+    `enough_validation` raises `options.val_fraction` as far as validation needs; the splits of few clips then depend on
+    how many there are.
     UserError where no corpus is found, where more than `options.max_drop_fraction` of the rows would be dropped, or
     where fewer than two clips would be left for validation. Then no table is changed, but the drop report is written as
     soon as every row has been checked.
@@ -123,6 +126,8 @@ def create_metadata(
     dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
     rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
+    if enough_validation:
+        options = _with_enough_validation(kept, options)
     splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
     for clip in _with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)):
         splits[split_at(place_of(clip.text), options)].append(clip)
@@ -165,12 +170,25 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
         raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}), and {limit}: {remedy}")
 
 
+def _with_enough_validation(kept: Sequence[Clip], options: MetadataOptions) -> MetadataOptions:
+    """`options` with a val_fraction that gives validation MIN_VAL_CLIPS, where that leaves clips for training."""
+    wanted = max(options.val_fraction, _enough_for_validation(kept))
+    raised = replace(options, val_fraction=wanted) if wanted + options.test_fraction < 0.9 else options
+    left = any(split_at(place_of(clip.text), raised) == "train" for clip in kept)
+    return raised if left else options
+
+
+def _enough_for_validation(kept: Sequence[Clip]) -> float:
+    """The smallest val_fraction, in hundredths, that keeps MIN_VAL_CLIPS clips for validation."""
+    places = sorted(place_of(clip.text) for clip in kept)
+    return math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
+
+
 def _check_splits(splits: dict[str, list[Clip]], kept: Sequence[Clip], options: MetadataOptions) -> None:
     """UserError where validation or training would have too little."""
     if len(splits["val"]) < MIN_VAL_CLIPS:
-        places = sorted(place_of(clip.text) for clip in kept)
-        wanted = math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
-        enough = len(places) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
+        wanted = _enough_for_validation(kept)
+        enough = len(kept) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
         remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
         few = f"only {len(splits['val'])} of {len(kept)} clips would be for validation"
         raise UserError(f"{few}, which needs {MIN_VAL_CLIPS}: {remedy}")
