@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from xtts_ka.core import files, tensor_files
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
-from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, load_config
+from xtts_ka.core.config import DEFAULT_CONFIG, PhonemesConfig, PretrainConfig, ValidationError, load_config
 from xtts_ka.core.console import say, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.georgian import phonology

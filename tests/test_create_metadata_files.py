@@ -22,7 +22,7 @@ def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
     arguments = ["--source", str(source), "--output_dir", str(tmp_path / "data"), "--val_fraction", "0.2"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    for words in ("found coqui", "kept 20 of 21 clips", "2 speakers", "missing_audio", "next: python run_"):
+    for words in ("found coqui", "kept 20 of 21 clips", "2 speakers", "missing_audio", "run_pretrain.py --config"):
         assert words in out
     assert main([*arguments, "--quiet"]) == 0
     captured = capsys.readouterr()
