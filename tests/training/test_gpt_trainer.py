@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -18,6 +19,7 @@ from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
 from xtts_ka.core.files import write_json
 from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.training import gpt_trainer
 from xtts_ka.training.batch_plan import PLAN_VERSION
 from xtts_ka.training.gpt_trainer import Progress
 
@@ -68,6 +70,29 @@ def test_training_learns_and_logs(clean):
     )
     assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
     assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
+
+
+def test_each_step_line_says_how_long_training_will_still_take(clean, capsys):
+    run(clean, max_steps=4)
+    run(clean, max_steps=8)  # carried on: the pace is that of the new process
+    lines = [line for line in capsys.readouterr().out.splitlines() if "  train  " in line]
+    assert len(lines) == 8 and all(re.search(r"  left (\d+ min )?\d+ s$", line) for line in lines)
+    assert lines[3].endswith("  left 0 s") and lines[7].endswith("  left 0 s")
+
+
+def test_a_full_size_model_on_a_cpu_is_a_loud_warning_with_the_expected_time(clean, capsys, monkeypatch):
+    run(clean, max_steps=4)
+    assert "FULL-SIZE" not in capsys.readouterr().err  # a tiny model
+    monkeypatch.setattr(gpt_trainer, "FULL_SIZE", 1000)
+    loop = clean.loop(max_steps=1_000_004)
+    loop.start(loop.checkpoints.last())
+    said = re.search(r"A FULL-SIZE MODEL ON A CPU: expect about (\d+) d \d+ h of training", capsys.readouterr().err)
+    batch = clean.data.typical_batch()
+    seconds = 1_000_000 * clean.config.training.accumulation * batch.rows * batch.codes * 1024 / 22050 * 17 / 6
+    assert said and int(said[1]) == int(seconds / 86400)
+    loop = clean.loop(max_steps=4)
+    loop.start(loop.checkpoints.last())
+    assert "FULL-SIZE" not in capsys.readouterr().err  # nothing is left to train
 
 
 def test_accumulated_small_batches_equal_one_large_batch(clean):

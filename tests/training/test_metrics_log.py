@@ -30,7 +30,7 @@ def board(folder, tag):
 def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     log = MetricsLog(tmp_path, fresh=True)
     log.event("start", step=0, total_steps=10)
-    log.log(5, "train", TRAIN, 10)
+    log.log(5, "train", TRAIN, 10, seconds_left=125)
     log.log(5, "val", val(1.5), 10)
     lines = list(read_jsonl(tmp_path / "metrics.jsonl"))
     assert (
@@ -41,7 +41,9 @@ def test_one_dict_goes_to_the_file_the_board_and_the_screen(tmp_path, capsys):
     )
     assert all("time" in line for line in lines)
     assert board(tmp_path, "train/loss") == [(5, 2.0)] and board(tmp_path, "val/loss") == [(5, 1.5)]
-    assert "step      5/10  train  loss 2.0000" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert "step      5/10  train  loss 2.0000" in said[0] and said[0].endswith("  left 2 min 5 s")
+    assert "val" in said[1] and "left" not in said[1]
 
 
 def test_tensorboard_shows_each_value_as_soon_as_it_is_logged(tmp_path):

@@ -1,22 +1,63 @@
-"""Which device torch uses, and how many threads."""
+"""Which device torch uses, what it is, and how many threads."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
+from xtts_ka.core.console import warn
 from xtts_ka.core.errors import RunError
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")  # there where the driver is loaded; not under WSL, which has nvidia-smi
+_UPDATE = (
+    "update the NVIDIA driver, or install the PyTorch for the CUDA version that nvidia-smi shows "
+    "(https://pytorch.org/get-started/locally)"
+)
 
 
 def choose_device(name: str) -> str:
-    """The config's `device`; auto is cuda where there is a GPU, else cpu. RunError for cuda without a GPU."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not torch.cuda.is_available():
-        raise RunError(f"device is {name!r} but PyTorch sees no CUDA GPU: set it to cpu or auto, or check the driver")
-    return name
+    """The config's `device`; auto is cuda where there is a GPU, else cpu. RunError for cuda without a GPU.
+
+    Warns where auto is the CPU although the machine has an NVIDIA card.
+    """
+    if name == "cpu" or torch.cuda.is_available():
+        return "cuda" if name == "auto" else name
+    problem = _undriven_card()
+    if name != "auto":
+        none = "PyTorch sees no CUDA GPU: set it to cpu or auto, or check the driver"
+        raise RunError(f"device is {name!r} but {f'{problem}: {_UPDATE}' if problem else none}")
+    if problem:
+        warn(f"THE GPU IS NOT USED, all work is done by the slow CPU: {problem}: {_UPDATE}")
+    return "cpu"
+
+
+def _undriven_card() -> str | None:
+    """Why this PyTorch cannot use the machine's NVIDIA card; None without a card, or where the user hides it."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return None
+    if not (NVIDIA_DRIVER.exists() or shutil.which("nvidia-smi")):
+        return None
+    why = "the reason is not known"
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:  # AssertionError: a PyTorch that was built without CUDA
+        why = re.split(r"\.\s", str(error))[0]
+    return f"PyTorch {torch.__version__} cannot drive this machine's NVIDIA card ({why})"
+
+
+def describe_device(device: torch.device, precision: str, processes: int = 1) -> str:
+    """The device's name and memory, or the CPU's threads, and the precision, in words."""
+    name = f"CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        name = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
+    return f"{name}, {precision}" + (f", {processes} processes" if processes > 1 else "")
 
 
 @contextlib.contextmanager

@@ -28,11 +28,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from xtts_ka.core.config import PretrainConfig
-from xtts_ka.core.console import progress, say, warn
+from xtts_ka.core.console import duration, progress, say, warn
 from xtts_ka.core.errors import Interrupted, RunError, UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training.batch_plan import PLAN_VERSION, Batch
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
 from xtts_ka.training.memory_estimate import estimate_memory
@@ -41,6 +42,11 @@ from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+# The released GPT has 439 M parameters. On two CPU cores a step of two clips of 3 s takes 17 s (docs/experiments.md,
+# «The real geometry on a small machine»).
+FULL_SIZE = 100_000_000
+CPU_PACE = 17 / 6  # seconds of work for a second of audio
 
 # ── 1. set-up ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,6 +122,7 @@ class PretrainLoop:
         self.checkpoint_every = min(config.checkpoint_interval, max(1, math.ceil(total_steps / 5)))
         self._record = checkpoints.folder / "memory.json"  # the number of pieces, until the next checkpoint holds it
         self._window = _Window()
+        self._begun = (0, time.monotonic())  # the step at which `fit` began, and when
         self._signal = 0
 
     def start(self, checkpoint: Checkpoint | None) -> None:
@@ -128,17 +135,31 @@ class PretrainLoop:
                 self.progress.parts = max(self.progress.parts, int(record["parts"]))
         if self.log:
             shape, bf16 = self.data.typical_batch(), self.accelerator.mixed_precision == "bf16"
+            self._warn_of_slow_cpu(shape.rows * shape.codes * CODE_STRIDE / SAMPLE_RATE)
             shards = self.accelerator.num_processes if self.sharded else 1
             memory = estimate_memory(self.bare, shape, bf16=bf16, average=bool(self.average), shards=shards)
             say(f"memory      {memory}")
             facts = {"total_steps": self.total, "resumed": checkpoint is not None, "run_id": self.checkpoints.run_id}
             self.log.event("start", step=self.progress.step, **facts)
 
+    def _warn_of_slow_cpu(self, batch_seconds: float) -> None:
+        """Warn where a full-size model is to be trained on a CPU. batch_seconds: audio in a typical batch."""
+        steps, process = self.total - self.progress.step, self.accelerator
+        parameters = sum(p.numel() for p in self.bare.parameters())
+        if process.device.type == "cpu" and parameters >= FULL_SIZE and steps > 0:
+            batches = steps * self.config.training.accumulation * process.num_processes
+            expected = duration(batches * batch_seconds * CPU_PACE)
+            warn(
+                f"A FULL-SIZE MODEL ON A CPU: expect about {expected} of training (at the pace measured on two cores); "
+                "use a machine with an NVIDIA GPU, and device cuda or auto"
+            )
+
     # ── 2. the loop ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fit(self) -> None:
         """Train to the end; SIGINT and SIGTERM finish the step, checkpoint, and raise Interrupted."""
         training, last_saved, steps = self.config.training, time.monotonic(), self._steps()
+        self._begun = (self.progress.step, last_saved)
         bar_facts = {"initial": self.progress.step, "shown": self.accelerator.is_main_process}
         with self._signals(), progress(total=self.total, what="training", unit="step", **bar_facts) as bar:
             while self.progress.step < self.total:
@@ -331,7 +352,9 @@ class PretrainLoop:
                 "audio_s_per_s": float(sums[4]) / max(1e-9, time.monotonic() - window.start),
                 "data_wait_s": window.wait,
             }
-            self.log.log(self.progress.step, "train", values, self.total)
+            (first, began), step = self._begun, self.progress.step
+            pace = (time.monotonic() - began) / (step - first)  # with validation and checkpoints
+            self.log.log(step, "train", values, self.total, seconds_left=pace * (self.total - step))
 
     def _over_all(self, sums: Tensor) -> Tensor:
         """Sums over all processes, on the CPU."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xtts_ka.core.console import say
+from xtts_ka.core.console import duration, say
 from xtts_ka.core.files import append_bytes
 from xtts_ka.core.jsonl import append_jsonl, number, read_jsonl
 
@@ -45,14 +45,20 @@ class MetricsLog:
         if name == "start" and facts.get("resumed"):  # TensorBoard drops later steps of earlier files
             self._to_board(step=facts["step"] + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def log(self, step: int, split: str, values: dict[str, float], total: int) -> None:
-        """Log the metrics of one step. split: train or val; total: steps of the whole training."""
+    def log(
+        self, step: int, split: str, values: dict[str, float], total: int, seconds_left: float | None = None
+    ) -> None:
+        """Log the metrics of one step. split: train or val; total: steps of the whole training.
+
+        seconds_left: an estimate for the console.
+        """
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         append_jsonl(self.file, {"step": step, "split": split, **values, "time": time.time()})
         points = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
         self._to_board(step=step, summary=Summary(value=points))
-        say(_line(step, total, split, values))
+        left = "" if seconds_left is None else f"  left {duration(seconds_left)}"
+        say(_line(step, total, split, values) + left)
 
     def _to_board(self, **record: Any) -> None:
         """Append a record to the event file.
