@@ -20,7 +20,7 @@ from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials, write_json
 from xtts_ka.core.stage_ledger import Decision, Record, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
-from xtts_ka.core.torch_settings import choose_device
+from xtts_ka.core.torch_settings import choose_device, describe_device
 from xtts_ka.corpus import recordings, tables
 from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
@@ -170,7 +170,7 @@ class XTTSPretrainer(PipelineStage):
     name = "full_pretrain"
     reads = (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed")
     _coqui = "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth".split()
-    files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md")
+    files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md", "README.md")
 
     def inputs(self) -> dict[str, str]:
         return {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
@@ -184,6 +184,9 @@ class XTTSPretrainer(PipelineStage):
 
         config, peers = self.config, self.peers
         accelerator = build_accelerator(config)
+        if peers.is_main:
+            precision = "bf16" if accelerator.mixed_precision == "bf16" else "float32"
+            say(f"device      {describe_device(accelerator.device, precision, peers.world)}")
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
         with peers.main_first("data and checkpoints"):  # one process fills the cache for all
@@ -213,7 +216,7 @@ class XTTSPretrainer(PipelineStage):
         self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str
     ) -> dict[str, Any]:
         """Write the best checkpoint in coqui's layout, and the report."""
-        from xtts_ka.training.export import export_model, write_report
+        from xtts_ka.training.export import export_model, write_card, write_report
 
         config, best, last = self.config, checkpoints.best() or checkpoints.last(), checkpoints.last()
         assert best and last  # training ends with a checkpoint
@@ -221,7 +224,9 @@ class XTTSPretrainer(PipelineStage):
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
         log.event("finish", step=last.step)
-        return write_report(config, log.file, data.train.index, best, stand_ins(config))
+        figures = write_report(config, log.file, data.train.index, best, stand_ins(config))
+        write_card(config, figures)
+        return figures
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 MODEL_FILES = (
     "g2p_model.pt g2p_config.json phoneme_dict_ka.json phoneme_vocab.pkl language_model_results.pkl "
     "phoneme_model_results.pkl xtts_init_results.pkl xtts_v2_ka_combined.pkl xtts_v2_ka_config.json "
-    "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth"
+    "pretrain_progress.json model.pth config.json vocab.json dvae.pth mel_stats.pth speakers_xtts.pth README.md"
 ).split()
 
 

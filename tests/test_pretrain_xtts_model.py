@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pipeline_run import MODEL_FILES, ROOT, run, run_here, statuses, write_config
+from small_project import here
 
 
 def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_file(tmp_path):
@@ -76,6 +77,33 @@ def test_ended_before_its_first_checkpoint_a_run_begins_again_in_its_own_log(pro
         False,
         False,
     ]
+
+
+def test_a_run_made_before_the_model_card_exports_again_without_training(project):
+    import run_pretrain
+
+    record, card = project / "models/xtts_v2_ka/pretrain_progress.json", project / "models/xtts_v2_ka/README.md"
+    written, config = card.read_bytes(), project / "config.json"
+    card.unlink()
+    stages = json.loads(record.read_text("utf-8"))
+    del stages["stages"]["full_pretrain"]["fingerprint"]["outputs"]["README.md"]
+    record.unlink()  # it may be linked to the original
+    record.write_text(json.dumps(stages), "utf-8")
+    again = here(run_pretrain.main, "--config", config)
+    assert again.code == 0 and "full_pretrain: output README.md is missing" in again.out, again.err
+    assert "carrying on from step 6" in again.out and "nothing left to train: step 6 of 6 is reached" in again.out
+    assert "  train  " not in again.out and "device      CPU, " in again.out
+    assert card.read_bytes() == written
+
+
+def test_training_again_writes_the_same_model_card(project):
+    import run_pretrain
+
+    card = project / "models/xtts_v2_ka/README.md"
+    written = card.read_bytes()
+    again = here(run_pretrain.main, "--config", project / "config.json", "--only", "full_pretrain")
+    assert again.code == 0 and "step      6/6  train" in again.out, again.err
+    assert card.read_bytes() == written
 
 
 def test_the_phonemes_stage_writes_the_same_bytes_again(finished):

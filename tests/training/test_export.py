@@ -1,4 +1,4 @@
-"""The report's figures and sentences. That the exported folder is loaded by coqui is tested with the whole pipeline."""
+"""The report, and the model card. That the exported folder is loaded by coqui is tested with the whole pipeline."""
 
 import pytest
 from small_index import make_index
@@ -6,7 +6,7 @@ from small_index import make_index
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.jsonl import append_jsonl
 from xtts_ka.training.checkpoint_manager import Checkpoint
-from xtts_ka.training.export import write_report
+from xtts_ka.training.export import write_card, write_report
 
 
 @pytest.fixture
@@ -57,3 +57,68 @@ def test_stand_ins_are_named_and_what_to_do_about_them(report):
     figures, text = report(stand_ins=["synthetic speech"])
     assert figures["stand_ins"] == ["synthetic speech"]
     assert "h (STARTER: synthetic speech)\n" in text and "Next: this is a rehearsal with stand-ins." in text
+
+
+FIGURES = {
+    "step": 20,
+    "train_clips": 12,
+    "train_hours": 0.05,
+    "first_train_loss": 6.0,
+    "last_train_loss": 2.0,
+    "first_val_loss": 5.0,
+    "best_val_loss": 3.5,
+    "stand_ins": [],
+}
+
+
+@pytest.fixture
+def card(tmp_path):
+    """(front matter, the rest) of the README.md made of FIGURES with changes."""
+    base = tmp_path / "base"
+    base.mkdir()
+    config = PretrainConfig(output_model_path=str(tmp_path / "model"), base_model_path=str(base))
+
+    def make(stand_in_base=False, **changes):
+        if stand_in_base:
+            (base / "STARTER.json").touch()
+        write_card(config, FIGURES | changes)
+        empty, front, text = (tmp_path / "model/README.md").read_text("utf-8").split("---\n", 2)
+        assert empty == ""
+        return front, text
+
+    return make
+
+
+def test_the_card_has_the_front_matter_that_hugging_face_reads(card):
+    fields, tags = card()[0].split("tags:\n")
+    facts = dict(line.split(": ", 1) for line in fields.splitlines())
+    assert facts["language"] == "ka" and facts["pipeline_tag"] == "text-to-speech"
+    assert facts["license"] == "other" and facts["license_name"] == "coqui-public-model-license"
+    assert facts["license_link"].startswith("https://") and facts["base_model"] == "coqui/XTTS-v2"
+    assert {"- xtts", "- georgian"} <= set(tags.splitlines())
+
+
+def test_the_card_gives_data_figures_how_to_speak_and_the_optional_files(card):
+    text = card()[1]
+    assert "| Data | 12 clips, 0.05 h |" in text and "| Exported step | 20 |" in text
+    assert "6.0000 → 2.0000" in text and "5.0000 → 3.5000" in text
+    assert 'load_xtts("xtts_v2_ka")' in text and "--language_idx ka" in text and "non-commercial" in text
+    needed, optional = text.split("All others")
+    assert "`model.pth`" in needed and "`dvae.pth`" in optional and "STARTER" not in text
+
+
+def test_a_starter_card_says_that_this_is_no_usable_voice(card):
+    front, text = card(stand_in_base=True, stand_ins=["a tiny untrained base model", "synthetic speech"])
+    assert text.startswith("\n# Georgian XTTS-v2 (STARTER: no usable voice)\n")
+    assert "no usable voice.** It is" in text and "a tiny untrained base model, synthetic speech" in text
+    assert "base_model" not in front and "license" not in front  # nothing of XTTS-v2's weights is in it
+
+
+def test_synthetic_speech_alone_makes_a_starter_of_the_released_base_model(card):
+    front, text = card(stand_ins=["synthetic speech"])
+    assert "no usable voice" in text and "coqui/XTTS-v2" in front and "non-commercial" in text
+
+
+def test_a_card_without_losses_leaves_them_out(card):
+    text = card(first_train_loss=None, last_train_loss=None, first_val_loss=None, best_val_loss=None)[1]
+    assert "loss, first" not in text and "| Exported step | 20 |" in text

@@ -1,4 +1,4 @@
-"""Writes the trained model as the folder that stock coqui-tts loads, and the report about the training."""
+"""Writes the trained model as the folder that stock coqui-tts loads, the training report and the model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.config import STARTER_MARK, PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.files import atomic_path, read_json, write_json, write_text
 from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tensors_to_bytes, write_pickle
@@ -113,3 +113,97 @@ def write_report(
     for line in report:
         say(line)
     return figures
+
+
+# ── the model card ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+# The licence's fields are those of the base model's own card.
+_BASE_FIELDS = """license: other
+license_name: coqui-public-model-license
+license_link: https://huggingface.co/coqui/XTTS-v2/blob/main/LICENSE.txt
+base_model: coqui/XTTS-v2
+"""
+_CARD = """---
+language: ka
+{base_fields}pipeline_tag: text-to-speech
+library_name: coqui
+tags:
+- text-to-speech
+- xtts
+- georgian
+- coqui-tts
+---
+
+# {title}
+
+{about}
+
+## Training
+
+| | |
+|---|---|
+{figures}
+
+The losses are means over tokens, in nats: they say how training went, not how the voice sounds.
+
+## How to speak with it
+
+Install the project `xtts-ka` (`pip install .` in its folder), which teaches coqui-tts to read Georgian, and download
+this folder as `xtts_v2_ka`:
+
+```python
+import xtts_ka
+
+model = xtts_ka.load_xtts("xtts_v2_ka")  # coqui's Xtts
+voice = next(iter(model.speaker_manager.speakers.values()))  # the first; a dict by name
+wav = model.inference("დღეს კარგი ამინდია.", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
+```
+
+`wav` is mono, 24 kHz. With a recording of another voice, and by coqui's `tts` command:
+
+```
+xtts-ka tts --model_path xtts_v2_ka --config_path xtts_v2_ka/config.json --language_idx ka --speaker_wav voice.wav \\
+    --text "დღეს კარგი ამინდია." --out_path speech.wav
+```
+
+## Files
+
+Speaking needs `model.pth`, `config.json`, `vocab.json`, `speakers_xtts.pth` and `xtts_v2_ka_config.json`. All others
+are optional: `dvae.pth` and `mel_stats.pth` for further training, `xtts_v2_ka_combined.pkl` (the whole model again, in
+one file), and the pronunciation dictionary, measurements and records of the run.
+
+`speakers_xtts.pth` holds the voices of the people who were recorded: publish it only with their consent.
+"""
+_UNUSABLE = (
+    "**STARTER: this is no usable voice.** It is a rehearsal of the training, made with stand-ins: {}. It shows that "
+    "the pipeline works, nothing more: do not use its speech."
+)
+_ADAPTED = (
+    "XTTS-v2, which speaks 17 languages in any voice after a few seconds of it, trained further to read Georgian."
+)
+_LICENSED = (
+    "The base model's licence, the Coqui Public Model License, holds for this model too: non-commercial use only, of "
+    "the model and of its speech. Training changed weights that all languages share: the old languages may sound worse."
+)
+
+
+def write_card(config: PretrainConfig, figures: dict[str, Any]) -> None:
+    """Write README.md, the model's page on Hugging Face. figures: what `write_report` returned."""
+    stand_ins, own_base = figures["stand_ins"], not (Path(config.base_model_path) / STARTER_MARK).is_file()
+    about = [_UNUSABLE.format(", ".join(stand_ins))] if stand_ins else []
+    about += [_ADAPTED, _LICENSED] if own_base else []
+    data = f"{figures['train_clips']} clips, {figures['train_hours']} h"
+    rows = {"Data": data + (f" ({', '.join(stand_ins)})" if stand_ins else ""), "Exported step": figures["step"]}
+    for name, first, last in (
+        ("Training loss, first → last", "first_train_loss", "last_train_loss"),
+        ("Validation loss, first → exported", "first_val_loss", "best_val_loss"),
+    ):
+        if figures[first] is not None and figures[last] is not None:
+            rows[name] = f"{figures[first]:.4f} → {figures[last]:.4f}"
+    card = _CARD.format(
+        base_fields=_BASE_FIELDS if own_base else "",
+        title="Georgian XTTS-v2" + (" (STARTER: no usable voice)" if stand_ins else ""),
+        about="\n\n".join(about),
+        figures="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
+    )
+    write_text(Path(config.output_model_path) / "README.md", card)
