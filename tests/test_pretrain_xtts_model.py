@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -319,3 +320,17 @@ def test_a_second_driver_is_told_who_holds_the_lock(finished):
     config, _ = finished
     with StageLedger(config.parent / "models/xtts_v2_ka/pretrain_progress.json", []).lock.hold():
         refused(run(config), f"pid {os.getpid()}")
+
+
+def test_the_files_that_the_model_card_calls_needed_are_enough_to_speak(project, tmp_path):
+    import xtts_ka
+
+    model, alone = project / "models/xtts_v2_ka", tmp_path / "alone"
+    alone.mkdir()
+    needed = re.search(r"Speaking needs (.+)\. All others", (model / "README.md").read_text("utf-8"))
+    assert needed
+    for name in re.findall(r"`(.+?)`", needed[1]):
+        shutil.copy(model / name, alone)
+    xtts = xtts_ka.load_xtts(alone, device="cpu")
+    voice = next(iter(xtts.speaker_manager.speakers.values()))
+    assert len(xtts.inference("კარგი.", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])

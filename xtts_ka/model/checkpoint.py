@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
+_TO_SPEAK = ("config.json", "model.pth", "vocab.json")  # the other base files are for training
 _EXPORT_AGAIN = "make it anew with: python run_pretrain.py --only full_pretrain"
 
 # The released model.pth pickles these plain data classes beside its weights, two of them under a former module path.
@@ -88,15 +89,15 @@ def restore_advice(folder: Path) -> str:
     return f"fetch it again with: {FETCH} {folder}"
 
 
-def read_model(folder: Path | str, remedy: str = "") -> XttsFiles:
+def read_model(folder: Path | str, remedy: str = "", needed: Collection[str] = BASE_FILES) -> XttsFiles:
     """Read and check an XTTS-v2 folder; the weights are memory-mapped and nothing in the folder is changed.
 
     Raises UserError for a missing file, a damaged or hostile one, or another architecture. remedy: what the error
-    tells the user to do (default: to fetch the base model).
+    tells the user to do (default: to fetch the base model). needed: the files that may not be missing.
     """
     folder = Path(folder)
     remedy = remedy or restore_advice(folder)
-    config = read_config(folder, remedy)
+    config = read_config(folder, remedy, needed)
     checkpoint = load_torch(folder / "model.pth", mmap=True, allowed=_PICKLED_CONFIG, remedy=remedy)
     state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(t) for n, t in state.items()):
@@ -119,11 +120,11 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu and not value.is_quantized
 
 
-def read_config(folder: Path | str, remedy: str = "") -> XttsConfig:
-    """The config of an XTTS-v2 folder that has all its files; the text start and stop tokens are the vocabulary's."""
+def read_config(folder: Path | str, remedy: str = "", needed: Collection[str] = BASE_FILES) -> XttsConfig:
+    """The config of an XTTS-v2 folder that has the `needed` files, with the vocabulary's text start and stop tokens."""
     folder = Path(folder)
     remedy = remedy or restore_advice(folder)
-    if missing := missing_base_files(folder):
+    if missing := [name for name in missing_base_files(folder) if name in needed]:
         raise UserError(
             f"base model folder {folder} lacks {', '.join(missing)}: fetch it with: {FETCH} {folder} ({LICENCE})"
         )
@@ -192,7 +193,7 @@ def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
     that holds a pickled config, as the released one does).
     """
     folder = Path(folder)
-    config = read_model(folder, _EXPORT_AGAIN).config
+    config = read_model(folder, _EXPORT_AGAIN, _TO_SPEAK).config
     load_torch(folder / "speakers_xtts.pth", remedy=_EXPORT_AGAIN)
     model = Xtts(config)
     with loading(folder / "model.pth"):
