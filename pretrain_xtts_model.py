@@ -202,20 +202,23 @@ class XTTSPretrainer(PipelineStage):
         # A run killed before its first checkpoint starts again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
-        a_step = settings.accumulation * peers.world
-        steps = min(config.max_steps, config.epochs * -(-len(data.train_batches(0)) // a_step))
+        an_epoch = -(-len(data.train_batches(0)) // (settings.accumulation * peers.world))
+        limits = {self._length_key: config.max_steps, "epochs": config.epochs * an_epoch}
+        (key, steps), (other, allowed) = sorted(limits.items(), key=lambda limit: limit[1])
+        if peers.is_main:
+            say(f"steps       {steps} by {key}; {other} would allow {allowed}")
         loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
         if last and last.step >= steps:
-            say(f"nothing left to train: step {last.step} of {steps} is reached")
+            say(f"nothing left to train: step {last.step} of {steps} is reached; for more raise {key}")
         loop.start(last)
         loop.fit()
         del loop, model  # four times the model's size, which the export may need
-        return self._export(base, data, checkpoints, log, str(accelerator.device)) if log else {}
+        return self._export(base, data, checkpoints, log, str(accelerator.device), key) if log else {}
 
     def _export(
-        self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str
+        self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str, key: str
     ) -> dict[str, Any]:
-        """Write the best checkpoint in coqui's layout, and the report."""
+        """Write the best checkpoint in coqui's layout, and the report. key: of the config, limits the training."""
         from xtts_ka.training.export import export_model, write_card, write_report
 
         config, best, last = self.config, checkpoints.best() or checkpoints.last(), checkpoints.last()
@@ -224,9 +227,14 @@ class XTTSPretrainer(PipelineStage):
         say(f"exporting step {best.step} to {self.out}")
         export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
         log.event("finish", step=last.step)
-        figures = write_report(config, log.file, data.train.index, best, stand_ins(config))
+        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key)
         write_card(config, figures)
         return figures
+
+    @property
+    def _length_key(self) -> str:
+        """The key that `config.max_steps` comes from."""
+        return "starter.max_steps" if has_starter_base(self.config) else "max_steps"
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
@@ -257,6 +265,10 @@ class XTTSPretrainer(PipelineStage):
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def has_starter_base(config: PretrainConfig) -> bool:
+    return (Path(config.base_model_path) / starter_kit.MARK).is_file()
 
 
 def stand_ins(config: PretrainConfig) -> list[str]:
@@ -292,7 +304,7 @@ class PretrainPipeline:
 
     def _settle(self) -> None:
         """Make the stages, with the starter's training length if the base model is the starter's."""
-        if (Path(self.config.base_model_path) / starter_kit.MARK).is_file():
+        if has_starter_base(self.config):
             starter = self.config.starter
             length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
             self.config = self.config.model_copy(update=length)
@@ -334,6 +346,14 @@ class PretrainPipeline:
             say(f"recordings and embeddings are also read from {source}")
         for what in stand_ins(config):
             warn(f"STARTER: this run uses {what}, not the real thing; it demonstrates the pipeline, not a usable voice")
+        self.say_length()
+
+    def say_length(self) -> None:
+        """Say that max_steps and learning_rate have no effect, if the base model is the starter's."""
+        if has_starter_base(self.config):
+            starter = self.config.starter
+            rules = f"starter.max_steps ({starter.max_steps}) and starter.learning_rate ({starter.learning_rate:g})"
+            say(f"{rules} replace max_steps and learning_rate, since the base model is the starter's")
 
     def run(
         self,

@@ -77,6 +77,7 @@ def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     if missing:
         lines = [f"{name:<13}  runs  its inputs are made anew" for name in STAGES]
     else:
+        pipeline.say_length()
         plan = pipeline.ledger.plan(only=args.only, force=args.force)
         lines = [f"{d.stage.name:<13}  {'runs' if d.run else 'skip'}  {d.reason}" for d in plan]
     say("\n".join(lines))

@@ -139,6 +139,20 @@ def test_the_starter_is_named_as_what_it_is(finished):
     assert (config.parent / "models/base_xtts_v2/STARTER.json").is_file()
 
 
+def test_the_starter_says_that_its_length_replaces_max_steps(finished, tmp_path):
+    config, result = finished
+    rule = "starter.max_steps (12) and starter.learning_rate (0.001) replace max_steps and learning_rate"
+    assert rule in result.stdout and "steps       12 by starter.max_steps; epochs would allow 1" in result.stdout
+    settings = json.loads(config.read_text("utf-8"))
+    longer = config.with_name("longer.json")
+    longer.write_text(json.dumps({**settings, "max_steps": 90_000}), "utf-8")
+    result = run_here(longer, "--dry-run")
+    assert rule in result.stdout and "no stage would run" in result.stdout
+    longer.write_text(json.dumps({**settings, "starter": settings["starter"] | {"max_steps": 14}}), "utf-8")
+    assert "full_pretrain  runs  max_steps 12 → 14" in run_here(longer, "--dry-run").stdout
+    longer.unlink()
+
+
 def test_stock_coqui_loads_the_model_and_speaks_georgian(finished):
     from TTS.tts.configs.xtts_config import XttsConfig
     from TTS.tts.layers.xtts.xtts_manager import SpeakerManager

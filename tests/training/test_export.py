@@ -18,9 +18,8 @@ def report(tmp_path):
             append_jsonl(tmp_path / "metrics.jsonl", line)
         config = PretrainConfig(output_model_path=str(tmp_path / "model"))
         best = Checkpoint(tmp_path / "step_00000020", 20, "run", 3.5)
-        figures = write_report(
-            config, tmp_path / "metrics.jsonl", make_index(tmp_path, [22050 * 15] * 12), best, list(stand_ins)
-        )
+        clips = make_index(tmp_path, [22050 * 15] * 12)
+        figures = write_report(config, tmp_path / "metrics.jsonl", clips, best, list(stand_ins), "epochs")
         return figures, (tmp_path / "model/REPORT.md").read_text("utf-8")
 
     return make
@@ -44,7 +43,11 @@ def test_losses_are_told_from_first_to_best(report, capsys):
     assert (figures["train_clips"], figures["train_hours"], figures["step"]) == (12, 0.05, 20)
     assert "Trained on: 12 clips, 0.05 h\nTraining loss: 6.0000 → 2.0000\n" in text
     assert "Validation loss: 5.0000 → 3.5000 (best, step 20)\nExported: step 20 to" in text
-    assert "Next: listen: python synthesize.py" in text and text in capsys.readouterr().out
+    assert (
+        "Next: listen: python synthesize.py" in text
+        and "more: raise epochs, run" in text
+        and text in capsys.readouterr().out
+    )
 
 
 def test_a_run_too_short_to_log_has_no_losses(report):

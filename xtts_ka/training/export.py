@@ -26,9 +26,7 @@ _AFTER_STARTER = (
     "this is a rehearsal with stand-ins. Fetch the real base model and make metadata from your recordings (README, "
     "«your own data»), then run the same command."
 )
-_AFTER_TRAINING = (
-    "listen: python synthesize.py --config CONFIG --text '…'; more: raise max_steps, run the same command."
-)
+_AFTER_TRAINING = "listen: python synthesize.py --config CONFIG --text '…'; more: raise {}, run the same command."
 
 
 def export_model(
@@ -82,11 +80,12 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
 
 
 def write_report(
-    config: PretrainConfig, metrics: Path, train: TrainingIndex, best: Checkpoint, stand_ins: list[str]
+    config: PretrainConfig, metrics: Path, train: TrainingIndex, best: Checkpoint, stand_ins: list[str], length_key: str
 ) -> dict[str, Any]:
     """Write and print REPORT.md: what was trained on, losses first → best, what to do next. Returns its figures.
 
-    metrics: the run's metrics.jsonl; train: the clips trained on; best: the exported checkpoint.
+    metrics: the run's metrics.jsonl; train: the clips trained on; best: the exported checkpoint;
+    length_key: the config's key that limits the number of steps.
     """
     out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
     figures = {
@@ -108,7 +107,11 @@ def write_report(
         report.append("Training loss: too few steps to log")
     if val_losses and best.val_loss is not None:
         report.append(f"Validation loss: {val_losses[0]:.4f} → {best.val_loss:.4f} (best, step {best.step})")
-    report += [f"Exported: step {best.step} to {out}", "", f"Next: {_AFTER_STARTER if stand_ins else _AFTER_TRAINING}"]
+    report += [
+        f"Exported: step {best.step} to {out}",
+        "",
+        f"Next: {_AFTER_STARTER if stand_ins else _AFTER_TRAINING.format(length_key)}",
+    ]
     write_text(out / "REPORT.md", "\n".join(report) + "\n")
     for line in report:
         say(line)
