@@ -1,7 +1,9 @@
 """Reads fractions, versions, products, and numbers with or without a unit: money, measures, percentages, ranges.
 
 * A range before a noun is a hyphenated pair, 5–7 წელი → ხუთი-შვიდი წელი; alone it is ხუთიდან შვიდამდე.
-* 1/2 → ერთი მეორედი; 24/7 → ოცდაოთხი შვიდზე; 2025/26 is a range of years.
+* 1/2 → ერთი მეორედი, before a noun ნახევარი; 24/7 → ოცდაოთხი შვიდზე; 2025/26 is a range of years.
+* A mass or volume before an inflected noun agrees with it, as its number does: 2 ლ წყალში → ორ ლიტრ წყალში. A length
+  before a measure is in the genitive: 5 კმ მანძილზე → ხუთი კილომეტრის მანძილზე.
 * 12,50 ₾ → თორმეტი ლარი და ორმოცდაათი თეთრი.
 
 To add a unit, put it in `_MEASURES`, a currency in `_CURRENCIES`, a sign that is read alone in `_SYMBOLS`.
@@ -13,7 +15,17 @@ import re
 from collections.abc import Iterable
 
 from xtts_ka.georgian.alphabet import word_table
-from xtts_ka.georgian.declension import DROP, KEEP, agree, agreement, case_before, decline, is_case_ending
+from xtts_ka.georgian.declension import (
+    DROP,
+    KEEP,
+    agree,
+    agreement,
+    case_before,
+    decline,
+    head_noun,
+    is_case_ending,
+    stem_of,
+)
 from xtts_ka.georgian.numbers import (
     NUMBER,
     apart,
@@ -27,6 +39,7 @@ from xtts_ka.georgian.numbers import (
     whole,
 )
 from xtts_ka.georgian.ordinals import FOLLOWED
+from xtts_ka.georgian.sentences import ends_sentence
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -37,7 +50,8 @@ _CURRENCIES = word_table(  # written forms: unit and its hundredth
 )
 _MEASURES = word_table(  # written forms, apart by spaces
     "კმ km=კილომეტრი, მ m=მეტრი, დმ=დეციმეტრი, სმ cm=სანტიმეტრი, მმ mm=მილიმეტრი, კგ kg=კილოგრამი, გ გრ g=გრამი, "
-    "მგ mg=მილიგრამი, ტ t=ტონა, ლ l=ლიტრი, მლ ml=მილილიტრი, დღ=დღე, სთ h=საათი, წთ min=წუთი, წმ sec s=წამი, "
+    "მგ mg=მილიგრამი, ტ t=ტონა, ჩ/კ ჩ.კ=ჩაის კოვზი, ს/კ ს.კ სუფრ.კ=სუფრის კოვზი, დიუმი დიუმ inch=დიუმი, ft=ფუტი, mAh მაჰ=მილიამპერსაათი, Ah=ამპერსაათი, Mbps მბიტ/წმ=მეგაბიტი წამში, MP Mp=მეგაპიქსელი, px=პიქსელი, "
+    "ლ l=ლიტრი, მლ ml=მილილიტრი, დღ=დღე, სთ h=საათი, წთ min=წუთი, წმ sec s=წამი, "
     "მწმ ms=მილიწამი, ჰა ha=ჰექტარი, ვტ W=ვატი, კვტ kW=კილოვატი, მვტ MW=მეგავატი, "
     "კვტ/სთ კვტ.სთ კვტსთ kWh=კილოვატსაათი, ვ V=ვოლტი, "
     "ჰც Hz=ჰერცი, კჰც kHz=კილოჰერცი, მჰც MHz=მეგაჰერცი, გჰც GHz=გიგაჰერცი, დბ dB=დეციბელი, "
@@ -45,6 +59,9 @@ _MEASURES = word_table(  # written forms, apart by spaces
     "ც/ძ ც.ძ=ცხენის ძალა, % პროც=პროცენტი, ‰=პრომილე, ° გრად=გრადუსი, °C=გრადუსი, °F=გრადუსი",
     ", ",
 )
+_SUBSTANCES = frozenset("კგ kg გ გრ g მგ mg ტ t ლ l მლ ml ჩ/კ ჩ.კ ს/კ ს.კ სუფრ.კ ჰა ha".split())
+_LENGTHS = frozenset("კმ km მ m სმ cm მმ mm".split())
+_DIMENSIONS = ("მანძილ", "სიმაღლ", "სიღრმ", "სიგრძ", "სიგან", "რადიუს", "დაშორებ", "სისქ", "დიამეტრ")
 _POWERS = {"2": "კვადრატული", "კვ": "კვადრატული", "3": "კუბური", "კუბ": "კუბური"}
 _SCALE_TAILS = {"°C": " ცელსიუსით", "°F": " ფარენჰაიტით"}
 _MAGNITUDES = word_table(
@@ -97,6 +114,9 @@ def _fraction(match: re.Match[str]) -> str:
         reading = f"{whole(match[2])} {decline(whole(match[3]), 'ზე')}"
         return apart(match, f"{whole(match[1])} {reading}" if match[1] else reading)
     case = agreement(ending) if ending else case_before(match["next"] or "")
+    if (top, bottom) == (1, 2) and match["next"] and not ending:
+        half = agree("ნახევარი", case)
+        return apart(match, f"{whole(match[1])} და {half}" if match[1] else half)
     noun = decline(part(bottom), ending) if ending else agree(part(bottom), case)
     if top == 1 and not is_case_ending(ending):  # 1/4-ფინალი → მეოთხედფინალი
         return apart(match, noun)
@@ -119,22 +139,34 @@ def _any_of(forms: Iterable[str]) -> str:
 
 _SIGN_UNITS = [form for form in [*_MONEY, *_UNITS] if not form[0].isalpha()]
 _WORD_UNITS = [form for form in [*_MONEY, *_UNITS] if form[0].isalpha()]
+_PER_UNITS = word_table(
+    "სთ=საათში საათი=საათში საათში=საათში h=საათში წმ=წამში s=წამში წთ=წუთში min=წუთში დღე=დღეში დღ=დღეში თვე=თვეში "
+    "წელი=წელიწადში კაცი=კაცზე ღამე=ღამეში კგ=კილოგრამზე kg=კილოგრამზე ლ=ლიტრზე l=ლიტრზე მ2=კვადრატულ_მეტრზე "
+    "მ=მეტრზე მლ=მილილიტრზე ცალი=ცალზე ც=ცალზე კმ=კილომეტრზე კმ2=კვადრატულ_კილომეტრზე ტ=ტონაზე ჰა=ჰექტარზე მ3=კუბურ_მეტრზე"
+)
+_PER = _any_of(_PER_UNITS)
 _AMOUNT = re.compile(
     r"(?=[^ა-ჰ .,])"
     r"(?P<sign>(?<![^\s(,;:!?.])(?:[-+–](?=[\d$€£¥₾₽₺])|[±~≈≤≥] ?))?"
     r"(?P<label>(?:(?<![\w])N\.?|\#) ?)?"
     rf"(?:(?<![A-Za-z])(?P<currency>{_any_of(_MONEY)}) ?)?"
     rf"(?P<a>{NUMBER})(?:(?: ?– ?|-)(?P<b>{NUMBER})(?![-–]?\d))?"
-    rf"(?: ?(?P<magnitude>{_any_of(_MAGNITUDES)})(?:ი|\.)?(?![\w-]))?"
+    rf"(?: ?(?P<magnitude>{_any_of(_MAGNITUDES)})(?:ი(?!-)|\.)?(?!\w|-[^ა-ჵ]))?"
     r"(?: ?(?:(?:(?P<square>კვ)|(?P<cube>კუბ))\.? ?(?=[კსმდ]?მ))?"
-    rf"(?:(?P<unit>{_any_of(_SIGN_UNITS)})(?!\d)|(?P<word>{_any_of(_WORD_UNITS)})"
-    r"(?P<power>[23])?(?:/(?P<per>სთ|წმ|წთ|h|s|min|კგ|ლ|მ))?(?![\w])))?"
+    rf"(?:(?P<unit>{_any_of(_SIGN_UNITS)})(?!\d)(?:/(?P<per>{_PER})(?![\w]))?|"
+    rf"(?P<word>{_any_of(_WORD_UNITS)})(?P<power>[23])?(?:/(?P<word_per>{_PER}))?(?![\w])(?!\. ?[ა-ჵ]\.)(?P<stop>\.(?! ?\d|\.|-))?))?"
     rf"(?:(?P<hyphen>[-–])?(?P<ending>[ა-ჵ]+)|(?P<plus>\+(?![\d])))?{FOLLOWED}"
 )
 _REPEATED_SIGN = re.compile(r"(?<=\d)(%|°C?) ?[-–] ?(?=\d+(?:[.,]\d+)?\1)")
 _SPELLED_MONEY = re.compile(r"(?<=[.,]\d\d) (ლარ|დოლარ|ევრო)(?![ა-ჵ]{5})([ა-ჵ]*)")
 _SPELLED = {"ლარ": "₾", "დოლარ": "$", "ევრო": "€"}
-_STREET = re.compile(r"(?<![ა-ჵ])ქ\. ?(?=#? ?\d)")
+_SPELLED_MAGNITUDES = "მილიონ|მილიარდ|ტრილიონ|ათას"
+_PREFIXED = re.compile(  # the sign before an inflected magnitude: $350 მილიონს
+    rf"(?P<sign>(?:US)?[$€£¥₾₽₺]) ?(?P<n>{NUMBER}(?: ?[-–] ?{NUMBER})?) ?(?P<magnitude>{_SPELLED_MAGNITUDES}|მლნ|მლრდ|ტრლნ|ათ)"
+    r"(?:\.(?!-)|\.?-(?P<hyphen>[ა-ჵ]+)|(?P<ending>[ა-ჵ]*))(?![ა-ჵ])"
+)
+_LARI_AND_TETRI = re.compile(r"(?<![\w.,])(\d+) ?ლ\.? ?(?:და )?(\d\d?) ?თ\.?(?![ა-ჵ])")
+_LINKED = re.compile(r" (?:და|ან|თუ) \d+(?:[.,]\d+)?(?= [ა-ჵ])")
 _NO_NOUN = frozenset("და ან თუ არის იყო ხოლო რომ მაგრამ კი არა ან".split())  # a number does not agree with these
 
 
@@ -142,20 +174,42 @@ def read_amounts(text: str) -> str:
     """Read every number that is left, with its sign, currency, magnitude, unit and ending."""
     text = _REPEATED_SIGN.sub("–", text)
     text = _SPELLED_MONEY.sub(lambda m: f" {_SPELLED[m[1]]}{'-' * bool(m[2])}{m[2]}", text)
-    text = _STREET.sub("ქუჩა ", text)
+    text = _PREFIXED.sub(_prefixed, text)
+    text = _LARI_AND_TETRI.sub(_lari_and_tetri, text)
     return _AMOUNT.sub(_amount, text)
+
+
+def _prefixed(match: re.Match[str]) -> str:
+    ending = match["hyphen"] or match["ending"]
+    if not match["hyphen"] and match["magnitude"] in ("ათ", "მლნ", "მლრდ", "ტრლნ") and ending:
+        return match[0]
+    ending = "" if ending == "ი" else ending
+    return f"{match['n']} {match['magnitude']} {match['sign']}{'-' if ending else ''}{ending}"
+
+
+def _lari_and_tetri(match: re.Match[str]) -> str:
+    return f"{read_number(match[1])} ლარი და {read_number(match[2])} თეთრი"
 
 
 def _amount(match: re.Match[str]) -> str:
     ending, trailing = match["ending"] or "", ""
     if ending and not match["hyphen"] and not (is_case_ending(ending) or ending.startswith("იან")):
         ending, trailing = "", " " + ending  # 5კაცი: a word without its space, not an ending
-    following = trailing.strip() or match["next"] or ""
+    following = trailing.strip() or _counted(match)
     reading = _number_and_unit(match, ending, following if following not in _NO_NOUN else "")
     if match["label"]:
         reading = f"{'ნომერ' if case_before(following) == DROP else 'ნომერი'} {reading}"
     sign = _SIGNS[match["sign"].strip()] + " " if match["sign"] else ""
-    return apart(match, f"{sign}{reading}{' პლუს' if match['plus'] else ''}{trailing}")
+    stop = "." if match["stop"] and ends_sentence(match.string, match.end()) else ""
+    return apart(match, f"{sign}{reading}{' პლუს' if match['plus'] else ''}{trailing}{stop}")
+
+
+def _counted(match: re.Match[str]) -> str:
+    """The noun that the number counts: also behind an adjective in a vowel, or another number (5 და 7 მაისს)."""
+    following = match["next"] or ""
+    if following in ("და", "ან", "თუ") and (linked := _LINKED.match(match.string, match.end())):
+        return head_noun(match.string, linked.end())
+    return head_noun(match.string, match.end()) if following else ""
 
 
 def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
@@ -169,11 +223,17 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
         change = split_number(match["a"])[1]
         if change and len(change) <= 2 and len(_MONEY[form]) == 2:
             return _money(match["a"], form, ending)
+    if form and not ending and not (match["per"] or match["word_per"]):
+        ending = _ending_before(form, following)
+        if ending == "stem":
+            return _with_stem(match, form, magnitude, case_before(following))
     case = DROP if derived else agreement(ending) if ending or form else case_before(following)
     if not form and not magnitude:
         return _bare(match["a"], match["b"], ending, following, case)
     number = _number_or_range(match, case)
     if magnitude:
+        if derived and not form and " " not in number:
+            return f"{number}{stem_of(magnitude)}{ending}"  # ხუთმილიონიანი
         number = agree(f"{number} {magnitude}", case)
         if not form:
             return f"{number.rpartition(' ')[0]} {decline(magnitude, ending)}" if ending else number
@@ -183,15 +243,29 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
         number = _number_or_range(match, KEEP) + (f" {magnitude}" if magnitude else "")
         derived = False
     unit = agree(adjective, case) + " " if adjective else ""
-    tail = _SCALE_TAILS.get(form, "") + _per(match["per"])
+    tail = _SCALE_TAILS.get(form, "") + _per(match["per"] or match["word_per"])
     return f"{number}{'' if derived else ' '}{unit}{decline(noun, ending)}{tail}"
 
 
+def _ending_before(form: str, following: str) -> str:
+    """The case of a unit before an inflected noun: "stem" where it agrees, ის before a measure, "" where it stays."""
+    if form in _LENGTHS and following.startswith(_DIMENSIONS) and case_before(following) == DROP:
+        return "ის"
+    if form in _SUBSTANCES and following and not following.endswith("მდე") and following not in _NO_NOUN:
+        return "stem" if case_before(following) != KEEP else ""
+    return ""
+
+
+def _with_stem(match: re.Match[str], form: str, magnitude: str, case: str) -> str:
+    number = _number_or_range(match, case)
+    if magnitude:
+        number = agree(f"{number} {magnitude}", case)
+    adjective = _POWERS.get(match["power"] or match["square"] or match["cube"], "")
+    return f"{number} {agree(adjective, case) + ' ' if adjective else ''}{agree(_UNITS[form], case)}"
+
+
 def _per(unit: str | None) -> str:
-    if not unit:
-        return ""
-    noun = _UNITS[unit]
-    return " " + decline(noun, "ში" if noun in ("საათი", "წამი", "წუთი") else "ზე")
+    return " " + _PER_UNITS[unit].replace("_", " ") if unit else ""
 
 
 def _number_or_range(match: re.Match[str], case: str) -> str:

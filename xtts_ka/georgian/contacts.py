@@ -9,7 +9,7 @@ import re
 
 from xtts_ka.georgian.declension import attach
 from xtts_ka.georgian.foreign import sound
-from xtts_ka.georgian.numbers import apart, whole
+from xtts_ka.georgian.numbers import apart, digits, whole
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -98,3 +98,21 @@ def _groups(run: str) -> list[str]:
 def _group_reading(group: str) -> str:
     rest = group.lstrip("0")
     return " ".join(["ნული"] * (len(group) - len(rest)) + ([whole(rest)] if rest else []))
+
+
+# ── codes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_CODE_NAMES = "საიდენტიფიკაციო (?:კოდი|ნომერი)|საიდ\\. ?(?:კოდი|ნომერი|კ\\.|ნ\\.)|პირადი ნომერი|ს[/.] ?კ|ს[/.] ?ნ|პ[/.] ?ნ"
+_CODE = re.compile(rf"(?P<name>(?<![ა-ჵ\w])(?:{_CODE_NAMES})[ა-ჵ]*)\.?(?P<mark>:?) ?(?:№|#|N)? ?(?P<digits>\d[\d -]{{6,14}}\d)(?![\w])")
+_POSTCODE = re.compile(r"(?P<name>(?<![ა-ჵ])(?:(?:საფოსტო )?ინდექს[ა-ჵ]*|ინდ\.|პინ(?:-?კოდ[ა-ჵ]*)?|კოდ[ა-ჵ]*):? )(?P<digits>\d{4,6})(?![\w.,]\d)")
+_FULL = {"ს/კ": "საიდენტიფიკაციო კოდი", "ს/ნ": "საიდენტიფიკაციო ნომერი", "პ/ნ": "პირადი ნომერი"}
+
+
+def read_codes(text: str) -> str:
+    """Read identification codes, personal numbers and postcodes digit by digit: ს/კ 204545678."""
+    return _POSTCODE.sub(lambda m: f"{m['name']}{digits(m['digits'])}", _CODE.sub(_code, text))
+
+
+def _code(match: re.Match[str]) -> str:
+    name = match["name"].replace(".", "/").replace(" ", "") if len(match["name"]) < 5 else match["name"]
+    return f"{_FULL.get(name, match['name'])}{match['mark']} {digits(match['digits'])}"

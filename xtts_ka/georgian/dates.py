@@ -2,15 +2,22 @@
 
 * A date is read year first, as on the radio: 12.03.2026 → ორი ათას ოცდაექვსი წლის თორმეტი მარტი; the first of a
   month is პირველი.
-* 14:30 → თოთხმეტი საათი და ოცდაათი წუთი; 14:00 → თოთხმეტი საათი; a ratio or score, 3:1 → სამი-ერთი.
+* 14:30 → თოთხმეტი საათი და ოცდაათი წუთი; 14:00 → თოთხმეტი საათი; a ratio, scale, verse or score, 3:1 → სამი-ერთი. A
+  colon beside a word for a score (ანგარიშით 23:15) or a book of the Bible (იოანე 3:16) is no clock.
+* წ. after a year is წლის before a month, a day or a noun that years describe (1921 წ. კონსტიტუცია), წელი at the end of
+  a sentence without a verb before it, and else წელს; წწ. likewise is წლების, წლები or წლებში.
+* Days and months in a row are the span: ორშ.–პარ. → ორშაბათიდან პარასკევამდე.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
+from xtts_ka.georgian.alphabet import word_table
 from xtts_ka.georgian.declension import DROP, KEEP, agree, agreement, case_before, decline
-from xtts_ka.georgian.numbers import apart, cardinal, paired, whole
+from xtts_ka.georgian.numbers import apart, cardinal, paired, read_number, whole
+from xtts_ka.georgian.sentences import ends_sentence, looks_like_verb
 
 # ── dates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -22,18 +29,29 @@ _DATE = re.compile(
     r"|(?P<Y>\d{4})-(?P<M>\d\d)-(?P<D>\d\d))(?![\d/]|[.,-]\d)"
     r"(?: ?წ\.(?=\W|$)| (?P<word>წელი|წლის|წელს|წლიდან|წლამდე)(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
 )
+_WORD = re.compile("[ა-ჵ]+")
 _DATE_LIKE = re.compile(r"\d[./-]\d\d?[./-]\d")  # searched first: it is several times as fast as _DATE
 _FIRST = re.compile(rf"\b(?<![.,–-])0?1 (?=(?P<month>{_MONTH}))")
 _PADDED_DAY = re.compile(rf"\b(?<![.,])0(?=[2-9] {_MONTH})")
-_YEAR_STOP = re.compile(rf"(?<=\d) ?წ\.(?= ?(?:\d{{1,2}} )?{_MONTH})")
+_ROMAN_MONTH = re.compile(r"(?<![\w.,/-])(\d{1,2})(?P<s>[./-]) ?([IVX]{1,4})(?P=s) ?(\d{4}|\d\d)(?![\d])")
+_ROMAN = "I II III IV V VI VII VIII IX X XI XII".split()
+
+
+def read_roman_months(text: str) -> str:
+    """Write the month of 5.V.1995 in Arabic digits, which `read_dates` reads."""
+    return _ROMAN_MONTH.sub(_roman_month, text)
+
+
+def _roman_month(match: re.Match[str]) -> str:
+    if match[3] not in _ROMAN:
+        return match[0]
+    return f"{match[1]}.{_ROMAN.index(match[3]) + 1}.{match[4]}"
 
 
 def read_dates(text: str) -> str:
     """Read numeric dates, and the day and year beside a month's name; other numbers beside it stay."""
     if _DATE_LIKE.search(text):
         text = _DATE.sub(_date, text)
-    if "წ." in text:
-        text = _YEAR_STOP.sub(" წლის", text)
     if "0" in text:
         text = _PADDED_DAY.sub("", text)
     return _FIRST.sub(lambda m: agree("პირველი", case_before(m["month"])) + " ", text) if "1 " in text else text
@@ -51,25 +69,135 @@ def _date(match: re.Match[str]) -> str:
     return apart(match, f"{year} წლის {count} {decline(_MONTHS[month - 1], ending)}")
 
 
+# ── abbreviated years, days and months ───────────────────────────────────────────────────────────────────────────────
+
+_DAYS = word_table("ორშ=ორშაბათი სამშ=სამშაბათი სამ=სამშაბათი ოთხშ=ოთხშაბათი ოთხ=ოთხშაბათი ხუთშ=ხუთშაბათი "
+    "ხუთ=ხუთშაბათი პარ=პარასკევი პარასკ=პარასკევი შაბ=შაბათი კვ=კვირა კვირ=კვირა")
+_SHORT_MONTHS = word_table("იან=იანვარი იანვ=იანვარი თებ=თებერვალი თებერვ=თებერვალი მარ=მარტი აპრ=აპრილი მაის=მაისი "
+    "ივნ=ივნისი ივლ=ივლისი აგვ=აგვისტო სექ=სექტემბერი სექტ=სექტემბერი ოქტ=ოქტომბერი ნოე=ნოემბერი ნოემ=ნოემბერი "
+    "ნოემბ=ნოემბერი დეკ=დეკემბერი დეკემბ=დეკემბერი")
+
+
+def _span(table: dict[str, str]) -> str:
+    full = "|".join(sorted({noun for noun in table.values()}))
+    short = "|".join(sorted(table, key=len, reverse=True))
+    return rf"(?:(?:{full})|(?:{short})(?![ა-ჵ])\.?)"
+
+
+_SPANS = tuple(
+    (re.compile(rf"(?<![ა-ჵ-])({_span(table)}) ?[-–] ?({_span(table)})(?![ა-ჵ])(?!-)"), table)
+    for table in (_DAYS, _SHORT_MONTHS)
+)
+_SUNDAY = re.compile(r"(?<![ა-ჵ\d-])(?<!\d )(?<!ე )კვ\.(?= ?(?:\d\d?[:.]\d\d|დახურულ|ისვენ|დასვენ|არასამუშაო|[–-]))")
+_ABBREVIATED_MONTH = re.compile(rf"(?<=\d )({'|'.join(_SHORT_MONTHS)})(?:\.(?!-)|\.?-(?P<ending>[ა-ჵ]+))(?P<next> ?\d{{4}})?")
+_YEAR = re.compile(
+    r"(?:(?P<before>[ა-ჵ]+),? )?(?P<n>(?<![\d.,])(?:\d{1,4} ?[-–] ?)?\d{3,4}(?:-იან[ი]?)?) ?(?P<years>წწ?)"
+    r"(?:\.(?!-)|\.?-(?P<ending>ს|ში|ის|დან|იდან|მდე|ამდე|ისთვის|თვის|ით|ი)(?![ა-ჵ]))"
+)
+_ITS_YEAR = re.compile(r"(?<![ა-ჵ-])(ამა|ამავე|იმავე|მიმდინარე|გასული|წინა|შემდეგი|შარშანწინა) წ\.")
+_YEARLY = re.compile(
+    rf" *(?:(?:\d{{1,2}}(?:[-–]\d{{1,2}})?|მე-\d+|[IVX]+|პირველ|მეორე|მესამე|მეოთხე) ?(?:{_MONTH}|[კქ]ვარტ|ნახევ|მდგომ)|{_MONTH}|"
+    r"\d{1,2} [ა-ჵ]+(?:ს|ის|დან|მდე|ში)\b(?= )|კონსტიტუც|კანონ|ომი|ომის|ომში|არჩევნ|რევოლუც|აჯანყ|ბიუჯეტ|მონაცემ|აღწერ|"
+    "მდგომარეობით|ზაფხულ|შემოდგომ|გაზაფხულ|ზამთ|დასაწყის|ბოლო|ბოლომდე|შუა|მოსავ|შემოსავ|ჩემპიონ|ოლიმპ|სეზონ|ხელშეკრულ|"
+    "დადგენილ|ბრძანებ|განკარგულ|გადაწყვეტილ|ანგარიშ|გეგმ|რეფორმ|მიწისძვრ|ტრაგედ|მოვლენ|კვარტ|ნახევ|ჩათვლით|შემდეგ|"
+    "განმავლობა|პერიოდ|მიხედვით|გამოცემ|გამოშვებ|მოდელ|ნიმუშ|დეკლარაც|მსოფლიო|თებ\\.|იანვ\\.|აპრ\\.|სექტ\\.|ოქტ\\.|ნოემბ\\.|დეკ\\.|"
+    "აგვ\\.|ივლ\\.|ივნ\\.)"
+)
+
+
+def read_abbreviated_dates(text: str) -> str:
+    """Expand წ. and წწ. after a year, and days and months that are abbreviated; the numbers beside them stay."""
+    for pattern, table in _SPANS:
+        text = pattern.sub(partial(_from_to, table), text)
+    if "." not in text and "-" not in text:
+        return text
+    text = _SUNDAY.sub("კვირა", text)
+    text = _ABBREVIATED_MONTH.sub(_month, text)
+    if "წ" in text:
+        text = _ITS_YEAR.sub(lambda m: f"{m[1]} {'წლის' if _of_year(m) else _in_year(m)}", text)
+        text = _YEAR.sub(_year, text)
+    return text
+
+
+def _from_to(table: dict[str, str], match: re.Match[str]) -> str:
+    first, last = (table.get(name.rstrip("."), name) for name in match.groups())
+    if last.endswith(("ი", "ა")) and first.endswith(("ი", "ა")):
+        return f"{decline(first, 'დან')} {decline(last, 'მდე')}"
+    return match[0]
+
+
+def _month(match: re.Match[str]) -> str:
+    noun = _SHORT_MONTHS[match[1]]
+    over = not match["ending"] and not match["next"] and ends_sentence(match.string, match.end())
+    return decline(noun, match["ending"] or "") + (match["next"] or "") + ("." if over else "")
+
+
+def _of_year(match: re.Match[str]) -> bool:
+    return _YEARLY.match(match.string, match.end()) is not None
+
+
+def _in_year(match: re.Match[str]) -> str:
+    return "წელს." if ends_sentence(match.string, match.end()) else "წელს"
+
+
+def _year(match: re.Match[str]) -> str:
+    """The number as it stands, and the form of წელი that the words around ask for."""
+    before, number = match["before"] or "", f"{match['n']} "
+    head = match[0][: match.start("n") - match.start()]
+    singular = match["years"] == "წ"
+    noun = "წელი" if singular else "წლები"
+    if match["ending"]:
+        ending = match["ending"]
+        return f"{head}{number}{decline(noun, 'ს' if singular and ending == 'ში' else ending)}"
+    over = ends_sentence(match.string, match.end())
+    rest = match.string[match.end() :].lstrip()
+    if match["n"].endswith("-იანი"):
+        form = noun
+    elif _of_year(match):
+        form = "წლის" if singular else "წლების"
+    elif looks_like_verb(before):
+        form = "წელს" if singular else "წლებში"
+    elif over or rest[:1] in (")", ";", "–", "-") or not _WORD.search(rest):
+        form = noun
+    elif _WORD.fullmatch(rest.rstrip(".!?")) and not looks_like_verb(rest.rstrip(".!?")) and case_before(rest) == KEEP:
+        form = "წლის" if singular else "წლების"  # 1975 წ. ფილმი
+    else:
+        form = "წელს" if singular else "წლებში"
+    return f"{head}{number}{form}{'.' if over else ''}"
+
+
 # ── times ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_CLOCK = r"(?<![\w:.,])(?P<h>[01]?\d|2[0-4]){colon}(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\w:]|[.,]\d)"
+_CLOCK = r"(?<![\w:.,])(?P<h>[01]?\d|2[0-4]){colon}(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\w:]|[.,]\d| \d{{3}}(?!\d))"
 _TIME = re.compile(
     _CLOCK.format(colon=":")
     + r"(?: ?[-–] ?(?P<h2>[01]?\d|2[0-4]):(?P<m2>[0-5]\d)(?!\d))?"
     + r"(?: ?სთ\.?| საათ(?P<word>[ა-ჵ]+))?(?:-(?P<ending>[ა-ჵ]+))?"
 )
-_DOTTED_TIME = re.compile(_CLOCK.format(colon=r"\.") + r"(?: ?სთ\.?-| საათ)(?P<ending>ზე|იდან|ამდე|ისთვის)(?![ა-ჵ])")
-_RATIO = re.compile(r"(?<![\w:.,])(\d{1,6}):(\d{1,6})(?![\w:]|[.,]\d)")
+_HOUR_WORD = r" ?სთ(?:\.(?! ?\d)|(?![ა-ჵ]))-?| საათ|-(?=ზე|დან|იდან|მდე|ისთვის)"
+_DOTTED_TIME = re.compile(
+    _CLOCK.format(colon=r"\.") + rf"(?: ?[-–] ?(?P<h2>[01]?\d|2[0-4])\.(?P<m2>[0-5]\d)(?!\d))?"
+    rf"(?P<hour>{_HOUR_WORD})?(?P<ending>(?:ზე|იდან|დან|ამდე|მდე|ისთვის|ი)(?![ა-ჵ]))?"
+)
+_HOUR_BEFORE = re.compile(r"(?:დილის|საღამოს|ღამის|დღის|შუადღის|საათები:?|დრო:?|სთ\.?:?) $")
+_RATIO = re.compile(r"(?<![\w:.,])(\d{1,6}):((?:\d{1,3}(?: \d{3})+)|(?:\d{1,3}(?:\.\d{3})+)|\d{1,7})(?![\w:]|[.,]\d)")
+_COUNTED = re.compile(
+    "ანგარიშ|მოიგ|მოუგ|წააგ|დაამარცხ|დამარცხ|გაიმარჯვ|სძლი|სეტ(?:ი|ში)|მასშტაბ|თანაფარდობ|პროპორცი|შეფარდებ|ფრედ|"
+    "ხმით|აჯობ|გაანადგურ"
+)
+_VERSE = re.compile(
+    "(?:მათე|მარკოზ|ლუკა|იოანე|საქმე|რომაელთა|კორინთელთა|გალატელთა|ეფესელთა|ებრაელთა|იაკობ|პეტრე|გამოცხადება|ფსალმუნ|"
+    "დაბადება|გამოსვლა|ლევიანნი|ესაია|იერემია|ეზეკიელ|დანიელ|იგავნი|სახარება|მუხლი)[ა-ჵ]*[.,]? $"
+)
 
 
 def read_times(text: str) -> str:
     """Read times of day, ranges of them, and ratios; a dotted time (14.30) only beside the word for the hour."""
     if ":" in text:
         text = _TIME.sub(_time, text)
-        text = _RATIO.sub(lambda m: paired(whole(m[1]), whole(m[2])), text)
-    if "საათ" in text or "სთ" in text:
-        text = _DOTTED_TIME.sub(lambda m: _clock(m["h"], m["m"], "0", m["ending"]), text)
+        text = _RATIO.sub(lambda m: apart(m, paired(whole(m[1]), read_number(m[2]))), text)
+    if "." in text:
+        text = _DOTTED_TIME.sub(_dotted_time, text)
     return text
 
 
@@ -78,7 +206,30 @@ def _time(match: re.Match[str]) -> str:
     if match["h2"]:
         first = _clock(match["h"], match["m"], "0", "დან")
         return f"{first} {_clock(match['h2'], match['m2'], '0', ending or 'მდე')}"
+    bare = match.end() == match.end("m")
+    if bare and (_counts(match) or _VERSE.search(match.string, 0, match.start())):
+        return apart(match, paired(whole(match["h"]), whole(match["m"])))
     return apart(match, _clock(match["h"], match["m"], match["s"] or "0", ending))
+
+
+def _counts(match: re.Match[str]) -> bool:
+    """Whether a word for a score or a ratio stands near, as in ანგარიშით 23:15."""
+    return _COUNTED.search(match.string, max(0, match.start() - 60), match.end() + 40) is not None
+
+
+def _dotted_time(match: re.Match[str]) -> str:
+    hour = match["hour"] or ""
+    before = _HOUR_BEFORE.search(match.string, 0, match.start())
+    if not before and (not hour or hour == "-"):
+        return match[0]
+    if hour == " საათ" and not match["ending"]:
+        return match[0]
+    ending = "" if match["ending"] == "ი" else match["ending"] or ""
+    stop = "." if hour.endswith(".") and ends_sentence(match.string, match.end()) else ""
+    if match["h2"]:
+        last = _clock(match["h2"], match["m2"], "0", ending or "მდე")
+        return f"{_clock(match['h'], match['m'], '0', 'დან')} {last}{stop}"
+    return apart(match, _clock(match["h"], match["m"], "0", ending) + stop)
 
 
 def _clock(hour: str, minute: str, second: str, ending: str) -> str:

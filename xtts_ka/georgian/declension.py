@@ -7,6 +7,7 @@ and -ე lose their vowel before -ის and -ით (`რვის`, `მეხ
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from xtts_ka.georgian.alphabet import VOWELS, word_table
@@ -39,7 +40,7 @@ _CLITICS = ("ვე", "აც", "ც", "აა", "ა")  # -ვე (the very), -
 # Nouns that abbreviations and dates expand to and that lose a vowel before an ending that begins with one.
 _SYNCOPATED = word_table(
     "წელ=წლ იანვარ=იანვრ თებერვალ=თებერვლ სექტემბერ=სექტემბრ ოქტომბერ=ოქტომბრ ნოემბერ=ნოემბრ დეკემბერ=დეკემბრ "
-    "ჰექტარ=ჰექტრ"
+    "ჰექტარ=ჰექტრ ნახევარ=ნახევრ კვარტალ=კვარტლ სოფელ=სოფლ"
 )
 
 
@@ -129,27 +130,59 @@ def _before_noun(word: str, case: str) -> str:
 
 # Words that end like a noun in an oblique case but do not change a numeral before them.
 _NOT_OBLIQUE = frozenset(
-    "აქვს ჰყავს ყავს ღირს სურს ჭამს სვამს წერს კვადრატში კუბში მარში ტუში ნიში მზე სრულად ზუსტად ნამდვილად მხოლოდ "
-    "საკმაოდ ერთად ბევრად მეტად ნაკლებად კარგად ცუდად ხშირად დღემდე აქამდე მანამდე".split()
+    "აქვს ჰყავს ყავს ღირს სურს ჭამს სვამს წერს კვადრატში კუბში მარში ტუში ნიში მზე დღემდე აქამდე მანამდე რომ კამ იმ ამ "
+    "ვარ ხარ ვერ აღარ ჯერ ერთხელ ორჯერ სამჯერ კვლავ გარდა ჩანს დგას ხელახლა მაინც შინ მაშინ ახლახან".split()
 )
 _NOMINATIVE_IN_MA = tuple("ფორმა ნორმა ფირმა თერმა ფარმა ტრავმა დოგმა პლაზმა ასთმა".split())
-_DATIVE_AND_ADVERBIAL = ("ში", "ზე", "თან", "მდე", "ად", "შიც", "ზეც", "საც")
-_VERBAL = ("ებს", "ობს", "ავს", "ევს", "ოდეს", "იდეს", "ნდეს")
-_TRUNCATED_ADJECTIVES = ("ურ", "ულ", "იან", "ელ", "ოვან", "დიდ", "ახალ", "ძველ", "მთავარ", "პატარ", "მსგავს")
+_LOCATIVE = ("ში", "ზე", "თან", "მდე", "შიც", "ზეც", "საც", "სა")
+_VERBAL = ("ებს", "ობს", "ავს", "ევს", "ოდეს", "იდეს", "ნდეს", "ლის", "ის")
+_TRUNCATED_ADJECTIVES = ("ლ", "რ", "იან", "ოვან", "დიდ", "მსგავს", "მოქმედ", "მცხოვრებ", "შავ", "ლურჯ", "უცნობ", "კარგ")
+# A numeral agrees with an adverbial in -ად only where that is a noun; most words in -ად are adverbs (სოფლად, ერთად).
+_COUNTED_AS = re.compile(
+    "(?:ნაწილ|ჯგუფ|ტომ|ეტაპ|კატეგორი|ნაჭრ|ლარ|დოლარ|თეთრ|ცალ|წილ|ადგილ|კაც|კლას|ფენ|ფაზ|რიგ|ხმ|სვეტ|მწკრივ|ლუკმ|სახეობ|ნივთ|ოთახ|"
+    "სახელმწიფო|რაიონ|ოლქ|პროცენტ|ევრო|მხარ|სართულ|ქვეყნ|ერთეულ|თანრიგ)(?:ებ)?(?:ად|დ)$"
+)
+# Adjectives in a vowel, which show no case: the noun behind them does (15 საუკეთესო მოთამაშეს).
+_UNCHANGING = re.compile(
+    "(?:სა[ა-ჵ]{3,}ო|უ[ა-ჵ]{3,}ო|პატარა|ახალგაზრდა|სხვა|სხვადასხვა|ბოლო|წინა|მომდევნო|მიმდინარე|მძიმე|მწვანე|მოკლე|მსოფლიო|"
+    "ნახევრად|ყველაზე|ძალიან|აშშ)$"
+)
+_NOUNS_IN_O = frozenset("სასტუმრო საავადმყოფო საწარმო სამინისტრო სააგენტო საზოგადო სარკინიგზო სანაპირო სათბურო".split())
+_WORDS_AFTER = re.compile(" ([ა-ჵ]+)(?: ([ა-ჵ]+))?")
 
 
 @lru_cache(maxsize=50_000)
 def case_before(word: str) -> str:
     """KEEP, DROP or ERGATIVE: what a bare numeral does before `word`, judged by the word's ending.
 
-    ლარი, წლის, კილომეტრით → KEEP; წელს, ქალაქში, ნაწილად, ლარამდე → DROP; კაცმა → ERGATIVE.
+    ლარი, წლის, კილომეტრით → KEEP; წელს, ქალაქში, ნაწილად, ლარამდე → DROP; კაცმა, მოსამართლემ → ERGATIVE.
     """
+    if word in ("მის", "მათ"):
+        return DROP
     if len(word) < 3 or word in _NOT_OBLIQUE:
         return KEEP
     if word.endswith("მა"):
         return KEEP if word[-3] in VOWELS or word.endswith(_NOMINATIVE_IN_MA) else ERGATIVE
+    if word.endswith("მ"):
+        return ERGATIVE if word[-2] in VOWELS else KEEP
     if word.endswith("ს"):
-        return KEEP if word.endswith(("ის", *_VERBAL)) else DROP
-    if word.endswith("ისაც"):
+        return KEEP if word.endswith(_VERBAL) else DROP
+    if word.endswith(("ისაც", "ისა", "ჯერ", "ხელ")):
         return KEEP
-    return DROP if word.endswith(_DATIVE_AND_ADVERBIAL + _TRUNCATED_ADJECTIVES) else KEEP
+    if word.endswith("დ") and not word.endswith(_TRUNCATED_ADJECTIVES):
+        return DROP if _COUNTED_AS.search(word) else KEEP
+    if len(word) < 4 and word != "დიდ" and word != "შავ":
+        return DROP if word.endswith(_LOCATIVE) else KEEP
+    return DROP if word.endswith(_LOCATIVE + _TRUNCATED_ADJECTIVES) else KEEP
+
+
+def head_noun(text: str, end: int) -> str:
+    """The noun that a numeral which ends at `end` counts: the next word, or the one behind an unchanging adjective."""
+    words = _WORDS_AFTER.match(text, end)
+    if not words:
+        return ""
+    first, second = words.groups()
+    if first == "მათ" and second == "შორის":
+        return ""
+    skipped = second and first not in _NOUNS_IN_O and _UNCHANGING.match(first)
+    return second if skipped and case_before(first) == KEEP else first

@@ -24,13 +24,15 @@ from collections.abc import Callable, Iterator
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.console import say
 from xtts_ka.core.files import text_lines
-from xtts_ka.georgian.abbreviations import may_abbreviate, read_abbreviations
+from xtts_ka.georgian.abbreviations import may_abbreviate, read_abbreviations, read_long_abbreviations
 from xtts_ka.georgian.alphabet import PUNCTUATION, RESPELLED, fold_letters
 from xtts_ka.georgian.amounts import read_amounts, read_fractions, read_symbols
-from xtts_ka.georgian.contacts import read_addresses, read_phones
-from xtts_ka.georgian.dates import read_dates, read_times
+from xtts_ka.georgian.contacts import read_addresses, read_codes, read_phones
+from xtts_ka.georgian.dates import read_abbreviated_dates, read_dates, read_roman_months, read_times
 from xtts_ka.georgian.foreign import CYRILLIC, LATIN, transliterate
 from xtts_ka.georgian.ordinals import ROMAN_LETTERS, read_ordinals, read_roman
+from xtts_ka.georgian.places import read_places
+from xtts_ka.georgian.raw_marks import read_raw_marks
 
 # ── cleaning: any Unicode in, the characters that the passes know out ─────────────────────────────────────────────────
 
@@ -46,7 +48,6 @@ _INVISIBLE = re.compile(
     "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _PARAGRAPH = re.compile(r"[^\S\n]*\n\s*\n\s*|\u2029")
-_SQUARED, _CUBED = re.compile(r"(?<=\d)²"), re.compile(r"(?<=\d)³")
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _COMBINING = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
 _OTHER_DIGIT = re.compile(r"[^\W\x00-\x7f\u10d0-\u10ff]")
@@ -58,8 +59,8 @@ _UNKNOWN = re.compile(f"[^{LATIN}{CYRILLIC}{_KNOWN}]+")
 
 def _clean(text: str) -> str:
     """Unicode to the characters of `_REPERTOIRE` and foreign letters; other scripts, emoji, controls → spaces."""
-    if not _REPERTOIRE.fullmatch(text):
-        text = _fold(text)
+    if "°" in text or not _REPERTOIRE.fullmatch(text):
+        text = _fold(read_raw_marks(text))
     return _EMOTICON.sub(" ", text)
 
 
@@ -68,7 +69,7 @@ def _fold(text: str) -> str:
     text = _PARAGRAPH.sub(" . ", text)
     text = _MARK_SHAPE.sub(lambda m: _MARK[m[0]], text)
     if not unicodedata.is_normalized("NFKC", text):
-        text = _VULGAR.sub(" ", _SQUARED.sub(" კვადრატში", _CUBED.sub(" კუბში", text)))
+        text = _VULGAR.sub(" ", text)
         text = _MARK_SHAPE.sub(lambda m: _MARK[m[0]], unicodedata.normalize("NFKC", text))
     text = _COMBINING.sub("", fold_letters(text))
     text = _OTHER_DIGIT.sub(_ascii_digit, text)
@@ -84,6 +85,7 @@ def _ascii_digit(match: re.Match[str]) -> str:
 
 _RUN = re.compile(r" *[.,!?;:–-][ .,!?;:–-]*|  +")
 _CANONICAL_RUNS = frozenset({", ", ". ", "-", " - ", "! ", "? ", "; ", ": "})
+_NEW_SENTENCE = re.compile(r"\.\.\. +\.")
 _STRENGTH = "?!.;:,"  # of several marks in a row the first in this order is kept
 
 
@@ -96,6 +98,8 @@ def _one_mark(match: re.Match[str]) -> str:
     run = match[0]
     if run in _CANONICAL_RUNS:
         return run
+    if "..." in run and not run.strip("., -–") and match.end() < len(match.string) and not _NEW_SENTENCE.search(run):
+        return ", "  # a pause: მერე... მერე წავიდა
     for mark in _STRENGTH:
         if mark in run:
             return mark + " "
@@ -111,13 +115,16 @@ def _one_mark(match: re.Match[str]) -> str:
 # read first, so that a later, more general pass does not see its digits.
 PASSES: tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...] = (
     (re.compile(r"\.[A-Za-z]|://"), (read_addresses,)),
+    (re.compile(r"\d[./-] ?[IVX]"), (read_roman_months,)),
+    (re.compile(r"[./–-]"), (read_abbreviated_dates, read_long_abbreviations)),
     (re.compile(f"[{ROMAN_LETTERS}]"), (read_roman,)),
-    (re.compile(r"\d"), (read_phones, read_dates, read_times, read_ordinals, read_fractions, read_amounts)),
+    (re.compile(r"\d"), (read_codes, read_places, read_phones, read_dates, read_times, read_ordinals, read_fractions, read_amounts)),
     (re.compile("[^ა-ჵ .,]"), (read_symbols,)),
     (re.compile(f"[{LATIN}{CYRILLIC}]"), (transliterate,)),
 )
-# Words with single spaces between them, each with a mark behind it or none: only abbreviations can change in them.
-_SETTLED = re.compile(f"[ა-ჰ]++(?:[{_STRENGTH}]? [ა-ჰ]++)*+[{_STRENGTH}]?")
+# Words with single spaces between them, each with a vowel and a mark behind it or none: only abbreviations can change.
+_SAYABLE = "[ბ-დვ-თკ-ნპ-ტფ-ჰ]*+[აეიოუ][ა-ჰ]*+"
+_SETTLED = re.compile(f"{_SAYABLE}(?:[{_STRENGTH}]? {_SAYABLE})*+[{_STRENGTH}]?")
 _ABBREVIATED = may_abbreviate(_STRENGTH)
 _PLAIN = re.compile(f"[ა-ჰ {PUNCTUATION}]*")
 _PLAIN_OR_ARCHAIC = re.compile(f"[ა-ჵ {PUNCTUATION}]*")

@@ -1,0 +1,47 @@
+"""Reads what only postal addresses have: ქ. after a street's name, and house numbers with a letter or a slash.
+
+* A house's letter is a letter, not a unit or an ending: ჭავჭავაძის გამზ. 37გ → … ოცდაჩვიდმეტი გ.
+* A slash between house numbers is a pause: ქ. 4/6 → ქუჩა ოთხი, ექვსი.
+* A letter after a number that is neither a unit nor an ending is a letter everywhere: 12ა. Of a school class the number
+  is an ordinal: 5ბ კლასი → მეხუთე ბ კლასი.
+"""
+
+from __future__ import annotations
+
+import re
+
+from xtts_ka.georgian.numbers import apart, ordinal, whole
+
+_STREET = re.compile(r"(?<=ს )ქ\.(?= ?(?:#|N)? ?\d| ?[,;)]|$)|(?<![ა-ჵ])ქ\.(?= ?(?:#|N)? ?\d)")
+_HOUSE_BEFORE = re.compile(
+    r"(?:ქუჩა|ქუჩის|ქუჩაზე|გამზირი?|გამზირზე|გამზირის|შესახვევი|ჩიხი|მოედანი|ბინა|კორპუსი|კვარტალი|სახლი|სახლის|"
+    r"მიკრორაიონი|დასახლება|სადარბაზო|ბლოკი|გზატკეცილი|სანაპირო|ხეივანი|გასასვლელი|აღმართი|"
+    r"(?:გამზ|ბინ|კორპ|შეს|ჩიხ|მოედ|სანაპ|კვარტ)\.|#|N),? ?(?:#|N)? ?$"
+)
+_HOUSE = re.compile(
+    r"(?<![\w.,/-])(?P<n>\d{1,4})(?:-?(?P<letter>[ა-ჰ])(?![\w-])|/(?P<second>\d{1,4})(?P<letter2>[ა-ჰ])?(?![\w/-]))"
+)
+_CLASS = re.compile(r"(?<![\w.,/-])(?:მე-)?(?P<n>\d{1,2})(?:-?ე)?[- ]?(?P<letter>[ა-ჰ])(?= კლას)")
+_UNITS_AND_ENDINGS = frozenset("მგტლვსციე")
+_FLAT = re.compile(r"(?<![ა-ჵ])(?P<short>სად|ბ|კ|ოთ)\. ?(?=(?:#|N)? ?\d{1,3}(?!\d))")
+_FLATS = {"სად": "სადარბაზო", "ბ": "ბინა", "კ": "კორპუსი", "ოთ": "ოთახი"}
+
+
+def read_places(text: str) -> str:
+    """Read streets, houses and school classes; other numbers stay."""
+    text = _STREET.sub("ქუჩა", text)
+    text = _FLAT.sub(lambda m: _FLATS[m["short"]] + " ", text)
+    text = _CLASS.sub(lambda m: apart(m, f"{ordinal(int(m['n']))} {m['letter']}"), text)
+    return _HOUSE.sub(_house, text)
+
+
+def _house(match: re.Match[str]) -> str:
+    number, letter = whole(match["n"]), match["letter"]
+    at_home = _HOUSE_BEFORE.search(match.string, max(0, match.start() - 20), match.start())
+    if match["second"]:
+        tail = f" {match['letter2']}" if match["letter2"] else ""
+        return apart(match, f"{number}, {whole(match['second'])}{tail}") if at_home else match[0]
+    is_clitic = letter == "ა" and "-" in match[0] and not number.endswith("ი")  # 8-ა is რვაა
+    if at_home or not (letter in _UNITS_AND_ENDINGS or is_clitic):
+        return apart(match, f"{number} {letter}")
+    return match[0]

@@ -1,0 +1,37 @@
+"""Where a sentence ends after an abbreviation, and what in it is a verb: judged by the look of the words.
+
+Georgian has no capital letters, so a full stop that ends an abbreviation says nothing about the sentence. It is taken
+to end one where the text or paragraph ends, and where the next word usually begins a sentence (`_STARTERS`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_STARTERS = frozenset(
+    "ის იგი ისინი ეს ესენი მან მათ მას ამან იმან მაგრამ თუმცა ამიტომ ამიტომაც შესაბამისად ასევე აგრეთვე ამასთან "
+    "ამასთანავე გარდა ჩვენ თქვენ მე შენ როგორც როცა როდესაც თუ აქ იქ დღეს გუშინ ხვალ ახლა მერე ამის ამას ამაში "
+    "ამავე ამით სწორედ საერთოდ რატომ რა ვინ სად როდის დიახ არა ეგ მაშინ უკვე თავად თვითონ".split()
+)
+_OVER = re.compile(r" *(?:[.!?]|$|\n)")
+_NEXT_WORD = re.compile(r" +([ა-ჵ]+)")
+_PREVERB = re.compile("(?:გადმო|წარმო|აღმო|გამო|ჩამო|შემო|ამო|გადა|წამო|მო|მი|გა|და|შე|ჩა|წა|აღ|წარ|ა)")
+_AORIST = re.compile("[ა-ჵ]{2,}(?:ა|ო|ეს|ნენ|ენ)$")
+_MASDAR = re.compile("(?:ება|ობა|ვა|მა|ცია|ცდა|ზია|ნა|ლა|ელო|რება|ლო|ეთო)$")
+_BEING = frozenset("არის იყო იქნება აქვს ჰქონდა ჰყავს გახდა ხდება უნდა".split())
+
+
+def ends_sentence(text: str, end: int) -> bool:
+    """Whether the full stop of an abbreviation that ends at `end` ends the sentence too."""
+    if _OVER.match(text, end):
+        return True
+    word = _NEXT_WORD.match(text, end)
+    return word is not None and word[1] in _STARTERS
+
+
+def looks_like_verb(word: str) -> bool:
+    """True for აცხადებს, დაიბადა, გაიმარჯვეს, იყო; False for most nouns (კონსტიტუცია, განცხადება, პრეზიდენტი)."""
+    if word in _BEING or (word.endswith(("ებს", "ობს", "ავს", "ევს", "ნენ", "ებენ", "ობენ", "ოდა", "ბიან"))):
+        return True
+    preverb = _PREVERB.match(word)
+    return bool(preverb and _AORIST.fullmatch(word, preverb.end()) and not _MASDAR.search(word))
