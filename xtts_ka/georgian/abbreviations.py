@@ -100,9 +100,11 @@ def _stopped_pattern(table: dict[str, str]) -> re.Pattern[str]:
 
 
 _STOPPED_FORM, _LONG_FORM = _stopped_pattern(_STOPPED), _stopped_pattern(_LONG)
-_CONTRACTED_KEYS = "|".join(sorted(_CONTRACTED, key=len, reverse=True))
+_CONSONANTS = "".join(letter for letter in GEORGIAN_LETTERS if letter not in VOWELS)
+_WITH_VOWEL = "|".join(sorted((key for key in _CONTRACTED if set(key) & set(VOWELS)), key=len, reverse=True))
+_UNITS = frozenset("კმ სმ მმ კგ მგ სთ წთ წმ მლ კვტ მლნ მლრდ ტრლნ".split())  # their full stop is theirs
 _CONTRACTED_FORM = re.compile(
-    rf"(?<![ა-ჵ-])({_CONTRACTED_KEYS})(?:-([ა-ჵ]+)|(?![ა-ჵ-]))(?P<stop>(?<=[კსმწ]მ|[კმ]გ|[სწ]თ|მლ|ლნ|რდ|ვტ)\.)?"
+    rf"(?<![ა-ჵ-])(?P<key>[{_CONSONANTS}]{{2,6}}|{_WITH_VOWEL})(?:-(?P<ending>[ა-ჵ]+)|(?![ა-ჵ-]))(?P<stop>\.?)"
     r"(?=(?P<gap> ?)(?P<next>[ა-ჵ]*))"
 )
 _DOTTED_LETTERS = re.compile(r"(?<![ა-ჵ.-])((?:[ა-ჵ]\.){2,5}|[ა-ჵ](?:\.[ა-ჵ]){2,5})(?:-([ა-ჵ]+)|(?![ა-ჵ]))")
@@ -121,8 +123,9 @@ _FIRST_NAME = re.compile(rf"(?<![ა-ჵ-])({'|'.join(_FIRST_NAMES)})\. ?(?=(?:[
 _INITIAL = re.compile(r"(?<![ა-ჵ-])([ა-ჵ])\. ?(?=[ა-ჵ])")
 _SURNAME = re.compile(r".{2,}(?:ძე|ძის|ძემ|ძეს|ძეზე|შვილ(?:ი|ის|მა|ს|ზე|თან)?)$")
 _VOLUME = re.compile("მე[ა-ჵ]+ე(?:ს|მ|ში|ზე)?$|პირველ|ოცდამე")
-_CONSONANTS = "".join(letter for letter in GEORGIAN_LETTERS if letter not in VOWELS)
-_VOWELLESS = re.compile(rf"(?<![ა-ჵ-])([{_CONSONANTS}]{{2,6}})(?:-([ა-ჵ]+)|(?![ა-ჵ]))(?!-?[ა-ჵ])")
+_FIRST_PARTS = frozenset({key.split()[0] for key in (*_STOPPED, *_FIRST_NAMES)} | set(GEORGIAN_LETTERS))
+_BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=\.)")
+_SPOON_LIKE = re.compile(r"[ჩს](?:აის|უფრ(?:ის)?)?[/. ]{1,2}კ")
 _INTERJECTIONS = frozenset("ჰმ ჰმმ ბრ ბრრ ბრრრ ფრ თქ ჩშ".split())
 _COUNT_BEFORE = re.compile(
     "(?:ერთი?|ორი?|სამი?|ოთხი?|ხუთი?|ექვსი?|შვიდი?|რვა|ცხრა|ათი?|მეტი?|ოცი?|ორმოცი?|სამოცი?|ასი?|ათასი?|რამდენიმე|"
@@ -137,8 +140,7 @@ def may_abbreviate(marks: str) -> frozenset[str]:
     `read_abbreviations` changes nothing.
     """
     contracted = {f"{key}{mark}" for key in _CONTRACTED for mark in ("", *marks)}
-    stopped = {f"{key.split()[0]}." for key in (*_STOPPED, *_FIRST_NAMES)}
-    return frozenset(contracted | stopped | {f"{c}." for c in GEORGIAN_LETTERS})
+    return frozenset(contracted | {f"{part}." for part in _FIRST_PARTS})
 
 
 # ── passes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,29 +148,34 @@ def may_abbreviate(marks: str) -> frozenset[str]:
 
 def read_long_abbreviations(text: str) -> str:
     """Expand the abbreviations that are no units, before the numbers beside them are read."""
-    text = _SPOON.sub(_spoon, text)
+    if _SPOON_LIKE.search(text):
+        text = _SPOON.sub(_spoon, text)
     if "/" in text:
         text = _SLASHED_FORM.sub(_slashed, text)
-    if "." in text:
-        text = _LONG_FORM.sub(_stopped, _FIRST_NAME.sub(lambda m: _FIRST_NAMES[m[1]] + " ", text))
+    if "." in text and not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text)):
+        text = _LONG_FORM.sub(_stopped, _FIRST_NAME.sub(_first_name, text))
     return text
 
 
 def read_abbreviations(text: str) -> str:
     """Expand abbreviations; a full stop that ended the text stays, that of an initial (ი. ჭავჭავაძე) is removed."""
-    if "." in text:
+    stopped = "." in text and not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text))
+    if stopped:
         text = _DOTTED_LETTERS.sub(_dotted_letters, text)
-    if "წმ" in text:
         text = _SAINT.sub(_saint, text)
     text = _CONTRACTED_FORM.sub(_contracted, text)
     if "-" in text:
         text = _CLIPPED_FORM.sub(_clipped, text)
         text = _YEAR_FORM.sub(lambda m: decline("წელი" if m[1] == "წ" else "წლები", m[2]), text)
-    if "." in text:
+    if stopped:
         text = _STOPPED_FORM.sub(_stopped, text)
-        text = _FIRST_NAME.sub(lambda m: _FIRST_NAMES[m[1]] + " ", text)
+        text = _FIRST_NAME.sub(_first_name, text)
         text = _INITIAL.sub(r"\1 ", text)
-    return _VOWELLESS.sub(_by_letters, text)
+    return text
+
+
+def _first_name(match: re.Match[str]) -> str:
+    return _FIRST_NAMES[match[1]] + " "
 
 
 def _spoon(match: re.Match[str]) -> str:
@@ -198,13 +205,6 @@ def _clipped(match: re.Match[str]) -> str:
     return decline(noun, ending) if ending else stem_of(noun)
 
 
-def _by_letters(match: re.Match[str]) -> str:
-    letters, ending = match[1], match[2] or ""
-    if letters in _INTERJECTIONS or len(set(letters)) == 1:
-        return match[0]
-    return decline("".join(letter + "ე" for letter in letters), ending)
-
-
 def _dotted_letters(match: re.Match[str]) -> str:
     """შ.პ.ს. is read like შპს, and unknown letters by their names; those of `_STOPPED` (ა.შ.) wait for their turn."""
     parts = match[1].strip(".").split(".")
@@ -219,14 +219,25 @@ def _dotted_letters(match: re.Match[str]) -> str:
 
 
 def _contracted(match: re.Match[str]) -> str:
-    reading, ending, following = _CONTRACTED[match[1]], match[2] or "", match["next"]
-    if (ending == "ს" or match[0] == "აშშ") and match["gap"] and _is_noun(following):
+    key, ending = match["key"], match["ending"] or ""
+    if key not in _CONTRACTED:
+        return _by_letters(match, key, ending)
+    if (ending == "ს" or match[0] == "აშშ") and match["gap"] and _is_noun(match["next"]):
         ending = "ის"  # აშშ პრეზიდენტი, მშპ-ს ზრდა
-    *before, last = reading.split(" ")
+    *before, last = _CONTRACTED[key].split(" ")
     if before and before[-1].endswith("ული"):  # შეერთებულ შტატებში
         before[-1] = agree(before[-1], agreement(ending))
-    stop = "." if match["stop"] and ends_sentence(match.string, match.end()) else ""
-    return " ".join([*before, decline(last, ending)]) + stop
+    own_stop = key in _UNITS and match["stop"] and not ends_sentence(match.string, match.end())
+    return " ".join([*before, decline(last, ending)]) + ("" if own_stop else match["stop"])
+
+
+def _by_letters(match: re.Match[str], letters: str, ending: str) -> str:
+    """Letters without a vowel that no table has: ხმგ → ხემეგე, as people say them."""
+    stop = match["stop"]
+    if (stop and letters in _FIRST_PARTS) or letters in _INTERJECTIONS or len(set(letters)) == 1:
+        return match[0]
+    reading = _STOPPED.get(letters) or "".join(letter + "ე" for letter in letters)
+    return decline(reading, ending) + stop
 
 
 def _is_noun(word: str) -> bool:

@@ -165,6 +165,7 @@ _PREFIXED = re.compile(  # the sign before an inflected magnitude: $350 მი�
     rf"(?P<sign>(?:US)?[$€£¥₾₽₺]) ?(?P<n>{NUMBER}(?: ?[-–] ?{NUMBER})?) ?(?P<magnitude>{_SPELLED_MAGNITUDES}|მლნ|მლრდ|ტრლნ|ათ)"
     r"(?:\.(?!-)|\.?-(?P<hyphen>[ა-ჵ]+)|(?P<ending>[ა-ჵ]*))(?![ა-ჵ])"
 )
+_SIGN_BEFORE = re.compile(r"[$€£¥₾₽₺] ?\d")
 _LARI_AND_TETRI = re.compile(r"(?<![\w.,])(\d+) ?ლ\.? ?(?:და )?(\d\d?) ?თ\.?(?![ა-ჵ])")
 _LINKED = re.compile(r" (?:და|ან|თუ) \d+(?:[.,]\d+)?(?= [ა-ჵ])")
 _NO_NOUN = frozenset("და ან თუ არის იყო ხოლო რომ მაგრამ კი არა ან".split())  # a number does not agree with these
@@ -174,8 +175,10 @@ def read_amounts(text: str) -> str:
     """Read every number that is left, with its sign, currency, magnitude, unit and ending."""
     text = _REPEATED_SIGN.sub("–", text)
     text = _SPELLED_MONEY.sub(lambda m: f" {_SPELLED[m[1]]}{'-' * bool(m[2])}{m[2]}", text)
-    text = _PREFIXED.sub(_prefixed, text)
-    text = _LARI_AND_TETRI.sub(_lari_and_tetri, text)
+    if _SIGN_BEFORE.search(text):
+        text = _PREFIXED.sub(_prefixed, text)
+    if "თ" in text:
+        text = _LARI_AND_TETRI.sub(_lari_and_tetri, text)
     return _AMOUNT.sub(_amount, text)
 
 

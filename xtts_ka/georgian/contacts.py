@@ -53,7 +53,7 @@ def _address_part(token: str) -> str:
     if token.isdigit():
         return whole(token)
     if token.isalpha():
-        return _PARTS.get(token.lower()) or sound(token)
+        return _PARTS.get(token.lower()) or sound(token, by_spelling=True)
     return _MARKS.get(token, "")
 
 

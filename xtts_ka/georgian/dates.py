@@ -105,15 +105,22 @@ _YEARLY = re.compile(
 )
 
 
+# Cheap searches that save most texts the patterns above.
+_HYPHENED = re.compile(r"[ა-ჰ]\.? ?[-–] ?[ა-ჰ]")
+_MONTH_LIKE = re.compile(r"\d [აიმნოსთდ][ა-ჰ]{1,6}[.-]")
+_YEAR_LIKE = re.compile(r"წ[.-]")
+
+
 def read_abbreviated_dates(text: str) -> str:
     """Expand წ. and წწ. after a year, and days and months that are abbreviated; the numbers beside them stay."""
-    for pattern, table in _SPANS:
-        text = pattern.sub(partial(_from_to, table), text)
-    if "." not in text and "-" not in text:
-        return text
-    text = _SUNDAY.sub("კვირა", text)
-    text = _ABBREVIATED_MONTH.sub(_month, text)
-    if "წ" in text:
+    if _HYPHENED.search(text):
+        for pattern, table in _SPANS:
+            text = pattern.sub(partial(_from_to, table), text)
+    if "კვ." in text:
+        text = _SUNDAY.sub("კვირა", text)
+    if _MONTH_LIKE.search(text):
+        text = _ABBREVIATED_MONTH.sub(_month, text)
+    if _YEAR_LIKE.search(text):
         text = _ITS_YEAR.sub(lambda m: f"{m[1]} {'წლის' if _of_year(m) else _in_year(m)}", text)
         text = _YEAR.sub(_year, text)
     return text

@@ -21,6 +21,7 @@ _HOUSE_BEFORE = re.compile(
 _HOUSE = re.compile(
     r"(?<![\w.,/-])(?P<n>\d{1,4})(?:-?(?P<letter>[ა-ჰ])(?![\w-])|/(?P<second>\d{1,4})(?P<letter2>[ა-ჰ])?(?![\w/-]))"
 )
+_HOUSE_LIKE = re.compile(r"\d(?:-?[ა-ჰ](?![\w-])|/\d)")
 _CLASS = re.compile(r"(?<![\w.,/-])(?:მე-)?(?P<n>\d{1,2})(?:-?ე)?[- ]?(?P<letter>[ა-ჰ])(?= კლას)")
 _UNITS_AND_ENDINGS = frozenset("მგტლვსციე")
 _FLAT = re.compile(r"(?<![ა-ჵ])(?P<short>სად|ბ|კ|ოთ)\. ?(?=(?:#|N)? ?\d{1,3}(?!\d))")
@@ -29,10 +30,12 @@ _FLATS = {"სად": "სადარბაზო", "ბ": "ბინა", "�
 
 def read_places(text: str) -> str:
     """Read streets, houses and school classes; other numbers stay."""
-    text = _STREET.sub("ქუჩა", text)
+    if "ქ." in text:
+        text = _STREET.sub("ქუჩა", text)
     text = _FLAT.sub(lambda m: _FLATS[m["short"]] + " ", text)
-    text = _CLASS.sub(lambda m: apart(m, f"{ordinal(int(m['n']))} {m['letter']}"), text)
-    return _HOUSE.sub(_house, text)
+    if " კლას" in text:
+        text = _CLASS.sub(lambda m: apart(m, f"{ordinal(int(m['n']))} {m['letter']}"), text)
+    return _HOUSE.sub(_house, text) if _HOUSE_LIKE.search(text) else text
 
 
 def _house(match: re.Match[str]) -> str:

@@ -18,6 +18,8 @@ _SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _PLAIN = str.maketrans(_SUPERSCRIPT + "⁻", "0123456789-")
 _LEGAL = "მუხლ|მუხ\\.|ქვეპუნქტ|პუნქტ|ნაწილ|ნაწ\\.|თავ|კარ"
 
+_ANY = re.compile(rf"[{_SUPERSCRIPT}⁻½′″\"^°º]|\[\d|''")
+
 # ── superscripts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _CARET = re.compile(r"(?<=\d)\^(-?\d{1,3})(?!\d)")
@@ -79,6 +81,8 @@ _COORDINATE = re.compile(
 
 def read_raw_marks(text: str) -> str:
     """Read superscripts, ½, inches and coordinates; drop footnote marks. Other text stays as it is."""
+    if not _ANY.search(text):
+        return text
     text = _CARET.sub(lambda m: m[1].translate(_TO_SUPERSCRIPT), text)
     text = _BRACKETED.sub("", text)
     text = _COORDINATE.sub(_coordinate, text)
