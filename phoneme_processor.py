@@ -29,6 +29,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.georgian import phonology
 from xtts_ka.georgian.alphabet import georgian_letters, is_all_georgian, words
 from xtts_ka.georgian.lexicon import Lexicon, read_lexicon
+from xtts_ka.georgian.reading import Reading
 from xtts_ka.georgian.text import normalise
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class PhonemeProcessor:
 
         Mtavruli and the church scripts are read as Mkhedruli.
         """
-        chunks = phonology.narrow_chunks if narrow else phonology.broad_chunks
-        return [phone for chunk in chunks(georgian_letters(word), self.convention) for phone in chunk]
+        letters = georgian_letters(word)
+        if narrow:
+            chunks = phonology.narrow_chunks(letters, self.convention, self.config.allophones)
+        else:
+            chunks = phonology.broad_chunks(letters, self.convention)
+        return [phone for chunk in chunks for phone in chunk]
 
     def lexicon(self, words: Iterable[str], narrow: bool = False) -> dict[str, list[str]]:
         """Sorted word (Mkhedruli) → phones: the user's lexicons where they have the word, else the rules.
@@ -141,7 +146,7 @@ class PhonemeEncoder:
     dictionary: dict[str, list[str]]
     model: GraphemeToPhoneme
     vocab: PhonemeVocab
-    archaic: str  # "keep" or "respell", as the stage normalised text
+    reading: Reading  # as the stage normalised text
 
     @classmethod
     def load(cls, model_dir: Path | str) -> PhonemeEncoder:
@@ -152,11 +157,16 @@ class PhonemeEncoder:
         if not isinstance(dictionary, dict) or not all(isinstance(phones, str) for phones in dictionary.values()):
             raise UserError(f"phoneme dictionary {model_dir / DICTIONARY} is no object of word: phones: {_RERUN}")
         try:
-            rules = PhonemeProcessor(PhonemesConfig(level=facts["level"], convention=facts["convention"]))
+            rules = PhonemeProcessor(
+                PhonemesConfig(**{key: facts[key] for key in ("level", "convention", "allophones")})
+            )
         except ValidationError:
-            raise UserError(f"the level or convention in {model_dir / FACTS} cannot be used: {_RERUN}") from None
+            raise UserError(f"the level, convention or allophones in {model_dir / FACTS} cannot be used: {_RERUN}") from None
+        reading = Reading.from_facts(facts)
+        if reading is None:
+            raise UserError(f"G2P model description {model_dir / FACTS} does not say how text is read: {_RERUN}")
         transcribed = {word: phones.split() for word, phones in dictionary.items()}
-        return cls(rules, transcribed, model, PhonemeVocab.load(model_dir / VOCAB), facts["archaic"])
+        return cls(rules, transcribed, model, PhonemeVocab.load(model_dir / VOCAB), reading)
 
     def phonemes(self, word: str) -> list[str]:
         """The phones of one word; none where it has no Georgian letter."""
@@ -172,7 +182,7 @@ class PhonemeEncoder:
     def encode(self, text: str, *, ends: bool = False) -> list[int]:
         """Phoneme ids of raw text: normalised, split into words with a boundary between; `ends` adds <s> and </s>."""
         symbols: list[str] = []
-        for phones in self.transcribe(words(normalise(text, archaic=self.archaic))):
+        for phones in self.transcribe(words(self.reading(text))):
             symbols += [PhonemeVocab.BOUNDARY] * bool(symbols) + phones
         return self.vocab.encode([PhonemeVocab.START, *symbols, PhonemeVocab.END] if ends else symbols)
 
@@ -183,7 +193,9 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
 
     facts = files.read_json(model_dir / FACTS, "G2P model description", _RERUN)
     weights = tensor_files.load_torch(model_dir / MODEL, remedy=_RERUN)
-    expected = {"level": str, "archaic": str, "convention": dict, "network": dict}
+    if isinstance(facts, dict):
+        facts.setdefault("allophones", [])  # models of before this setting
+    expected = {"level": str, "archaic": str, "convention": dict, "allophones": list, "network": dict}
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in expected.items()):
         raise UserError(f"G2P model description {model_dir / FACTS} lacks what rebuilds the model: {_RERUN}")
     return GraphemeToPhoneme.rebuild(facts["network"], weights), facts
@@ -191,7 +203,8 @@ def load_g2p(model_dir: Path) -> tuple[GraphemeToPhoneme, dict[str, Any]]:
 
 def transcript_words(config: PretrainConfig, clips: Iterable[Clip]) -> Counter[str]:
     """How often each word occurs in the clips' normalised text, in which numbers and foreign words are spelt out."""
-    return Counter(word for clip in clips for word in words(normalise(clip.text, archaic=config.text.archaic)))
+    reading = Reading.of(config.text)
+    return Counter(word for clip in clips for word in words(reading(clip.text)))
 
 
 def run_phonemes_stage(config: PretrainConfig, words: Counter[str]) -> dict[str, Any]:
@@ -248,9 +261,10 @@ def _write_outputs(
     tensor_files.save_torch(folder / MODEL, g2p.model.state_dict())
     facts = {
         "level": config.phonemes.level,
-        "archaic": config.text.archaic,
+        **Reading.of(config.text).facts(),
         "seed": config.seed,
         "convention": config.phonemes.convention,
+        "allophones": config.phonemes.allophones,
         "report": g2p.report,
         "network": g2p.model.facts(),
     }

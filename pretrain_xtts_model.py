@@ -63,6 +63,10 @@ class PipelineStage(Stage):
         csv = {name: tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS}
         return {f"{name} metadata": file_digest(file) for name, file in csv.items()}
 
+    def abbreviations_digest(self) -> dict[str, str]:
+        table = self.config.text.abbreviations
+        return {f"abbreviations {table}": file_digest(Path(table))} if table and Path(table).is_file() else {}
+
     def recordings_digest(self) -> dict[str, str]:
         listings = [recordings.listing(self.config.data_dir, name).digest for name in tables.TRAINING_SPLITS]
         return {"recordings": hash_value(listings)}
@@ -91,13 +95,14 @@ class PhonemeModelProcessor(PipelineStage):
     """Transcripts' words → dictionary, trained grapheme-to-phoneme model, phoneme vocabulary."""
 
     name, after = "phonemes", ()
-    version = 2  # counts the words of normalised text
-    reads = ("phonemes", "text.archaic", "seed")
+    version = 3  # the second hundred kinds of text; narrow phonemes with ŋ, without final devoicing of fricatives
+    reads = ("phonemes", "text.archaic", "text.abbreviations", "seed")
     files = (*PHONEME_FILES, "phoneme_model_results.pkl")
 
     def inputs(self) -> dict[str, str]:
         lexicons = {f"lexicon {path}": Path(path) for path in self.config.phonemes.lexicon_paths}
-        return self.table_digests() | {name: file_digest(path) for name, path in lexicons.items() if path.is_file()}
+        found = {name: file_digest(path) for name, path in lexicons.items() if path.is_file()}
+        return {**self.table_digests(), **found, **self.abbreviations_digest()}
 
     def run(self) -> dict[str, Any]:
         metrics = run_phonemes_stage(self.config, transcript_words(self.config, self.training_clips()))
@@ -110,11 +115,12 @@ class LanguageModelProcessor(PipelineStage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
     name, after = "language", ()
+    version = 2  # the second hundred kinds of text
     reads = ("text", "language_model", "language", "seed")
     files = (VOCABULARY, RESULTS)
 
     def inputs(self) -> dict[str, str]:
-        return {**self.base_digests("vocab.json"), **self.table_digests()}
+        return {**self.base_digests("vocab.json"), **self.table_digests(), **self.abbreviations_digest()}
 
     def run(self) -> dict[str, Any]:
         return run_language_stage(self.config, self.training_clips())
@@ -255,7 +261,8 @@ class XTTSPretrainer(PipelineStage):
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
         base = Path(self.config.base_model_path) / "model.pth"
         csv = (tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS)
-        files = [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv]
+        own = [Path(table)] if (table := self.config.text.abbreviations) else []
+        files = [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv, *own]
         return hash_value([file_digest(file) for file in files])[:16]
 
     def _has_finished(self) -> bool:

@@ -56,11 +56,11 @@ def load_xtts(folder: "str | os.PathLike[str]", device: str = "auto") -> "Xtts":
     return checkpoint.load_xtts(os.fspath(folder), choose_device(device))
 
 
-def normalise(text: str, archaic: str = "respell") -> str:
+def normalise(text: str, archaic: str = "respell", abbreviations: dict[str, str] | None = None) -> str:
     """Georgian text as it is read aloud: numbers, dates, abbreviations, foreign words and marks become words.
 
-    archaic: "respell" the old letters ჱ ჲ ჳ ჴ ჵ, or "keep" them.
+    archaic: "respell" the old letters ჱ ჲ ჳ ჴ ჵ, or "keep" them. abbreviations: your own, abbreviation → reading.
     """
-    from xtts_ka.georgian import text as georgian_text
+    from xtts_ka.georgian.reading import Reading
 
-    return georgian_text.normalise(text, archaic=archaic)
+    return Reading(archaic, abbreviations or {})(text)

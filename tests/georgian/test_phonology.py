@@ -124,7 +124,7 @@ BROAD = _table("""
 უთხარი u tʰ x ɑ r i
 """)
 
-# Rule 1 labialisation, 2 ვ as f and w, 3 final devoicing, 4 dark l, and words that only look as if a rule applied.
+# Rule 1 labialisation, 2 ვ as f and w, 3 final stops, 4 ŋ, 5 dark l, and words that only look as if a rule applied.
 NARROW = _table("""
 ცხვარი t͡s xʷ ɑ r i
 გვარი ɡʷ ɑ r i
@@ -161,10 +161,16 @@ NARROW = _table("""
 კარგად kʼ ɑ r ɡ ɑ tʰ
 ლამაზად ɫ ɑ m ɑ z ɑ tʰ
 ვაკეთებ v ɑ kʼ ɛ tʰ ɛ pʰ
-ხატავ x ɑ tʼ ɑ f
-ვაზ v ɑ s
-ბაღ b ɑ x
-ვაჟ v ɑ ʃ
+ხატავ x ɑ tʼ ɑ v
+ვაზ v ɑ z
+ბაღ b ɑ ɣ
+ვაჟ v ɑ ʒ
+ბანკი b ɑ ŋ kʼ i
+ჯანგი d͡ʒ ɑ ŋ ɡ i
+მანქანა m ɑ ŋ kʰ ɑ n ɑ
+ინკვიზიტორი i ŋ kʼʷ i z i tʼ ɔ r i
+კონცერტი kʼ ɔ n t͡s ɛ r tʼ i
+ბანხი b ɑ n x i
 ბაგ b ɑ kʰ
 თანხად tʰ ɑ n x ɑ tʰ
 ლამაზი ɫ ɑ m ɑ z i
@@ -197,6 +203,35 @@ def test_narrow_transcription(word, phones):
     assert _flat(phonology.narrow_chunks(word)) == phones
 
 
+FINAL_FRICATIVES = _table("""
+ხატავ x ɑ tʼ ɑ f
+ვაზ v ɑ s
+ბაღ b ɑ x
+ვაჟ v ɑ ʃ
+მეჯ m ɛ t͡ʃ
+ვაზი v ɑ z i
+კარგად kʼ ɑ r ɡ ɑ tʰ
+""")
+
+INITIAL_STOPS = _table("""
+დედა d̥ ɛ d ɑ
+ბაბუა b̥ ɑ b u ɑ
+გოგო ɡ̊ ɔ ɡ ɔ
+გრძნობა ɡ̊ r d͡z n ɔ b ɑ
+ადგილი ɑ d ɡ i l i
+""")
+
+
+@pytest.mark.parametrize(("word", "phones"), FINAL_FRICATIVES)
+def test_final_fricatives_are_voiceless_by_option(word, phones):
+    assert _flat(phonology.narrow_chunks(word, optional=["final_fricatives"])) == phones
+
+
+@pytest.mark.parametrize(("word", "phones"), INITIAL_STOPS)
+def test_initial_stops_are_weak_by_option(word, phones):
+    assert _flat(phonology.narrow_chunks(word, optional=["initial_stops"])) == phones
+
+
 def test_enough_is_checked_by_hand():
     assert len(BROAD) >= 60 and len(NARROW) >= 40 and len(ALPHABET) == 38
     assert len({word for word, _ in BROAD}) == len(BROAD) and len({word for word, _ in NARROW}) == len(NARROW)
@@ -215,7 +250,7 @@ def test_inventory_is_the_thirty_three_phonemes_in_order_then_the_archaic_ones()
 
 @given(st.text(alphabet=GEORGIAN_LETTERS + ARCHAIC_LETTERS, max_size=12))
 def test_rules_stay_inside_their_inventory_and_give_one_chunk_a_letter(word):
-    broad, narrow = phonology.broad_chunks(word), phonology.narrow_chunks(word)
+    broad, narrow = phonology.broad_chunks(word), phonology.narrow_chunks(word, optional=phonology.OPTIONAL_RULES)
     assert len(broad) == len(narrow) == len(word)
     assert set(_flat(broad)) <= set(phonology.inventory())
     assert set(_flat(narrow)) <= set(phonology.inventory(narrow=True))

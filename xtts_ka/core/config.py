@@ -90,6 +90,7 @@ class TextConfig(_Section):
     """From transcript to tokens."""
 
     archaic: Literal["respell", "keep"] = _opt("respell", "archaic letters: keep them or respell them")
+    abbreviations: PathText | None = _opt(None, "your abbreviations: a file of lines abbreviation<TAB>reading")
     new_tokens: int = _opt(2000, "Georgian tokens to add to the base vocabulary, at most", ge=40, le=20000)
     min_pair_count: int = _opt(2, "how often a pair of symbols must occur to become a token", ge=2)
 
@@ -99,6 +100,9 @@ class PhonemesConfig(_Section):
 
     level: Literal["broad", "narrow"] = _opt("broad", "transcription that the dictionary and the G2P model use")
     convention: dict[Text, Text] = _opt({}, 'symbols that differ from the default\'s, by letter, such as {"ა": "a"}')
+    allophones: list[Literal["final_fricatives", "initial_stops"]] = _opt(
+        [], "rules of the narrow level that apply beside the standard ones: final_fricatives, initial_stops"
+    )
     lexicon_paths: list[PathText] = _opt([], "extra lexicons, word<TAB>p h o n e s")
     heldout_fraction: float = _opt(0.1, "share of the words kept out of training to measure errors", gt=0, le=0.5)
     dim: int = _opt(128, "width of the G2P network", ge=16)

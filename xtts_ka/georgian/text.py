@@ -2,6 +2,7 @@
 
     python -m xtts_ka.georgian.text transcript.txt        # one reading per line, blank lines kept
     echo "2026 წლის 12 მარტს, 14:30-ზე" | python -m xtts_ka.georgian.text
+    echo "2026 წლის 12 მარტს, 14:30-ზე" | python -m xtts_ka.georgian.text --explain    # which rule read what
 
 `normalise` first cleans the text to a small set of characters. `PASSES` then read addresses, numbers, symbols and
 foreign words; whatever still has no reading is dropped. Last, abbreviations are expanded and the marks tidied until
@@ -20,10 +21,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from functools import partial
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.console import say
 from xtts_ka.core.files import text_lines
+from xtts_ka.georgian.abbreviation_table import AbbreviationTable, load_abbreviations, table_of
 from xtts_ka.georgian.abbreviations import may_abbreviate, read_abbreviations, read_long_abbreviations
 from xtts_ka.georgian.alphabet import PUNCTUATION, RESPELLED, fold_letters
 from xtts_ka.georgian.amounts import read_amounts, read_fractions, read_symbols
@@ -128,36 +132,73 @@ _SETTLED = re.compile(f"{_SAYABLE}(?:[{_STRENGTH}]? {_SAYABLE})*+[{_STRENGTH}]?"
 _ABBREVIATED = may_abbreviate(_STRENGTH)
 _PLAIN = re.compile(f"[ა-ჰ {PUNCTUATION}]*")
 _PLAIN_OR_ARCHAIC = re.compile(f"[ა-ჵ {PUNCTUATION}]*")
+NO_ABBREVIATIONS = AbbreviationTable({})
 _TO_COMMA = str.maketrans("()_", ",, ")
 _LEFT_OVER = re.compile("[^ა-ჵ .,!?;:–-]+")
 
 
-def normalise(text: str, *, archaic: str = "respell") -> str:
+Trace = Callable[[str, str, str], None]  # called with a rule's name, and the text before and after it
+
+
+def normalise(text: str, *, archaic: str = "respell", abbreviations: AbbreviationTable = NO_ABBREVIATIONS) -> str:
     """Return `text` as it is read aloud: Georgian letters, single spaces and `PUNCTUATION`, nothing else.
 
-    `archaic` is "respell" (ჱ ჲ ჳ ჴ ჵ → ე ი ვი ხ ო) or "keep". Takes any string, is idempotent, and returns "" where
-    nothing can be read. Raises ValueError for another value of `archaic`.
+    `archaic` is "respell" (ჱ ჲ ჳ ჴ ჵ → ე ი ვი ხ ო) or "keep"; `abbreviations` are a user's own. Takes any string, is
+    idempotent, and returns "" where nothing can be read. Raises ValueError for another value of `archaic`.
     """
     if archaic not in ("respell", "keep"):
         raise ValueError(f"archaic must be 'respell' or 'keep', not {archaic!r}")
+    text = abbreviations.read(text)
     if _SETTLED.fullmatch(text) and _ABBREVIATED.isdisjoint(text.split(" ")):
         return text  # most sentences; this check takes a fifth of the time of the rest
+    return _normalise(text, archaic, abbreviations, None)
+
+
+def _normalise(text: str, archaic: str, abbreviations: AbbreviationTable, trace: Trace | None) -> str:
     if not (_PLAIN if archaic == "respell" else _PLAIN_OR_ARCHAIC).fullmatch(text):
-        text = _read_everything(text, archaic)
-    while (plain := _tidy(read_abbreviations(text))) != text:
+        text = _read_everything(text, archaic, trace)
+    while True:
+        expanded = read_abbreviations(abbreviations.read(text))
+        plain = _tidy(expanded)
+        if trace:
+            trace("abbreviations", text, expanded)
+            trace("marks", expanded, plain)
+        if plain == text:
+            return text
         text = plain
-    return text
 
 
-def _read_everything(text: str, archaic: str) -> str:
-    text = _clean(text)
+def _read_everything(text: str, archaic: str, trace: Trace | None) -> str:
+    before, text = text, _clean(text)
     if archaic == "respell":
         text = text.translate(RESPELLED)
+    if trace:
+        trace("characters", before, text)
     for needed, passes in PASSES:
         if needed.search(text):
             for read in passes:
-                text = read(text)
+                before, text = text, read(text)
+                if trace and text != before:
+                    trace(read.__name__.removeprefix("read_"), before, text)
     return _LEFT_OVER.sub(" ", text.rstrip(" )").translate(_TO_COMMA))
+
+
+def explain(
+    text: str, *, archaic: str = "respell", abbreviations: AbbreviationTable = NO_ABBREVIATIONS
+) -> list[tuple[str, str, str]]:
+    """Which rule read what: (rule, written, read) in the order in which the rules apply, as `normalise` applies them."""
+    steps: list[tuple[str, str, str]] = []
+
+    def trace(rule: str, before: str, after: str) -> None:
+        old, new = before.split(), after.split()
+        for kind, i, i_end, j, j_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+            if kind != "equal":
+                steps.append((rule, " ".join(old[i:i_end]), " ".join(new[j:j_end])))
+
+    own = abbreviations.read(text)
+    trace("own abbreviations", text, own)
+    _normalise(own, archaic, abbreviations, trace)
+    return steps
 
 
 # ── splitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,14 +243,19 @@ def _fit(text: str, limit: int, level: int) -> Iterator[str]:
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _print_readings(source: str, archaic: str) -> None:
+def _print_readings(source: str, reading: Callable[[str], str], explained: Callable[[str], list] | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     lines = changed = silent = 0
     for lines, line in text_lines(source, "text"):  # noqa: B007
-        reading = normalise(line, archaic=archaic)
-        sys.stdout.write(reading + "\n")
-        changed, silent = changed + (reading != line), silent + bool(line.strip() and not reading)
+        read = reading(line)
+        if explained:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.writelines(f"  {rule:20} {written} → {said}\n" for rule, written, said in explained(line))
+            sys.stdout.write(f"= {read}\n")
+        else:
+            sys.stdout.write(read + "\n")
+        changed, silent = changed + (read != line), silent + bool(line.strip() and not read)
     sys.stdout.flush()
     say(f"lines: {lines}, changed: {changed}, without any reading: {silent}", verbose=True, stream=sys.stderr)
 
@@ -227,9 +273,19 @@ def main(argv: list[str] | None = None) -> int:
         default="respell",
         help="letters ჱ ჲ ჳ ჴ ჵ: as they are, or in modern spelling (default)",
     )
+    parser.add_argument(
+        "--abbreviations", metavar="FILE", help="your abbreviations, lines of abbreviation<TAB>reading"
+    )
+    parser.add_argument("--explain", action="store_true", help="print for each line which rule read which words")
     add_verbosity_flags(parser, quiet="print the readings, warnings and errors only")
     args = parser.parse_args(argv)
-    return run_cli(lambda: _print_readings(args.file, args.archaic), args)
+
+    def run() -> None:
+        own = table_of(load_abbreviations(args.abbreviations)) if args.abbreviations else NO_ABBREVIATIONS
+        settings = {"archaic": args.archaic, "abbreviations": own}
+        _print_readings(args.file, partial(normalise, **settings), partial(explain, **settings) if args.explain else None)
+
+    return run_cli(run, args)
 
 
 if __name__ == "__main__":

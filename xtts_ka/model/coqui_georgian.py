@@ -28,7 +28,8 @@ from TTS.utils.synthesizer import Synthesizer
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS
-from xtts_ka.georgian.text import normalise, split_sentences
+from xtts_ka.georgian.reading import Reading
+from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.features import load_speech
 
 LANGUAGE = "ka"
@@ -85,7 +86,8 @@ def _is_georgian(language: str | None) -> bool:
 def _reading(tokenizer: VoiceBpeTokenizer, text: str) -> str:
     """`text` as training read it. Models that were trained to keep the old letters have them in their vocabulary."""
     keeps = tokenizer.tokenizer.token_to_id(ARCHAIC_LETTERS[0]) is not None
-    return normalise(text, archaic=getattr(tokenizer, "archaic", "keep" if keeps else "respell"))
+    reading: Reading = getattr(tokenizer, "reading", None) or Reading("keep" if keeps else "respell")
+    return reading(text)
 
 
 def _limit(tokenizer: VoiceBpeTokenizer) -> int:
@@ -95,7 +97,7 @@ def _limit(tokenizer: VoiceBpeTokenizer) -> int:
 def _initialise(original: Original, self: VoiceBpeTokenizer, vocab_file: Path | str | None = None) -> None:
     original(self, vocab_file)
     if vocab_file is not None and (path := Path(vocab_file).with_name(FACTS_FILE)).is_file():
-        self.char_limits[LANGUAGE], self.archaic = read_facts(path)
+        self.char_limits[LANGUAGE], self.reading = read_facts(path)
 
 
 def _preprocess(original: Original, self: VoiceBpeTokenizer, txt: str, lang: str) -> str:
@@ -128,11 +130,12 @@ def _load_audio(original: Original, audiopath: Path | str, sampling_rate: int) -
     return original(audiopath, sampling_rate)
 
 
-def read_facts(path: Path) -> tuple[int, str]:
-    """How a model reads Georgian, from the export's FACTS_FILE: its character limit, and "keep" or "respell"."""
+def read_facts(path: Path) -> tuple[int, Reading]:
+    """How a model reads Georgian, from the export's FACTS_FILE: its character limit, and its reading of text."""
     remedy = "finish the full_pretrain stage first"
     facts = read_json(path, "the model's Georgian config", remedy)
-    limit, archaic = (facts.get("character_limit"), facts.get("archaic")) if isinstance(facts, dict) else (None, None)
-    if type(limit) is not int or limit < 1 or archaic not in ("keep", "respell"):
+    limit = facts.get("character_limit") if isinstance(facts, dict) else None
+    reading = Reading.from_facts(facts)
+    if type(limit) is not int or limit < 1 or reading is None:
         raise UserError(f"{path} does not say how the model reads Georgian: {remedy}")
-    return limit, archaic
+    return limit, reading

@@ -20,7 +20,7 @@ from xtts_ka.corpus.odd_transcripts import MAX_SENTENCES, MEASURED_AT_MOST
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.alphabet import READING_SYMBOLS, is_georgian, is_word
 from xtts_ka.georgian.language_model import Segmenter, TokenModel, saved_network, train_network
-from xtts_ka.georgian.text import normalise
+from xtts_ka.georgian.reading import Reading
 from xtts_ka.model import vocabulary
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def _normalised(config: PretrainConfig, clips: Sequence[Clip]) -> list[Clip]:
             f"the transcripts in {config.data_dir} hold no Georgian letter (the first is "
             f"{clips[0].text[:40]!r}): check the text column and its encoding"
         )
-    return [replace(clip, text=text) for clip in clips if (text := normalise(clip.text, archaic=config.text.archaic))]
+    reading = Reading.of(config.text)
+    return [replace(clip, text=text) for clip in clips if (text := reading(clip.text))]
 
 
 def token_frequencies(sequences: Iterable[Iterable[int]], new_ids: Sequence[int]) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.stage_ledger import StageLedger
 from xtts_ka.corpus.audio import write_wav
-from xtts_ka.georgian.text import normalise, split_sentences
+from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.checkpoint import load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.speakers import read_speakers
@@ -28,7 +28,7 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     """
     if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*_FILES):
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
-    limit, archaic = read_facts(model_dir / FACTS_FILE)
+    limit, reading = read_facts(model_dir / FACTS_FILE)
     voices = read_speakers(model_dir / "speakers_xtts.pth")
     if not speaker:
         speaker = next(iter(voices))
@@ -36,7 +36,7 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     if speaker not in voices:
         names = ", ".join(voices)
         raise UserError(f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {names}")
-    pieces = split_sentences(normalise(text, archaic=archaic), limit)
+    pieces = split_sentences(reading(text), limit)
     if not pieces:
         raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
     register()

@@ -14,6 +14,7 @@ from xtts_ka.core.console import say
 from xtts_ka.core.files import atomic_path, read_json, write_json, write_text
 from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tensors_to_bytes, write_pickle
 from xtts_ka.corpus.tables import read_split
+from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
@@ -52,7 +53,7 @@ def export_model(
     georgian = {
         "language": config.language,
         "character_limit": language["character_limit"],
-        "archaic": config.text.archaic,
+        **Reading.of(config.text).facts(),
         "text_rows": state["gpt.text_embedding.weight"].shape[0],
         **facts,
         "pretrain_config": config.model_dump(),

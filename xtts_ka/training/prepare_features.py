@@ -35,7 +35,7 @@ def open_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, lo
 
 def make_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, device: str) -> Indexes:
     """Compute what the cache lacks, then the indexes that are missing or outdated. Call it under the cache's lock."""
-    from xtts_ka.georgian.text import normalise
+    from xtts_ka.georgian.reading import Reading
     from xtts_ka.model.vocabulary import encode_batch, load_tokenizer
 
     sweep_partials(cache.folder)
@@ -43,11 +43,10 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, de
     missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
     if missing:
         _fill(config, cache, missing, args, device)
-    tokenizer = load_tokenizer(extended_vocabulary(config))
+    reading, tokenizer = Reading.of(config.text), load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
-        read = [normalise(text, archaic=config.text.archaic) for text in texts]
-        return [np.array(ids, "<u4") for ids in encode_batch(tokenizer, read, config.language)]
+        return [np.array(ids, "<u4") for ids in encode_batch(tokenizer, list(map(reading, texts)), config.language)]
 
     keys = {split: _index_key(config, split, cache, args, True) for split in TRAINING_SPLITS}
     train, val = (
@@ -88,6 +87,7 @@ def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:
 def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, args: XttsArgs, look: bool) -> dict[str, Any]:
     """Everything that an index depends on; look=False leaves the recordings out."""
     from xtts_ka.georgian import text
+    from xtts_ka.georgian.reading import Reading
     from xtts_ka.model import vocabulary
 
     reading = [Path(vocabulary.__file__), *sorted(Path(text.__file__).parent.glob("*.py"))]
@@ -98,6 +98,7 @@ def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, args: Xt
         "vocabulary": file_digest(extended_vocabulary(config)),
         "reading": hash_value([file_digest(file) for file in reading]),  # the code that makes tokens of a text
         "archaic": config.text.archaic,
+        "abbreviations": hash_value(Reading.of(config.text).facts()["abbreviations"]),
         "language": config.language,
         "limits": [args.gpt_max_text_tokens - 1, args.gpt_max_audio_tokens - 1],
         "cache": cache.state(),
