@@ -10,7 +10,18 @@ from __future__ import annotations
 import re
 
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS, VOWELS, word_table
-from xtts_ka.georgian.declension import DROP, KEEP, agree, agreement, case_before, decline, is_case_ending, stem_of
+from xtts_ka.georgian.declension import (
+    DROP,
+    KEEP,
+    agree,
+    agreement,
+    attach,
+    case_before,
+    decline,
+    is_case_ending,
+    stem_of,
+)
+from xtts_ka.georgian.dates import of_year
 from xtts_ka.georgian.sentences import ends_sentence, looks_like_verb
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,10 +103,12 @@ def _stopped_pattern(table: dict[str, str]) -> re.Pattern[str]:
     for key in sorted(table, key=len, reverse=True):
         *first, last = key.split()
         before = "".join(rf"{letters}\. ?" for letters in first)
-        patterns.append(before + (rf"{last}(?:\.|(?![ა-ჵ]))" if first else rf"{last}\."))
+        patterns.append(before + (
+            rf"{last}(?:\.|(?![ა-ჵ]))" if first else rf"{last}(?:\.|(?=-[ა-ჵ]))" if len(last) > 2 else rf"{last}\."
+        ))
     key = "|".join(patterns)
     return re.compile(
-        rf"(?<![ა-ჵ-])(?<!\b[ა-ჵ]\.)(?P<key>{key})(?:-(?P<ending>[ა-ჵ]+)(?![ა-ჵ.]))?(?= ?(?P<names>{_INITIALS}*)(?P<next>[ა-ჵ]*))"
+        rf"(?<![ა-ჵ-])(?=[ა-ჵ]{{1,9}}[.-])(?<!\b[ა-ჵ]\.)(?P<key>{key})(?:-(?P<ending>[ა-ჵ]+)(?![ა-ჵ.]))?(?= ?(?P<names>{_INITIALS}*)(?P<next>[ა-ჵ]*))"
     )
 
 
@@ -118,13 +131,18 @@ _SPOON = re.compile(
     r"(?:\.(?!-)|\.?-(?P<ending>[ა-ჵ]+)|(?![ა-ჵ]))(?!:? ?№? ?\d{9})"
 )
 _SAINT = re.compile(r"(?<![\w-])(?<!\d )წმ(?:იდ)?(?:\. ?(?=[ა-ჵ]{3})| (?=(?:ნინო|გიორგი|მარიამ|ანდრია|დავით|ნიკოლოზ|ილია)))")
+_HYPHENED_WORD = re.compile(
+    r"(?<![ა-ჵ-])([ა-ჵ]{2,})-(ს|მა|მ|ის|ით|ში|ზე|დან|იდან|თან|სთან|თვის|სთვის|ისთვის|მდე|ამდე|ები|ების|ებს|ებმა|ებში)(?![ა-ჵ-])"
+)
+_ITS_YEAR = ("ამა ", "ამავე ", "იმავე ", "მიმდინარე ", "გასული ", "გასულ ", "წინა ", "შემდეგი ", "მომდევნო ")
 _YEAR_FORM = re.compile(r"(?<![ა-ჵ-])(წწ?)-(ის|ს|ში|დან|იდან|მდე|ამდე|ისთვის|თვის|ად)(?![ა-ჵ-])")
 _FIRST_NAME = re.compile(rf"(?<![ა-ჵ-])({'|'.join(_FIRST_NAMES)})\. ?(?=(?:[ა-ჵ]\. ?)?[ა-ჵ]{{3}})")
 _INITIAL = re.compile(r"(?<![ა-ჵ-])([ა-ჵ])\. ?(?=[ა-ჵ])")
 _SURNAME = re.compile(r".{2,}(?:ძე|ძის|ძემ|ძეს|ძეზე|შვილ(?:ი|ის|მა|ს|ზე|თან)?)$")
+_QUARTER = re.compile("(?:მე[ა-ჵ]+ე|პირველი|ოცდამე[ა-ჵ]+|დასახლების|მასივის) $")
 _VOLUME = re.compile("მე[ა-ჵ]+ე(?:ს|მ|ში|ზე)?$|პირველ|ოცდამე")
 _FIRST_PARTS = frozenset({key.split()[0] for key in (*_STOPPED, *_FIRST_NAMES)} | set(GEORGIAN_LETTERS))
-_BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=\.)")
+_BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=[.-])")
 _SPOON_LIKE = re.compile(r"[ჩს](?:აის|უფრ(?:ის)?)?[/. ]{1,2}კ")
 _INTERJECTIONS = frozenset("ჰმ ჰმმ ბრ ბრრ ბრრრ ფრ თქ ჩშ".split())
 _COUNT_BEFORE = re.compile(
@@ -150,28 +168,37 @@ def read_long_abbreviations(text: str) -> str:
     """Expand the abbreviations that are no units, before the numbers beside them are read."""
     if _SPOON_LIKE.search(text):
         text = _SPOON.sub(_spoon, text)
+    if "(" in text:
+        text = text.replace("ა(ა)იპ", "ააიპ")
     if "/" in text:
         text = _SLASHED_FORM.sub(_slashed, text)
-    if "." in text and not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text)):
+    if not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text)):
         text = _LONG_FORM.sub(_stopped, _FIRST_NAME.sub(_first_name, text))
     return text
 
 
 def read_abbreviations(text: str) -> str:
     """Expand abbreviations; a full stop that ended the text stays, that of an initial (ი. ჭავჭავაძე) is removed."""
-    stopped = "." in text and not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text))
+    stopped = not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text))
     if stopped:
         text = _DOTTED_LETTERS.sub(_dotted_letters, text)
         text = _SAINT.sub(_saint, text)
     text = _CONTRACTED_FORM.sub(_contracted, text)
     if "-" in text:
         text = _CLIPPED_FORM.sub(_clipped, text)
+        text = _HYPHENED_WORD.sub(_joined, text)
         text = _YEAR_FORM.sub(lambda m: decline("წელი" if m[1] == "წ" else "წლები", m[2]), text)
     if stopped:
         text = _STOPPED_FORM.sub(_stopped, text)
         text = _FIRST_NAME.sub(_first_name, text)
         text = _INITIAL.sub(r"\1 ", text)
     return text
+
+
+def _joined(match: re.Match[str]) -> str:
+    """An acronym that is read as a word joins its ending: სუს-მა → სუსმა, გაერო-ს → გაეროს."""
+    word, ending = match.groups()
+    return match[0] if word == ending or word in _STOPPED else attach(word, ending)
 
 
 def _first_name(match: re.Match[str]) -> str:
@@ -214,7 +241,8 @@ def _dotted_letters(match: re.Match[str]) -> str:
         return match[0]
     if letters in _CONTRACTED:
         stop = "." if match[1].endswith(".") and not ending and ends_sentence(match.string, match.end()) else ""
-        return f"{letters}{'-' if ending else ''}{ending}{stop}{'' if stop else ' '}"
+        gap = "" if stop or match.string[match.end() : match.end() + 1] in ("", " ") else " "
+        return f"{letters}{'-' if ending else ''}{ending}{stop}{gap}"
     return match[0]
 
 
@@ -269,6 +297,10 @@ def _is_initial(letter: str, names: str, following: str) -> bool:
 def _noun_before(key: list[str], following: str, match: re.Match[str]) -> str:
     """The reading of an abbreviation, its stem where the following word asks for that."""
     reading = _STOPPED[" ".join(key)]
+    if key == ["წ"] and match.string.endswith(_ITS_YEAR, 0, match.start()):
+        return "წლის" if of_year(match.string, match.end()) else "წელს"
+    if key == ["კვ"] and _QUARTER.search(match.string, 0, match.start()):
+        return "კვარტალი"
     if key == ["ქ"] and not following:
         return "ქუჩა"
     if key == ["საქ"] and not following:

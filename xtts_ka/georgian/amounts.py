@@ -165,6 +165,12 @@ _PREFIXED = re.compile(  # the sign before an inflected magnitude: $350 მი�
     rf"(?P<sign>(?:US)?[$€£¥₾₽₺]) ?(?P<n>{NUMBER}(?: ?[-–] ?{NUMBER})?) ?(?P<magnitude>{_SPELLED_MAGNITUDES}|მლნ|მლრდ|ტრლნ|ათ)"
     r"(?:\.(?!-)|\.?-(?P<hyphen>[ა-ჵ]+)|(?P<ending>[ა-ჵ]*))(?![ა-ჵ])"
 )
+_HAVING = re.compile(  # 250 ლარიანი is written apart as often as 250-ლარიანი
+    r"(\d) ((?:ლარ|თეთრ|დოლარ|ევრო|წლ|დღ|თვ|კვირ|საათ|წუთ|კაც|ადგილ|ოთახ|სართულ|კილომეტრ|მეტრ|სანტიმეტრ|პროცენტ|გრამ|ლიტრ|"
+    r"კილოგრამ|ტომ|გვერდ|სერი|პუნქტ|ნაწილ|მილიონ|ათას|ქულ|გრადუს)იან[ა-ჰ]*)"
+)
+_SPELLED_PER = re.compile(rf"(ლარი?|დოლარი?|ევრო|თეთრი?|ცალი|კალორია)/({_any_of(_PER_UNITS)})(?![\w])")
+_LARI = re.compile(r"(?<![\w.,])(\d+[.,]\d\d) ?ლ\.?(?![\wა-ჵ])")
 _SIGN_BEFORE = re.compile(r"[$€£¥₾₽₺] ?\d")
 _LARI_AND_TETRI = re.compile(r"(?<![\w.,])(\d+) ?ლ\.? ?(?:და )?(\d\d?) ?თ\.?(?![ა-ჵ])")
 _LINKED = re.compile(r" (?:და|ან|თუ) \d+(?:[.,]\d+)?(?= [ა-ჵ])")
@@ -173,11 +179,19 @@ _NO_NOUN = frozenset("და ან თუ არის იყო ხოლო �
 
 def read_amounts(text: str) -> str:
     """Read every number that is left, with its sign, currency, magnitude, unit and ending."""
-    text = _REPEATED_SIGN.sub("–", text)
-    text = _SPELLED_MONEY.sub(lambda m: f" {_SPELLED[m[1]]}{'-' * bool(m[2])}{m[2]}", text)
+    if "%" in text or "°" in text:
+        text = _REPEATED_SIGN.sub("–", text)
+    if "ფას" in text or "ღირ" in text:
+        text = _LARI.sub(r"\1 ლარი", text)
+    if "ლარ" in text or "ევრო" in text:
+        text = _SPELLED_MONEY.sub(lambda m: f" {_SPELLED[m[1]]}{'-' * bool(m[2])}{m[2]}", text)
     if _SIGN_BEFORE.search(text):
         text = _PREFIXED.sub(_prefixed, text)
-    if "თ" in text:
+    if "იან" in text:
+        text = _HAVING.sub(r"\1-\2", text)
+    if "/" in text:
+        text = _SPELLED_PER.sub(lambda m: f"{m[1]} {_PER_UNITS[m[2]].replace('_', ' ')}", text)
+    if " თ" in text:
         text = _LARI_AND_TETRI.sub(_lari_and_tetri, text)
     return _AMOUNT.sub(_amount, text)
 
@@ -227,7 +241,7 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
         if change and len(change) <= 2 and len(_MONEY[form]) == 2:
             return _money(match["a"], form, ending)
     if form and not ending and not (match["per"] or match["word_per"]):
-        ending = _ending_before(form, following)
+        ending = _ending_before(form, bool(match["power"] or match["square"]), following)
         if ending == "stem":
             return _with_stem(match, form, magnitude, case_before(following))
     case = DROP if derived else agreement(ending) if ending or form else case_before(following)
@@ -250,11 +264,11 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
     return f"{number}{'' if derived else ' '}{unit}{decline(noun, ending)}{tail}"
 
 
-def _ending_before(form: str, following: str) -> str:
+def _ending_before(form: str, is_area: bool, following: str) -> str:
     """The case of a unit before an inflected noun: "stem" where it agrees, ის before a measure, "" where it stays."""
-    if form in _LENGTHS and following.startswith(_DIMENSIONS) and case_before(following) == DROP:
+    if form in _LENGTHS and following.startswith(_DIMENSIONS) and not following.endswith(("ე", "ი", "ა")):
         return "ის"
-    if form in _SUBSTANCES and following and not following.endswith("მდე") and following not in _NO_NOUN:
+    if (is_area or form in _SUBSTANCES) and following and not following.endswith("მდე") and following not in _NO_NOUN:
         return "stem" if case_before(following) != KEEP else ""
     return ""
 
@@ -310,10 +324,10 @@ def _money(written: str, form: str, ending: str) -> str:
 
 _RULE_LINE = re.compile(r"([=+*#/~&_%@°])\1+")
 _SYMBOL = re.compile(f"[{re.escape(''.join(_SYMBOLS))}]")
-_UNREAD = str.maketrans("/*#×", "    ")
+_UNREAD = re.compile("[/*#×]")
 
 
 def read_symbols(text: str) -> str:
     """Read the symbols that have a name; runs of one symbol (=====) and symbols without a name become spaces."""
     text = _RULE_LINE.sub(" ", text)
-    return _SYMBOL.sub(lambda m: f" {_SYMBOLS[m[0]]} ", text).translate(_UNREAD)
+    return _UNREAD.sub(" ", _SYMBOL.sub(lambda m: f" {_SYMBOLS[m[0]]} ", text))

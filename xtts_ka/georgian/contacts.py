@@ -9,7 +9,7 @@ import re
 
 from xtts_ka.georgian.declension import attach
 from xtts_ka.georgian.foreign import sound
-from xtts_ka.georgian.numbers import apart, digits, whole
+from xtts_ka.georgian.numbers import apart, digits, ordinal, whole
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,12 +105,29 @@ def _group_reading(group: str) -> str:
 _CODE_NAMES = "საიდენტიფიკაციო (?:კოდი|ნომერი)|საიდ\\. ?(?:კოდი|ნომერი|კ\\.|ნ\\.)|პირადი ნომერი|ს[/.] ?კ|ს[/.] ?ნ|პ[/.] ?ნ"
 _CODE = re.compile(rf"(?P<name>(?<![ა-ჵ\w])(?:{_CODE_NAMES})[ა-ჵ]*)\.?(?P<mark>:?) ?(?:№|#|N)? ?(?P<digits>\d[\d -]{{6,14}}\d)(?![\w])")
 _POSTCODE = re.compile(r"(?P<name>(?<![ა-ჵ])(?:(?:საფოსტო )?ინდექს[ა-ჵ]*|ინდ\.|პინ(?:-?კოდ[ა-ჵ]*)?|კოდ[ა-ჵ]*):? )(?P<digits>\d{4,6})(?![\w.,]\d)")
+_NUMBERED = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<parts>\d+(?:[-/]\d+)+)(?P<tail>[-/][ა-ჰ]{1,2}(?![ა-ჵ]))?(?![\w])")
+_ROMAN_SERIES = re.compile(r"(?<=\d)-(?P<roman>I{1,3}|IV|VI{0,3}|IX|X)(?P<letters>[ა-ჰ]{1,2})(?![ა-ჵ])")
 _FULL = {"ს/კ": "საიდენტიფიკაციო კოდი", "ს/ნ": "საიდენტიფიკაციო ნომერი", "პ/ნ": "პირადი ნომერი"}
 
 
 def read_codes(text: str) -> str:
     """Read identification codes, personal numbers and postcodes digit by digit: ს/კ 204545678."""
+    if "#" in text or "N" in text:
+        text = _ROMAN_SERIES.sub(_roman_series, text)
+        text = _NUMBERED.sub(_numbered, text)
     return _POSTCODE.sub(lambda m: f"{m['name']}{digits(m['digits'])}", _CODE.sub(_code, text))
+
+
+def _numbered(match: re.Match[str]) -> str:
+    """№01-25/ნ, №3/1/659: the parts of a document's number one by one."""
+    parts = ", ".join(whole(part) for part in re.findall(r"\d+", match["parts"]))
+    return f"ნომერი {parts}{' ' + match['tail'][1:] if match['tail'] else ''}"
+
+
+def _roman_series(match: re.Match[str]) -> str:
+    """№ 1234-Iს: a law of the first session."""
+    values = "I II III IV V VI VII VIII IX X".split()
+    return f" {ordinal(values.index(match['roman']) + 1)} {match['letters']}"
 
 
 def _code(match: re.Match[str]) -> str:

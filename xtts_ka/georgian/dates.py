@@ -16,7 +16,7 @@ from functools import partial
 
 from xtts_ka.georgian.alphabet import word_table
 from xtts_ka.georgian.declension import DROP, KEEP, agree, agreement, case_before, decline
-from xtts_ka.georgian.numbers import apart, cardinal, paired, read_number, whole
+from xtts_ka.georgian.numbers import apart, cardinal, inflect_number, paired, read_number, whole
 from xtts_ka.georgian.sentences import ends_sentence, looks_like_verb
 
 # ── dates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,10 +91,9 @@ _SPANS = tuple(
 _SUNDAY = re.compile(r"(?<![ა-ჵ\d-])(?<!\d )(?<!ე )კვ\.(?= ?(?:\d\d?[:.]\d\d|დახურულ|ისვენ|დასვენ|არასამუშაო|[–-]))")
 _ABBREVIATED_MONTH = re.compile(rf"(?<=\d )({'|'.join(_SHORT_MONTHS)})(?:\.(?!-)|\.?-(?P<ending>[ა-ჵ]+))(?P<next> ?\d{{4}})?")
 _YEAR = re.compile(
-    r"(?:(?P<before>[ა-ჵ]+),? )?(?P<n>(?<![\d.,])(?:\d{1,4} ?[-–] ?)?\d{3,4}(?:-იან[ი]?)?) ?(?P<years>წწ?)"
+    r"(?:(?P<before>[ა-ჵ]+),? )?(?P<n>(?<![\d.,])(?:\d{1,4} ?[-–] ?)?(?:\d{3,4}|\d{2,4}-იანი?)) ?(?P<years>წწ?)"
     r"(?:\.(?!-)|\.?-(?P<ending>ს|ში|ის|დან|იდან|მდე|ამდე|ისთვის|თვის|ით|ი)(?![ა-ჵ]))"
 )
-_ITS_YEAR = re.compile(r"(?<![ა-ჵ-])(ამა|ამავე|იმავე|მიმდინარე|გასული|წინა|შემდეგი|შარშანწინა) წ\.")
 _YEARLY = re.compile(
     rf" *(?:(?:\d{{1,2}}(?:[-–]\d{{1,2}})?|მე-\d+|[IVX]+|პირველ|მეორე|მესამე|მეოთხე) ?(?:{_MONTH}|[კქ]ვარტ|ნახევ|მდგომ)|{_MONTH}|"
     r"\d{1,2} [ა-ჵ]+(?:ს|ის|დან|მდე|ში)\b(?= )|კონსტიტუც|კანონ|ომი|ომის|ომში|არჩევნ|რევოლუც|აჯანყ|ბიუჯეტ|მონაცემ|აღწერ|"
@@ -105,6 +104,7 @@ _YEARLY = re.compile(
 )
 
 
+_BORN = re.compile(r"\((დ|გ|დაბ|გარდ)\. ?(?=\d)")
 # Cheap searches that save most texts the patterns above.
 _HYPHENED = re.compile(r"[ა-ჰ]\.? ?[-–] ?[ა-ჰ]")
 _MONTH_LIKE = re.compile(r"\d [აიმნოსთდ][ა-ჰ]{1,6}[.-]")
@@ -120,8 +120,9 @@ def read_abbreviated_dates(text: str) -> str:
         text = _SUNDAY.sub("კვირა", text)
     if _MONTH_LIKE.search(text):
         text = _ABBREVIATED_MONTH.sub(_month, text)
+    if "(" in text:
+        text = _BORN.sub(lambda m: "(დაიბადა " if m[1].startswith("დ") else "(გარდაიცვალა ", text)
     if _YEAR_LIKE.search(text):
-        text = _ITS_YEAR.sub(lambda m: f"{m[1]} {'წლის' if _of_year(m) else _in_year(m)}", text)
         text = _YEAR.sub(_year, text)
     return text
 
@@ -139,12 +140,9 @@ def _month(match: re.Match[str]) -> str:
     return decline(noun, match["ending"] or "") + (match["next"] or "") + ("." if over else "")
 
 
-def _of_year(match: re.Match[str]) -> bool:
-    return _YEARLY.match(match.string, match.end()) is not None
-
-
-def _in_year(match: re.Match[str]) -> str:
-    return "წელს." if ends_sentence(match.string, match.end()) else "წელს"
+def of_year(text: str, end: int) -> bool:
+    """Whether what follows belongs to the year that ends at `end`: a month, a day, or a noun like კონსტიტუცია."""
+    return _YEARLY.match(text, end) is not None
 
 
 def _year(match: re.Match[str]) -> str:
@@ -159,8 +157,8 @@ def _year(match: re.Match[str]) -> str:
     over = ends_sentence(match.string, match.end())
     rest = match.string[match.end() :].lstrip()
     if match["n"].endswith("-იანი"):
-        form = noun
-    elif _of_year(match):
+        form = noun if over or not _WORD.match(rest) else "წლების"
+    elif of_year(match.string, match.end()):
         form = "წლის" if singular else "წლების"
     elif looks_like_verb(before):
         form = "წელს" if singular else "წლებში"
@@ -187,7 +185,7 @@ _DOTTED_TIME = re.compile(
     rf"(?P<hour>{_HOUR_WORD})?(?P<ending>(?:ზე|იდან|დან|ამდე|მდე|ისთვის|ი)(?![ა-ჵ]))?"
 )
 _HOUR_BEFORE = re.compile(r"(?:დილის|საღამოს|ღამის|დღის|შუადღის|საათები:?|დრო:?|სთ\.?:?) $")
-_RATIO = re.compile(r"(?<![\w:.,])(\d{1,6}):((?:\d{1,3}(?: \d{3})+)|(?:\d{1,3}(?:\.\d{3})+)|\d{1,7})(?![\w:]|[.,]\d)")
+_RATIO = re.compile(r"(?<![\w:.,])(\d{1,6}):((?:\d{1,3}(?: \d{3})+)|(?:\d{1,3}(?:\.\d{3})+)|\d{1,7})(?:-(?P<ending>[ა-ჵ]+))?(?![\w:]|[.,]\d)")
 _COUNTED = re.compile(
     "ანგარიშ|მოიგ|მოუგ|წააგ|დაამარცხ|დამარცხ|გაიმარჯვ|სძლი|სეტ(?:ი|ში)|მასშტაბ|თანაფარდობ|პროპორცი|შეფარდებ|ფრედ|"
     "ხმით|აჯობ|გაანადგურ"
@@ -202,10 +200,15 @@ def read_times(text: str) -> str:
     """Read times of day, ranges of them, and ratios; a dotted time (14.30) only beside the word for the hour."""
     if ":" in text:
         text = _TIME.sub(_time, text)
-        text = _RATIO.sub(lambda m: apart(m, paired(whole(m[1]), read_number(m[2]))), text)
+        text = _RATIO.sub(_ratio, text)
     if "." in text:
         text = _DOTTED_TIME.sub(_dotted_time, text)
     return text
+
+
+def _ratio(match: re.Match[str]) -> str:
+    second = inflect_number(match[2], match["ending"]) if match["ending"] else read_number(match[2])
+    return apart(match, paired(whole(match[1]), second))
 
 
 def _time(match: re.Match[str]) -> str:

@@ -50,6 +50,8 @@ _KNOWN = word_table(
     "vip=ვიპი radio=რადიო euro=ევრო club=კლუბი hostel=ჰოსტელი hotel=ჰოტელი bar=ბარი cafe=კაფე restaurant=რესტორანი "
     "park=პარკი plaza=პლაზა wine=ვაინი khachapuri=ხაჭაპური supra=სუფრა berlin=ბერლინი roma=რომა porto=პორტო "
     "moscow=მოსკოვი washington=ვაშინგტონი einstein=აინშტაინი newton=ნიუტონი mozart=მოცარტი shakespeare=შექსპირი "
+    "goethe=გოეთე beethoven=ბეთჰოვენი bach=ბახი schiller=შილერი nietzsche=ნიცშე dumas=დიუმა hugo=ჰიუგო cannes=კანი "
+    "louvre=ლუვრი sorbonne=სორბონა versailles=ვერსალი faust=ფაუსტი michelin=მიშლენი chanel=შანელი dior=დიორი "
     "giorgi=გიორგი david=დავითი nino=ნინო mariam=მარიამი ana=ანა levan=ლევანი irakli=ირაკლი tamar=თამარი"
 )
 _LATIN = word_table(
@@ -88,15 +90,18 @@ def _word(match: re.Match[str]) -> str:
     word = sound(written)
     if not ending:
         if _LATIN_NEXT.match(match.string, match.end()):
-            return apart(match, stem_of(word) if written.lower().replace("-", "") in _KNOWN else word)
+            return apart(match, stem_of(word) if _is_known(written) and written[-1] not in "iI" else word)
         phrase_ends = _PHRASE_END.match(match.string, match.end())
         return apart(match, word + ("ი" if phrase_ends and _is_english(written) and word[-1:] not in VOWELS else ""))
-    known = written.lower().replace("-", "") in _KNOWN
-    stem = stem_of(word) if known and ending not in _AFTER_VOWEL else word
+    stem = stem_of(word) if _is_known(written) and ending not in _AFTER_VOWEL else word
     if not word or (not is_case_ending(ending) and not ending.startswith(("ი", "ებ"))):
         return apart(match, f"{stem}-{ending}")
     head, space, last = stem.rpartition(" ")
     return apart(match, head + space + attach(last, ending))
+
+
+def _is_known(written: str) -> bool:
+    return written.lower().replace("-", "").replace("'", "") in _KNOWN
 
 
 def _is_english(written: str) -> bool:

@@ -29,6 +29,7 @@ _PRIMA = re.compile(
     rf"(?P<e>-?(?:ე|ლი)(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
     rf"(?P<noun>(?=(?:(?:,|-?[–-]| და| ან) ?(?:მე-)?\d{{1,4}}[{_SUPERSCRIPT}]*(?:-ე)?)* (?:{_LEGAL})))?"
 )
+_LETTERED_PRIMA = re.compile(rf"(?<![ა-ჵ])([ა-ლნ-ჰ])([“”»\"]?)([{_SUPERSCRIPT}]{{1,2}})(?![ა-ჵ])")  # „ა¹“ ქვეპუნქტი
 _DEGREE = re.compile(r"(?<=\d) ?⁰ ?(?=C|F|[^\d⁰¹²³⁴-⁹]|$)")
 _FOOTNOTE = re.compile(
     rf"(?P<unit>(?<![A-Za-zა-ჵ])(?:[კსდმ]?მ|[kcdm]?m|ft)[²³])|(?<=[^\W\d])[{_SUPERSCRIPT}]+"
@@ -40,6 +41,7 @@ _POWER = re.compile(rf"(?<=\d)(⁻?[{_SUPERSCRIPT}]+)")
 def _superscripts(text: str) -> str:
     text = _DEGREE.sub("°", text)
     text = _PRIMA.sub(_prima, text)
+    text = _LETTERED_PRIMA.sub(lambda m: f"{m[1]}{m[2]} {_named_prima(m[3])}", text)
     text = _FOOTNOTE.sub(lambda m: m["unit"] or "", text)
     return _POWER.sub(_power, text)
 
@@ -50,10 +52,14 @@ def _prima(match: re.Match[str]) -> str:
         return match[0]
     n, ending = int(match["n"]), match["ending"]
     number = ("1-ლი" if n == 1 else f"{n}-ე") if ordinal else str(n)
-    index = int(match["sup"].translate(_PLAIN))
-    prima = "პრიმა" if index == 1 else f"პრიმა {read_number(str(index))}"
+    prima = _named_prima(match["sup"])
     prima = decline(prima, ending) if ending else prima
     return f"{match['head'] or ''}{number} {prima}"
+
+
+def _named_prima(superscript: str) -> str:
+    index = superscript.translate(_PLAIN)
+    return "პრიმა" if index == "1" else f"პრიმა {read_number(index)}"
 
 
 def _power(match: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ _STARTERS = frozenset(
 )
 _OVER = re.compile(r" *(?:[.!?]|$|\n)")
 _NEXT_WORD = re.compile(r" +([ა-ჵ]+)")
-_PREVERB = re.compile("(?:გადმო|წარმო|აღმო|გამო|ჩამო|შემო|ამო|გადა|წამო|მო|მი|გა|და|შე|ჩა|წა|აღ|წარ|ა)")
+_PREVERB = re.compile("(?:გარდა|გადმო|წარმო|აღმო|გამო|ჩამო|შემო|ამო|გადა|წამო|მო|მი|გა|და|შე|ჩა|წა|აღ|წარ|ა)")
 _AORIST = re.compile("[ა-ჵ]{2,}(?:ა|ო|ეს|ნენ|ენ)$")
 _MASDAR = re.compile("(?:ება|ობა|ვა|მა|ცია|ცდა|ზია|ნა|ლა|ელო|რება|ლო|ეთო)$")
 _BEING = frozenset("არის იყო იქნება აქვს ჰქონდა ჰყავს გახდა ხდება უნდა".split())
@@ -34,4 +34,6 @@ def looks_like_verb(word: str) -> bool:
     if word in _BEING or (word.endswith(("ებს", "ობს", "ავს", "ევს", "ნენ", "ებენ", "ობენ", "ოდა", "ბიან"))):
         return True
     preverb = _PREVERB.match(word)
-    return bool(preverb and _AORIST.fullmatch(word, preverb.end()) and not _MASDAR.search(word))
+    if not preverb or not _AORIST.fullmatch(word, preverb.end()):
+        return False
+    return word[preverb.end()] in "იუ" or not _MASDAR.search(word)  # და-ი-ბადა has the vowel of a verb

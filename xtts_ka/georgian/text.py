@@ -120,9 +120,10 @@ def _one_mark(match: re.Match[str]) -> str:
 PASSES: tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...] = (
     (re.compile(r"\.[A-Za-z]|://"), (read_addresses,)),
     (re.compile(r"\d[./-] ?[IVX]"), (read_roman_months,)),
-    (re.compile(r"[./–-]"), (read_abbreviated_dates, read_long_abbreviations)),
+    (re.compile(r"\d"), (read_codes, read_places)),
+    (re.compile(r"[./(–-]"), (read_abbreviated_dates, read_long_abbreviations)),
     (re.compile(f"[{ROMAN_LETTERS}]"), (read_roman,)),
-    (re.compile(r"\d"), (read_codes, read_places, read_phones, read_dates, read_times, read_ordinals, read_fractions, read_amounts)),
+    (re.compile(r"\d"), (read_phones, read_dates, read_times, read_ordinals, read_fractions, read_amounts)),
     (re.compile("[^ა-ჵ .,]"), (read_symbols,)),
     (re.compile(f"[{LATIN}{CYRILLIC}]"), (transliterate,)),
 )
@@ -133,7 +134,8 @@ _ABBREVIATED = may_abbreviate(_STRENGTH)
 _PLAIN = re.compile(f"[ა-ჰ {PUNCTUATION}]*")
 _PLAIN_OR_ARCHAIC = re.compile(f"[ა-ჵ {PUNCTUATION}]*")
 NO_ABBREVIATIONS = AbbreviationTable({})
-_TO_COMMA = str.maketrans("()_", ",, ")
+_ARCHAIC = re.compile("[ჱ-ჵ]")  # searched first, because str.translate is slow
+_BRACKET, _TO_COMMA = re.compile("[()_]"), str.maketrans("()_", ",, ")
 _LEFT_OVER = re.compile("[^ა-ჵ .,!?;:–-]+")
 
 
@@ -170,7 +172,7 @@ def _normalise(text: str, archaic: str, abbreviations: AbbreviationTable, trace:
 
 def _read_everything(text: str, archaic: str, trace: Trace | None) -> str:
     before, text = text, _clean(text)
-    if archaic == "respell":
+    if archaic == "respell" and _ARCHAIC.search(text):
         text = text.translate(RESPELLED)
     if trace:
         trace("characters", before, text)
@@ -180,7 +182,8 @@ def _read_everything(text: str, archaic: str, trace: Trace | None) -> str:
                 before, text = text, read(text)
                 if trace and text != before:
                     trace(read.__name__.removeprefix("read_"), before, text)
-    return _LEFT_OVER.sub(" ", text.rstrip(" )").translate(_TO_COMMA))
+    text = text.rstrip(" )")
+    return _LEFT_OVER.sub(" ", text.translate(_TO_COMMA) if _BRACKET.search(text) else text)
 
 
 def explain(
