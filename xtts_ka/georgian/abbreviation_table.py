@@ -22,9 +22,8 @@ class AbbreviationTable:
 
     def __init__(self, readings: Mapping[str, str]):
         self.readings = dict(readings)
-        # A key with full stops matches with a space behind each of them too.
-        keys = (re.escape(key).replace(r"\.", r"\. ?").removesuffix(" ?") for key in sorted(readings, key=len, reverse=True))
-        alternatives = "|".join(key if key.endswith(".") else rf"{key}(?!\w)" for key in keys)
+        self._by_letters = {_letters(key): reading for key, reading in readings.items()}
+        alternatives = "|".join(map(_alternative, sorted(readings, key=len, reverse=True)))
         self._pattern = re.compile(rf"(?<![\w-])(?P<key>{alternatives or '(?!)'})(?:-(?P<ending>[ა-ჵ]+))?")
 
     def read(self, text: str) -> str:
@@ -32,13 +31,23 @@ class AbbreviationTable:
         return self._pattern.sub(self._expand, text) if self.readings else text
 
     def _expand(self, match: re.Match[str]) -> str:
-        key, ending = match["key"].replace(". ", "."), match["ending"] or ""
+        key, ending = match["key"], match["ending"] or ""
         over = key.endswith(".") and not ending and ends_sentence(match.string, match.end())
         after = match.string[match.end() : match.end() + 1]
-        return decline(self.readings[key], ending) + ("." if over else " " if after.isalnum() else "")
+        return decline(self._by_letters[_letters(key)], ending) + ("." if over else " " if after.isalnum() else "")
 
     def refers_to_itself(self, reading: str) -> bool:
         return self._pattern.search(reading) is not None
+
+
+def _letters(key: str) -> str:
+    return key.replace(". ", ".").rstrip(".")
+
+
+def _alternative(key: str) -> str:
+    """The pattern of a key: a space may follow each full stop in it, and the last may be missing before a hyphen."""
+    inside = re.escape(_letters(key)).replace(r"\.", r"\. ?")
+    return inside + (r"(?:\.|(?=-))" if key.endswith(".") else r"(?!\w)")
 
 
 @lru_cache(maxsize=8)
@@ -63,14 +72,14 @@ def load_abbreviations(path: Path | str) -> dict[str, str]:
         if not line.strip() or line.startswith("# "):
             continue
         key, reading = _columns(line, f"abbreviation table {path}, line {number}")
-        if key in readings:
-            raise UserError(f"abbreviation table {path}, line {number}: {key} stands in line {lines[key]} already")
-        readings[key], lines[key] = reading, number
+        if (letters := _letters(key)) in lines:
+            raise UserError(f"abbreviation table {path}, line {number}: {key} stands in line {lines[letters]} already")
+        readings[key], lines[letters] = reading, number
     table = AbbreviationTable(readings)
     for key, reading in readings.items():
         if table.refers_to_itself(reading) or read_abbreviations(reading) != reading:
             raise UserError(
-                f"abbreviation table {path}, line {lines[key]}: the reading {reading!r} holds an abbreviation: write it out"
+                f"abbreviation table {path}, line {lines[_letters(key)]}: the reading {reading!r} holds an abbreviation: write it out"
             )
     return readings
 

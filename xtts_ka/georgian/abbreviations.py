@@ -46,7 +46,7 @@ _LONG = word_table(
     "უნივ=უნივერსიტეტი, ინსტ=ინსტიტუტი, ფაკ=ფაკულტეტი, კათ=კათედრა, სკ=სკოლა, კუნძ=კუნძული, ნახევარკ=ნახევარკუნძული, "
     "მდ=მდინარე, მთ=მთა, ტბ=ტბა, ზღ=ზღვა, სადგ=სადგური, მუხ=მუხლი, პუნ=პუნქტი, პ=პუნქტი, ქვეპ=ქვეპუნქტი, ნაწ=ნაწილი, "
     "აბზ=აბზაცი, თავ=თავი, სურ=სურათი, ნახ=ნახაზი, ცხრ=ცხრილი, დიაგ=დიაგრამა, დანარ=დანართი, რედ=რედაქტორი, "
-    "მთარგმ=მთარგმნელი, ავტ=ავტორი, გამომც=გამომცემლობა, გამოც=გამოცემა, ჟურ=ჟურნალი, კრებ=კრებული, "
+    "მთარგმ=მთარგმნელი, თარგმ=თარგმანი, ელ ენერგია=ელექტროენერგია, ელ სადგური=ელექტროსადგური, ავტ=ავტორი, გამომც=გამომცემლობა, გამოც=გამოცემა, ჟურ=ჟურნალი, კრებ=კრებული, "
     "დაახლ=დაახლოებით, დაბ=დაბადებული, დაიბ=დაიბადა, გარდ=გარდაცვლილი, გარდაიც=გარდაიცვალა, წარმ=წარმოება, "
     "ლათ=ლათინურად, ინგლ=ინგლისურად, რუს=რუსულად, ბერძ=ბერძნულად, ფრანგ=ფრანგულად, გერმ=გერმანულად, იტალ=იტალიურად, "
     "თურქ=თურქულად, სომხ=სომხურად, სპარს=სპარსულად, ქართ=ქართულად, ჩრდ=ჩრდილოეთი, სამხ=სამხრეთი, აღმ=აღმოსავლეთი, "
@@ -55,7 +55,7 @@ _LONG = word_table(
     "აგვ=აგვისტო, სექ=სექტემბერი, სექტ=სექტემბერი, ოქტ=ოქტომბერი, ნოე=ნოემბერი, ნოემ=ნოემბერი, ნოემბ=ნოემბერი, "
     "დეკემბ=დეკემბერი, ორშ=ორშაბათი, სამშ=სამშაბათი, ოთხშ=ოთხშაბათი, ხუთშ=ხუთშაბათი, პარ=პარასკევი, პარასკ=პარასკევი, "
     "შაბ=შაბათი, დოლ=დოლარი, თეთრ=თეთრი, რაოდ=რაოდენობა, საშ=საშუალოდ, პროც=პროცენტი, "
-    "ფართ=ფართობი",
+    "ფართ=ფართობი, გემოვნ=გემოვნებით, დოკ=დოკუმენტი, გზატკ=გზატკეცილი",
     ", ",
 )
 _STOPPED = _SHORT | _LONG
@@ -103,12 +103,19 @@ def _stopped_pattern(table: dict[str, str]) -> re.Pattern[str]:
     for key in sorted(table, key=len, reverse=True):
         *first, last = key.split()
         before = "".join(rf"{letters}\. ?" for letters in first)
-        patterns.append(before + (
-            rf"{last}(?:\.|(?![ა-ჵ]))" if first else rf"{last}(?:\.|(?=-[ა-ჵ]))" if len(last) > 2 else rf"{last}\."
-        ))
+        patterns.append(
+            before
+            + (
+                rf"{last}(?:\.|(?![ა-ჵ]))"
+                if first
+                else rf"{last}(?:\.|(?=-[ა-ჵ]|:))"
+                if len(last) > 2
+                else rf"{last}\."
+            )
+        )
     key = "|".join(patterns)
     return re.compile(
-        rf"(?<![ა-ჵ-])(?=[ა-ჵ]{{1,9}}[.-])(?<!\b[ა-ჵ]\.)(?P<key>{key})(?:-(?P<ending>[ა-ჵ]+)(?![ა-ჵ.]))?(?= ?(?P<names>{_INITIALS}*)(?P<next>[ა-ჵ]*))"
+        rf"(?<![ა-ჵ-])(?=[ა-ჵ]{{1,9}}[.:-])(?<!\b[ა-ჵ]\.)(?P<key>{key})(?:-(?P<ending>[ა-ჵ]+)(?![ა-ჵ.]))?(?= ?(?P<names>{_INITIALS}*)(?P<next>[ა-ჵ]*))"
     )
 
 
@@ -130,7 +137,9 @@ _SPOON = re.compile(
     r"სამი|ოთხი|ხუთი)) ?(?:(?P<tea>ჩ(?:აის)?(?:/|\. ?| )კ)|ს(?:უფრ(?:ის)?)?(?:/|\. ?| )კ)(?:ოვზ?)?"
     r"(?:\.(?!-)|\.?-(?P<ending>[ა-ჵ]+)|(?![ა-ჵ]))(?!:? ?№? ?\d{9})"
 )
-_SAINT = re.compile(r"(?<![\w-])(?<!\d )წმ(?:იდ)?(?:\. ?(?=[ა-ჵ]{3})| (?=(?:ნინო|გიორგი|მარიამ|ანდრია|დავით|ნიკოლოზ|ილია)))")
+_SAINT = re.compile(
+    r"(?<![\w-])(?<!\d )წმ(?:იდ)?(?:\. ?(?=[ა-ჵ]{3})| (?=(?:ნინო|გიორგი|მარიამ|ანდრია|დავით|ნიკოლოზ|ილია)))"
+)
 _HYPHENED_WORD = re.compile(
     r"(?<![ა-ჵ-])([ა-ჵ]{2,})-(ს|მა|მ|ის|ით|ში|ზე|დან|იდან|თან|სთან|თვის|სთვის|ისთვის|მდე|ამდე|ები|ების|ებს|ებმა|ებში)(?![ა-ჵ-])"
 )
@@ -140,9 +149,10 @@ _FIRST_NAME = re.compile(rf"(?<![ა-ჵ-])({'|'.join(_FIRST_NAMES)})\. ?(?=(?:[
 _INITIAL = re.compile(r"(?<![ა-ჵ-])([ა-ჵ])\. ?(?=[ა-ჵ])")
 _SURNAME = re.compile(r".{2,}(?:ძე|ძის|ძემ|ძეს|ძეზე|შვილ(?:ი|ის|მა|ს|ზე|თან)?)$")
 _QUARTER = re.compile("(?:მე[ა-ჵ]+ე|პირველი|ოცდამე[ა-ჵ]+|დასახლების|მასივის) $")
+_AFTER_INITIAL = re.compile(r"(?<![ა-ჵ])[ა-ჵ]\.? $")
 _VOLUME = re.compile("მე[ა-ჵ]+ე(?:ს|მ|ში|ზე)?$|პირველ|ოცდამე")
 _FIRST_PARTS = frozenset({key.split()[0] for key in (*_STOPPED, *_FIRST_NAMES)} | set(GEORGIAN_LETTERS))
-_BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=[.-])")
+_BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=[.:-])")
 _SPOON_LIKE = re.compile(r"[ჩს](?:აის|უფრ(?:ის)?)?[/. ]{1,2}კ")
 _INTERJECTIONS = frozenset("ჰმ ჰმმ ბრ ბრრ ბრრრ ფრ თქ ჩშ".split())
 _COUNT_BEFORE = re.compile(
@@ -158,7 +168,8 @@ def may_abbreviate(marks: str) -> frozenset[str]:
     `read_abbreviations` changes nothing.
     """
     contracted = {f"{key}{mark}" for key in _CONTRACTED for mark in ("", *marks)}
-    return frozenset(contracted | {f"{part}." for part in _FIRST_PARTS})
+    with_colon = {f"{part}:" for part in _FIRST_PARTS if len(part) > 2}
+    return frozenset(contracted | with_colon | {f"{part}." for part in _FIRST_PARTS})
 
 
 # ── passes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,13 +197,12 @@ def read_abbreviations(text: str) -> str:
     text = _CONTRACTED_FORM.sub(_contracted, text)
     if "-" in text:
         text = _CLIPPED_FORM.sub(_clipped, text)
-        text = _HYPHENED_WORD.sub(_joined, text)
         text = _YEAR_FORM.sub(lambda m: decline("წელი" if m[1] == "წ" else "წლები", m[2]), text)
     if stopped:
         text = _STOPPED_FORM.sub(_stopped, text)
         text = _FIRST_NAME.sub(_first_name, text)
         text = _INITIAL.sub(r"\1 ", text)
-    return text
+    return _HYPHENED_WORD.sub(_joined, text) if "-" in text else text
 
 
 def _joined(match: re.Match[str]) -> str:
@@ -236,8 +246,11 @@ def _dotted_letters(match: re.Match[str]) -> str:
     """შ.პ.ს. is read like შპს, and unknown letters by their names; those of `_STOPPED` (ა.შ.) wait for their turn."""
     parts = match[1].strip(".").split(".")
     letters, ending = "".join(parts), match[2] or ""
-    known = (" ".join(parts[:count]) in _STOPPED or " ".join(parts[-count:]) in _STOPPED for count in range(2, len(parts) + 1))
-    if any(known):
+    known = (
+        " ".join(parts[:count]) in _STOPPED or " ".join(parts[-count:]) in _STOPPED
+        for count in range(2, len(parts) + 1)
+    )
+    if any(known) and letters not in _CONTRACTED:
         return match[0]
     if letters in _CONTRACTED:
         stop = "." if match[1].endswith(".") and not ending and ends_sentence(match.string, match.end()) else ""
@@ -269,7 +282,11 @@ def _by_letters(match: re.Match[str], letters: str, ending: str) -> str:
 
 
 def _is_noun(word: str) -> bool:
-    return len(word) > 3 and word not in ("ხოლო", "მაგრამ", "თუმცა", "უკვე", "ასევე", "როგორც") and not looks_like_verb(word)
+    return (
+        len(word) > 3
+        and word not in ("ხოლო", "მაგრამ", "თუმცა", "უკვე", "ასევე", "როგორც")
+        and not looks_like_verb(word)
+    )
 
 
 def _stopped(match: re.Match[str]) -> str:
@@ -277,7 +294,7 @@ def _stopped(match: re.Match[str]) -> str:
     ending, following = match["ending"] or "", match["next"]
     if ending and not is_case_ending(ending):
         return match[0]
-    if len(key) == 1 and len(key[0]) == 1 and _is_initial(key[0], match["names"], following):
+    if len(key) == 1 and len(key[0]) == 1 and _is_initial(match, key[0], following):
         return f"{key[0]} "  # an initial, not an abbreviation
     reading = _noun_before(key, following, match)
     if ending and reading.endswith("წელთაღრიცხვით"):
@@ -288,7 +305,9 @@ def _stopped(match: re.Match[str]) -> str:
     return reading + ("." if ends_sentence(match.string, match.end()) else " ")
 
 
-def _is_initial(letter: str, names: str, following: str) -> bool:
+def _is_initial(match: re.Match[str], letter: str, following: str) -> bool:
+    if _AFTER_INITIAL.search(match.string, 0, match.start()) and following:
+        return True
     if _SURNAME.match(following) or (letter == "ტ" and following and not _VOLUME.match(following)):
         return True
     return letter == "პ" and bool(following)
@@ -303,10 +322,12 @@ def _noun_before(key: list[str], following: str, match: re.Match[str]) -> str:
         return "კვარტალი"
     if key == ["ქ"] and not following:
         return "ქუჩა"
-    if key == ["საქ"] and not following:
+    if key == ["საქ"] and following in ("", "ნომერი"):
         return "საქმე"
     if reading.endswith("წლის") and looks_like_verb(following):
         return reading.replace("გასული", "გასულ").removesuffix("წლის") + "წელს"
+    if key[0] in ("ჩრდ", "სამხ", "აღმ", "დას") and following:
+        return stem_of(reading) if following not in ("და", "ან") else reading
     if len(key) == 1 and key[0] in _TITLES:
         oblique = case_before(following) != KEEP or following.endswith(_OBLIQUE)
         return stem_of(reading) if oblique else reading

@@ -61,7 +61,8 @@ _MEASURES = word_table(  # written forms, apart by spaces
 )
 _SUBSTANCES = frozenset("კგ kg გ გრ g მგ mg ტ t ლ l მლ ml ჩ/კ ჩ.კ ს/კ ს.კ სუფრ.კ ჰა ha".split())
 _LENGTHS = frozenset("კმ km მ m სმ cm მმ mm".split())
-_DIMENSIONS = ("მანძილ", "სიმაღლ", "სიღრმ", "სიგრძ", "სიგან", "რადიუს", "დაშორებ", "სისქ", "დიამეტრ")
+_DIMENSIONS = "მანძილი სიმაღლე სიღრმე სიგრძე სიგანე რადიუსი დაშორება სისქე დიამეტრი".split()
+_DIMENSION_STEMS = tuple(noun[:-1] for noun in _DIMENSIONS)
 _POWERS = {"2": "კვადრატული", "კვ": "კვადრატული", "3": "კუბური", "კუბ": "კუბური"}
 _SCALE_TAILS = {"°C": " ცელსიუსით", "°F": " ფარენჰაიტით"}
 _MAGNITUDES = word_table(
@@ -102,8 +103,15 @@ def read_fractions(text: str) -> str:
     if "×" in text or "*" in text:
         text = _PRODUCT.sub("-ჯერ ", text)
     if "x" in text or "X" in text:
-        text = _BY.sub(r"\1 \2-ზე", text)
+        text = _BY.sub(_by, text)
     return text
+
+
+def _by(match: re.Match[str]) -> str:
+    """4x100 მ of a relay is four times a hundred metres, 10x15 სმ a size."""
+    if "ესტაფეტ" in match.string:
+        return f"{match[1]}-ჯერ {match[2]}"
+    return f"{whole(match[1])} {match[2]}-ზე"
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -117,6 +125,8 @@ def _fraction(match: re.Match[str]) -> str:
     if (top, bottom) == (1, 2) and match["next"] and not ending:
         half = agree("ნახევარი", case)
         return apart(match, f"{whole(match[1])} და {half}" if match[1] else half)
+    if top == 1 and (match["next"] or "").startswith("ფინალ"):  # 1/8 ფინალში → მერვედ ფინალში
+        return apart(match, part(bottom)[:-1])
     noun = decline(part(bottom), ending) if ending else agree(part(bottom), case)
     if top == 1 and not is_case_ending(ending):  # 1/4-ფინალი → მეოთხედფინალი
         return apart(match, noun)
@@ -151,7 +161,7 @@ _AMOUNT = re.compile(
     r"(?P<label>(?:(?<![\w])N\.?|\#) ?)?"
     rf"(?:(?<![A-Za-z])(?P<currency>{_any_of(_MONEY)}) ?)?"
     rf"(?P<a>{NUMBER})(?:(?: ?– ?|-)(?P<b>{NUMBER})(?![-–]?\d))?"
-    rf"(?: ?(?P<magnitude>{_any_of(_MAGNITUDES)})(?:ი(?!-)|\.)?(?!\w|-[^ა-ჵ]))?"
+    rf"(?: ?(?P<magnitude>{_any_of(_MAGNITUDES)})(?:ი(?!-)|(?P<own_stop>\.))?(?!\w|-[^ა-ჵ]))?"
     r"(?: ?(?:(?:(?P<square>კვ)|(?P<cube>კუბ))\.? ?(?=[კსმდ]?მ))?"
     rf"(?:(?P<unit>{_any_of(_SIGN_UNITS)})(?!\d)(?:/(?P<per>{_PER})(?![\w]))?|"
     rf"(?P<word>{_any_of(_WORD_UNITS)})(?P<power>[23])?(?:/(?P<word_per>{_PER}))?(?![\w])(?!\. ?[ა-ჵ]\.)(?P<stop>\.(?! ?\d|\.|-))?))?"
@@ -217,7 +227,8 @@ def _amount(match: re.Match[str]) -> str:
     if match["label"]:
         reading = f"{'ნომერ' if case_before(following) == DROP else 'ნომერი'} {reading}"
     sign = _SIGNS[match["sign"].strip()] + " " if match["sign"] else ""
-    stop = "." if match["stop"] and ends_sentence(match.string, match.end()) else ""
+    own_stop = match["own_stop"] and match.end() == match.end("own_stop")
+    stop = "." if (match["stop"] or own_stop) and ends_sentence(match.string, match.end()) else ""
     return apart(match, f"{sign}{reading}{' პლუს' if match['plus'] else ''}{trailing}{stop}")
 
 
@@ -266,7 +277,7 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
 
 def _ending_before(form: str, is_area: bool, following: str) -> str:
     """The case of a unit before an inflected noun: "stem" where it agrees, ის before a measure, "" where it stays."""
-    if form in _LENGTHS and following.startswith(_DIMENSIONS) and not following.endswith(("ე", "ი", "ა")):
+    if form in _LENGTHS and following.startswith(_DIMENSION_STEMS) and following not in _DIMENSIONS:
         return "ის"
     if (is_area or form in _SUBSTANCES) and following and not following.endswith("მდე") and following not in _NO_NOUN:
         return "stem" if case_before(following) != KEEP else ""

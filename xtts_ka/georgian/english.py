@@ -74,7 +74,9 @@ def _vowel_groups(word: str, count: int) -> Iterator[str]:
     groups = re.findall("[aeiouy]+(?:w(?![aeiouy]))?|(?<=[aeiouy])w", spelled)
     long_o = "o'" if re.search("o[^aeiouy]'$", spelled) else ""
     if len(groups) != count:
-        split = [letter for group in groups for letter in re.findall("i(?=[aou])|u(?=[ae])|e(?=[ou])|[aeiouy]+w?", group)]
+        split = [
+            letter for group in groups for letter in re.findall("i(?=[aou])|u(?=[ae])|e(?=[ou])|[aeiouy]+w?", group)
+        ]
         groups = split if len(split) == count else [""] * count
     if long_o and groups and groups[-1] == "o":
         groups[-1] = "oe"

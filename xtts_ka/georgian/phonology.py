@@ -86,9 +86,7 @@ def broad_chunks(letters: str, convention: Convention = CONVENTION) -> list[Chun
     return [convention[letter] for letter in letters]
 
 
-def narrow_chunks(
-    letters: str, convention: Convention = CONVENTION, optional: Collection[str] = ()
-) -> list[Chunk]:
+def narrow_chunks(letters: str, convention: Convention = CONVENTION, optional: Collection[str] = ()) -> list[Chunk]:
     """One chunk of allophones (none for an absorbed ვ) for each of the Mkhedruli `letters`, by the rules above.
 
     optional: which of `OPTIONAL_RULES` apply.

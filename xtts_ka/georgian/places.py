@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from xtts_ka.georgian.declension import agree, case_before
-from xtts_ka.georgian.numbers import apart, ordinal, whole
+from xtts_ka.georgian.numbers import apart, ordinal, paired, whole
 
 _STREET = re.compile(r"(?<=ს )ქ\.(?= ?(?:#|N)? ?\d| ?[,;)]|$)|(?<![ა-ჵ])ქ\.(?= ?(?:#|N)? ?\d)")
 _HOUSE_BEFORE = re.compile(
@@ -20,9 +20,9 @@ _HOUSE_BEFORE = re.compile(
     r"(?:გამზ|ბინ|კორპ|შეს|ჩიხ|მოედ|სანაპ|კვარტ)\.),? ?$"
 )
 _HOUSE = re.compile(
-    r"(?<![\w.,/-])(?P<label>(?:#|N) ?)?(?P<n>\d{1,4})(?:-?(?P<letter>[ა-ჰ])(?![\w-])|(?P<declined>[ა-ჰ])(?=-(?:ში|ზე|ს|დან|მდე|თან)(?![ა-ჵ]))|/(?P<second>\d{1,4})(?P<letter2>[ა-ჰ])?(?![\w/-]))"
+    r"(?<![\w.,/-])(?P<label>(?:#|N) ?)?(?P<n>\d{1,4})(?:-?(?P<letter>[ა-ჰ])(?![\w-])|(?P<declined>[ა-ჰ])(?=-(?:ში|ზე|ს|დან|მდე|თან)(?![ა-ჵ]))|/(?P<second>\d{1,4})(?P<letter2>[ა-ჰ])?(?![\w/-])|[-–](?P<to>\d{1,4})(?![\w./-]))"
 )
-_HOUSE_LIKE = re.compile(r"\d(?:-?[ა-ჰ](?!\w)|/\d)")
+_HOUSE_LIKE = re.compile(r"\d(?:-?[ა-ჰ](?!\w)|[/–-]\d)")
 _CLASS = re.compile(r"(?<![\w.,/-])(?:მე-)?(?P<n>\d{1,2})(?:-?ე)?[- ]?(?P<letter>[ა-ჰ])(?= კლას)")
 _UNITS_AND_ENDINGS = frozenset("მგტლვსციე")
 _FLAT = re.compile(r"(?<![ა-ჵ])(?P<short>სად|ბ|კ|ოთ)\. ?(?=(?:#|N)? ?\d{1,3}(?!\d))")
@@ -55,6 +55,8 @@ def _house(match: re.Match[str]) -> str:
     if match["second"]:
         tail = f" {match['letter2']}" if match["letter2"] else ""
         return apart(match, f"{number}, {whole(match['second'])}{tail}") if at_home else match[0]
+    if match["to"]:
+        return apart(match, paired(number, whole(match["to"]))) if at_home and not match["label"] else match[0]
     is_clitic = letter == "ა" and "-" in match[0] and not number.endswith("ი")  # 8-ა is რვაა
     if at_home or not (letter in _UNITS_AND_ENDINGS or is_clitic):
         return apart(match, f"{number} {letter}")

@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 
 _STARTERS = frozenset(
-    "ის იგი ისინი ეს ესენი მან მათ მას ამან იმან მაგრამ თუმცა ამიტომ ამიტომაც შესაბამისად ასევე აგრეთვე ამასთან "
+    "მისი მათი ის იგი ისინი ეს ესენი მან მათ მას ამან იმან მაგრამ თუმცა ამიტომ ამიტომაც შესაბამისად ასევე აგრეთვე ამასთან "
     "ამასთანავე გარდა ჩვენ თქვენ მე შენ როგორც როცა როდესაც თუ აქ იქ დღეს გუშინ ხვალ ახლა მერე ამის ამას ამაში "
-    "ამავე ამით სწორედ საერთოდ რატომ რა ვინ სად როდის დიახ არა ეგ მაშინ უკვე თავად თვითონ".split()
+    "ამავე ამით სწორედ საერთოდ რატომ რა ვინ სად როდის დიახ ეგ მაშინ უკვე თავად თვითონ".split()
 )
 _OVER = re.compile(r" *(?:[.!?]|$|\n)")
 _NEXT_WORD = re.compile(r" +([ა-ჵ]+)")
 _PREVERB = re.compile("(?:გარდა|გადმო|წარმო|აღმო|გამო|ჩამო|შემო|ამო|გადა|წამო|მო|მი|გა|და|შე|ჩა|წა|აღ|წარ|ა)")
 _AORIST = re.compile("[ა-ჵ]{2,}(?:ა|ო|ეს|ნენ|ენ)$")
 _MASDAR = re.compile("(?:ება|ობა|ვა|მა|ცია|ცდა|ზია|ნა|ლა|ელო|რება|ლო|ეთო)$")
-_BEING = frozenset("არის იყო იქნება აქვს ჰქონდა ჰყავს გახდა ხდება უნდა".split())
+_BEING = frozenset(
+    "ეწვია ეწვევა ეკუთვნის სჭირდება ესაჭიროება ეხმარება უჭერს სურს შეუძლია არის იყო იქნება აქვს ჰქონდა ჰყავს გახდა ხდება უნდა".split()
+)
+_NOT_VERBS = frozenset("გაერო გაეროს დაუნი".split())
 
 
 def ends_sentence(text: str, end: int) -> bool:
@@ -33,7 +36,11 @@ def looks_like_verb(word: str) -> bool:
     """True for აცხადებს, დაიბადა, გაიმარჯვეს, იყო; False for most nouns (კონსტიტუცია, განცხადება, პრეზიდენტი)."""
     if word in _BEING or (word.endswith(("ებს", "ობს", "ავს", "ევს", "ნენ", "ებენ", "ობენ", "ოდა", "ბიან"))):
         return True
+    if word in _NOT_VERBS:
+        return False
+    if word.startswith("ე") and word.endswith("რა"):  # ესტუმრა, ეხმარა
+        return True
     preverb = _PREVERB.match(word)
     if not preverb or not _AORIST.fullmatch(word, preverb.end()):
         return False
-    return word[preverb.end()] in "იუ" or not _MASDAR.search(word)  # და-ი-ბადა has the vowel of a verb
+    return word[preverb.end()] in "იუე" or not _MASDAR.search(word)  # და-ი-ბადა has the vowel of a verb

@@ -120,7 +120,7 @@ def _one_mark(match: re.Match[str]) -> str:
 PASSES: tuple[tuple[re.Pattern[str], tuple[Callable[[str], str], ...]], ...] = (
     (re.compile(r"\.[A-Za-z]|://"), (read_addresses,)),
     (re.compile(r"\d[./-] ?[IVX]"), (read_roman_months,)),
-    (re.compile(r"\d"), (read_codes, read_places)),
+    (re.compile(r"\d"), (read_places, read_codes)),
     (re.compile(r"[./(–-]"), (read_abbreviated_dates, read_long_abbreviations)),
     (re.compile(f"[{ROMAN_LETTERS}]"), (read_roman,)),
     (re.compile(r"\d"), (read_phones, read_dates, read_times, read_ordinals, read_fractions, read_amounts)),
@@ -276,9 +276,7 @@ def main(argv: list[str] | None = None) -> int:
         default="respell",
         help="letters ჱ ჲ ჳ ჴ ჵ: as they are, or in modern spelling (default)",
     )
-    parser.add_argument(
-        "--abbreviations", metavar="FILE", help="your abbreviations, lines of abbreviation<TAB>reading"
-    )
+    parser.add_argument("--abbreviations", metavar="FILE", help="your abbreviations, lines of abbreviation<TAB>reading")
     parser.add_argument("--explain", action="store_true", help="print for each line which rule read which words")
     add_verbosity_flags(parser, quiet="print the readings, warnings and errors only")
     args = parser.parse_args(argv)
@@ -286,7 +284,9 @@ def main(argv: list[str] | None = None) -> int:
     def run() -> None:
         own = table_of(load_abbreviations(args.abbreviations)) if args.abbreviations else NO_ABBREVIATIONS
         settings = {"archaic": args.archaic, "abbreviations": own}
-        _print_readings(args.file, partial(normalise, **settings), partial(explain, **settings) if args.explain else None)
+        _print_readings(
+            args.file, partial(normalise, **settings), partial(explain, **settings) if args.explain else None
+        )
 
     return run_cli(run, args)
 
