@@ -50,8 +50,8 @@ def test_an_own_reading_comes_before_the_built_in_one(tmp_path):
         ("კმპ\tcompany", "Georgian letters"),
         ("კმპ\t", "Georgian letters"),
         ("ბჯთ\tსხვა", "stands in line 4 already"),
-        ("კმპ\tბჯთ რამე", "holds an abbreviation"),
-        ("კმპ\tკმ ბევრი", "holds an abbreviation"),
+        ("ახალი\tბჯთ რამე", "holds an abbreviation"),
+        ("ახალი\tკმ ბევრი", "holds an abbreviation"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number(file, line, problem):

@@ -17,6 +17,7 @@ from xtts_ka.corpus.odd_transcripts import held_out_split
 from xtts_ka.corpus.tables import Clip, read_drop_report, replace_suspects
 from xtts_ka.georgian import language_model as lm
 from xtts_ka.georgian.language_model import CausalLanguageModel, Segmenter, TokenModel
+from xtts_ka.georgian.text import normalise
 from xtts_ka.model.language_stage import run_language_stage, token_frequencies
 from xtts_ka.model.vocabulary import load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
@@ -70,7 +71,7 @@ def test_stage_writes_a_vocabulary_and_results_that_belong_together(stage):
     results = read_pickle(Path(config.output_model_path) / "language_model_results.pkl")
     assert [tokenizer.id_to_token(i) for i in results["new_ids"]] == results["new_tokens"]
     assert len(results["new_tokens"]) == metrics["new_tokens"] == len(results["log_frequencies"])
-    counts = Counter(i for c in clips for i in encode(tokenizer, c.text))
+    counts = Counter(i for c in clips for i in encode(tokenizer, normalise(c.text)))
     assert results["token_counts"] == [counts[i] for i in results["new_ids"]]
     assert results["token_counts"][results["new_tokens"].index("[ka]")] == len(clips)  # every clip, not every sentence
     assert metrics["unknown_tokens"] == 0

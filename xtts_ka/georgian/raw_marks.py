@@ -25,7 +25,8 @@ _ANY = re.compile(rf"[{_SUPERSCRIPT}⁻½′″\"^°º]|\[\d|''")
 _CARET = re.compile(r"(?<=\d)\^(-?\d{1,3})(?!\d)")
 _TO_SUPERSCRIPT = str.maketrans("0123456789-", _SUPERSCRIPT + "⁻")
 _PRIMA = re.compile(
-    rf"(?P<head>(?:{_LEGAL})[ა-ჵ]* (?:№ ?)?|§ ?)?(?<![\d.,])(?P<me>მე-)?(?P<n>\d{{1,4}})(?P<sup>[{_SUPERSCRIPT}]{{1,2}})"
+    rf"(?P<head>(?:{_LEGAL})[ა-ჵ]* (?:№ ?)?|§ "
+    rf"?)?(?<![\d.,])(?P<me>მე-)?(?P<n>\d{{1,4}})(?P<sup>[{_SUPERSCRIPT}]{{1,2}})"
     rf"(?P<e>-?(?:ე|ლი)(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
     rf"(?P<noun>(?=(?:(?:,|-?[–-]| და| ან) ?(?:მე-)?\d{{1,4}}[{_SUPERSCRIPT}]*(?:-ე)?)* (?:{_LEGAL})))?"
 )

@@ -189,7 +189,7 @@ def _read_everything(text: str, archaic: str, trace: Trace | None) -> str:
 def explain(
     text: str, *, archaic: str = "respell", abbreviations: AbbreviationTable = NO_ABBREVIATIONS
 ) -> list[tuple[str, str, str]]:
-    """Which rule read what: (rule, written, read) in the order in which the rules apply, as `normalise` applies them."""
+    """Which rule read what: (rule, written, read) in the order in which `normalise` applies the rules."""
     steps: list[tuple[str, str, str]] = []
 
     def trace(rule: str, before: str, after: str) -> None:
