@@ -161,7 +161,9 @@ class PhonemeEncoder:
                 PhonemesConfig(**{key: facts[key] for key in ("level", "convention", "allophones")})
             )
         except ValidationError:
-            raise UserError(f"the level, convention or allophones in {model_dir / FACTS} cannot be used: {_RERUN}") from None
+            raise UserError(
+                f"the level, convention or allophones in {model_dir / FACTS} cannot be used: {_RERUN}"
+            ) from None
         reading = Reading.from_facts(facts)
         if reading is None:
             raise UserError(f"G2P model description {model_dir / FACTS} does not say how text is read: {_RERUN}")
