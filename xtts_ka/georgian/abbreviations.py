@@ -57,7 +57,9 @@ _LONG = word_table(
     "აგვ=აგვისტო, სექ=სექტემბერი, სექტ=სექტემბერი, ოქტ=ოქტომბერი, ნოე=ნოემბერი, ნოემ=ნოემბერი, ნოემბ=ნოემბერი, "
     "დეკემბ=დეკემბერი, ორშ=ორშაბათი, სამშ=სამშაბათი, ოთხშ=ოთხშაბათი, ხუთშ=ხუთშაბათი, პარ=პარასკევი, პარასკ=პარასკევი, "
     "შაბ=შაბათი, დოლ=დოლარი, თეთრ=თეთრი, რაოდ=რაოდენობა, საშ=საშუალოდ, პროც=პროცენტი, "
-    "ფართ=ფართობი, გემოვნ=გემოვნებით, დოკ=დოკუმენტი, გზატკ=გზატკეცილი",
+    "ფართ=ფართობი, გემოვნ=გემოვნებით, მაქს=მაქსიმუმ, თბ=თბილისი, მეცნ=მეცნიერებათა, "
+    "ფილოლ=ფილოლოგიის, ისტ=ისტორიის, იურიდ=იურიდიულ, შეთანხმ=შეთანხმებით, მოსწ=მოსწავლე, სტუდ=სტუდენტი, "
+    "პენს=პენსიონერი, მინ=მინიმუმ, სამოქ=სამოქალაქო, ადმ=ადმინისტრაციული, დოკ=დოკუმენტი, გზატკ=გზატკეცილი",
     ", ",
 )
 _STOPPED = _SHORT | _LONG
@@ -161,6 +163,7 @@ _AFTER_INITIAL = re.compile(r"(?<![ა-ჵ])[ა-ჵ]\.? $")
 _VOLUME = re.compile("მე[ა-ჵ]+ე(?:ს|მ|ში|ზე)?$|პირველ|ოცდამე")
 _FIRST_PARTS = frozenset({key.split()[0] for key in (*_STOPPED, *_FIRST_NAMES)} | set(GEORGIAN_LETTERS))
 _BEFORE_STOP = re.compile(r"(?<![ა-ჵ-])[ა-ჵ]{1,9}(?=[.:-])")
+_CLOVE = re.compile(r"(?<=\d )კბ\.?(?= ნი?ორ)")
 _SPOON_LIKE = re.compile(r"[ჩს](?:აის|უფრ(?:ის)?)?[/. ]{1,2}კ")
 _INTERJECTIONS = frozenset("ჰმ ჰმმ ბრ ბრრ ბრრრ ფრ თქ ჩშ".split())
 _COUNT_BEFORE = re.compile(
@@ -189,6 +192,7 @@ def read_long_abbreviations(text: str) -> str:
         text = _SPOON.sub(_spoon, text)
     if "(" in text:
         text = text.replace("ა(ა)იპ", "ააიპ")
+    text = _CLOVE.sub("კბილი", text)
     if "/" in text:
         text = _SLASHED_FORM.sub(_slashed, text)
     if not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text)):
@@ -330,6 +334,8 @@ def _noun_before(key: list[str], following: str, match: re.Match[str]) -> str:
         return "კვარტალი"
     if key == ["ქ"] and not following:
         return "ქუჩა"
+    if key == ["სახ"] and following.startswith(("არტისტ", "პოეტ", "მხატვ", "დამცველ")):
+        return "სახალხო"
     if key == ["საქ"] and following in ("", "ნომერი"):
         return "საქმე"
     if reading.endswith("წლის") and looks_like_verb(following):

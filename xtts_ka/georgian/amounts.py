@@ -57,7 +57,7 @@ _MEASURES = word_table(  # written forms, apart by spaces
     "კვტ/სთ კვტ.სთ კვტსთ kWh=კილოვატსაათი, ვ V=ვოლტი, "
     "ჰც Hz=ჰერცი, კჰც kHz=კილოჰერცი, მჰც MHz=მეგაჰერცი, გჰც GHz=გიგაჰერცი, დბ dB=დეციბელი, "
     "კბ KB kB=კილობაიტი, მბ MB=მეგაბაიტი, გბ GB=გიგაბაიტი, ტბ TB=ტერაბაიტი, კალ=კალორია, კკალ kcal=კილოკალორია, "
-    "ც/ძ ც.ძ=ცხენის ძალა, % პროც=პროცენტი, ‰=პრომილე, ° გრად=გრადუსი, °C=გრადუსი, °F=გრადუსი",
+    "ც/ძ ც.ძ=ცხენის ძალა, ც.=ცალი, % პროც=პროცენტი, ‰=პრომილე, ° გრად=გრადუსი, °C=გრადუსი, °F=გრადუსი",
     ", ",
 )
 _SUBSTANCES = frozenset("კგ kg გ გრ g მგ mg ტ t ლ l მლ ml ჩ/კ ჩ.კ ს/კ ს.კ სუფრ.კ ჰა ha".split())
@@ -176,9 +176,10 @@ _SPELLED = {"ლარ": "₾", "დოლარ": "$", "ევრო": "€"}
 _SPELLED_MAGNITUDES = "მილიონ|მილიარდ|ტრილიონ|ათას"
 _PREFIXED = re.compile(  # the sign before an inflected magnitude: $350 მილიონს
     rf"(?P<sign>(?:US)?[$€£¥₾₽₺]) ?(?P<n>{NUMBER}(?: ?[-–] ?{NUMBER})?) ?(?P<magnitude>{_SPELLED_MAGNITUDES}|მლნ|მლრდ|"
-    rf"ტრლნ|ათ)"
+    r"ტრლნ|ათ|[KMB](?![A-Za-z]))"
     r"(?:\.(?!-)|\.?-(?P<hyphen>[ა-ჵ]+)|(?P<ending>[ა-ჵ]*))(?![ა-ჵ])"
 )
+_LETTER_MAGNITUDES = {"K": "ათას", "M": "მლნ", "B": "მლრდ"}  # $3.5M
 _HAVING = re.compile(  # 250 ლარიანი is written apart as often as 250-ლარიანი
     r"(\d) ((?:ლარ|თეთრ|დოლარ|ევრო|წლ|დღ|თვ|კვირ|საათ|წუთ|კაც|ადგილ|ოთახ|სართულ|კილომეტრ|მეტრ|სანტიმეტრ|პროცენტ|გრამ|"
     r"ლიტრ|"
@@ -216,7 +217,8 @@ def _prefixed(match: re.Match[str]) -> str:
     if not match["hyphen"] and match["magnitude"] in ("ათ", "მლნ", "მლრდ", "ტრლნ") and ending:
         return match[0]
     ending = "" if ending == "ი" else ending
-    return f"{match['n']} {match['magnitude']} {match['sign']}{'-' if ending else ''}{ending}"
+    magnitude = _LETTER_MAGNITUDES.get(match["magnitude"], match["magnitude"])
+    return f"{match['n']} {magnitude} {match['sign']}{'-' if ending else ''}{ending}"
 
 
 def _lari_and_tetri(match: re.Match[str]) -> str:
@@ -255,7 +257,7 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
     if form in _MONEY and not magnitude and not match["b"] and not derived:
         change = split_number(match["a"])[1]
         if change and len(change) <= 2 and len(_MONEY[form]) == 2:
-            return _money(match["a"], form, ending)
+            return _money(match["a"], form, ending) + _per(match["per"])
     if form and not ending and not (match["per"] or match["word_per"]):
         ending = _ending_before(form, bool(match["power"] or match["square"]), following)
         if ending == "stem":
@@ -332,7 +334,7 @@ def _money(written: str, form: str, ending: str) -> str:
         return f"{units} {decline(unit, ending)}"
     if not integer.strip("0"):
         return coins
-    linked = {DROP: "სა", KEEP: "ისა" if ending else ""}.get(case, "მა")
+    linked = "ად" if ending == "ად" else {DROP: "სა", KEEP: "ისა" if ending else ""}.get(case, "მა")
     return f"{units} {decline(unit, linked)} და {coins}"
 
 

@@ -114,6 +114,7 @@ _POSTCODE = re.compile(
 )
 _NUMBERED = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<parts>\d+(?:[-/]\d+)+)(?P<tail>[-/][ა-ჰ]{1,2}(?![ა-ჵ]))?(?![\w])")
 _ROMAN_SERIES = re.compile(r"(?<=\d)-(?P<roman>I{1,3}|IV|VI{0,3}|IX|X)(?P<letters>[ა-ჰ]{1,2})(?![ა-ჵ])")
+_SERIES = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<n>\d+)-(?P<letters>[რმ]ს|ს|ნ|კ|გ)(?![ა-ჵ])")
 _FULL = {"ს/კ": "საიდენტიფიკაციო კოდი", "ს/ნ": "საიდენტიფიკაციო ნომერი", "პ/ნ": "პირადი ნომერი"}
 
 
@@ -121,6 +122,7 @@ def read_codes(text: str) -> str:
     """Read identification codes, personal numbers and postcodes digit by digit: ს/კ 204545678."""
     if "#" in text or "N" in text:
         text = _ROMAN_SERIES.sub(_roman_series, text)
+        text = _SERIES.sub(lambda m: f"ნომერი {whole(m['n'])} {' '.join(m['letters'])}", text)
         text = _NUMBERED.sub(_numbered, text)
     return _POSTCODE.sub(lambda m: f"{m['name']}{digits(m['digits'])}", _CODE.sub(_code, text))
 
@@ -134,7 +136,7 @@ def _numbered(match: re.Match[str]) -> str:
 def _roman_series(match: re.Match[str]) -> str:
     """№ 1234-Iს: a law of the first session."""
     values = "I II III IV V VI VII VIII IX X".split()
-    return f" {ordinal(values.index(match['roman']) + 1)} {match['letters']}"
+    return f" {ordinal(values.index(match['roman']) + 1)} {' '.join(match['letters'])}"
 
 
 def _code(match: re.Match[str]) -> str:

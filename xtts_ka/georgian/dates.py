@@ -119,6 +119,9 @@ _MONTH_LIKE = re.compile(r"\d [აიმნოსთდ][ა-ჰ]{1,6}[.-]")
 _YEAR_LIKE = re.compile(r"წ[.-]")
 
 
+_WORD_NEXT = re.compile(",? [ა-ჵ]{3}")
+
+
 def read_abbreviated_dates(text: str) -> str:
     """Expand წ. and წწ. after a year, and days and months that are abbreviated; the numbers beside them stay."""
     if _HYPHENED.search(text):
@@ -145,7 +148,8 @@ def _from_to(table: dict[str, str], match: re.Match[str]) -> str:
 def _month(match: re.Match[str]) -> str:
     noun = _SHORT_MONTHS[match[1]]
     over = not match["ending"] and not match["next"] and ends_sentence(match.string, match.end())
-    return decline(noun, match["ending"] or "") + (match["next"] or "") + ("." if over else "")
+    on_a_day = not over and not match["next"] and _WORD_NEXT.match(match.string, match.end())  # 15 თებ. დავბრუნდებით
+    return decline(noun, match["ending"] or ("ს" if on_a_day else "")) + (match["next"] or "") + ("." if over else "")
 
 
 def of_year(text: str, end: int) -> bool:

@@ -49,7 +49,7 @@ _KNOWN = word_table(
     "tbilisi=თბილისი georgia=ჯორჯია georgian=ჯორჯიან photoshop=ფოტოშოპი powerpoint=ფაუერფოინთი wordpress=ვორდპრესი "
     "github=გიტჰაბი design=დიზაინი manager=მენეჯერი premium=პრემიუმ video=ვიდეო album=ალბომი pizza=პიცა burger=ბურგერი "
     "aquarium=აკვარიუმ metallica=მეტალიკა beatles=ბითლზი queen=ქუინი youtuber=იუთუბერი iban=იბანი swift=სვიფტი "
-    "friday=ფრაიდეი "
+    "friday=ფრაიდეი off=ოფ "
     "vip=ვიპი radio=რადიო euro=ევრო club=კლუბი hostel=ჰოსტელი hotel=ჰოტელი bar=ბარი cafe=კაფე restaurant=რესტორანი "
     "park=პარკი plaza=პლაზა wine=ვაინი khachapuri=ხაჭაპური supra=სუფრა berlin=ბერლინი roma=რომა porto=პორტო "
     "moscow=მოსკოვი washington=ვაშინგტონი einstein=აინშტაინი newton=ნიუტონი mozart=მოცარტი shakespeare=შექსპირი "

@@ -8,7 +8,7 @@ from xtts_ka.georgian.declension import agree, agreement, case_before, decline
 from xtts_ka.georgian.numbers import apart, ordinal, paired, part
 
 FOLLOWED = r"(?:(?= (?P<next>[ა-ჵ]+)))?"  # captures the word that follows, which decides the case
-_CENTURY = r"(?: ?(?P<century>სს?\.|საუკ\.|ს(?=-))(?:-(?P<c_ending>[ა-ჵ]+))?(?P<more>(?= [ა-ჵ]))?)?"
+_CENTURY = r"(?: ?(?P<century>სს?\.|საუკ\.|სს?(?=-))(?:-(?P<c_ending>[ა-ჵ]+))?(?P<more>(?= [ა-ჵIVX]))?)?"
 _FIRST = "პირველი"
 
 # ── ordinals in digits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -62,7 +62,7 @@ def _century(match: re.Match[str]) -> str:
         return ""
     more = match["more"] is not None
     ending = match["c_ending"] or ("ის" if more else "")
-    noun = "საუკუნეები" if match["century"] == "სს." else "საუკუნე"
+    noun = "საუკუნეები" if match["century"].startswith("სს") else "საუკუნე"
     ends_sentence = not more and not match["c_ending"] and not match.string[match.end() :].strip()
     return f" {decline(noun, ending)}{'.' if ends_sentence else ''}"
 

@@ -30,6 +30,7 @@ _PRIMA = re.compile(
     rf"(?P<e>-?(?:ე|ლი)(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
     rf"(?P<noun>(?=(?:(?:,|-?[–-]| და| ან) ?(?:მე-)?\d{{1,4}}[{_SUPERSCRIPT}]*(?:-ე)?)* (?:{_LEGAL})))?"
 )
+_ROMAN_PRIMA = re.compile(rf"(?<![A-Za-z])([IVX]+)([{_SUPERSCRIPT}]{{1,2}})(?![A-Za-z])")  # თავი II¹
 _LETTERED_PRIMA = re.compile(rf"(?<![ა-ჵ])([ა-ლნ-ჰ])([“”»\"]?)([{_SUPERSCRIPT}]{{1,2}})(?![ა-ჵ])")  # „ა¹“ ქვეპუნქტი
 _DEGREE = re.compile(r"(?<=\d) ?⁰ ?(?=C|F|[^\d⁰¹²³⁴-⁹]|$)")
 _FOOTNOTE = re.compile(
@@ -42,6 +43,7 @@ _POWER = re.compile(rf"(?<=\d)(⁻?[{_SUPERSCRIPT}]+)")
 def _superscripts(text: str) -> str:
     text = _DEGREE.sub("°", text)
     text = _PRIMA.sub(_prima, text)
+    text = _ROMAN_PRIMA.sub(lambda m: f"{m[1]} {_named_prima(m[2])}", text)
     text = _LETTERED_PRIMA.sub(lambda m: f"{m[1]}{m[2]} {_named_prima(m[3])}", text)
     text = _FOOTNOTE.sub(lambda m: m["unit"] or "", text)
     return _POWER.sub(_power, text)
