@@ -201,7 +201,9 @@ def test_a_hand_edited_model_description_is_refused_in_one_sentence(stage, tmp_p
         (tmp_path / file.name).write_bytes(file.read_bytes())
     facts = json.loads((tmp_path / "g2p_config.json").read_text("utf-8"))
     (tmp_path / "g2p_config.json").write_text(json.dumps(facts | edit), "utf-8")
-    with pytest.raises(UserError, match="the level, convention or allophones in .*g2p_config.json cannot be used: run the"):
+    with pytest.raises(
+        UserError, match="the level, convention or allophones in .*g2p_config.json cannot be used: run the"
+    ):
         PhonemeEncoder.load(tmp_path)
 
 

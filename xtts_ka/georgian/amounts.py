@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from xtts_ka.georgian.alphabet import word_table
 from xtts_ka.georgian.declension import (
     DROP,
+    ERGATIVE,
     KEEP,
     agree,
     agreement,
@@ -57,7 +58,7 @@ _MEASURES = word_table(  # written forms, apart by spaces
     "კვტ/სთ კვტ.სთ კვტსთ kWh=კილოვატსაათი, ვ V=ვოლტი, "
     "ჰც Hz=ჰერცი, კჰც kHz=კილოჰერცი, მჰც MHz=მეგაჰერცი, გჰც GHz=გიგაჰერცი, დბ dB=დეციბელი, "
     "კბ KB kB=კილობაიტი, მბ MB=მეგაბაიტი, გბ GB=გიგაბაიტი, ტბ TB=ტერაბაიტი, კალ=კალორია, კკალ kcal=კილოკალორია, "
-    "ც/ძ ც.ძ=ცხენის ძალა, ც.=ცალი, % პროც=პროცენტი, ‰=პრომილე, ° გრად=გრადუსი, °C=გრადუსი, °F=გრადუსი",
+    "ც/ძ ც.ძ=ცხენის ძალა, ც.=ცალი, გვ=გვერდი, % პროც=პროცენტი, ‰=პრომილე, ° გრად=გრადუსი, °C=გრადუსი, °F=გრადუსი",
     ", ",
 )
 _SUBSTANCES = frozenset("კგ kg გ გრ g მგ mg ტ t ლ l მლ ml ჩ/კ ჩ.კ ს/კ ს.კ სუფრ.კ ჰა ha".split())
@@ -311,6 +312,8 @@ def _number_or_range(match: re.Match[str], case: str) -> str:
 def _bare(first: str, second: str | None, ending: str, following: str, case: str) -> str:
     """A number or range without a unit: with its ending, before its noun, or alone."""
     if not second:
+        if ending in ("მა", "მ") and case_before(following) == ERGATIVE:
+            ending, case = "", ERGATIVE  # 8-მა ბავშვმა → რვა ბავშვმა
         if ending:
             return inflect_number(first, ending)
         if first == "2000" and case == DROP and following.startswith("წ"):

@@ -114,7 +114,7 @@ _POSTCODE = re.compile(
 )
 _NUMBERED = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<parts>\d+(?:[-/]\d+)+)(?P<tail>[-/][ა-ჰ]{1,2}(?![ა-ჵ]))?(?![\w])")
 _ROMAN_SERIES = re.compile(r"(?<=\d)-(?P<roman>I{1,3}|IV|VI{0,3}|IX|X)(?P<letters>[ა-ჰ]{1,2})(?![ა-ჵ])")
-_SERIES = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<n>\d+)-(?P<letters>[რმ]ს|ს|ნ|კ|გ)(?![ა-ჵ])")
+_SERIES = re.compile(r"(?<![\w])(?P<label>#|N) ?(?P<n>\d+)-(?P<letters>[რმ]ს)(?![ა-ჵ])")
 _FULL = {"ს/კ": "საიდენტიფიკაციო კოდი", "ს/ნ": "საიდენტიფიკაციო ნომერი", "პ/ნ": "პირადი ნომერი"}
 
 

@@ -58,6 +58,8 @@ def _house(match: re.Match[str]) -> str:
         return apart(match, f"{number}, {whole(match['second'])}{tail}") if at_home else match[0]
     if match["to"]:
         return apart(match, paired(number, whole(match["to"]))) if at_home and not match["label"] else match[0]
+    if letter and "-" in match[0] and letter in "სმცეი":  # №3-ს is a case ending
+        return match[0]
     is_clitic = letter == "ა" and "-" in match[0] and not number.endswith("ი")  # 8-ა is რვაა
     if at_home or not (letter in _UNITS_AND_ENDINGS or is_clitic):
         return apart(match, f"{number} {letter}")
