@@ -96,7 +96,8 @@ def _word(match: re.Match[str]) -> str:
             return apart(match, stem_of(word) if _is_known(written) and written[-1] not in "iI" else word)
         phrase_ends = _PHRASE_END.match(match.string, match.end())
         return apart(match, word + ("ი" if phrase_ends and _is_english(written) and word[-1:] not in VOWELS else ""))
-    stem = stem_of(word) if _is_known(written) and ending not in _AFTER_VOWEL else word
+    inflects = _is_known(written) and ending not in _AFTER_VOWEL and word[-2:-1] not in VOWELS  # not ვაიფაი
+    stem = stem_of(word) if inflects else word
     if not word or (not is_case_ending(ending) and not ending.startswith(("ი", "ებ"))):
         return apart(match, f"{stem}-{ending}")
     head, space, last = stem.rpartition(" ")
