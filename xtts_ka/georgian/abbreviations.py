@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS, VOWELS, word_table
-from xtts_ka.georgian.dates import of_year
+from xtts_ka.georgian.dates import of_year, read_spans
 from xtts_ka.georgian.declension import (
     DROP,
     KEEP,
@@ -213,6 +213,7 @@ def read_long_abbreviations(text: str) -> str:
 
 def read_abbreviations(text: str) -> str:
     """Expand abbreviations; a full stop that ended the text stays, that of an initial (ი. ჭავჭავაძე) is removed."""
+    text = read_spans(text)
     stopped = not _FIRST_PARTS.isdisjoint(_BEFORE_STOP.findall(text))
     if stopped:
         text = _DOTTED_LETTERS.sub(_dotted_letters, text)
@@ -342,13 +343,22 @@ def _is_initial(match: re.Match[str], letter: str, following: str) -> bool:
     return letter == "პ" and bool(following)
 
 
+def _quarter(following: str) -> str:
+    """III კვ. შედეგები is of the quarter."""
+    return "კვარტლის" if following and _is_noun(following) and case_before(following) == KEEP else "კვარტალი"
+
+
 def _noun_before(key: list[str], following: str, match: re.Match[str]) -> str:
     """The reading of an abbreviation, its stem where the following word asks for that."""
     reading = _STOPPED[" ".join(key)]
     if key == ["წ"] and match.string.endswith(_ITS_YEAR, 0, match.start()):
         return "წლის" if of_year(match.string, match.end()) else "წელს"
     if key == ["კვ"] and _QUARTER.search(match.string, 0, match.start()):
-        return "კვარტალი"
+        return _quarter(following)
+    if key == ["კვარტ"]:
+        return _quarter(following)
+    if key == ["ს"] and match.string.endswith(("გასული ", "მიმდინარე ", "იმავე ", "წინა "), 0, match.start()):
+        return "საუკუნის" if following else "საუკუნე"
     if key == ["ქ"] and not following:
         return "ქუჩა"
     if key == ["მთ"] and following.startswith(_CHIEF):

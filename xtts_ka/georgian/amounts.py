@@ -180,6 +180,7 @@ _PREFIXED = re.compile(  # the sign before an inflected magnitude: $350 მი�
     r"ტრლნ|ათ|[KMB](?![A-Za-z]))"
     r"(?:\.(?!-)|\.?-(?P<hyphen>[ა-ჵ]+)|(?P<ending>[ა-ჵ]*))(?![ა-ჵ])"
 )
+_SMALLER_MAGNITUDE = re.compile(r" \d{1,3} ?(?:ათ|მლნ|მილიონ)")
 _LETTER_MAGNITUDES = {"K": "ათას", "M": "მლნ", "B": "მლრდ"}  # $3.5M
 _HAVING = re.compile(  # 250 ლარიანი is written apart as often as 250-ლარიანი
     r"(\d) ((?:ლარ|თეთრ|დოლარ|ევრო|წლ|დღ|თვ|კვირ|საათ|წუთ|კაც|ადგილ|ოთახ|სართულ|კილომეტრ|მეტრ|სანტიმეტრ|პროცენტ|გრამ|"
@@ -268,6 +269,8 @@ def _number_and_unit(match: re.Match[str], ending: str, following: str) -> str:
         return _bare(match["a"], match["b"], ending, following, case)
     number = _number_or_range(match, case)
     if magnitude:
+        if not form and not ending and _SMALLER_MAGNITUDE.match(match.string, match.end()):
+            return f"{number} {stem_of(magnitude)}"  # 2 მლნ 350 ათასი
         if derived and not form and " " not in number:
             return f"{number}{stem_of(magnitude)}{ending}"  # ხუთმილიონიანი
         number = agree(f"{number} {magnitude}", case)

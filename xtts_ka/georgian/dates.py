@@ -30,6 +30,9 @@ _DATE = re.compile(
     r"(?: ?წ\.(?=\W|$)| (?P<word>წელი|წლის|წელს|წლიდან|წლამდე)(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
 )
 _WORD = re.compile("[ა-ჵ]+")
+_DAY_AND_MONTH = re.compile(  # only with a padded day: other numbers could be decimals
+    r"(?<![\w.,/-])(?P<d>0[1-9])\.(?P<m>0[1-9]|1[0-2])-(?P<ending>დან|მდე|ს)(?![ა-ჵ])"
+)
 _DATE_LIKE = re.compile(r"\d[./-]\d\d?[./-]\d")  # searched first: it is several times as fast as _DATE
 _FIRST = re.compile(rf"\b(?<![.,–-])0?1 (?=(?P<month>{_MONTH}))")
 _PADDED_DAY = re.compile(rf"\b(?<![.,])0(?=[2-9] {_MONTH})")
@@ -53,8 +56,16 @@ def read_dates(text: str) -> str:
     if _DATE_LIKE.search(text):
         text = _DATE.sub(_date, text)
     if "0" in text:
+        text = _DAY_AND_MONTH.sub(_day_and_month, text)
+    if "0" in text:
         text = _PADDED_DAY.sub("", text)
     return _FIRST.sub(lambda m: agree("პირველი", case_before(m["month"])) + " ", text) if "1 " in text else text
+
+
+def _day_and_month(match: re.Match[str]) -> str:
+    count = "პირველი" if match["d"] == "01" else cardinal(int(match["d"]))
+    noun = decline(_MONTHS[int(match["m"]) - 1], match["ending"])
+    return apart(match, f"{agree(count, agreement(match['ending']))} {noun}")
 
 
 def _date(match: re.Match[str]) -> str:
@@ -112,6 +123,7 @@ _YEARLY = re.compile(
 )
 
 
+_DAY_BEFORE_TIME = re.compile(r"(?<![ა-ჵ])(სამ|ოთხ|ხუთ)\.(?= ?\d\d?:\d\d)")
 _BORN = re.compile(r"\((დ|გ|დაბ|გარდ)\. ?(?=\d)")
 # Cheap searches that save most texts the patterns above.
 _HYPHENED = re.compile(r"[ა-ჰ]\.? ?[-–] ?[ა-ჰ]")
@@ -124,11 +136,11 @@ _WORD_NEXT = re.compile(",? [ა-ჵ]{3}")
 
 def read_abbreviated_dates(text: str) -> str:
     """Expand წ. and წწ. after a year, and days and months that are abbreviated; the numbers beside them stay."""
-    if _HYPHENED.search(text):
-        for pattern, table in _SPANS:
-            text = pattern.sub(partial(_from_to, table), text)
+    text = read_spans(text)
     if "კვ." in text:
         text = _SUNDAY.sub("კვირა", text)
+    if ":" in text:
+        text = _DAY_BEFORE_TIME.sub(lambda m: _DAYS[m[1]], text)
     if _MONTH_LIKE.search(text):
         text = _ABBREVIATED_MONTH.sub(_month, text)
     if "(" in text:
@@ -138,7 +150,17 @@ def read_abbreviated_dates(text: str) -> str:
     return text
 
 
+def read_spans(text: str) -> str:
+    """Read two days or two months with a dash between them, one of them abbreviated, as from the one to the other."""
+    if _HYPHENED.search(text):
+        for pattern, table in _SPANS:
+            text = pattern.sub(partial(_from_to, table), text)
+    return text
+
+
 def _from_to(table: dict[str, str], match: re.Match[str]) -> str:
+    if not set(match.groups()) - set(table.values()) and "-" in match[0] and " " not in match[0]:
+        return match[0]  # ორშაბათი-პარასკევი is a reading already
     first, last = (table.get(name.rstrip("."), name) for name in match.groups())
     if last.endswith(("ი", "ა")) and first.endswith(("ი", "ა")):
         return f"{decline(first, 'დან')} {decline(last, 'მდე')}"

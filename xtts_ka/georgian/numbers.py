@@ -137,9 +137,9 @@ def inflect_number(written: str, ending: str) -> str:
         if integer == "2000" and is_case_ending(ending):  # the year: ორი ათასში, like ორი ათას ერთში
             return "ორი " + decline("ათასი", ending)
         if integer[-3:] == "000" and integer != "2000" and not is_case_ending(ending):  # 30 000-იანი, one word
-            *head, multiplier, scale = ("", "", *whole(integer).split(" "))
+            *front, multiplier, scale = ("", "", *whole(integer).split(" "))
             joined = f"{stem_of(multiplier)}{stem_of(scale)}{ending}"
-            return " ".join([*head, joined]).strip()
+            return " ".join([*front, joined]).strip()
         return decline(whole(integer), ending)
     if fraction == "5" and ending == "ჯერ":
         return decline(whole(integer), "ნახევარჯერ")
