@@ -130,11 +130,11 @@ def _before_noun(word: str, case: str) -> str:
 
 # Words that end like a noun in an oblique case but do not change a numeral before them.
 _NOT_OBLIQUE = frozenset(
-    "აქვს ჰყავს ყავს ღირს სურს ჭამს სვამს წერს კვადრატში კუბში მარში ტუში ნიში მზე დღემდე აქამდე მანამდე რომ კამ იმ ამ "
-    "ვარ ხარ ვერ აღარ ჯერ ერთხელ ორჯერ სამჯერ კვლავ გარდა ჩანს დგას ხელახლა მაინც შინ მაშინ ახლახან".split()
+    "აქვს ჰყავს ყავს ღირს სურს ჭამს სვამს წერს კვადრატში კუბში მარში ტუში ნიში მზე აქამდე მანამდე რომ კამ იმ ამ "
+    "მინუს პლუს ვარ ხარ ვერ აღარ ჯერ ერთხელ ორჯერ სამჯერ კვლავ გარდა ჩანს დგას ხელახლა მაინც შინ მაშინ ახლახან".split()
 )
-_NOMINATIVE_IN_MA = tuple("ფორმა ნორმა ფირმა თერმა ფარმა ტრავმა დოგმა პლაზმა ასთმა".split())
-_LOCATIVE = ("ში", "ზე", "თან", "მდე", "შიც", "ზეც", "საც", "სა")
+_NOMINATIVE_IN_MA = tuple("ფორმა ნორმა ფირმა თერმა ფარმა ტრავმა დოგმა პლაზმა ასთმა ხმა პალმა კარმა".split())
+_LOCATIVE = ("ში", "ზე", "თან", "მდე", "შიც", "ზეც", "საც")
 _VERBAL = ("ებს", "ობს", "ავს", "ევს", "ოდეს", "იდეს", "ნდეს", "ლის", "ის")
 _TRUNCATED_ADJECTIVES = ("ლ", "რ", "იან", "ოვან", "დიდ", "მსგავს", "მოქმედ", "მცხოვრებ", "შავ", "ლურჯ", "უცნობ", "კარგ")
 # A numeral agrees with an adverbial in -ად only where that is a noun; most words in -ად are adverbs (სოფლად, ერთად).
@@ -186,5 +186,7 @@ def head_noun(text: str, end: int) -> str:
     first, second = words.groups()
     if first == "მათ" and second == "შორის":
         return ""
+    if first.endswith("სა") and second == "და" and not first.endswith("ისა"):  # 21 სოფელსა და ქალაქს
+        return first[:-1]
     skipped = second and first not in _NOUNS_IN_O and _UNCHANGING.match(first)
     return second if skipped and case_before(first) == KEEP else first

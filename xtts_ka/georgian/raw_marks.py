@@ -33,6 +33,7 @@ _PRIMA = re.compile(
 _ROMAN_PRIMA = re.compile(rf"(?<![A-Za-z])([IVX]+)([{_SUPERSCRIPT}]{{1,2}})(?![A-Za-z])")  # თავი II¹
 _LETTERED_PRIMA = re.compile(rf"(?<![ა-ჵ])([ა-ლნ-ჰ])([“”»\"]?)([{_SUPERSCRIPT}]{{1,2}})(?![ა-ჵ])")  # „ა¹“ ქვეპუნქტი
 _DEGREE = re.compile(r"(?<=\d) ?⁰ ?(?=C|F|[^\d⁰¹²³⁴-⁹]|$)")
+_LATIN_POWER = re.compile("(?<![A-Za-z])(?!(?:[kcdm]?m|ft)[²³])([A-Za-z]{1,2})([²³])")  # E=mc²
 _FOOTNOTE = re.compile(
     rf"(?P<unit>(?<![A-Za-zა-ჵ])(?:[კსდმ]?მ|[kcdm]?m|ft)[²³])|(?<=[^\W\d])[{_SUPERSCRIPT}]+"
     rf"|(?<=[.,!?;:)»“”\"])[{_SUPERSCRIPT}]+"
@@ -45,6 +46,7 @@ def _superscripts(text: str) -> str:
     text = _PRIMA.sub(_prima, text)
     text = _ROMAN_PRIMA.sub(lambda m: f"{m[1]} {_named_prima(m[2])}", text)
     text = _LETTERED_PRIMA.sub(lambda m: f"{m[1]}{m[2]} {_named_prima(m[3])}", text)
+    text = _LATIN_POWER.sub(lambda m: f"{m[1]} {'კვადრატში' if m[2] == '²' else 'კუბში'}", text)
     text = _FOOTNOTE.sub(lambda m: m["unit"] or "", text)
     return _POWER.sub(_power, text)
 
@@ -78,8 +80,8 @@ def _power(match: re.Match[str]) -> str:
 
 _HALF = re.compile(r"(?<![\d/])(?<!\d )½(?:-(?P<ending>[ა-ჵ]+))?(?= ?(?P<next>[ა-ჵ]*))")
 _BRACKETED = re.compile(r" ?\[\d{1,3}(?:[,;–-] ?\d{1,3})*\]")
-_INCHES = re.compile(r"(?<=\d) ?(?:″|′′|'')(?! ?[NSEWჩსად])(?:-(?P<ending>[ა-ჵ]+))?")
-_QUOTED_INCHES = re.compile(r'(?<=\d)"(?:-(?P<ending>[ა-ჵ]+))?')
+_INCHES = re.compile(r"(?<=[\d½¼¾]) ?(?:″|′′|'')(?! ?[NSEWჩსად])(?:-(?P<ending>[ა-ჵ]+))?")
+_QUOTED_INCHES = re.compile(r'(?<=[\d½¼¾])"(?:-(?P<ending>[ა-ჵ]+))?')
 _SIDES = {"N": "ჩრდილოეთ", "S": "სამხრეთ", "E": "აღმოსავლეთ", "W": "დასავლეთ"}
 _SIDES |= {"ჩ": "ჩრდილოეთ", "ს": "სამხრეთ", "ა": "აღმოსავლეთ", "დ": "დასავლეთ"}
 _COORDINATE = re.compile(

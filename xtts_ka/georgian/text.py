@@ -63,7 +63,7 @@ _UNKNOWN = re.compile(f"[^{LATIN}{CYRILLIC}{_KNOWN}]+")
 
 def _clean(text: str) -> str:
     """Unicode to the characters of `_REPERTOIRE` and foreign letters; other scripts, emoji, controls → spaces."""
-    if "°" in text or not _REPERTOIRE.fullmatch(text):
+    if "°" in text or "''" in text or not _REPERTOIRE.fullmatch(text):
         text = _fold(read_raw_marks(text))
     return _EMOTICON.sub(" ", text)
 
@@ -182,8 +182,11 @@ def _read_everything(text: str, archaic: str, trace: Trace | None) -> str:
                 before, text = text, read(text)
                 if trace and text != before:
                     trace(read.__name__.removeprefix("read_"), before, text)
-    text = text.rstrip(" )")
-    return _LEFT_OVER.sub(" ", text.translate(_TO_COMMA) if _BRACKET.search(text) else text)
+    before, text = text, text.rstrip(" )")
+    text = _LEFT_OVER.sub(" ", text.translate(_TO_COMMA) if _BRACKET.search(text) else text)
+    if trace:
+        trace("marks", before, text)
+    return text
 
 
 def explain(
