@@ -15,6 +15,7 @@ from TTS.tts.models import xtts
 from TTS.tts.models.xtts import Xtts
 
 from xtts_ka.core.errors import UserError
+from xtts_ka.georgian.reading import Reading
 from xtts_ka.georgian.text import normalise, split_sentences
 from xtts_ka.model import coqui_georgian
 from xtts_ka.model.coqui_georgian import read_facts, register
@@ -166,6 +167,16 @@ def test_old_letters_are_read_as_the_model_was_trained(georgian_folder, tmp_path
     (tmp_path / "xtts_v2_ka_config.json").write_text('{"character_limit": 70, "archaic": "respell"}')
     told = VoiceBpeTokenizer(tmp_path / "vocab.json")
     assert told.preprocess_text("ჴელი", "ka") == "ხელი" and told.char_limits["ka"] == 70
+
+
+def test_a_model_s_own_abbreviations_are_read_as_in_training(georgian_folder, tmp_path):
+    (tmp_path / "vocab.json").write_bytes((georgian_folder / "vocab.json").read_bytes())
+    facts = {"character_limit": 70, **Reading("respell", {"ბჯთ": "ბიუჯეტი"}).facts()}
+    (tmp_path / "xtts_v2_ka_config.json").write_text(json.dumps(facts))
+    assert VoiceBpeTokenizer(tmp_path / "vocab.json").preprocess_text("ბჯთ-ში", "ka") == "ბიუჯეტში"
+    (tmp_path / "xtts_v2_ka_config.json").write_text(json.dumps(facts | {"abbreviations": {"ბჯთ": 5}}))
+    with pytest.raises(UserError, match="does not say how the model reads Georgian"):
+        read_facts(tmp_path / "xtts_v2_ka_config.json")
 
 
 @pytest.mark.parametrize("facts", ["[]", "{}", '{"character_limit": 0, "archaic": "keep"}', '{"character_limit": 9}'])

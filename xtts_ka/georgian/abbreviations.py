@@ -85,6 +85,7 @@ _CONTRACTED = word_table(
     ", ",
 )
 _CLIPPED = {"ბ-ნ": "ბატონი", "ქ-ნ": "ქალბატონი", "რ-ნ": "რაიონი", "უნ-ტ": "უნივერსიტეტი", "ინ-ტ": "ინსტიტუტი"}
+_CLIPPED |= {"კვ-ლ": "კვარტალი", "ს-ლო": "სასამართლო", "მუნ-ტ": "მუნიციპალიტეტი"}
 _SLASHED = word_table(
     "ი/მ=ინდივიდუალური მეწარმე, მ/რ=მიკრორაიონი, მ/რაიონი=მიკრორაიონი, პ/ნ=პირადი ნომერი, ს/ნ=საიდენტიფიკაციო ნომერი, "
     "ა/წ=ამა წლის, გ/წ=გასული წლის, მ/წ=მიმდინარე წლის, ფ/პ=ფიზიკური პირი, ი/პ=იურიდიული პირი, ს/ს=სააქციო "
@@ -218,9 +219,10 @@ def read_abbreviations(text: str) -> str:
     if stopped:
         text = _DOTTED_LETTERS.sub(_dotted_letters, text)
         text = _SAINT.sub(_saint, text)
-    text = _CONTRACTED_FORM.sub(_contracted, text)
     if "-" in text:
         text = _CLIPPED_FORM.sub(_clipped, text)
+    text = _CONTRACTED_FORM.sub(_contracted, text)
+    if "-" in text:
         text = _YEAR_FORM.sub(lambda m: decline("წელი" if m[1] == "წ" else "წლები", m[2]), text)
     if stopped:
         text = _STOPPED_FORM.sub(_stopped, text)
@@ -369,6 +371,8 @@ def _noun_before(key: list[str], following: str, match: re.Match[str]) -> str:
         return reading[:-2] + "ი" if following.startswith("ენ") else reading
     if key == ["სახ"] and following.startswith(("არტისტ", "პოეტ", "მხატვ", "დამცველ")):
         return "სახალხო"
+    if key == ["ინდ"] and following.startswith("მეწარმ"):
+        return agree("ინდივიდუალური", case_before(following))
     if key == ["საქ"] and following in ("", "ნომერი"):
         return "საქმე"
     if reading.endswith("წლის") and looks_like_verb(following):

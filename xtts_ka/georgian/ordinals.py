@@ -17,7 +17,7 @@ _ORDINAL = re.compile(
     r"(?<![\w-])(?:მე[-–]?(?P<a>\d{1,18})(?:[-–](?:მე-?)?(?P<b>\d{1,18}))?"
     r"(?:-?ე(?![ა-ჵ]))?(?:-(?P<ending>[ა-ჵ]+))?"
     r"|(?P<c>\d{1,18})(?:-?ე)?(?:[-–](?P<d>\d{1,18}))?-?ე(?P<e_ending>ს|მ|ში|ზე|დან|მდე|თან|ც)?(?![ა-ჵ])"
-    rf"|(?P<first>0?1)-?ე?ლ(?P<f_ending>[ა-ჵ]*))(?!\d){_CENTURY}{FOLLOWED}"
+    rf"|(?P<first>0?1)(?:-ე?ლ|ე?ლ(?=[ა-ჵ]))(?P<f_ending>[ა-ჵ]*))(?!\d){_CENTURY}{FOLLOWED}"
 )
 _FRACTIONAL = re.compile(r"(?<![\w.,-])(?:მე-)?(\d{1,9})-ედ([ა-ჵ]*)")
 
@@ -93,7 +93,10 @@ def _roman(match: re.Match[str]) -> str:
     numbers = [_roman_value(roman) for roman in (match["a"], match["b"]) if roman]
     if not all(numbers) or not _is_numeral(match):
         return match[0]
-    return apart(match, _declined(numbers, match["ending"] or "", match) + _century(match))
+    ending = match["ending"] or ""
+    if numbers[-1] == 1 and ending.startswith("ლ"):  # I-ლი, I-ლმა
+        ending = ending[1:].removesuffix("ი")
+    return apart(match, _declined(numbers, ending, match) + _century(match))
 
 
 def _roman_value(roman: str) -> int:
