@@ -316,7 +316,7 @@ def _by_letters(match: re.Match[str], letters: str, ending: str) -> str:
 def _is_noun(word: str) -> bool:
     return (
         len(word) > 3
-        and word not in ("ხოლო", "მაგრამ", "თუმცა", "უკვე", "ასევე", "როგორც")
+        and word not in ("ხოლო", "მაგრამ", "თუმცა", "უკვე", "ასევე", "როგორც", "შორის")
         and not looks_like_verb(word)
     )
 

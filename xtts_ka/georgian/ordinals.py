@@ -8,7 +8,7 @@ from xtts_ka.georgian.declension import agree, agreement, case_before, decline
 from xtts_ka.georgian.numbers import apart, ordinal, paired, part
 
 FOLLOWED = r"(?:(?= (?P<next>[ა-ჵ]+)))?"  # captures the word that follows, which decides the case
-_CENTURY = r"(?: ?(?P<century>სს?\.|საუკ\.|სს?(?=-))(?:-(?P<c_ending>[ა-ჵ]+))?(?P<more>(?= [ა-ჵIVX]))?)?"
+_CENTURY = r"(?: ?(?P<century>სს?\.|საუკ\.|სს?(?=-))(?:-(?P<c_ending>[ა-ჵ]+))?(?P<more>(?= [ა-ჵIVX\d]))?)?"
 _FIRST = "პირველი"
 
 # ── ordinals in digits ───────────────────────────────────────────────────────────────────────────────────────────────
