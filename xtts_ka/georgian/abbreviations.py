@@ -162,6 +162,8 @@ _HYPHENED_WORD = re.compile(
     r"(?<![ა-ჵ-])([ა-ჵ]{2,})-(ს|მა|მ|ის|ით|ში|ზე|დან|იდან|თან|სთან|თვის|სთვის|ისთვის|მდე|ამდე|ები|ების|ებს|ებმა|"
     r"ებში)(?![ა-ჵ-])"
 )
+_HYPHENED_ENDING = re.compile("-(?:[სმ]|ის|ით|ში|ზე|დან|იდან|თ|მდე|ამდე|ისთვის|ებ)")
+_CLIPPED_LIKE = re.compile("[ბქრნვს]-[ნტლ]")
 _ITS_YEAR = ("ამა ", "ამავე ", "იმავე ", "მიმდინარე ", "გასული ", "გასულ ", "წინა ", "შემდეგი ", "მომდევნო ")
 _YEAR_FORM = re.compile(r"(?<![ა-ჵ-])(წწ?)-(ის|ს|ში|დან|იდან|მდე|ამდე|ისთვის|თვის|ად)(?![ა-ჵ-])")
 _FIRST_NAME = re.compile(rf"(?<![ა-ჵ-])({'|'.join(_FIRST_NAMES)})\. ?(?=(?:[ა-ჵ]\. ?)?[ა-ჵ]{{3}})")
@@ -219,16 +221,16 @@ def read_abbreviations(text: str) -> str:
     if stopped:
         text = _DOTTED_LETTERS.sub(_dotted_letters, text)
         text = _SAINT.sub(_saint, text)
-    if "-" in text:
+    if _CLIPPED_LIKE.search(text):
         text = _CLIPPED_FORM.sub(_clipped, text)
     text = _CONTRACTED_FORM.sub(_contracted, text)
-    if "-" in text:
+    if "წ-" in text:
         text = _YEAR_FORM.sub(lambda m: decline("წელი" if m[1] == "წ" else "წლები", m[2]), text)
     if stopped:
         text = _STOPPED_FORM.sub(_stopped, text)
         text = _FIRST_NAME.sub(_first_name, text)
         text = _INITIAL.sub(r"\1 ", text)
-    return _HYPHENED_WORD.sub(_joined, text) if "-" in text else text
+    return _HYPHENED_WORD.sub(_joined, text) if _HYPHENED_ENDING.search(text) else text
 
 
 def _joined(match: re.Match[str]) -> str:

@@ -55,7 +55,7 @@ def read_dates(text: str) -> str:
     """Read numeric dates, and the day and year beside a month's name; other numbers beside it stay."""
     if _DATE_LIKE.search(text):
         text = _DATE.sub(_date, text)
-    if "0" in text:
+    if "." in text and "-" in text:
         text = _DAY_AND_MONTH.sub(_day_and_month, text)
     if "0" in text:
         text = _PADDED_DAY.sub("", text)
@@ -128,7 +128,10 @@ _YEARLY = re.compile(
 _DAY_BEFORE_TIME = re.compile(r"(?<![ა-ჵ])(სამ|ოთხ|ხუთ)\.(?= ?\d\d?:\d\d)")
 _BORN = re.compile(r"\((დ|გ|დაბ|გარდ)\. ?(?=\d)")
 # Cheap searches that save most texts the patterns above.
-_HYPHENED = re.compile(r"[ა-ჰ]\.? ?[-–] ?[ა-ჰ]")
+_HYPHENED = re.compile(
+    r"[ა-ჰ]\.? ?[-–] ?(?:ორშ|სამშ|ოთხშ|ხუთშ|(?:სამ|ოთხ|ხუთ)(?![ა-ჰ])|პარ|შაბ|კვ|იან|თებ|მარ|აპრ|მაის|ივ|აგვ|სექ|ოქტ|"
+    r"ნოე|დეკ)"
+)
 _MONTH_LIKE = re.compile(r"\d [აიმნოსთდ][ა-ჰ]{1,6}[.-]")
 _YEAR_LIKE = re.compile(r"წ[.-]")
 
