@@ -173,6 +173,7 @@ _AMOUNT = re.compile(
     rf"(?:(?P<hyphen>[-–])?(?P<ending>[ა-ჵ]+)|(?P<plus>\+(?![\d])))?{FOLLOWED}"
 )
 _REPEATED_SIGN = re.compile(r"(?<=\d)(%|°C?) ?[-–] ?(?=\d+(?:[.,]\d+)?\1)")
+_HYPHENED_UNIT = re.compile(r"(?<=\d)-(?=[ა-ჰ]{1,4}-იან)")  # 2-კგ-იანი
 _SPELLED_MONEY = re.compile(r"(?<=[.,]\d\d) (ლარ|დოლარ|ევრო)(?![ა-ჵ]{5})([ა-ჵ]*)")
 _SPELLED = {"ლარ": "₾", "დოლარ": "$", "ევრო": "€"}
 _SPELLED_MAGNITUDES = "მილიონ|მილიარდ|ტრილიონ|ათას"
@@ -200,6 +201,8 @@ def read_amounts(text: str) -> str:
     """Read every number that is left, with its sign, currency, magnitude, unit and ending."""
     if "%" in text or "°" in text:
         text = _REPEATED_SIGN.sub("–", text)
+    if "-იან" in text:
+        text = _HYPHENED_UNIT.sub(" ", text)
     if "ფას" in text or "ღირ" in text:
         text = _LARI.sub(r"\1 ლარი", text)
     if "ლარ" in text or "ევრო" in text:

@@ -126,7 +126,7 @@ _YEARLY = re.compile(
 
 
 _DAY_BEFORE_TIME = re.compile(r"(?<![ა-ჵ])(სამ|ოთხ|ხუთ)\.(?= ?\d\d?:\d\d)")
-_BORN = re.compile(r"\((დ|გ|დაბ|გარდ)\. ?(?=\d)")
+_BORN = re.compile(r"(\(|^)(დ|გ|დაბ|გარდ)\. ?(?=\d\d)")
 # Cheap searches that save most texts the patterns above.
 _HYPHENED = re.compile(
     r"[ა-ჰ]\.? ?[-–] ?(?:ორშ|სამშ|ოთხშ|ხუთშ|(?:სამ|ოთხ|ხუთ)(?![ა-ჰ])|პარ|შაბ|კვ|იან|თებ|მარ|აპრ|მაის|ივ|აგვ|სექ|ოქტ|"
@@ -148,8 +148,8 @@ def read_abbreviated_dates(text: str) -> str:
         text = _DAY_BEFORE_TIME.sub(lambda m: _DAYS[m[1]], text)
     if _MONTH_LIKE.search(text):
         text = _ABBREVIATED_MONTH.sub(_month, text)
-    if "(" in text:
-        text = _BORN.sub(lambda m: "(დაიბადა " if m[1].startswith("დ") else "(გარდაიცვალა ", text)
+    if text.startswith(("დ", "გ")) or "(" in text:
+        text = _BORN.sub(lambda m: m[1] + ("დაიბადა " if m[2].startswith("დ") else "გარდაიცვალა "), text)
     if _YEAR_LIKE.search(text):
         text = _YEAR.sub(_year, text)
     return text
