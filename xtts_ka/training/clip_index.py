@@ -156,6 +156,7 @@ def build_index(
         for name, values in columns.items():
             buffer = io.BytesIO()  # straight to a file, np.save can miss that the disk is full
             np.save(buffer, values)
-            (temporary / f"{name}.npy").write_bytes(buffer.getbuffer())
+            # Not getbuffer: where the write of a view fails, Python 3.12.1 crashes later.
+            (temporary / f"{name}.npy").write_bytes(buffer.getvalue())
         write_manifest(temporary, {"key": key, "facts": {"left_out": left_out}})
     return TrainingIndex(folder, left_out)
