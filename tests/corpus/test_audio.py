@@ -199,3 +199,11 @@ def test_damaged_files_give_samples_or_one_sentence(tmp_path, suffix, spots, kee
         assert len(samples) and np.isfinite(samples).all()
     except AudioError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_written_wav_has_the_bytes_that_libsndfile_writes(tmp_path, kind):
+    samples = np.clip(np.random.default_rng(0).standard_normal(5000), -1, 1).astype(kind)
+    audio.write_wav(tmp_path / "ours.wav", samples, 22_050)
+    soundfile.write(tmp_path / "theirs.wav", samples, 22_050, subtype="PCM_16")
+    assert (tmp_path / "ours.wav").read_bytes() == (tmp_path / "theirs.wav").read_bytes()

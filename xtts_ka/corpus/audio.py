@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,16 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
 def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
     """Write mono samples in [-1, 1] as a 16-bit wav, atomically.
 
-    libsndfile encodes into memory, because it reports a full disk as "System error" or not at all.
+    The bytes are libsndfile's, but not written by it: it reports a full disk as "System error" or not at all, and
+    Ctrl-C while it writes into memory ends in a failed assertion of soundfile.
     """
-    wav = io.BytesIO()
-    soundfile.write(wav, samples, rate, subtype="PCM_16", format="WAV")
-    write_bytes(path, wav.getvalue())
+    memory = io.BytesIO()
+    with wave.open(memory, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(rate)
+        wav.writeframes(np.clip(np.floor(samples * 32768), -32768, 32767).astype("<i2").tobytes())
+    write_bytes(path, memory.getvalue())
 
 
 @contextlib.contextmanager
