@@ -77,7 +77,7 @@ SCRIPTS = {
         *commands(f"python checkpoint_monitor.py {CONFIG} --export metrics.csv", "head -3 metrics.csv"),
         *commands(f"echo n | python checkpoint_monitor.py {CONFIG} --cleanup --keep 1"),
         Command(
-            f"python checkpoint_monitor.py {CONFIG} --json --verify | python -m json.tool | head -20",
+            f"python checkpoint_monitor.py {CONFIG} --json --verify | python -m json.tool | sed -n 1,20p",
             "For programs, with the checksums of all checkpoints compared (the first lines):",
         ),
     ],
