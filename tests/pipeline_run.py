@@ -31,7 +31,7 @@ def write_config(folder: Path, **changes) -> Path:
             "layers": 1,
             "model_dim": 64,
             "heads": 1,
-            "max_steps": 12,
+            "max_steps": 40,
             "sentences": str(ROOT / "data/starter_sentences_ka.txt"),
         },
         "text": {"new_tokens": 100},
@@ -78,8 +78,8 @@ class Stop(NamedTuple):
     locked: bool
 
 
-def stop(config: Path, at: str, number: signal.Signals) -> Stop:
-    """Runs the pipeline until it prints `at`, and sends the signal 0.3 s later."""
+def stop(config: Path, at: str, number: signal.Signals, delay: float = 0.3) -> Stop:
+    """Runs the pipeline until it prints `at`, and sends the signal `delay` seconds later."""
     process = subprocess.Popen(
         command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent
     )
@@ -87,7 +87,7 @@ def stop(config: Path, at: str, number: signal.Signals) -> Stop:
     for line in process.stdout:
         said += line
         if at in line:
-            time.sleep(0.3)
+            time.sleep(delay)
             process.send_signal(number)
             break
     said += process.stdout.read()

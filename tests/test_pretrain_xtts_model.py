@@ -141,15 +141,15 @@ def test_the_starter_is_named_as_what_it_is(finished):
 
 def test_the_starter_says_that_its_length_replaces_max_steps(finished, tmp_path):
     config, result = finished
-    rule = "starter.max_steps (12) and starter.learning_rate (0.001) replace max_steps and learning_rate"
-    assert rule in result.stdout and "steps       12 by starter.max_steps; epochs would allow 1" in result.stdout
+    rule = "starter.max_steps (40) and starter.learning_rate (0.001) replace max_steps and learning_rate"
+    assert rule in result.stdout and "steps       40 by starter.max_steps; epochs would allow 1" in result.stdout
     settings = json.loads(config.read_text("utf-8"))
     longer = config.with_name("longer.json")
     longer.write_text(json.dumps({**settings, "max_steps": 90_000}), "utf-8")
     result = run_here(longer, "--dry-run")
     assert rule in result.stdout and "no stage would run" in result.stdout
-    longer.write_text(json.dumps({**settings, "starter": settings["starter"] | {"max_steps": 14}}), "utf-8")
-    assert "full_pretrain  runs  max_steps 12 → 14" in run_here(longer, "--dry-run").stdout
+    longer.write_text(json.dumps({**settings, "starter": settings["starter"] | {"max_steps": 44}}), "utf-8")
+    assert "full_pretrain  runs  max_steps 40 → 44" in run_here(longer, "--dry-run").stdout
     longer.unlink()
 
 

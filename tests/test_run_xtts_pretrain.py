@@ -78,7 +78,7 @@ def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finish
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("── full_pretrain: --only") == 1  # one process speaks for both
-    assert "step     12/12  train" in result.stdout and "Exported: step" in result.stdout
+    assert "step     40/40  train" in result.stdout and "Exported: step" in result.stdout
     listing = subprocess.run(
         [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],
         capture_output=True,
