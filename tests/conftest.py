@@ -86,7 +86,7 @@ def stopped(tmp_path_factory):
     return config, [
         stop(config, "── starter", signal.SIGINT),
         stop(config, "── embeddings:", signal.SIGTERM),
-        stop(config, "step      2/", signal.SIGINT, delay=0),  # of 40: a stop beyond step 31 would leave other checkpoints
+        stop(config, "step      2/", signal.SIGINT, delay=0),  # after step 31 the kept checkpoints would differ
         stop(config, "carrying on from step", signal.SIGKILL),
     ]
 
