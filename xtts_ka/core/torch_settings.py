@@ -53,7 +53,8 @@ def _undriven_card() -> str | None:
 
 def describe_device(device: torch.device, precision: str, processes: int = 1) -> str:
     """The device's name and memory, or the CPU's threads, and the precision, in words."""
-    name = f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = f"CPU, {threads} thread{'s' * (threads > 1)}"
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         name = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
