@@ -78,7 +78,7 @@ def test_the_device_is_described_with_name_memory_and_precision(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     assert describe_device(torch.device("cuda"), "bf16") == "NVIDIA L4, 22.5 GiB, bf16"
     with one_thread():
-        assert describe_device(torch.device("cpu"), "float32", 2) == "CPU, 1 threads, float32, 2 processes"
+        assert describe_device(torch.device("cpu"), "float32", 2) == "CPU, 1 thread, float32, 2 processes"
 
 
 def test_one_thread_restores_the_number_of_threads_even_after_an_error():
