@@ -63,10 +63,13 @@ def raising(error: BaseException):
             "error: the system allows no file as large as /m/model.pth would be: raise the limit (ulimit -f) or use "
             "another disk, and run the same command; nothing finished is lost",
         ),
-        (
-            MemoryError(),
-            1,
-            "error: out of memory: close other programs or make batch_size smaller, then run the same command",
+        *(
+            (
+                error,
+                1,
+                "error: out of memory: close other programs or make batch_size smaller, then run the same command",
+            )
+            for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"))
         ),
         (Interrupted(signal.SIGTERM), 143, "stopped; run the same command to carry on"),
         (Interrupted(signal.SIGINT, "go on with: x"), 130, "interrupted; go on with: x"),

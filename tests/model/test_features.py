@@ -10,7 +10,7 @@ import torch
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 from TTS.tts.models.xtts import Xtts
 
-from xtts_ka.core.errors import UserError
+from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.model.checkpoint import extended_config
 from xtts_ka.model.features import FeatureExtractor, VoiceEncoder, load_speech
 from xtts_ka.model.geometry import codes_of, frames_of
@@ -53,6 +53,71 @@ def test_voice_encoder_gives_what_coqui_gives(base, speech):
     reference.load_state_dict(base.state)
     torch.nn.Module.train(reference, False)
     torch.testing.assert_close(latent, reference.get_gpt_cond_latents(speech[0], 22050).cpu())
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """The number of clips that the DVAE can encode at a time; more are out of memory."""
+    most, dvae_encoder = [0], torch.nn.Conv1d.forward
+
+    def forward(self, x):
+        if len(x) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return dvae_encoder(self, x)
+
+    def allow(clips):
+        most[0] = clips
+        monkeypatch.setattr(torch.nn.Conv1d, "forward", forward)
+
+    return allow
+
+
+def test_out_of_memory_fewer_clips_are_encoded_at_a_time_with_the_same_result(base_folder, base, speech, little_memory):
+    extractor = FeatureExtractor(base_folder, base.config)
+    whole = extractor(speech)
+    little_memory(3)
+    for (codes, mel), (expected, expected_mel) in zip(extractor(speech), whole, strict=True):
+        assert torch.equal(codes, expected)
+        torch.testing.assert_close(mel, expected_mel, rtol=1e-5, atol=1e-5)
+
+
+def test_out_of_memory_for_a_single_clip_is_one_sentence(base_folder, base, speech, little_memory):
+    extractor = FeatureExtractor(base_folder, base.config)
+    little_memory(0)
+    with pytest.raises(RunError, match="even of a single clip: close other programs that use memory, then run"):
+        extractor(speech)
+
+
+@pytest.mark.parametrize("where", ["to", "get_gpt_cond_latents"])
+def test_voices_that_the_gpu_cannot_hold_are_computed_on_the_cpu(base, speech, monkeypatch, capsys, where):
+    expected, original, moved = VoiceEncoder(base.config, base.state).cond_latent(speech[0]), Xtts.to, []
+
+    def on_a_small_gpu(*args):
+        if moved[-1] == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return work(*args)
+
+    def to(self, device):  # there may be no GPU here
+        moved.append(device)
+        if device == "cuda" and where == "to":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, "cpu")
+
+    work = Xtts.get_gpt_cond_latents
+    monkeypatch.setattr(Xtts, "to", to)
+    monkeypatch.setattr(Xtts, "get_gpt_cond_latents", on_a_small_gpu)
+    latent = VoiceEncoder(base.config, base.state, "cuda").cond_latent(speech[0])
+    assert moved[0] == "cuda" and set(moved[1:]) == {"cpu"} and "the CPU computes them" in capsys.readouterr().err
+    torch.testing.assert_close(latent, expected)
+
+
+def test_voices_that_the_cpu_cannot_hold_are_one_sentence(base, speech, monkeypatch):
+    def full(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(Xtts, "get_gpt_cond_latents", full)
+    with pytest.raises(RunError, match="out of memory while computing voices: close other programs"):
+        VoiceEncoder(base.config, base.state).cond_latent(speech[0])
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 44101, 48000])

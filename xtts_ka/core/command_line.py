@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from xtts_ka.core.console import obey_verbosity, style
 from xtts_ka.core.errors import Interrupted, RunError, UserError
+from xtts_ka.core.out_of_memory import is_out_of_memory
 
 
 def command(script: str, *arguments: str) -> str:
@@ -56,7 +57,9 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
         return 0
     except OSError as error:
         return _fail(_os_error_sentence(error), 1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return _fail("out of memory: close other programs or make batch_size smaller, then run the same command", 1)
     except (KeyboardInterrupt, Interrupted) as stop:
         return _stopped(stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torchaudio
@@ -13,7 +16,9 @@ from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 from TTS.tts.models.xtts import Xtts
 
-from xtts_ka.core.errors import UserError
+from xtts_ka.core.console import warn
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.out_of_memory import in_pieces, is_out_of_memory, release
 from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.model import geometry as g
@@ -23,6 +28,8 @@ from xtts_ka.model.networks import build_dvae
 STYLE_FFT = 2048  # samples, of coqui's conditioning mel; the DVAE's mel has 1,024
 REFLECTED = STYLE_FFT // 2  # samples of reflection before and after a clip; the clip itself must be longer
 LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
+_FREE = "close other programs that use memory"
+Result = TypeVar("Result")
 
 
 def load_speech(path: Path | str, max_seconds: float | None = None, rate: int = g.SAMPLE_RATE) -> Tensor:
@@ -41,15 +48,31 @@ class VoiceEncoder:
         with loading("the model.pth that voices are computed with"):
             self._xtts.load_state_dict(state, strict=True)
         self._xtts.train(False)  # not .eval(), in which coqui builds the GPT's generation wrapper
-        self._xtts.to(device)
+        self._device = device
+        self._on_device_or_cpu(lambda: self._xtts.to(self._device))
 
     def speaker_embedding(self, speech: Tensor) -> Tensor:
         """(1, samples) at 22,050 Hz → (1, 512, 1) float32 of unit length: the decoder's input."""
-        return self._xtts.get_speaker_embedding(speech, g.SAMPLE_RATE).float().cpu()
+        return self._on_device_or_cpu(lambda: self._xtts.get_speaker_embedding(speech, g.SAMPLE_RATE).float().cpu())
 
     def cond_latent(self, speech: Tensor) -> Tensor:
         """(1, samples) at 22,050 Hz, 0.33 s or more → (1, 32, model_dim) float32: the GPT's first positions."""
-        return self._xtts.get_gpt_cond_latents(speech, g.SAMPLE_RATE).float().cpu()
+        return self._on_device_or_cpu(lambda: self._xtts.get_gpt_cond_latents(speech, g.SAMPLE_RATE).float().cpu())
+
+    def _on_device_or_cpu(self, work: Callable[[], Result]) -> Result:
+        """Do `work`; once the GPU's memory is too small for it, on the CPU. coqui cuts the speech into 6 s already."""
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self._device.startswith("cpu"):
+                raise RunError(f"out of memory while computing voices: {_FREE}, then run the same command") from error
+        warn("out of GPU memory while computing voices: the CPU computes them, which is slower and gives the same")
+        release()
+        self._device = "cpu"
+        self._xtts.to(self._device)
+        return work()
 
 
 class FeatureExtractor:
@@ -82,12 +105,17 @@ class FeatureExtractor:
             mel.mel_stft.spectrogram.center = False  # the clips are reflected already
         self.device = device
 
-    @torch.inference_mode()
     def __call__(self, clips: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Codes (int64, (codes,)) and conditioning mel (float32, (80, frames)) of each clip.
 
-        clips: (1, samples) each at 22,050 Hz, with samples > REFLECTED.
+        clips: (1, samples) each at 22,050 Hz, with samples > REFLECTED. Where memory runs out, fewer at a time.
         """
+        problem = "out of memory while computing codes and mels, even of a single clip"
+        remedy = _FREE if self.device == "cpu" else f"{_FREE}, or set device to cpu"
+        return list(chain.from_iterable(in_pieces(self._features, clips, problem, remedy)))
+
+    @torch.inference_mode()
+    def _features(self, clips: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         waves = self._reflected(clips)
         mels = self._style_mel(waves).cpu()
         codes = self.dvae.codebook(self._encoded(waves, clips))[1].cpu()
@@ -102,11 +130,11 @@ class FeatureExtractor:
         encoded = self._encoded(self._reflected(clips), clips)
         return [row[: g.codes_of(clip.shape[1])].cpu() for row, clip in zip(encoded, clips)]
 
-    def _reflected(self, clips: list[Tensor]) -> Tensor:
+    def _reflected(self, clips: Sequence[Tensor]) -> Tensor:
         waves = [nn.functional.pad(clip, (REFLECTED, REFLECTED), mode="reflect")[0] for clip in clips]
         return nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
 
-    def _encoded(self, waves: Tensor, clips: list[Tensor]) -> Tensor:
+    def _encoded(self, waves: Tensor, clips: Sequence[Tensor]) -> Tensor:
         """(batch, codes, 512) of reflected waves; nothing behind a clip's end takes part."""
         frames = torch.tensor([g.frames_of(clip.shape[1]) for clip in clips], device=self.device)
         surplus = REFLECTED - g.MEL_WINDOW // 2  # the DVAE's mel windows are shorter
