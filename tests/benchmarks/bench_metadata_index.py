@@ -76,8 +76,10 @@ def synthetic_clips(rows: int, folder: Path) -> list:
     from xtts_ka.corpus.tables import Clip
 
     rng = random.Random(0)
-    letters = "აეიოუბგდვზთკლმნპრსტფქღყშჩცძწჭხჯჰ"
-    words = ["".join(rng.choices(letters, k=rng.randint(2, 11))) for _ in range(50_000)]
+    vowels, consonants = "აეიოუ", "ბგდვზთკლმნპრსტფქღყშჩცძწჭხჯჰ"  # a word without a vowel is read as an abbreviation
+    words = [
+        "".join(rng.choices(consonants, k=n) + rng.choices(vowels, k=n)) for n in rng.choices(range(1, 6), k=50_000)
+    ]
     return [
         Clip(
             f"common_voice_ka_{i:08d}",
