@@ -247,9 +247,10 @@ class DataManager:
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         lines = []
         for name, index in (("train", self.train.index), ("val", self.val.index)):
-            speakers, seconds = len(np.unique(index.speakers)), index.seconds
+            speakers, seconds = len(np.unique(index.speakers[index.known])), index.seconds
             size = f"{len(index):>8,} clips  {seconds.sum() / 3600:8.3f} h  {speakers:>5} speakers"
-            lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s")
+            unknown = f"  {np.sum(~index.known)} clips of unknown ones" if not index.known.all() else ""
+            lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s{unknown}")
         lines.append(f"left out    {left}")
         batches = f"{len(plan)} an epoch of at most {self.budget:,} positions, {100 * share:.1f} % padding"
         return [*lines, f"batches     {batches}"]

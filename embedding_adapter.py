@@ -56,10 +56,12 @@ class EmbeddingAdapter:
         """others: recordings of other splits; embedding files named after them are not reported as unmatched."""
         if not clips:
             raise UserError(f"{data_dir} has no recordings: make the tables with create_metadata_files.py")
-        self.clips, self.encoder, self.data_dir, self.others = list(clips), encoder, data_dir, list(others)
-        self.speaker_of = {clip.file_id: clip.speaker_id for clip in clips}
+        self.encoder, self.data_dir = encoder, data_dir
+        self.clips = [clip for clip in clips if clip.speaker_known]  # the others are no one's voice
+        self.others = [*others, *(clip for clip in clips if not clip.speaker_known)]
+        self.speaker_of = {clip.file_id: clip.speaker_id for clip in self.clips}
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)  # clips of a second or more first, then by hash
-        for clip in sorted(clips, key=lambda clip: (clip.duration < 1.0, hashed_order(clip.file_id))):
+        for clip in sorted(self.clips, key=lambda clip: (clip.duration < 1.0, hashed_order(clip.file_id))):
             self.by_speaker[clip.speaker_id].append(clip)
         self.given = GivenVectors()
         self.encoded: dict[str, np.ndarray] = {}  # file_id → unit (512,), by XTTS's own encoder
@@ -140,9 +142,15 @@ class EmbeddingAdapter:
         return voices
 
     def run(self) -> Table:
-        """All the steps, and the speaker table with conditioning latents computed from the recordings."""
+        """All the steps, and the speaker table with conditioning latents computed from the recordings.
+
+        Recordings whose speakers are not known give no voice; where there are no others, the table is empty.
+        """
         from xtts_ka.model.speakers import speaker_table
 
+        if not self.clips:
+            warn("the corpus names no speaker: the model gets no voice of its own, and speaks after a recording")
+            return {}
         if self.load():
             self.compare()
         return speaker_table(self.clips, self.encoder, self.adapt(), self.suspects)

@@ -76,6 +76,7 @@ class EmbeddingsProcessor(PipelineStage):
     """Voice embeddings or recordings → XTTS's speaker table, with the base model's conditioning latents."""
 
     name, after = "embeddings", ()
+    version = 2  # unknown speakers, such as FLEURS' two genders, give no voice
     reads = ("language",)
     files = (SPEAKERS_FILE,)
 

@@ -18,6 +18,7 @@ from xtts_ka.core.digests import hash_value
 
 EARLIER = Path(__file__).with_name("earlier_version")
 CHANGED_SINCE = {  # stages whose version has been raised, and the settings that they have read since
+    "embeddings": {"version"},
     "phonemes": {"version", "phonemes.allophones"},
     "language": {"version"},
 }

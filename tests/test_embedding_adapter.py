@@ -24,6 +24,7 @@ from xtts_ka.core.stage_ledger import StageLedger
 from xtts_ka.corpus import tables
 from xtts_ka.corpus.embedding_files import FOLDER
 from xtts_ka.corpus.tables import Clip
+from xtts_ka.model.geometry import SPEAKER_WIDTH
 from xtts_ka.model.speakers import read_speakers, suspect_ids
 from xtts_ka.model.voice_space import unit
 
@@ -143,6 +144,17 @@ def test_voices_from_audio(recordings, encoder, encodings, capsys):
     centroid = unit(np.mean([unit(encodings[name]) for name in kept], axis=0))
     np.testing.assert_allclose(table["s0"]["speaker_embedding"].numpy().reshape(-1), centroid, atol=1e-6)
     assert json.loads(json.dumps(adapter.metrics()))["voices_from"] == {"audio": SPEAKERS}
+
+
+def test_only_known_speakers_become_voices(recordings, encoder, given_folder, capsys):
+    np.save(given_folder / "u00.npy", np.ones(SPEAKER_WIDTH))
+    clips = [replace(clip, speaker_known=clip.speaker_id != "s0") for clip in recordings[1]]
+    adapter = adapter_of(recordings, encoder, clips)
+    assert set(adapter.run()) == {"s1", "s2", "s3", "s4"}
+    assert adapter.given.elsewhere == 1 and not adapter.given.unused
+    unknown = adapter_of(recordings, encoder, [replace(clip, speaker_known=False) for clip in clips])
+    assert unknown.run() == {} and unknown.metrics()["speakers"] == 0
+    assert "the corpus names no speaker" in capsys.readouterr().err
 
 
 def test_few_of_many_recordings_are_encoded(recordings, encoder, monkeypatch):

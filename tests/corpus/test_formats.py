@@ -11,7 +11,7 @@ from small_corpora import ALL, SENTENCES, clips_of, coqui, speak
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import find_corpus
-from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.metadata import create_metadata, print_report
 
 # ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -86,6 +86,44 @@ def test_ljspeech(tmp_path):
     clips = clips_of(tmp_path / "data")
     assert [clips[f"LJ{i:03d}"].text for i in range(12)] == SENTENCES[:12]
     assert {clip.speaker_id for clip in clips.values()} == {"Nino-1.0"}
+
+
+def known_speakers(data_dir):
+    """Whether the speaker is known, by file_id, and the ids of those who are."""
+    clips = clips_of(data_dir)
+    return {i: c.speaker_known for i, c in clips.items()}, {c.speaker_id for c in clips.values() if c.speaker_known}
+
+
+def test_fleurs_does_not_tell_who_speaks(tmp_path, capsys):
+    report = create_metadata(fleurs(tmp_path / "fleurs"), tmp_path / "data", options=ALL)
+    known, speakers = known_speakers(tmp_path / "data")
+    assert not any(known.values()) and speakers == set() and (report.speakers, report.unknown) == (0, 12)
+    print_report(report)
+    assert "the speaker of 12 clips is not known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named, unknown", [(True, {"c03"}), (False, set())], ids=["column", "no_column"])
+def test_an_empty_cell_is_an_unknown_speaker_and_no_column_is_one_voice(tmp_path, named, unknown):
+    source = coqui(tmp_path / "studio")
+    table = (source / "metadata.csv").read_text("utf-8").replace(f"{SENTENCES[3]}|გია", f"{SENTENCES[3]}| ")
+    if not named:
+        table = "".join(line.rpartition("|")[0] + "\n" for line in table.splitlines())
+    (source / "metadata.csv").write_text(table, "utf-8")
+    create_metadata(source, tmp_path / "data", options=ALL)
+    known, speakers = known_speakers(tmp_path / "data")
+    assert {i for i, is_known in known.items() if not is_known} == unknown
+    assert speakers == ({"გია", "nino"} if named else {"studio"})
+
+
+def test_an_empty_client_id_is_an_unknown_speaker(tmp_path):
+    rows = ["client_id\tpath\tsentence"]
+    for i in range(12):
+        speak(tmp_path / f"ka/clips/{i}.wav", i)
+        rows.append(f"{'a' * (i % 2)}\t{i}.wav\t{SENTENCES[i]}")
+    (tmp_path / "ka/validated.tsv").write_text("\n".join(rows), "utf-8")
+    create_metadata(tmp_path / "ka", tmp_path / "data", options=ALL)
+    known, speakers = known_speakers(tmp_path / "data")
+    assert known == {str(i): bool(i % 2) for i in range(12)} and len(speakers) == 1
 
 
 def test_coqui(tmp_path):

@@ -77,6 +77,20 @@ def test_bom_crlf_quotes_extra_and_reordered_columns(tmp_path):
     assert (clip.file_id, clip.text, clip.speaker_id, clip.duration) == ("c1", "ა, ბ", "nino", 0.5)
 
 
+def test_whether_the_speaker_is_known_stands_in_the_last_column_and_old_tables_lack_it(tmp_path):
+    clips = [
+        Clip(name, "ა", name, 1.0, tmp_path / "split/train/a.wav", None, known)
+        for name, known in (("nino", True), ("fleurs_male", False), ("fleurs_female", True))
+    ]
+    write_splits(tmp_path, {"train": clips, "val": clips, "test": []})
+    assert split_csv(tmp_path, "train").read_text("utf-8").splitlines()[0] == f"{HEADER},speaker_known"
+    assert read_split(tmp_path, "train") == clips
+    speakers = "nino", "fleurs_male", "fleurs", "fleurs_x", "cv_e3b0c442"  # the last: of an empty client_id
+    put(tmp_path, f"{HEADER}\n" + "".join(f"{name},ა,{name},1,a.wav,\n" for name in speakers))
+    assert [clip.speaker_known for clip in read_split(tmp_path, "train")] == [True, False, False, True, False]
+    assert "line 2, column speaker_known: '1'" in refusal(tmp_path, f"{HEADER},speaker_known\nc,ა,s,1,a.wav,,1\n")
+
+
 def test_a_linked_data_folder_reads_the_same(tmp_path):
     put(tmp_path / "data", f"{HEADER}\nc1,ა,s,1,../../../rec/c1.wav,\n")
     allow(tmp_path / "data", "../../rec")
@@ -327,7 +341,8 @@ def test_what_is_written_is_read_back(tmp_path):
     assert has_metadata(data_dir)
     assert {split: read_split(data_dir, split) for split in splits} == splits
     first = split_csv(data_dir, "val").read_text(encoding="utf-8").splitlines()
-    assert first == [HEADER, 'c,"ა, „c“",nino,1.2500,../../../rec/c.wav,../../embeddings/c.npy']
+    columns, row = f"{HEADER},speaker_known", 'c,"ა, „c“",nino,1.2500,../../../rec/c.wav,../../embeddings/c.npy,yes'
+    assert first == [columns, row]
 
 
 def test_an_interrupted_write_leaves_the_old_tables(tmp_path):

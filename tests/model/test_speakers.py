@@ -114,8 +114,10 @@ def test_tables_that_are_not_xttss_are_refused(tmp_path):
     sound = {"gpt_cond_latent": torch.zeros(1, 32, 8), "speaker_embedding": torch.zeros(1, 512, 1)}
     torch.save({"s": sound}, path)
     assert read_speakers(path).keys() == {"s"}
+    torch.save({}, path)  # where the speakers of all recordings are unknown
+    assert read_speakers(path) == {}
     for table in (
-        {},
+        [],
         [sound],
         {1: sound},
         {"s": dict(reversed(sound.items()))},

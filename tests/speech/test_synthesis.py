@@ -83,6 +83,11 @@ def test_unknown_speakers_and_empty_texts_are_refused(folder, tmp_path, heard):
     assert heard == []
 
 
+def test_a_model_without_voices_says_how_it_speaks(folder, tmp_path, heard):
+    torch.save({}, folder / "speakers_xtts.pth")
+    refused(folder, tmp_path, "has no voice, .* xtts-ka tts .* --speaker_wav")
+
+
 def test_unfinished_and_damaged_folders_are_refused(folder, tmp_path, heard):
     facts = json.loads((folder / "xtts_v2_ka_config.json").read_text())
     (folder / "xtts_v2_ka_config.json").write_text(json.dumps(facts | {"archaic": "drop"}))

@@ -39,6 +39,19 @@ def test_it_gives_back_what_it_was_made_from(tmp_path):
     assert index.seconds.tolist() == pytest.approx([samples / 22050 for samples in SAMPLES])
 
 
+def test_clips_of_unknown_speakers_stand_alone(tmp_path):
+    index = make_index(tmp_path, SAMPLES[:6], ("nino", "fleurs_male"), unknown=("fleurs_male",))
+    assert index.known.tolist() == [True, False] * 3
+    assert [index.clips_of(speaker).tolist() for speaker in index.speakers] == [
+        [0, 2, 4],
+        [1],
+        [0, 2, 4],
+        [3],
+        [0, 2, 4],
+        [5],
+    ]
+
+
 def test_many_rows_are_the_same_in_one_chunk_and_in_several(tmp_path, monkeypatch):
     whole = make_index(tmp_path / "a", SAMPLES, ("nino", "gia"))
     monkeypatch.setattr(clip_index, "_CHUNK", 7)
@@ -104,7 +117,7 @@ def test_it_opens_for_its_own_key_only(tmp_path):
 def test_made_twice_it_is_the_same_byte_for_byte(tmp_path):
     indexes = [make_index(tmp_path / name, SAMPLES, ("nino", "gia")) for name in ("a", "b")]
     first, second = (content(index.folder) for index in indexes)
-    assert first == second and len(first) == 10
+    assert first == second and len(first) == 11
 
 
 def test_a_new_one_takes_the_old_one_s_place_and_says_why(tmp_path, capsys):

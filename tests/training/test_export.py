@@ -65,6 +65,7 @@ def test_stand_ins_are_named_and_what_to_do_about_them(report):
 FIGURES = {
     "step": 20,
     "train_clips": 12,
+    "voices": 1,
     "train_hours": 0.05,
     "first_train_loss": 6.0,
     "last_train_loss": 2.0,
@@ -101,11 +102,17 @@ def test_the_card_has_the_front_matter_that_hugging_face_reads(card):
     assert {"- xtts", "- georgian"} <= set(tags.splitlines())
 
 
+def test_a_model_without_a_voice_says_so_and_speaks_after_a_recording(card):
+    text = card(voices=0)[1]
+    assert "get_conditioning_latents" in text and "speaker_manager" not in text and "did not tell who spoke" in text
+
+
 def test_the_card_gives_data_figures_how_to_speak_and_the_optional_files(card):
     text = card()[1]
     assert "| Data | 12 clips, 0.05 h |" in text and "| Exported step | 20 |" in text
     assert "6.0000 → 2.0000" in text and "5.0000 → 3.5000" in text
     assert 'load_xtts("xtts_v2_ka")' in text and "--language_idx ka" in text and "non-commercial" in text
+    assert "speaker_manager.speakers" in text and "only with their consent" in text
     needed, optional = text.split("All others")
     assert "`model.pth`" in needed and "`dvae.pth`" in optional and "STARTER" not in text
 

@@ -28,7 +28,8 @@ class Row:
     where: str  # for people: "validated.tsv, line 17"
     audio: str = ""  # a path relative to the corpus folder, or whatever else the line says
     text: str = ""
-    speaker: str = ""  # empty where the corpus names none
+    speaker: str = ""  # empty: none is named; that is the folder's one voice if it is known, else anyone
+    speaker_known: bool = True  # whether all rows with this speaker, and no others, are one person's
     problem: str = ""  # why the line cannot be used at all
 
 
@@ -47,8 +48,8 @@ class Corpus:
         """The tables in the folder; none where it has another layout."""
         return []
 
-    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
-        """(audio, text, speaker) of a line, given its cells by column."""
+    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str, bool]:
+        """(audio, text, speaker, speaker_known) of a line, given its cells by column."""
         raise NotImplementedError
 
     def rows(self) -> Iterator[Row]:
@@ -62,8 +63,8 @@ class Corpus:
                 if problem:
                     yield Row(where, problem=problem)
                 else:
-                    audio, text, speaker = self.row(table, dict(zip(header, cells)))
-                    yield Row(where, _with_suffix(self.folder, audio), text, speaker)
+                    audio, text, speaker, known = self.row(table, dict(zip(header, cells)))
+                    yield Row(where, _with_suffix(self.folder, audio), text, speaker, known)
 
     def lines(self, table: Path) -> Iterator[tuple[str, list[str], str]]:
         """Yield (where, cells, problem) of every line that is not blank."""
@@ -108,9 +109,10 @@ class CommonVoice(Corpus):
         found = [table for table in tables if {"path", "sentence"} <= set(self.first_cells(table))]
         return found[:1] if found and found[0].name == "validated.tsv" else found  # it contains the other three
 
-    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
-        speaker = hashlib.sha256(cells.get("client_id", "").encode()).hexdigest()[:8]  # client_id has 128 digits
-        return os.path.join(self.subfolder("clips"), cells["path"]), cells["sentence"], f"cv_{speaker}"
+    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str, bool]:
+        client = cells.get("client_id", "").strip()
+        speaker = f"cv_{hashlib.sha256(client.encode()).hexdigest()[:8]}" if client else ""  # client_id has 128 digits
+        return os.path.join(self.subfolder("clips"), cells["path"]), cells["sentence"], speaker, bool(client)
 
 
 class Fleurs(Corpus):
@@ -122,14 +124,14 @@ class Fleurs(Corpus):
         tables = [self.folder / f"{name}.tsv" for name in ("train", "dev", "test")]
         return [table for table in tables if "".join(self.first_cells(table)[1:2]).endswith(AUDIO_SUFFIXES)]
 
-    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
+    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str, bool]:
         part = table.stem
         audio, archive = self.subfolder(f"audio/{part}", part, "audio"), self.folder / "audio" / f"{part}.tar.gz"
         if audio in ("", "audio") and archive.is_file():
             raise UserError(f"{archive} is still packed: unpack it with `tar -xzf {archive} -C {archive.parent}`")
         gender = cells.get("gender", "").strip().lower()  # all that FLEURS tells of its speakers
         speaker = f"fleurs_{gender}" if gender in ("male", "female", "other") else "fleurs"
-        return os.path.join(audio, cells["path"].strip()), cells.get("sentence", ""), speaker
+        return os.path.join(audio, cells["path"].strip()), cells.get("sentence", ""), speaker, False
 
 
 class LJSpeech(Corpus):
@@ -143,9 +145,9 @@ class LJSpeech(Corpus):
         cells = self.first_cells(table)
         return [table] if len(cells) > 1 and "audio_file" not in cells and self.subfolder(*AUDIO_FOLDERS) else []
 
-    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
+    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str, bool]:
         audio = os.path.join(self.subfolder(*AUDIO_FOLDERS), cells["id"].strip())
-        return audio, cells.get("normalised", "").strip() or cells["text"], ""
+        return audio, cells.get("normalised", "").strip() or cells["text"], "", True
 
 
 class Coqui(Corpus):
@@ -159,8 +161,10 @@ class Coqui(Corpus):
         whole = [table for table in tables if table.name == "metadata.csv"]
         return whole or tables  # beside metadata.csv the others are usually its parts
 
-    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str]:
-        return cells["audio_file"].strip(), cells["text"], cells.get("speaker_name", "").strip()
+    def row(self, table: Path, cells: dict[str, str]) -> tuple[str, str, str, bool]:
+        speaker = cells.get("speaker_name", "").strip()
+        one_voice = "speaker_name" not in cells  # a table without the column is one voice's, as in LJSpeech
+        return cells["audio_file"].strip(), cells["text"], speaker, one_voice or bool(speaker)
 
 
 class PlainFolder(Corpus):
@@ -180,9 +184,9 @@ class PlainFolder(Corpus):
                 first, *others = [(folder / name).as_posix() for name in audio.get(stem, [f"{stem}.wav"])]
                 transcript = folder / texts.get(stem, [f"{stem}.txt"])[0]
                 text, problem = self.transcript(transcript) if stem in texts else ("", "")
-                yield Row(transcript.as_posix(), first, text, speaker, problem)
+                yield Row(transcript.as_posix(), first, text, speaker, problem=problem)
                 taken = f"{Path(first).name} has the same name and is used in its place"
-                yield from (Row(other, other, text, speaker, taken) for other in others)
+                yield from (Row(other, other, text, speaker, problem=taken) for other in others)
 
     def names(self, but: Path | None = None) -> Iterator[tuple[Path, dict[str, list[str]], dict[str, list[str]]]]:
         """Yield (relative path, recordings by stem, .txt files by stem) of every folder, sorted.

@@ -78,7 +78,8 @@ class MetadataReport:
     kept: int
     dropped: dict[str, int]  # reason → rows
     splits: dict[str, tuple[int, float]]  # split → (clips, seconds)
-    speakers: int
+    speakers: int  # known ones
+    unknown: int  # clips whose speaker is not known
     embeddings: int  # clips with an embedding file
     drop_report: Path
 
@@ -141,7 +142,8 @@ def create_metadata(
         kept=len(kept),
         dropped=dropped,
         splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
-        speakers=len({clip.speaker_id for clip in kept}),
+        speakers=len({clip.speaker_id for clip in kept if clip.speaker_known}),
+        unknown=sum(not clip.speaker_known for clip in kept),
         embeddings=sum(clip.embedding_path is not None for clips in splits.values() for clip in clips),
         drop_report=drop_report,
     )
@@ -232,7 +234,7 @@ class _Screen:
     def __init__(self, options: MetadataOptions):
         self._options = options
         self._file_ids: dict[str, str] = {}  # id → path
-        self._speaker_ids: dict[str, str] = {}  # id → name
+        self._speaker_ids: dict[str, str] = {}  # id → name, with a mark where it is no person's
         self._lines_of: dict[str, str] = {}  # path → the line that names it
 
     def __call__(self, corpus: Corpus, row: Row) -> Clip | _Dropped:
@@ -249,9 +251,10 @@ class _Screen:
         inside = Path(audio).relative_to(corpus.folder).with_suffix("").parts
         inside = inside[1:] if inside[0] in AUDIO_FOLDERS and len(inside) > 1 else inside
         file_id = _unique_id("/".join(inside), audio, self._file_ids)
-        speaker = row.speaker or corpus.folder.name
-        speaker_id = _unique_id(speaker, speaker, self._speaker_ids)
-        return Clip(file_id, text, speaker_id, math.nan, Path(audio), None)
+        known = row.speaker_known
+        speaker = row.speaker or corpus.folder.name + "_unknown" * (not known)
+        speaker_id = _unique_id(speaker, speaker if known else f"{speaker}\0", self._speaker_ids)
+        return Clip(file_id, text, speaker_id, math.nan, Path(audio), None, known)
 
     def _read(self, raw: str) -> str:
         if len(raw) > MAX_TEXT:
@@ -359,6 +362,8 @@ def print_report(report: MetadataReport) -> None:
     speakers = f"{report.speakers} speaker{'s'[: report.speakers != 1]}"
     kept = f"kept {report.kept} of {report.rows} clips"
     say(f"{kept}: {hours:.2f} hours, {speakers}, {report.embeddings} with an embedding")
+    if report.unknown:
+        say(f"the speaker of {report.unknown} clips is not known: they are trained on, but give no voice")
     for split, (clips, seconds) in report.splits.items():
         say(f"  {split:<6}{clips:>9} clips {seconds / 60:>10.1f} min")
     if report.dropped:

@@ -25,6 +25,8 @@ from xtts_ka.core.files import atomic_path, read_json
 SPLITS = ("train", "val", "test")
 TRAINING_SPLITS = SPLITS[:2]  # what training reads; nothing but the evaluation reads the test split
 COLUMNS = ("file_id", "text", "speaker_id", "duration", "audio_path", "embedding_path")
+SPEAKER_KNOWN = "speaker_known"  # the last column; tables from before 2026-11-26 lack it
+NOT_PEOPLE = ("fleurs", "fleurs_male", "fleurs_female", "fleurs_other", "cv_e3b0c442")  # speaker_ids of such tables
 EMBEDDINGS_FOLDER = "embeddings/embeddings"  # in the data folder
 EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several files with one stem, the first is taken
 SOURCES = "split/sources.json"
@@ -49,13 +51,14 @@ class Clip:
     duration: float  # seconds
     audio_path: Path  # absolute
     embedding_path: Path | None  # absolute
+    speaker_known: bool = True  # False: other clips with this speaker_id may be of other people
 
 
 class Row(NamedTuple):
     """A row of a table with paths as strings: making a `Clip` of each of a million rows takes 6 s more.
 
     audio_path: absolute; embedding_path: absolute, or "" where there is none; recording: the cell of `audio_path` as
-    written, relative to the table's folder.
+    written, relative to the table's folder; speaker_known: as of `Clip`.
     """
 
     file_id: str
@@ -65,6 +68,7 @@ class Row(NamedTuple):
     audio_path: str
     embedding_path: str
     recording: str
+    speaker_known: bool = True
 
 
 def split_csv(data_dir: Path | str, split: str) -> Path:
@@ -85,7 +89,9 @@ def is_safe_id(name: str) -> bool:
 def read_split(data_dir: Path | str, split: str) -> list[Clip]:
     """The whole table of `split`; errors as in `read_rows`."""
     return [
-        Clip(*row[:4], Path(row.audio_path), Path(row.embedding_path) if row.embedding_path else None)
+        Clip(
+            *row[:4], Path(row.audio_path), Path(row.embedding_path) if row.embedding_path else None, row.speaker_known
+        )
         for row in read_rows(data_dir, split)
     ]
 
@@ -100,7 +106,8 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
         raise UserError(f"{table} does not exist: {_REMEDY.format(data_dir)}")
     resolve = _path_resolver(table)
     lines_of: dict[str, int] = {}
-    for line, (file_id, text, speaker_id, duration, audio_path, embedding_path) in _rows(table, COLUMNS):
+    rows = _rows(table, COLUMNS, SPEAKER_KNOWN)
+    for line, (file_id, text, speaker_id, duration, audio_path, embedding_path, known) in rows:
         for column, value in (("file_id", file_id), ("speaker_id", speaker_id)):
             if not is_safe_id(value):
                 raise _bad(table, line, column, value, _ID_RULE)
@@ -111,7 +118,10 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
         seconds = _seconds(duration, table, line)
         audio = resolve(audio_path, line, "audio_path")
         embedding = resolve(embedding_path, line, "embedding_path") if embedding_path else ""
-        yield Row(file_id, text, sys.intern(speaker_id), seconds, audio, embedding, audio_path)
+        if known not in ("yes", "no", ""):
+            raise _bad(table, line, SPEAKER_KNOWN, known, "write yes or no")
+        is_known = known == "yes" if known else speaker_id not in NOT_PEOPLE
+        yield Row(file_id, text, sys.intern(speaker_id), seconds, audio, embedding, audio_path, is_known)
     if not lines_of and split != "test":
         raise UserError(f"{table} has no rows: {_REMEDY.format(data_dir)}")
 
@@ -175,8 +185,11 @@ def _path_resolver(table: Path) -> Callable[[str, int, str], str]:
     return resolve
 
 
-def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield (line number, cells of `columns`) of a UTF-8 CSV with a header; blank lines are skipped."""
+def _rows(table: Path, columns: Sequence[str], *optional: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (line number, cells of `columns` and `optional`) of a UTF-8 CSV with a header; blank lines are skipped.
+
+    The cells of an optional column that the header lacks are empty.
+    """
     reader = csv.reader(_lines(table), strict=True)
     try:
         header = next(reader, [])
@@ -186,11 +199,11 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
             raise UserError(f"{table} lacks the {lacking}: its first line must be {','.join(columns)}")
         if len(set(header)) < len(header):
             raise UserError(f"{table}, line 1: a column is named twice; it must be {','.join(columns)}")
-        pick = itemgetter(*map(header.index, columns))
         width = len(header)
+        pick = itemgetter(*(header.index(name) if name in header else width for name in (*columns, *optional)))
         for row in reader:
             if len(row) == width:
-                yield reader.line_num, pick(row)
+                yield reader.line_num, pick([*row, ""])
             elif row:
                 counts = f"{len(row)} cells where the header has {width}"
                 raise UserError(f"{table}, line {reader.line_num}: {counts}; put quotes around a cell with a comma")
@@ -241,7 +254,7 @@ def write_splits(
             table = split_csv(data_dir, split)
             temporary = replaced.enter_context(atomic_path(table))
             folder = os.path.realpath(table.parent)
-            _write_rows(temporary, COLUMNS, (_cells(clip, folder) for clip in splits[split]))
+            _write_rows(temporary, (*COLUMNS, SPEAKER_KNOWN), (_cells(clip, folder) for clip in splits[split]))
         record, home = Path(data_dir) / SOURCES, os.path.realpath(data_dir)
         outside = {real for real in map(os.path.realpath, sources) if not f"{real}/".startswith(f"{home}/")}
         names = sorted(os.path.relpath(real, os.path.realpath(record.parent)) for real in outside)
@@ -253,7 +266,8 @@ def _cells(clip: Clip, folder: str) -> tuple[str, ...]:
     audio, embedding = (
         os.path.relpath(path, folder) if path else "" for path in (clip.audio_path, clip.embedding_path)
     )
-    return clip.file_id, clip.text, clip.speaker_id, f"{clip.duration:.4f}", audio, embedding
+    known = "yes" if clip.speaker_known else "no"
+    return clip.file_id, clip.text, clip.speaker_id, f"{clip.duration:.4f}", audio, embedding, known
 
 
 def _write_rows(file_path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -71,7 +71,8 @@ def speaker_table(
     """
     by_speaker: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
-        by_speaker[clip.speaker_id].append(clip)
+        if clip.speaker_known:
+            by_speaker[clip.speaker_id].append(clip)
     table = {}
     for name in progress(sorted(voices), what="conditioning latents", unit="speaker"):
         if name not in by_speaker:
@@ -93,9 +94,12 @@ def suspect_ids(data_dir: Path | str) -> set[str]:
 
 
 def read_speakers(path: Path | str) -> Table:
-    """Read and check a `speakers_xtts.pth`; UserError for a missing, damaged, hostile or other file."""
+    """Read and check a `speakers_xtts.pth`; UserError for a missing, damaged, hostile or other file.
+
+    It is empty where the speakers of all recordings are unknown.
+    """
     table = load_torch(path, remedy=_AGAIN)
-    if not (isinstance(table, dict) and table and all(isinstance(n, str) and _is_voice(v) for n, v in table.items())):
+    if not (isinstance(table, dict) and all(isinstance(n, str) and _is_voice(v) for n, v in table.items())):
         raise UserError(f"{path} is no table of XTTS speakers: {_AGAIN}")
     return table
 

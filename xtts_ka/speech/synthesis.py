@@ -30,6 +30,12 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     limit, reading = read_facts(model_dir / FACTS_FILE)
     voices = read_speakers(model_dir / "speakers_xtts.pth")
+    if not voices:
+        remedy = (
+            f"speak after a recording: xtts-ka tts --model_path {model_dir} --config_path {model_dir / 'config.json'} "
+            "--language_idx ka --speaker_wav VOICE.wav --text TEXT --out_path speech.wav"
+        )
+        raise UserError(f"{model_dir} has no voice, since no speaker of its recordings is known; {remedy}")
     if not speaker:
         speaker = next(iter(voices))
         say(f"voice: {speaker}, the first of {len(voices)}; --speaker NAME takes another")

@@ -5,7 +5,8 @@ A second start needs no table, no audio and no tokenizer. A folder `index_<split
     tokens.npy, token_ends.npy          token ids, clip after clip, and where each clip's end
     ids.npy, id_ends.npy                file_ids in UTF-8, in the same way
     by_speaker.npy, speaker_ends.npy    clip numbers, speaker after speaker, in the same way
-    speakers.npy                        each clip's speaker, numbered
+    speakers.npy                        each clip's speaker, numbered; one whose speaker is not known has its own number
+    known.npy                           whether each clip's speaker is known
     positions.npy                       each clip's length in the GPT's sequence
     records.npy                         each clip's record in the feature cache
     manifest.json                       facts, sizes, checksums, and the key: digests of what the content depends on
@@ -35,7 +36,7 @@ from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, codes_of
 if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsArgs
 
-VERSION = 2  # raise when the same key would give other files
+VERSION = 3  # raise when the same key would give other files
 AUDIO_STOPS = 4  # coqui scores this many stop tokens after the codes
 FEATURES = "features"  # the cache's folder in the data folder
 _CHUNK = 10_000  # texts tokenized together: the tokenizer needs kilobytes for each
@@ -53,7 +54,8 @@ class TrainingIndex:
         self.tokens, self._token_ends = column("tokens"), column("token_ends")
         self._ids, self._id_ends = column("ids"), column("id_ends")
         self._by_speaker, self._speaker_ends = column("by_speaker"), column("speaker_ends")
-        self.speakers, self.positions, self.records = column("speakers"), column("positions"), column("records")
+        self.speakers, self.known = column("speakers"), column("known")
+        self.positions, self.records = column("positions"), column("records")
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -77,7 +79,7 @@ class TrainingIndex:
         return int.from_bytes(digest.digest(), "little")
 
     def clips_of(self, speaker: int) -> np.ndarray:
-        """All clips of a speaker."""
+        """All clips of a speaker; of an unknown one, the clip alone."""
         return self._by_speaker[_span(self._speaker_ends, speaker)]
 
 
@@ -138,8 +140,9 @@ def build_index(
     fitting = np.flatnonzero(~text_too_long & ~audio_too_long)
 
     ids = [clips[i].file_id.encode() for i in fitting]
-    numbers: dict[str, int] = {}
-    speakers = np.array([numbers.setdefault(clips[i].speaker_id, len(numbers)) for i in fitting], "<u4")
+    numbers: dict[tuple[str, str], int] = {}
+    voices = [(clips[i].speaker_id, "" if clips[i].speaker_known else clips[i].file_id) for i in fitting]
+    speakers = np.array([numbers.setdefault(voice, len(numbers)) for voice in voices], "<u4")
     columns = {
         "tokens": np.concatenate([np.empty(0, "<u4"), *(tokens[i] for i in fitting)]),
         "token_ends": lengths[fitting].cumsum(),
@@ -148,6 +151,7 @@ def build_index(
         "by_speaker": np.argsort(speakers, kind="stable").astype("<u4"),
         "speaker_ends": np.bincount(speakers).cumsum(),
         "speakers": speakers,
+        "known": np.array([clips[i].speaker_known for i in fitting], bool),
         "positions": (COND_POSITIONS + lengths + 1 + codes + AUDIO_STOPS)[fitting].astype("<u4"),
         "records": records[fitting],
     }

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from xtts_ka.core.config import STARTER_MARK, PretrainConfig
@@ -92,6 +93,7 @@ def write_report(
     figures = {
         "step": best.step,
         "train_clips": len(train),
+        "voices": len(np.unique(train.speakers[train.known])),
         "train_hours": round(float(train.seconds.sum()) / 3600, 4),
         "first_train_loss": train_losses[0] if train_losses else None,
         "last_train_loss": train_losses[-1] if train_losses else None,
@@ -159,8 +161,8 @@ this folder as `xtts_v2_ka`:
 import xtts_ka
 
 model = xtts_ka.load_xtts("xtts_v2_ka")  # coqui's Xtts
-voice = next(iter(model.speaker_manager.speakers.values()))  # the first; a dict by name
-wav = model.inference("დღეს კარგი ამინდია.", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
+{voice}
+wav = model.inference("დღეს კარგი ამინდია.", "ka", latents, speaker)["wav"]
 ```
 
 `wav` is mono, 24 kHz. With a recording of another voice, and by coqui's `tts` command:
@@ -176,8 +178,17 @@ Speaking needs `model.pth`, `config.json`, `vocab.json`, `speakers_xtts.pth` and
 are optional: `dvae.pth` and `mel_stats.pth` for further training, `xtts_v2_ka_combined.pkl` (the whole model again, in
 one file), and the pronunciation dictionary, measurements and records of the run.
 
-`speakers_xtts.pth` holds the voices of the people who were recorded: publish it only with their consent.
+{consent}
 """
+# A model whose recordings name no speaker has no voice of its own.
+_FIRST_VOICE = (
+    "latents, speaker = next(iter(model.speaker_manager.speakers.values())).values()  # the first; a dict by name"
+)
+_OTHER_VOICE = 'latents, speaker = model.get_conditioning_latents(audio_path="voice.wav")  # of a recording'
+_CONSENT = "`speakers_xtts.pth` holds the voices of the people who were recorded: publish it only with their consent."
+_NO_VOICES = (
+    "`speakers_xtts.pth` is empty: the recordings did not tell who spoke, so the model speaks after a recording."
+)
 _UNUSABLE = (
     "**STARTER: this is no usable voice.** It is a rehearsal of the training, made with stand-ins: {}. It shows that "
     "the pipeline works, nothing more: do not use its speech."
@@ -208,6 +219,8 @@ def write_card(config: PretrainConfig, figures: dict[str, Any]) -> None:
         base_fields=_BASE_FIELDS if own_base else "",
         title="Georgian XTTS-v2" + (" (STARTER: no usable voice)" if stand_ins else ""),
         about="\n\n".join(about),
+        voice=_FIRST_VOICE if figures["voices"] else _OTHER_VOICE,
+        consent=_CONSENT if figures["voices"] else _NO_VOICES,
         figures="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
     )
     write_text(Path(config.output_model_path) / "README.md", card)
