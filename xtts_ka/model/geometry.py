@@ -18,6 +18,9 @@ MEL_TOP = 8000  # Hz
 FRAMES_PER_CODE = CODE_STRIDE // MEL_HOP
 FRAMES_PER_SECOND = SAMPLE_RATE / MEL_HOP  # of a mel spectrogram, about 86
 
+DECODER_RATE = 24000  # Hz, of the decoder's wave
+DECODER_HOP = 256  # samples of its wave per frame of its input
+SPEAKER_RATE = 16000  # Hz, of what the speaker encoder hears
 COND_POSITIONS = 32  # vectors that the perceiver makes of a voice sample, the GPT's first positions
 SPEAKER_WIDTH = 512  # of a speaker embedding, the decoder's input
 MAX_TEXT_TOKENS = 402  # inference accepts fewer than this
