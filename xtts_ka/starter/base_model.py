@@ -13,6 +13,7 @@ from xtts_ka.core.config import STARTER_MARK, StarterConfig
 from xtts_ka.core.files import atomic_folder, write_json
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.model.checkpoint import Xtts, write_model
+from xtts_ka.model.codebook import k_means
 from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.geometry import MEL_BANDS, MEL_HOP, MEL_TOP, MEL_WINDOW, SAMPLE_RATE
 from xtts_ka.model.networks import build_dvae, tiny_config
@@ -82,19 +83,10 @@ def _mel_scale(speech: list[Tensor]) -> Tensor:
     return frames.abs().mean(dim=1)
 
 
-def _fit_codebook(file: Path, extractor: FeatureExtractor, speech: list[Tensor], rounds: int = 8) -> None:
-    """Replace the DVAE's random codebook by k-means centres (Lloyd's algorithm) of its encoder's output on `speech`."""
+def _fit_codebook(file: Path, extractor: FeatureExtractor, speech: list[Tensor]) -> None:
+    """Replace the DVAE's random codebook by k-means centres of its encoder's output on `speech`."""
     points = torch.cat([extractor.vectors([clip])[0] for clip in speech])
-    codes = extractor.dvae.num_tokens
-    centres = points[torch.randperm(len(points))[:codes]].clone()
-    if len(centres) < codes:  # little speech: the rest are points with some noise
-        extra = points[torch.randint(len(points), (codes - len(centres),))]
-        centres = torch.cat([centres, extra + 0.1 * points.std() * torch.randn_like(extra)])
-    for _ in range(rounds):
-        nearest = torch.cdist(points, centres).argmin(dim=1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        counts = torch.bincount(nearest, minlength=codes)[:, None]
-        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    centres = k_means(points, extractor.dvae.num_tokens)
     weights = extractor.dvae.state_dict()
     for name in ("codebook.embed", "codebook.embed_avg"):
         weights[name] = centres.T.contiguous().clone()
