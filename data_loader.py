@@ -198,6 +198,14 @@ class DataManager:
         frames = round(float(np.mean(self.config.training.conditioning_seconds)) * g.FRAMES_PER_SECOND)
         return self._batches(self.val, 0, frames, frames)[: self.config.training.validation_batches]
 
+    def like_validation(self, index: TrainingIndex, cache: Any, clips: int) -> tuple[XTTSDataset, list[Batch]]:
+        """Clips that no table lists, drawn as the validation clips are: `clips` a batch, in the index's order."""
+        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * g.FRAMES_PER_SECOND)
+        starts = range(clips, len(index), clips)
+        parts = np.split(np.arange(len(index)), starts) if len(index) else []
+        dataset = XTTSDataset(index, cache, "same_speaker", self.config.seed)
+        return dataset, [Batch(part, 0, frames) for part in parts]
+
     def _batches(self, data: XTTSDataset, epoch: int, shortest: int, longest: int) -> list[Batch]:
         """Planned batches; all voice samples of a batch have the same random number of mel frames.
 

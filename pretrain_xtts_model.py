@@ -21,14 +21,25 @@ from xtts_ka.core.files import sweep_partials, write_json
 from xtts_ka.core.stage_ledger import Decision, Record, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
 from xtts_ka.core.torch_settings import choose_device, describe_device
-from xtts_ka.corpus import recordings, tables
-from xtts_ka.model.checkpoint import FETCH, LICENCE, XttsFiles, grow_text_rows, missing_base_files, read_model
+from xtts_ka.corpus import other_languages, recordings, tables
+from xtts_ka.model.checkpoint import (
+    FETCH,
+    LICENCE,
+    XttsFiles,
+    base_languages,
+    grow_text_rows,
+    missing_base_files,
+    read_model,
+)
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.process_group import ALONE, Peers
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
     from data_loader import DataManager
     from xtts_ka.training.metrics_log import MetricsLog
 
@@ -37,7 +48,7 @@ _WATCHING = """log_interval validation_interval keep_checkpoints checkpoint_minu
     gradient_checkpointing compile sharding""".split()
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
-_CARRIES_ON = {"max_steps", "epochs", "stage embeddings", "stage phonemes"}
+_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes"}
 
 
 class PipelineStage(Stage):
@@ -175,12 +186,19 @@ class XTTSPretrainer(PipelineStage):
     """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
 
     name = "full_pretrain"
-    reads = (*_TRAINING, "batch_size", "learning_rate", "epochs", "max_steps", "seed")
+    reads = (*_TRAINING, "replay_dir", "batch_size", "learning_rate", "epochs", "max_steps", "seed")
     _coqui = "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth".split()
     files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md", "README.md")
 
     def inputs(self) -> dict[str, str]:
-        return {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
+        own = {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
+        return {**own, **self.replay_digest()}
+
+    def replay_digest(self) -> dict[str, str]:
+        if self.config.replay_dir is None:
+            return {}
+        languages = base_languages(self.config.base_model_path)
+        return {"replay clips": other_languages.listing_digest(self.config.replay_dir, languages)}
 
     def run(self) -> dict[str, Any]:
         from data_loader import open_data
@@ -220,10 +238,16 @@ class XTTSPretrainer(PipelineStage):
         loop.start(last)
         loop.fit()
         del loop, model  # four times the model's size, which the export may need
-        return self._export(base, data, checkpoints, log, str(accelerator.device), key) if log else {}
+        return self._export(base, data, checkpoints, log, accelerator, key) if log else {}
 
     def _export(
-        self, base: XttsFiles, data: DataManager, checkpoints: CheckpointManager, log: MetricsLog, device: str, key: str
+        self,
+        base: XttsFiles,
+        data: DataManager,
+        checkpoints: CheckpointManager,
+        log: MetricsLog,
+        accelerator: Accelerator,
+        key: str,
     ) -> dict[str, Any]:
         """Write the best checkpoint in coqui's layout, and the report. key: of the config, limits the training."""
         from xtts_ka.training.export import export_model, write_card, write_report
@@ -232,10 +256,27 @@ class XTTSPretrainer(PipelineStage):
         assert best and last  # training ends with a checkpoint
         facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
         say(f"exporting step {best.step} to {self.out}")
-        export_model(config, base, best.weights("ema" if best.has("ema") else "model"), facts, device)
+        weights = best.weights("ema" if best.has("ema") else "model")
+        export_model(config, base, weights, facts, str(accelerator.device))
         log.event("finish", step=last.step)
-        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key)
+        old = self._old_languages(weights, data, checkpoints, accelerator)
+        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key, old)
         write_card(config, figures)
+        return figures
+
+    def _old_languages(
+        self, weights: dict[str, Tensor], data: DataManager, checkpoints: CheckpointManager, accelerator: Accelerator
+    ) -> dict[str, Any]:
+        """What training did to the base model's languages, for the report; nothing if that model is no longer there."""
+        from xtts_ka.training.old_languages import largest_changes, measure_losses
+
+        if self.run_id() != checkpoints.run_id:
+            warn("the base model or the data changed during training: old languages are not compared")
+            return {}
+        base = read_model(self.config.base_model_path)
+        figures: dict[str, Any] = {"old_rows": largest_changes(base, weights)}
+        if self.config.replay_dir is not None:
+            figures["old_languages"] = measure_losses(self.config, base, weights, data, accelerator)
         return figures
 
     @property
@@ -338,6 +379,13 @@ class PretrainPipeline:
             raise UserError("; ".join(problems))
         return problems
 
+    def check_replay(self) -> None:
+        """UserError where replay_dir cannot be measured; nothing is said while the base model is still missing."""
+        if self.config.replay_dir is not None and not missing_base_files(self.config.base_model_path):
+            from xtts_ka.training.old_languages import check_replay
+
+            check_replay(self.config)
+
     def _prepare(self) -> None:
         """Delete what killed writers left, and make stand-ins for missing inputs. The lock must be held."""
         config, data = self.config, Path(self.config.data_dir)
@@ -350,6 +398,7 @@ class PretrainPipeline:
             heading("starter: stand-ins for what is missing")
             starter_kit.make_stand_ins(config)
             self._settle()
+            self.check_replay()
         for source in tables.source_roots(config.data_dir)[1:]:
             say(f"recordings and embeddings are also read from {source}")
         for what in stand_ins(config):
@@ -376,6 +425,7 @@ class PretrainPipeline:
         The options are those of `StageLedger.plan`, the hooks those of `StageLedger.run`.
         """
         self.missing_inputs()  # refused before the lock's files are made
+        self.check_replay()
         with self.ledger.lock.hold():
             self._prepare()
             decisions = [d for d in self.ledger.plan(**options) if stage in (None, d.stage.name)]

@@ -72,6 +72,7 @@ def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     from xtts_ka.core.config import STAGES
 
     missing = pipeline.missing_inputs()
+    pipeline.check_replay()
     for sentence in missing:
         say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
     if missing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def trained(folder: Path) -> list[int]:
     lines = [json.loads(line) for line in (folder / "logs/metrics.jsonl").read_text("utf-8").splitlines()]
     begin = max(at for at, line in enumerate(lines) if line.get("event") == "start")
     return [line["step"] for line in lines[begin:] if line.get("split") == "train"]
+
+
+def in_german(project: Path, language: str = "de") -> Path:
+    """A folder for replay_dir: one of the project's recordings, called German."""
+    folder = project / "replay" / language
+    folder.mkdir(parents=True)
+    shutil.copy(project / "wavs/clip00.wav", folder)
+    (folder / "metadata.csv").write_text("audio_file|text\nclip00.wav|Guten Morgen.\n", "utf-8")
+    return folder.parent
 
 
 # ── two drivers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,3 +296,41 @@ def test_a_proof_that_fails_is_our_failure_and_writes_nothing(project, monkeypat
         result = run(project, "--only", "xtts_init")
         assert result.code == 1 and result.err.count("error:") == 1 and "please report" in result.err
     assert (project / "models/xtts_v2_ka/xtts_init_results.pkl").stat().st_ino == before
+
+
+# ── old languages ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_finished_model_s_old_languages_are_measured_without_training_anew(project):
+    replay = in_german(project)
+    first = run(project, replay_dir=str(replay))
+    assert first.code == 0, first.err
+    assert "full_pretrain: replay_dir nothing → " in first.out and "nothing left to train" in first.out
+    assert trained(project) == [] and steps(project)
+    figures = metrics(project)
+    assert figures["old_languages"]["de"]["clips"] == 1 and figures["old_rows"]["text_head"]["max_abs"] > 0
+    (before, after), shown = figures["old_languages"]["de"]["loss_mel"], (project / "models/xtts_v2_ka/README.md")
+    assert before != after and f"audio {before:.4f} → {after:.4f} (1 clips" in shown.read_text("utf-8")
+    assert reasons(project, replay_dir=str(replay)) == {}
+    (replay / "de/metadata.csv").write_text("audio_file|text\nclip00.wav|Guten Tag.\n", "utf-8")
+    assert reasons(project, replay_dir=str(replay))["full_pretrain"].startswith("replay clips changed")
+
+
+def test_the_largest_change_of_an_old_row_is_told_without_any_old_clip(small_project):
+    rows = metrics(small_project.folder)["old_rows"]
+    assert rows["text_embedding"]["max_abs"] > 0 and "old_languages" not in metrics(small_project.folder)
+    report = (small_project.folder / "models/xtts_v2_ka/REPORT.md").read_text("utf-8")
+    assert f"text_embedding {rows['text_embedding']['max_abs']:.2g} at " in report
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)], ids=["run", "dry-run"])
+def test_georgian_as_an_old_language_is_refused_before_anything(project, flags):
+    before = sorted(project.rglob("*"))
+    refused = run(project, *flags, replay_dir=str(in_german(project, "ka")), max_steps=8)
+    assert refused.code == 2 and "clips in Georgian only" in refused.err and refused.out == ""
+    assert [path for path in sorted(project.rglob("*")) if "replay" not in path.parts] == before
+
+
+def metrics(folder: Path) -> dict:
+    record = json.loads((folder / "models/xtts_v2_ka/pretrain_progress.json").read_text("utf-8"))
+    return record["stages"]["full_pretrain"]["metrics"]

@@ -13,13 +13,13 @@ from xtts_ka.training.export import write_card, write_report
 def report(tmp_path):
     """(figures, REPORT.md) of a run that logged these lines."""
 
-    def make(lines=(), stand_ins=()):
+    def make(lines=(), stand_ins=(), old=None):
         for line in ({"event": "start", "resumed": False}, *lines):
             append_jsonl(tmp_path / "metrics.jsonl", line)
         config = PretrainConfig(output_model_path=str(tmp_path / "model"))
         best = Checkpoint(tmp_path / "step_00000020", 20, "run", 3.5)
         clips = make_index(tmp_path, [22050 * 15] * 12)
-        figures = write_report(config, tmp_path / "metrics.jsonl", clips, best, list(stand_ins), "epochs")
+        figures = write_report(config, tmp_path / "metrics.jsonl", clips, best, list(stand_ins), "epochs", old or {})
         return figures, (tmp_path / "model/REPORT.md").read_text("utf-8")
 
     return make
@@ -60,6 +60,23 @@ def test_stand_ins_are_named_and_what_to_do_about_them(report):
     figures, text = report(stand_ins=["synthetic speech"])
     assert figures["stand_ins"] == ["synthetic speech"]
     assert "h (STARTER: synthetic speech)\n" in text and "Next: this is a rehearsal with stand-ins." in text
+
+
+OLD = {
+    "old_rows": {
+        "text_embedding": {"token": "a|b", "max_abs": 0.0123, "share_of_norm": 0.005},
+        "text_head": {"token": "[de]", "max_abs": 0.2, "share_of_norm": 0.1},
+    },
+    "old_languages": {"de": {"clips": 50, "seconds": 211.7, "loss_text": [3.5, 4.25], "loss_mel": [4.0, 4.125]}},
+}
+
+
+def test_the_report_tells_what_training_did_to_the_old_languages(report):
+    figures, text = report(old=OLD)
+    assert figures["old_languages"] == OLD["old_languages"]
+    assert "Loss in de, base → exported: text 3.5000 → 4.2500, audio 4.0000 → 4.1250 (50 clips, 212 s)\n" in text
+    assert "length): text_embedding 0.012 at 'a|b' (0.50%), text_head 0.2 at '[de]' (10.00%)\n" in text
+    assert "Loss in" not in report()[1] and "old text row" not in report()[1]
 
 
 FIGURES = {
@@ -127,6 +144,12 @@ def test_a_starter_card_says_that_this_is_no_usable_voice(card):
 def test_synthetic_speech_alone_makes_a_starter_of_the_released_base_model(card):
     front, text = card(stand_ins=["synthetic speech"])
     assert "no usable voice" in text and "coqui/XTTS-v2" in front and "non-commercial" in text
+
+
+def test_the_card_tells_what_training_did_to_the_old_languages(card):
+    text = card(**OLD)[1]
+    assert "| Loss in de, base → exported | text 3.5000 → 4.2500, audio 4.0000 → 4.1250 (50 clips, 212 s) |" in text
+    assert "at 'a\\|b' (0.50%)" in text and "the more they have grown, the more was lost" in text
 
 
 def test_a_card_without_losses_leaves_them_out(card):

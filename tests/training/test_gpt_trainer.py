@@ -19,6 +19,7 @@ from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
 from xtts_ka.core.files import write_json
 from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.training import gpt_trainer
 from xtts_ka.training.batch_plan import PLAN_VERSION
 from xtts_ka.training.gpt_trainer import Progress
@@ -143,6 +144,23 @@ def test_out_of_memory_cuts_batches_and_trains_the_same(clean, capsys):
     assert loop.checkpoints.last().state()["parts"] == loop.progress.parts
     for name, parameter in loop.model.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_out_of_memory_validates_smaller_batches_with_the_same_loss(clean, monkeypatch):
+    loop, forward = clean.loop(log=False), CompactGPT.forward
+    whole = loop.validate()
+
+    def too_small(self, batch):
+        if batch["shape"][0] > allowed:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(CompactGPT, "forward", too_small)
+    allowed = 1
+    assert loop.validate() == pytest.approx(whole, rel=1e-6)
+    allowed = 0
+    with pytest.raises(RunError, match="while a single clip is measured: close other programs .*, then run the same"):
+        loop.validate()
 
 
 def test_the_running_average_is_validated_saved_and_carried_on(clean):

@@ -171,6 +171,9 @@ class PretrainConfig(_Section):
     language: Literal["ka"] = _opt("ka", "language code the model learns")
     data_dir: PathText = _opt("data", "folder with split/ and embeddings/")
     base_model_path: PathText = _opt("models/base_xtts_v2", "folder of the XTTS-v2 checkpoint; never written to")
+    replay_dir: PathText | None = _opt(
+        None, "clips in the base model's languages, to measure what training does to them"
+    )
     output_model_path: PathText = _opt("models/xtts_v2_ka", "folder of the Georgian model")
     checkpoint_dir: PathText = _opt("checkpoints", "folder of the training checkpoints")
     checkpoint_interval: int = _opt(500, "steps between checkpoints", ge=1)

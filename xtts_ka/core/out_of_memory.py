@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -28,7 +27,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def release() -> None:
     """Give back what torch's GPU allocator holds unused."""
-    gc.collect()  # tensors that only a dropped exception's frames refer to
     if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -31,6 +31,7 @@ class Row:
     speaker: str = ""  # empty: none is named; that is the folder's one voice if it is known, else anyone
     speaker_known: bool = True  # whether all rows with this speaker, and no others, are one person's
     problem: str = ""  # why the line cannot be used at all
+    language: str = ""  # as the columns `locale` (Common Voice's) or `language` say; empty where there is neither
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Corpus:
                 if problem:
                     yield Row(where, problem=problem)
                 else:
-                    audio, text, speaker, known = self.row(table, dict(zip(header, cells)))
-                    yield Row(where, _with_suffix(self.folder, audio), text, speaker, known)
+                    named = dict(zip(header, cells))
+                    audio, text, speaker, known = self.row(table, named)
+                    language = (named.get("locale") or named.get("language") or "").strip()
+                    yield Row(where, _with_suffix(self.folder, audio), text, speaker, known, language=language)
 
     def lines(self, table: Path) -> Iterator[tuple[str, list[str], str]]:
         """Yield (where, cells, problem) of every line that is not blank."""

@@ -135,6 +135,11 @@ def read_config(folder: Path | str, remedy: str = "", needed: Collection[str] = 
     return config
 
 
+def base_languages(folder: Path | str) -> list[str]:
+    """The languages that the model in `folder` speaks besides Georgian, as its config.json says."""
+    return [language for language in read_config(folder).languages if language != "ka"]
+
+
 def _parse_config(path: Path, remedy: str) -> XttsConfig:
     raw = read_json(path, "base model config", remedy)
     kind = raw.get("model") if isinstance(raw, dict) else type(raw).__name__

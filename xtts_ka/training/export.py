@@ -82,12 +82,19 @@ def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict,
 
 
 def write_report(
-    config: PretrainConfig, metrics: Path, train: TrainingIndex, best: Checkpoint, stand_ins: list[str], length_key: str
+    config: PretrainConfig,
+    metrics: Path,
+    train: TrainingIndex,
+    best: Checkpoint,
+    stand_ins: list[str],
+    length_key: str,
+    old: dict[str, Any],
 ) -> dict[str, Any]:
     """Write and print REPORT.md: what was trained on, losses first → best, what to do next. Returns its figures.
 
     metrics: the run's metrics.jsonl; train: the clips trained on; best: the exported checkpoint;
-    length_key: the config's key that limits the number of steps.
+    length_key: the config's key that limits the number of steps; old: `old_rows` and `old_languages`, as
+    training/old_languages.py measures them, where it could.
     """
     out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
     figures = {
@@ -100,6 +107,7 @@ def write_report(
         "first_val_loss": val_losses[0] if val_losses else None,
         "best_val_loss": best.val_loss,
         "stand_ins": stand_ins,
+        **old,
     }
     report = ["# Georgian XTTS-v2", "", f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h"]
     if stand_ins:
@@ -112,6 +120,7 @@ def write_report(
         report.append(f"Validation loss: {val_losses[0]:.4f} → {best.val_loss:.4f} (best, step {best.step})")
     report += [
         f"Exported: step {best.step} to {out}",
+        *(f"{name}: {value}" for name, value in _old_language_lines(figures).items()),
         "",
         f"Next: {_AFTER_STARTER if stand_ins else _AFTER_TRAINING.format(length_key)}",
     ]
@@ -119,6 +128,21 @@ def write_report(
     for line in report:
         say(line)
     return figures
+
+
+def _old_language_lines(figures: dict[str, Any]) -> dict[str, str]:
+    """What training did to the old languages: name → figures."""
+    lines = {}
+    if rows := figures.get("old_rows"):
+        changes = (
+            f"{table} {c['max_abs']:.2g} at {c['token']!r} ({c['share_of_norm']:.2%})" for table, c in rows.items()
+        )
+        lines["Largest change of an old text row (share of the row's length)"] = ", ".join(changes)
+    for language, found in figures.get("old_languages", {}).items():
+        losses = {"text": found["loss_text"], "audio": found["loss_mel"]}
+        shown = ", ".join(f"{kind} {before:.4f} → {after:.4f}" for kind, (before, after) in losses.items())
+        lines[f"Loss in {language}, base → exported"] = f"{shown} ({found['clips']} clips, {found['seconds']:.0f} s)"
+    return lines
 
 
 # ── the model card ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +222,8 @@ _ADAPTED = (
 )
 _LICENSED = (
     "The base model's licence, the Coqui Public Model License, holds for this model too: non-commercial use only, of "
-    "the model and of its speech. Training changed weights that all languages share: the old languages may sound worse."
+    "the model and of its speech. Training changed weights that all languages share, so the old ones may sound "
+    "worse. Where losses in them were measured, they stand below: the more they have grown, the more was lost."
 )
 
 
@@ -215,6 +240,7 @@ def write_card(config: PretrainConfig, figures: dict[str, Any]) -> None:
     ):
         if figures[first] is not None and figures[last] is not None:
             rows[name] = f"{figures[first]:.4f} → {figures[last]:.4f}"
+    rows |= {name: value.replace("|", "\\|") for name, value in _old_language_lines(figures).items()}
     card = _CARD.format(
         base_fields=_BASE_FIELDS if own_base else "",
         title="Georgian XTTS-v2" + (" (STARTER: no usable voice)" if stand_ins else ""),

@@ -36,6 +36,7 @@ from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training.batch_plan import PLAN_VERSION, Batch
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
+from xtts_ka.training.measuring import summed_losses
 from xtts_ka.training.memory_estimate import estimate_memory
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
@@ -321,13 +322,16 @@ class PretrainLoop:
         self.model.eval()
         parameters = _named_as_in_compact_gpt(self.average.weights) if self.average else {}
         sums = torch.zeros(4, dtype=torch.float64)
-        share = self._share(self.data.val_batches())
-        loader = self.data.loader(self.data.val, [batch for batch, _ in share])
-        for batch, (_, weight) in zip(loader, share):
+
+        def forward(batch: dict) -> tuple[Tensor, Tensor]:
             with self.accelerator.autocast():
-                text, audio = torch.func.functional_call(self.bare, parameters, (self._to_device(batch),))
-            counts = len(batch["text_target"]), len(batch["audio_target"])
-            sums += weight * torch.tensor([float(text), counts[0], float(audio), counts[1]])
+                return torch.func.functional_call(self.bare, parameters, (self._to_device(batch),))
+
+        def load(batch: Batch) -> dict:
+            return next(self.data.loader(self.data.val, [batch]))
+
+        for batch, weight in self._share(self.data.val_batches()):
+            sums += weight * summed_losses(forward, load, batch, may_cut=not self.sharded)
         values = self._losses(self._over_all(sums))
         if self.log:
             self.log.log(self.progress.step, "val", values, self.total)
