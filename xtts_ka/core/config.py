@@ -158,6 +158,18 @@ class TrainingConfig(_Section):
     sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
 
 
+class RecogniserConfig(_Section):
+    """The project's own recogniser, which listens to what the model says."""
+
+    dim: int | None = _opt(None, "width of the network (null: 192, from 10 hours of speech 512)", ge=8)
+    layers: int = _opt(8, "residual convolutions of the network", ge=1)
+    beam: int = _opt(8, "texts that the beam search with the n-gram keeps (1: greedy decoding)", ge=1, le=100)
+    batch_seconds: float = _opt(40.0, "seconds of padded audio per batch", gt=0)
+    epochs: int = _opt(60, "passes over the training clips at most", ge=1)
+    max_steps: int = _opt(40000, "optimizer steps at most", ge=2)
+    learning_rate: float = _opt(2e-3, "peak learning rate", gt=0, le=1)
+
+
 class MonitorConfig(_Section):
     """checkpoint_monitor.py's defaults."""
 
@@ -190,6 +202,7 @@ class PretrainConfig(_Section):
     language_model: LanguageModelConfig = _opt({}, "the language stage")
     xtts_init: InitConfig = _opt({}, "the xtts_init stage")
     training: TrainingConfig = _opt({}, "the full_pretrain stage")
+    recogniser: RecogniserConfig = _opt({}, "the project's own recogniser, which listens to what the model says")
     monitor: MonitorConfig = _opt({}, "checkpoint_monitor.py's defaults")
 
     def value(self, dotted: str) -> Any:

@@ -6,7 +6,7 @@ Both models read at most MAX_CHARACTERS of a text and predict every sentence wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -52,6 +52,34 @@ class CharacterNgram:
             p = _look_up(grams, own, wanted, 0.0) + _look_up(contexts, left, wanted >> 8, 1.0) * p
         bits = -np.log2(p) + UNKNOWN_BITS * (codes[ends] == UNKNOWN)
         return np.bincount(owner, bits, minlength=len(texts))
+
+    def log_probs_after(self, context: str, letters: Sequence[str]) -> np.ndarray:
+        """ln p of each of `letters` (not of UNKNOWN_BITS) behind `context`, the whole text before it; float64."""
+        before = [BOUNDARY] * self.order + [self._ids.get(c, UNKNOWN) for c in context[-self.order :]]
+        last = np.array([self._ids.get(c, UNKNOWN) for c in letters], np.int64)
+        p = np.full(len(last), 1 / (len(self._ids) + 2))
+        for n, (grams, own, contexts, left) in enumerate(self._levels, start=1):
+            history = 0
+            for code in before[len(before) - n + 1 :]:
+                history = history << 8 | code
+            wanted = last | history << 8
+            p = _look_up(grams, own, wanted, 0.0) + _look_up(contexts, left, wanted >> 8, 1.0) * p
+        return np.log(p)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that `from_arrays` needs, by name."""
+        letters = np.array([ord(letter) for letter in self._ids], np.int64)
+        levels = {f"{n}.{part}": a for n, level in enumerate(self._levels, 1) for part, a in enumerate(level)}
+        return {"letters": letters, **levels}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> CharacterNgram:
+        """The model whose `arrays` these are. Raises KeyError where one is missing."""
+        model = cls.__new__(cls)
+        model.order = (len(arrays) - 1) // 4
+        model._ids = {chr(code): i for i, code in enumerate(arrays["letters"].tolist(), start=2)}
+        model._levels = [tuple(arrays[f"{n}.{part}"] for part in range(4)) for n in range(1, model.order + 1)]
+        return model
 
     def _codes(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All texts as one array of codes, the positions in it to predict, and the number of each position's text."""

@@ -7,6 +7,7 @@ likeliest path of the text's letters and blanks through the recogniser's log-pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def align(log_probs: Tensor, text: str) -> list[LetterSpan]:
     ids = encode(text)
     if not ids:
         return []
-    needed = len(ids) + sum(a == b for a, b in zip(ids, ids[1:]))
+    needed = len(ids) + sum(a == b for a, b in pairwise(ids))
     if needed > len(log_probs):
         raise ValueError(f"{len(log_probs)} frames are too few for {len(ids)} letters")
     targets = torch.tensor([ids], dtype=torch.int32)

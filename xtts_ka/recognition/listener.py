@@ -17,6 +17,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.georgian.alphabet import RESPELLED, words
 from xtts_ka.georgian.reading import Reading
 
+PLAIN = Reading()
 COMMAND_SECONDS = 120.0  # that a command may take for one recording
 
 
@@ -34,7 +35,7 @@ class Listener(Protocol):
         ...
 
 
-def spoken_letters(text: str, reading: Reading = Reading()) -> str:
+def spoken_letters(text: str, reading: Reading = PLAIN) -> str:
     """`text` as the letters that are spoken: normalised by `reading`, words of the 33 letters with single spaces.
 
     Punctuation goes, a hyphenated word becomes its parts, and archaic letters become those they sound like.

@@ -1,7 +1,8 @@
-"""The project's own recogniser: log-mel spectrogram → convolutions → bidirectional GRU → CTC over the letters.
+"""The project's own recogniser: log-mel spectrogram → convolutions → CTC over the letters.
 
-Its folder holds `model.safetensors` and `recogniser.json`: settings, what it was trained on, its fingerprint, and its
-error rates on recordings that it was not trained on.
+Its folder holds `model.safetensors`, `ngram.safetensors` (a character n-gram of the training transcripts) and
+`recogniser.json`: settings, what it was trained on, its fingerprint, and its error rates on recordings that it was not
+trained on.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
+from scipy.signal import resample_poly
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import resample
 from torchaudio.transforms import MelSpectrogram
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
+from xtts_ka.georgian.character_ngram import CharacterNgram
+from xtts_ka.recognition.beam_search import beam_search
 from xtts_ka.recognition.symbols import BLANK, SYMBOLS, decode
 
 RATE = 16_000  # Hz at which it listens
@@ -33,8 +38,9 @@ STRIDE = 4  # mel frames per frame of the network
 SECONDS_PER_FRAME = HOP * STRIDE / RATE
 FLOOR = 1e-6  # mel power; what is quieter counts as silence
 FORMAT = 1  # version of the folder's files
-WEIGHTS, FACTS = "model.safetensors", "recogniser.json"
+WEIGHTS, NGRAM, FACTS = "model.safetensors", "ngram.safetensors", "recogniser.json"
 _KERNEL = 5
+_LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
 _TOGETHER = 120.0  # seconds of padded audio in one batch of inference
 REMEDY = "delete the folder, and it is trained again"
 
@@ -42,6 +48,14 @@ REMEDY = "delete the folder, and it is trained again"
 @functools.cache
 def _mel() -> MelSpectrogram:
     return MelSpectrogram(RATE, n_fft=512, win_length=400, hop_length=HOP, n_mels=MELS, f_min=20.0)
+
+
+def at_rate(wave: np.ndarray, rate: int) -> Tensor:
+    """Mono samples at `rate` Hz → (samples,) float32 at RATE."""
+    samples = np.asarray(wave, np.float32)
+    if rate // math.gcd(rate, RATE) > _LARGEST_RATIO:
+        samples, rate = resample_poly(samples, RATE, rate).astype(np.float32), RATE
+    return resample(torch.from_numpy(samples), rate, RATE)
 
 
 def log_mel(wave: Tensor) -> Tensor:
@@ -52,40 +66,51 @@ def log_mel(wave: Tensor) -> Tensor:
     return _mel()(padded).clamp_min(FLOOR).log().T[: max(1, len(wave) // HOP)]
 
 
+class _ConvBlock(nn.Module):
+    """Pre-norm residual convolution over time, (batch, time, dim) → the same; `mask` zeroes what is behind a clip."""
+
+    def __init__(self, dim: int, dilation: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.convolution = nn.Conv1d(dim, dim, _KERNEL, padding=_KERNEL // 2 * dilation, dilation=dilation)
+        self.mixing = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.convolution((self.norm(x) * mask).transpose(1, 2)).transpose(1, 2)
+        return x + self.dropout(self.mixing(F.gelu(hidden)))
+
+
 class CtcNetwork(nn.Module):
     """log-mel (batch, frames, MELS) → log-probabilities (batch, frames / STRIDE, symbols).
 
-    Nothing behind a clip's end takes part, so a clip's result does not depend on its batch.
+    Two convolutions with stride 2, then `layers` residual ones with dilations 1, 2, 4, 8, 1, …. Nothing behind a clip's
+    end takes part, so a clip's result does not depend on its batch.
     """
 
     def __init__(self, dim: int, layers: int, dropout: float = 0.1):
         super().__init__()
         pad = _KERNEL // 2
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(inputs, dim, _KERNEL, stride=2, padding=pad) for inputs in (MELS, dim)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in self.convolutions)
-        self.dropout = nn.Dropout(dropout)
-        self.recurrent = nn.GRU(
-            dim, dim, layers, batch_first=True, bidirectional=True, dropout=dropout if layers > 1 else 0.0
-        )
-        self.output = nn.Linear(2 * dim, len(SYMBOLS))
+        self.strided = nn.ModuleList(nn.Conv1d(inputs, dim, _KERNEL, stride=2, padding=pad) for inputs in (MELS, dim))
+        self.blocks = nn.ModuleList(_ConvBlock(dim, 2 ** (i % 4), dropout) for i in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, len(SYMBOLS))
 
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """lengths: (batch,) mel frames of each clip, on the CPU. Returns log-probabilities and their lengths."""
         x = centred(mels, lengths)
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = convolution(x.transpose(1, 2)).transpose(1, 2)
+        for convolution in self.strided:
+            x = F.gelu(convolution(x.transpose(1, 2)).transpose(1, 2))
             lengths = (lengths + 1) // 2
-            x = self.dropout(F.gelu(norm(x))) * inside(x, lengths)
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        x = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
-        return self.output(self.dropout(x)).float().log_softmax(-1), lengths
+            x = x * (mask := inside(x, lengths))
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.output(self.norm(x)).float().log_softmax(-1), lengths
 
 
 def inside(x: Tensor, lengths: Tensor) -> Tensor:
     """(batch, time, 1) of `x`'s type: 1 before each row's length, 0 behind it."""
-    return (torch.arange(x.shape[1])[None] < lengths[:, None])[..., None].to(x)
+    return (torch.arange(x.shape[1]) < lengths[:, None])[..., None].to(x)
 
 
 def centred(mels: Tensor, lengths: Tensor) -> Tensor:
@@ -98,15 +123,18 @@ def centred(mels: Tensor, lengths: Tensor) -> Tensor:
 class Recogniser:
     """A trained recogniser: a `listener.Listener`, and the log-probabilities that forced alignment needs.
 
-    facts: what recogniser.json holds. Log-probabilities are over `symbols`, of which the first is CTC's blank (""), and
-    a frame is `seconds_per_frame` long.
+    facts: what recogniser.json holds; ngram: of the training transcripts, for the beam search; without it, or with a
+    beam of 1 in the settings, decoding is greedy. Log-probabilities are over `symbols`, of which the first is CTC's
+    blank (""), and a frame is `seconds_per_frame` long.
     """
 
     symbols = SYMBOLS
     seconds_per_frame = SECONDS_PER_FRAME
 
-    def __init__(self, network: CtcNetwork, facts: dict[str, Any], device: str = "cpu"):
-        self.network, self.facts, self.device = network.to(device).eval(), facts, device
+    def __init__(
+        self, network: CtcNetwork, facts: dict[str, Any], device: str = "cpu", ngram: CharacterNgram | None = None
+    ):
+        self.network, self.facts, self.device, self.ngram = network.to(device).eval(), facts, device, ngram
         self.name = f"the project's recogniser {facts['fingerprint'][:8]}"
 
     @classmethod
@@ -118,7 +146,8 @@ class Recogniser:
                 raise ValueError(f"format {facts['format']}")
             network = CtcNetwork(int(facts["settings"]["dim"]), int(facts["settings"]["layers"]))
             network.load_state_dict(load_file(Path(folder) / WEIGHTS))
-            return cls(network, facts, device)
+            ngram = CharacterNgram.from_arrays(load_arrays(Path(folder) / NGRAM))
+            return cls(network, facts, device, ngram)
         except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError, FileNotFoundError) as error:
             reason = str(error).splitlines()[0][:160]
             raise UserError(f"the recogniser in {folder} cannot be used ({reason}): {REMEDY}") from None
@@ -129,7 +158,7 @@ class Recogniser:
 
         Waves of similar length are computed together; the result does not depend on which.
         """
-        mels = [log_mel(resample(torch.from_numpy(np.asarray(wave, np.float32)), rate, RATE)) for wave in waves]
+        mels = [log_mel(at_rate(wave, rate)) for wave in waves]
         found: list[Tensor] = [torch.empty(0)] * len(mels)
         for batch in batches_by_length([len(mel) for mel in mels], _TOGETHER * RATE / HOP):
             lengths = torch.tensor([len(mels[i]) for i in batch])
@@ -140,8 +169,13 @@ class Recogniser:
         return found
 
     def hear(self, waves: Sequence[np.ndarray], rate: int) -> list[str]:
-        """As `Listener.hear`: the likeliest symbol of every frame."""
-        return [greedy(row) for row in self.log_probs(waves, rate)]
+        """As `Listener.hear`."""
+        return [self.decode(row) for row in self.log_probs(waves, rate)]
+
+    def decode(self, log_probs: Tensor) -> str:
+        """The text of log-probabilities (frames, symbols), by the decoding that the settings say."""
+        width = int(self.facts["settings"]["beam"])
+        return greedy(log_probs) if width == 1 or not self.ngram else beam_search(log_probs, self.ngram, width=width)
 
 
 def greedy(log_probs: Tensor) -> str:
