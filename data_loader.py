@@ -1,7 +1,8 @@
 """From the split tables to training batches: `XTTSDataset`, `DataManager`, `CollateFunction`.
 
 Run it to see what training would be fed. The order of the clips and the crops of the voice samples are functions of
-(seed, epoch, clip), so a resumed run draws exactly what an uninterrupted one would have drawn.
+(seed, epoch, clip), so a resumed run draws exactly what an uninterrupted one would have drawn. Every audio code is
+scored, except those whose sound is in the clip's own voice sample.
 """
 
 from __future__ import annotations
@@ -48,35 +49,45 @@ class Sample(NamedTuple):
 
 
 class XTTSDataset:
-    """The clips of one split, read from the disk one by one; an item is drawn with a `Draw`."""
+    """The clips of one split, read from the disk one by one; an item is drawn with a `Draw`.
+
+    conditioning: where the voice samples are cut from, as in the config's `training.conditioning`. hears_others: of
+    every clip, whether its voice sample comes from other clips of the same known speaker.
+    """
 
     def __init__(self, index: TrainingIndex, cache: FeatureCache, conditioning: str, seed: int):
-        self.index, self.cache, self.seed = index, cache, seed
-        self.same_clip = conditioning == "same_clip"
+        self.index, self.cache, self.conditioning, self.seed = index, cache, conditioning, seed
+        self.hears_others = index.accompanied & (conditioning == "same_speaker")
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        codes, mel = self._features(draw.clip)
-        random = np.random.default_rng([self.seed, draw.epoch, self.index.number(draw.clip)])
-        text, others = self.index.text(draw.clip), self._other_clips(draw.clip, random)
-        if len(others):
-            return Sample(text, codes, self._voice(others, draw.cond_frames, random), (0, 0))
-        return Sample(text, codes, *_own_voice(mel, draw.cond_frames, random))
+        clip, frames = draw.clip, draw.cond_frames
+        codes, mel = self._features(self.index, clip)
+        random, text = self._random(clip, draw.epoch), self.index.text(clip)
+        if self.hears_others[clip]:
+            return Sample(text, codes, self._voice(self._other_clips(clip, random), frames, random), (0, 0))
+        if self.conditioning == "coqui":
+            first, end = _coquis_part(len(mel), frames, random)
+        else:
+            first, end = _own_part(len(codes), frames, random)
+        voice = np.resize(mel[first:end], (frames, mel.shape[1]))  # repeated where it is too short
+        return Sample(text, codes, voice, (first, min(end, len(mel))))
 
-    def _features(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.cache.read(self.index.records[clip], self.index.file_id(clip))
+    def _random(self, clip: int, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch, self.index.number(clip)])
 
-    def _other_clips(self, clip: int, random: np.random.Generator) -> np.ndarray:
-        """Up to 16 other clips of the same speaker in random order; none when conditioning is on the same clip."""
-        if self.same_clip:
-            return np.empty(0, np.int64)
+    def _features(self, index: TrainingIndex, clip: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.cache.read(index.records[clip], index.file_id(clip))
+
+    def _other_clips(self, clip: int, random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
+        """Up to 16 other clips of the same speaker in random order, each with its index."""
         clips = self.index.clips_of(self.index.speakers[clip])
         drawn = random.choice(clips, min(17, len(clips)), replace=False)
-        return drawn[drawn != clip][:16]
+        return [(self.index, other) for other in drawn[drawn != clip][:16].tolist()]
 
-    def _voice(self, clips: np.ndarray, frames: int, random: np.random.Generator) -> np.ndarray:
+    def _voice(self, clips: list[tuple[TrainingIndex, int]], frames: int, random: np.random.Generator) -> np.ndarray:
         """`frames` mel frames of these clips: a random crop of the first, and while it is too short, of the next.
 
         coqui joins several reference files in the same way. Where all clips are too short, they come again.
@@ -84,22 +95,85 @@ class XTTSDataset:
         parts: list[np.ndarray] = []
         missing, again = frames, itertools.cycle(clips)
         while missing:
-            mel = self._features(next(again))[1]
+            mel = self._features(*next(again))[1]
             start = random.integers(0, max(1, len(mel) - missing + 1))
             parts.append(mel[start : start + missing])
             missing -= len(parts[-1])
         return np.concatenate(parts)
 
+    def unscored(self, batch: Batch) -> int:
+        """How many audio codes of the batch are left unscored."""
+        samples, frames = self.index.records["samples"][batch.clips].astype(np.int64), batch.cond_frames
+        if self.conditioning == "coqui":
+            last = int(batch.clips[-1])
+            part = _coquis_part(g.frames_of(int(samples[-1])), frames, self._random(last, batch.epoch))
+            first, end = np.minimum(part, g.codes_of(int(samples[-1])))  # coqui takes frames for codes
+            return int(end - first)
+        alone = ~self.hears_others[batch.clips]
+        return int(np.sum(_own_codes(g.codes_of(samples[alone]), frames)))
 
-def _own_voice(mel: np.ndarray, frames: int, random: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
-    """A crop of the clip itself, and the span of frames it covers.
 
-    A clip shorter than `frames` is a speaker's only one, in a batch with longer voice samples: half of it, repeated.
+def _own_codes(codes: np.ndarray, frames: int) -> np.ndarray:
+    """How many codes' sound is in a voice sample of `frames`, of clips with so many codes: a third of them at most."""
+    return np.minimum(-(-frames // g.FRAMES_PER_CODE), np.maximum(1, codes // 3))
+
+
+def _own_part(codes: int, frames: int, random: np.random.Generator) -> tuple[int, int]:
+    """First and last + 1 of the mel frames of a clip that are its own voice sample: whole codes, except at the end."""
+    heard = int(_own_codes(np.array(codes), frames))
+    first = int(random.integers(0, codes - heard + 1)) * g.FRAMES_PER_CODE
+    return first, first + min(frames, heard * g.FRAMES_PER_CODE)
+
+
+def _coquis_part(length: int, frames: int, random: np.random.Generator) -> tuple[int, int]:
+    """The same as coqui's GPTTrainer cuts it: `frames` of the clip, or half of a clip that is shorter."""
+    crop = frames if length >= frames else max(1, length // 2)
+    first = int(random.integers(0, length - crop + 1))
+    return first, first + crop
+
+
+VALIDATION_VOICE = round(4.5 * g.FRAMES_PER_SECOND)  # mel frames of a voice sample: the middle of coqui's 3 to 6 s
+VALIDATION_ROWS = 8  # clips of a batch
+MAX_VALIDATION = 1200  # clips; create_metadata_files.py makes about 1,000
+
+
+class ValidationSet(XTTSDataset):
+    """The validation clips, measured in the same way whatever the settings of the training.
+
+    A clip's voice sample is of other clips of the same known speaker: of validation, or if it has no other there, of
+    training. Only a clip without any is heard itself. Of a large table MAX_VALIDATION clips are taken, chosen by hash.
+    heard: of every clip, whether the training has clips of its speaker.
     """
-    crop = frames if len(mel) >= frames else max(1, len(mel) // 2)
-    start = int(random.integers(0, len(mel) - crop + 1))
-    voice = np.resize(mel[start : start + crop], (frames, mel.shape[1]))
-    return voice, (start, start + crop)
+
+    def __init__(self, index: TrainingIndex, cache: FeatureCache, train: TrainingIndex):
+        super().__init__(index, cache, "same_speaker", seed=0)
+        self.train, self._in_train = train, {voice: number for number, voice in enumerate(train.voices.tolist())}
+        self.heard = np.isin(index.voices, train.voices)[index.speakers]
+        self.hears_others |= self.heard
+
+    def _other_clips(self, clip: int, random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
+        if others := super()._other_clips(clip, random):
+            return others
+        clips = self.train.clips_of(self._in_train[int(self.index.voices[self.index.speakers[clip]])])
+        return [(self.train, other) for other in random.choice(clips, min(16, len(clips)), replace=False).tolist()]
+
+    def batches(self) -> dict[str, list[Batch]]:
+        """The parts of the set that are reported separately, without empty ones.
+
+        heard: of speakers that training hears; unseen: of others; own: whose voice sample is a part of themselves.
+        """
+        order = np.argsort([self.index.number(clip) for clip in range(len(self))], kind="stable")
+        taken = np.zeros(len(self), bool)
+        taken[order[:MAX_VALIDATION]] = True
+        parts = {"heard": self.hears_others & self.heard, "unseen": self.hears_others & ~self.heard}
+        parts["own"] = ~self.hears_others
+        return {name: self._packed(np.flatnonzero(part & taken)) for name, part in parts.items() if part[taken].any()}
+
+    def _packed(self, clips: np.ndarray) -> list[Batch]:
+        """Clips of similar length together."""
+        clips = clips[np.argsort(self.index.positions[clips], kind="stable")]
+        starts = range(0, len(clips), VALIDATION_ROWS)
+        return [Batch(clips[start : start + VALIDATION_ROWS], 0, VALIDATION_VOICE) for start in starts]
 
 
 # ── 2. clips → a batch of tensors ────────────────────────────────────────────────────────────────────────────────────
@@ -118,14 +192,17 @@ class CollateFunction:
         text_scored, audio_scored        the place in the flat grid that predicts each of them
 
     and of `cond_mels` (float32, (rows, 80, frames)), `shape` (rows, length) and `seconds` of speech.
+
+    as_coqui: leave unscored what coqui's GPTTrainer does.
     """
 
-    def __init__(self, args: XttsArgs):
-        self.args = args
+    def __init__(self, args: XttsArgs, as_coqui: bool = False):
+        self.args, self.as_coqui = args, as_coqui
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
         import torch
 
+        samples = _masked_by_coqui(samples) if self.as_coqui else samples
         length = max(g.COND_POSITIONS + len(s.text) + 1 + len(s.codes) + AUDIO_STOPS for s in samples)
         rows = [self._row(sample, row * length) for row, sample in enumerate(samples)]
         lists = {name: np.concatenate([row[name] for row in rows]).astype(np.int64) for name in rows[0]}
@@ -140,8 +217,7 @@ class CollateFunction:
     def _row(self, sample: Sample, at: int) -> dict[str, np.ndarray]:
         """One row's lists. at: the row's first place in the flat grid.
 
-        The codes that a frame of the row's own voice sample touches are not scored. coqui does so in the last row of a
-        batch alone, and takes numbers of frames for numbers of codes.
+        The codes that a frame of the row's own voice sample touches are not scored.
         """
         text = np.concatenate([[self.args.gpt_start_text_token], sample.text])
         stops = [self.args.gpt_stop_audio_token] * AUDIO_STOPS
@@ -167,6 +243,12 @@ class CollateFunction:
         }
 
 
+def _masked_by_coqui(samples: list[Sample]) -> list[Sample]:
+    """The samples, heard where coqui masks: in the last row alone, numbers of frames taken for numbers of codes."""
+    first, end = (frame * g.FRAMES_PER_CODE for frame in samples[-1].heard)
+    return [*(sample._replace(heard=(0, 0)) for sample in samples[:-1]), samples[-1]._replace(heard=(first, end))]
+
+
 # ── 3. all batches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -183,43 +265,31 @@ class DataManager:
                 f"the data in {config.data_dir} leaves {len(train)} training and {len(val)} validation clips that "
                 f"fit the model ({dict(self.left_out)} left out): add recordings"
             )
-        self.train, self.val = (
-            XTTSDataset(index, cache, config.training.conditioning, config.seed) for index in (train, val)
-        )
+        self.train = XTTSDataset(train, cache, config.training.conditioning, config.seed)
+        self.val = ValidationSet(val, cache, train)
         self.budget = int(config.batch_size * np.median(train.positions))  # positions of a batch at most
 
     def train_batches(self, epoch: int) -> list[Batch]:
-        """The epoch's batches in order."""
+        """The epoch's batches in order. All voice samples of a batch have the same random number of mel frames."""
+        plan = plan_epoch(self.train.index.positions, self.budget, self.config.seed, epoch)
         shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
-        return self._batches(self.train, epoch, shortest, longest)
+        random = np.random.default_rng([self.config.seed, epoch, 2])
+        frames = random.integers(shortest, longest + 1, len(plan)).tolist()
+        return [Batch(clips, epoch, self._voice_frames(clips, asked)) for clips, asked in zip(plan, frames)]
 
-    def val_batches(self) -> list[Batch]:
-        """The same at every validation: order, voice samples, and their length, the mean of the two in the config."""
-        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * g.FRAMES_PER_SECOND)
-        return self._batches(self.val, 0, frames, frames)[: self.config.training.validation_batches]
+    def _voice_frames(self, clips: np.ndarray, asked: int) -> int:
+        """Frames of a batch's voice samples: where all are of the clips themselves, no more than those can give."""
+        if self.train.hears_others[clips].any():
+            return asked
+        middle = int(np.median(self.train.index.records["samples"][clips]))
+        if self.config.training.conditioning == "coqui":
+            return asked if g.frames_of(middle) >= asked else max(1, g.frames_of(middle) // 2)
+        return min(asked, g.FRAMES_PER_CODE * int(_own_codes(np.array(g.codes_of(middle)), asked)))
 
     def like_validation(self, index: TrainingIndex, cache: Any, clips: int) -> tuple[XTTSDataset, list[Batch]]:
         """Clips that no table lists, drawn as the validation clips are: `clips` a batch, in the index's order."""
-        frames = round(float(np.mean(self.config.training.conditioning_seconds)) * g.FRAMES_PER_SECOND)
-        starts = range(clips, len(index), clips)
-        parts = np.split(np.arange(len(index)), starts) if len(index) else []
-        dataset = XTTSDataset(index, cache, "same_speaker", self.config.seed)
-        return dataset, [Batch(part, 0, frames) for part in parts]
-
-    def _batches(self, data: XTTSDataset, epoch: int, shortest: int, longest: int) -> list[Batch]:
-        """Planned batches; all voice samples of a batch have the same random number of mel frames.
-
-        Where they are cut from the clips themselves, and the batch's shortest clip has fewer frames, they have half as
-        many as that clip: coqui's rule.
-        """
-        plan = plan_epoch(data.index.positions, self.budget, self.config.seed, epoch)
-        random = np.random.default_rng([self.config.seed, epoch, 2])
-        frames = random.integers(shortest, longest + 1, len(plan))
-        if data.same_clip:
-            own = g.frames_of(data.index.records["samples"].astype(np.int64))
-            least = np.array([own[clips].min() for clips in plan])
-            frames = np.where(least >= frames, frames, np.maximum(1, least // 2))
-        return [Batch(clips, epoch, asked) for clips, asked in zip(plan, frames.tolist())]
+        parts = np.split(np.arange(len(index)), range(clips, len(index), clips)) if len(index) else []
+        return XTTSDataset(index, cache, "same_speaker", seed=0), [Batch(part, 0, VALIDATION_VOICE) for part in parts]
 
     def loader(
         self, dataset: XTTSDataset, batches: Iterable[Batch], workers: int = 0, pin: bool = False
@@ -227,7 +297,8 @@ class DataManager:
         """Loaded batches in the given order. workers: processes that load ahead; pin: page-locked memory, for a GPU."""
         from torch.utils import data
 
-        draws, collate = (batch.draws() for batch in batches), CollateFunction(self.args)
+        draws = (batch.draws() for batch in batches)
+        collate = CollateFunction(self.args, as_coqui=dataset.conditioning == "coqui")
         make: Any = data.DataLoader  # our dataset is no subclass of torch's: `--help` must not import torch
         try:
             yield from make(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers, pin_memory=pin)
@@ -250,8 +321,11 @@ class DataManager:
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
-        plan = [batch.clips for batch in self.train_batches(0)]
+        planned = self.train_batches(0)
+        plan = [batch.clips for batch in planned]
         share = padding(self.train.index.positions, plan)
+        codes = int(np.sum(g.codes_of(self.train.index.records["samples"].astype(np.int64))))
+        scored = 1 - sum(self.train.unscored(batch) for batch in planned) / codes
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         lines = []
         for name, index in (("train", self.train.index), ("val", self.val.index)):
@@ -261,7 +335,22 @@ class DataManager:
             lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s{unknown}")
         lines.append(f"left out    {left}")
         batches = f"{len(plan)} an epoch of at most {self.budget:,} positions, {100 * share:.1f} % padding"
-        return [*lines, f"batches     {batches}"]
+        return [
+            *lines,
+            f"batches     {batches}",
+            f"scored      {100 * scored:.1f} % of the audio codes",
+            self._validated(),
+        ]
+
+    def _validated(self) -> str:
+        """What validation measures, as a line."""
+        names = {
+            "heard": "of speakers in training",
+            "unseen": "of other speakers",
+            "own": "that are their own voice sample",
+        }
+        sizes = {name: sum(len(batch.clips) for batch in part) for name, part in self.val.batches().items()}
+        return "validation  clips: " + ", ".join(f"{count} {names[name]}" for name, count in sizes.items())
 
 
 def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:

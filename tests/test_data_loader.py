@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_index import ARGS, make_index
 
-from data_loader import CollateFunction, DataManager, Draw, Sample, XTTSDataset, _own_voice, main, open_data
+from data_loader import (
+    MAX_VALIDATION,
+    VALIDATION_VOICE,
+    CollateFunction,
+    DataManager,
+    Draw,
+    Sample,
+    ValidationSet,
+    XTTSDataset,
+    main,
+    open_data,
+)
 from xtts_ka.core.config import PretrainConfig, TrainingConfig
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.model.geometry import COND_POSITIONS, codes_of, frames_of
@@ -55,25 +66,45 @@ def test_short_reference_clips_are_joined(dataset):
     assert len(sources) > 1 and 0 not in sources
 
 
-def test_a_lonely_clip_is_conditioned_on_itself_and_the_loss_there_masked(dataset):
-    data = dataset([90000, 80000], ["a", "b"])
-    sample = data[Draw(0, 0, 100)]
-    first = int(sample.cond_mel[0, 0])
-    assert sample.heard == (first, first + 100)
+def unscored_codes(sample):
+    """Places of the clip's codes that a batch of this sample leaves unscored."""
+    numbered = sample._replace(codes=np.arange(len(sample.codes), dtype=np.uint16))
+    batch = CollateFunction(ARGS)([numbered])
+    assert batch["audio_target"][-AUDIO_STOPS:].tolist() == [ARGS.gpt_stop_audio_token] * AUDIO_STOPS
+    return sorted({*range(len(sample.codes))} - {*batch["audio_target"][:-AUDIO_STOPS].tolist()})
 
 
-@given(st.integers(256, 230_000), st.integers(1, 600), st.integers(0, 99))
-def test_exactly_the_codes_that_were_heard_are_not_scored(samples, frames, seed):
-    codes = np.arange(codes_of(samples), dtype=np.uint16)
-    mel = np.arange(frames_of(samples), dtype=np.float32)[:, None].repeat(80, 1)
-    voice, heard = _own_voice(mel, frames, np.random.default_rng(seed))
-    assert voice.shape == (frames, 80)
-    batch = CollateFunction(ARGS)([Sample(np.array([7]), codes, voice, heard)])
-    given_away = {int(frame) * 256 // 1024 for frame in voice[:, 0]}
-    assert (
-        batch["audio_target"].tolist()
-        == [c for c in codes if c not in given_away] + [ARGS.gpt_stop_audio_token] * AUDIO_STOPS
-    )
+@given(samples=st.integers(256, 230_000), frames=st.integers(1, 600), epoch=st.integers(0, 99), same_clip=st.booleans())
+def test_a_clip_alone_hears_an_unscored_third_of_itself_at_most(tmp_path, samples, frames, epoch, same_clip):
+    """A speaker's only clip, whatever its batch's voice samples; and any clip where the config says so."""
+    index = make_index(tmp_path, [samples, 80000, 90000], ["a", "a" if same_clip else "b", "c"])
+    data = XTTSDataset(index, MemoryCache(), "same_clip" if same_clip else "same_speaker", seed=1)
+    sample = data[Draw(0, epoch, frames)]
+    assert sample.cond_mel.shape == (frames, 80) and (sample.cond_mel < 1000).all()
+    codes, given_away = len(sample.codes), {int(frame) // 4 for frame in sample.cond_mel[:, 0]}
+    assert unscored_codes(sample) == sorted(code for code in given_away if code < codes)
+    assert len(given_away) <= max(1, codes // 3)
+    assert len(given_away) >= min(-(-frames // 4), max(1, codes // 3)) - 1, "no less than was asked for"
+
+
+def test_clips_of_unknown_speakers_never_hear_one_another(tmp_path):
+    index = make_index(tmp_path, [90000] * 4, ["fleurs_male", "nino"], unknown=["fleurs_male"])
+    data = XTTSDataset(index, MemoryCache(), "same_speaker", seed=1)
+    heard = [{int(value) // 1000 for value in data[Draw(clip, 0, 200)].cond_mel[:, 0]} for clip in range(4)]
+    assert heard == [{0}, {3}, {2}, {1}]
+
+
+def test_coqui_masks_the_last_row_alone_and_takes_frames_for_codes(dataset):
+    data = dataset([200_000] * 3, ["a"], "coqui")
+    samples = [data[Draw(clip, 0, 40)] for clip in range(3)]
+    for sample in samples:
+        first = int(sample.cond_mel[0, 0]) % 1000
+        assert sample.heard == (first, first + 40)
+    samples = [sample._replace(codes=np.arange(196, dtype=np.uint16)) for sample in samples]
+    batch = CollateFunction(ARGS, as_coqui=True)(samples)
+    first, end = samples[-1].heard
+    expected = [*range(196)] * 2 + [code for code in range(196) if not first <= code < end]
+    assert [code for code in batch["audio_target"].tolist() if code < 1024] == expected
 
 
 @pytest.fixture
@@ -88,21 +119,62 @@ def manager(dataset):
     return make
 
 
-@pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker"])
-def test_a_batch_of_short_clips_hears_half_of_its_shortest_as_coqui_does(manager, conditioning):
+@pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker", "coqui"])
+def test_where_voice_samples_are_of_the_clips_themselves_they_have_what_those_can_give(manager, conditioning):
     lengths = np.random.default_rng(1).integers(3000, 90000, 60)
     data, kinds = manager(lengths, ["a"], conditioning), Counter()
     for batch in data.train_batches(2):
-        frames, shortest = batch.cond_frames, min(frames_of(int(lengths[clip])) for clip in batch.clips)
-        if conditioning == "same_speaker" or frames >= 86:
-            assert 86 <= frames <= 172 and (conditioning == "same_speaker" or frames <= shortest)
-            kinds["whole"] += 1
-        else:
-            assert frames == shortest // 2 and shortest < 172
-            kinds["half"] += 1
-        for draw in batch.draws() if conditioning == "same_clip" else ():
-            assert (np.diff(data.train[draw].cond_mel[:, 0]) == 1).all(), "a voice sample is one stretch of its clip"
-    assert kinds["whole"] and bool(kinds["half"]) == (conditioning == "same_clip")
+        frames, middle = batch.cond_frames, int(np.median(lengths[batch.clips]))
+        own = {"same_clip": 4 * (codes_of(middle) // 3), "coqui": frames_of(middle) // 2}.get(conditioning)
+        assert 86 <= frames <= 172 or frames == own < 172
+        kinds[frames == own] += 1
+    assert kinds[False] and bool(kinds[True]) == (conditioning != "same_speaker")
+
+
+# ── what is scored ──
+
+
+def shares(data, collate):
+    """(by the script's line, measured in the batches) of epoch 0."""
+    (line,) = (line for line in data.describe() if line.startswith("scored"))
+    scored = codes = 0
+    for batch in data.train_batches(0):
+        made = collate([data.train[draw] for draw in batch.draws()])
+        scored += len(made["audio_target"]) - AUDIO_STOPS * len(batch.clips)
+        codes += int(codes_of(data.train.index.records["samples"][batch.clips].astype(np.int64)).sum())
+    return float(line.split()[1]), 100 * scored / codes
+
+
+def common_voice(count=600):
+    """Lengths in samples and speakers as in Common Voice: 5 s on average, some speakers with one clip."""
+    random = np.random.default_rng(7)
+    seconds = np.clip(random.lognormal(1.6, 0.3, count), 1.5, 11)
+    return (22050 * seconds).astype(int), [f"s{rank}" for rank in np.minimum(random.zipf(1.6, count), 40)]
+
+
+STARTER = np.random.default_rng(3).integers(22050 * 2, 22050 * 4, 300), [f"espeak_{who}" for who in "abcdef"]
+
+
+@pytest.mark.parametrize(
+    "corpus, least, most",
+    [(STARTER, 100, 100), (common_voice(), 98, 100), ((STARTER[0], ["a", "b"]), 66, 69)],
+    ids=["starter", "common_voice", "unknown_speakers"],
+)
+def test_the_line_scored_is_measured_and_nearly_all_where_speakers_have_several_clips(tmp_path, corpus, least, most):
+    unknown = ["a", "b"] if least < 98 else []
+    index = make_index(tmp_path, *corpus, unknown=unknown)
+    data = DataManager(PretrainConfig(), index, index, MemoryCache(), ARGS)
+    told, measured = shares(data, CollateFunction(ARGS))
+    assert told == pytest.approx(measured, abs=0.06) and least <= told <= most
+
+
+@pytest.mark.parametrize("conditioning", ["same_clip", "coqui"])
+def test_the_line_scored_is_measured_with_other_conditioning_too(tmp_path, conditioning):
+    index = make_index(tmp_path, *common_voice(200))
+    training = TrainingConfig(conditioning=conditioning)
+    data = DataManager(PretrainConfig(training=training), index, index, MemoryCache(), ARGS)
+    told, measured = shares(data, CollateFunction(ARGS, as_coqui=conditioning == "coqui"))
+    assert told == pytest.approx(measured, abs=0.06) and 60 < told < 99.9
 
 
 def test_voice_samples_are_functions_of_seed_epoch_and_clip(dataset):
@@ -127,7 +199,68 @@ def test_an_epoch_s_batches_depend_on_seed_and_epoch(manager):
     assert listed(data.train_batches(1)) == whole
     assert listed(data.train_batches(2)) != whole and listed(other.train_batches(1)) != whole
     assert len({frames for *_, frames in whole}) > 5
-    assert {frames for *_, frames in listed(data.val_batches())} == {round(1.5 * 22050 / 256)}
+
+
+# ── validation ──
+
+
+@pytest.fixture
+def both(tmp_path):
+    """(train, val) indexes: val has two clips of anna, one of nino, two of eka and one of lia, whom training never
+    hears, and one of an unknown speaker."""
+    train = make_index(tmp_path / "train", [90000] * 6, ["anna", "nino", "fleurs_male"], unknown=["fleurs_male"])
+    val = make_index(
+        tmp_path / "val",
+        [70000 + i for i in range(7)],
+        ["anna", "nino", "eka", "anna", "eka", "lia", "fleurs_male"],
+        unknown=["fleurs_male"],
+    )
+    return train, val
+
+
+def test_validation_clips_hear_another_clip_of_validation_else_of_training_else_themselves(both):
+    train, val = both
+    data = ValidationSet(val, MemoryCache(), train)
+    samples = {clip: data[Draw(clip, 0, 200)] for clip in range(7)}
+    source = {clip: {int(value) // 1000 for value in s.cond_mel[:, 0]} for clip, s in samples.items()}
+    assert [source[clip] for clip in (0, 3, 2, 4, 5, 6)] == [{3}, {0}, {4}, {2}, {5}, {6}]
+    assert source[1] <= {1, 4}  # of training, where nino's clips are 1 and 4
+    assert [clip for clip, sample in samples.items() if unscored_codes(sample)] == [5, 6]
+    parts = {name: sorted(np.concatenate([b.clips for b in batches])) for name, batches in data.batches().items()}
+    assert parts == {"heard": [0, 1, 3], "unseen": [2, 4], "own": [5, 6]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 2},
+        {"seed": 99},
+        {"training": TrainingConfig(conditioning="same_clip")},
+        {"training": TrainingConfig(conditioning_seconds=[0.5, 1.0])},
+    ],
+    ids=["batch_size", "seed", "conditioning", "conditioning_seconds"],
+)
+def test_validation_does_not_depend_on_the_settings_of_training(both, changes):
+    plain, changed = (
+        DataManager(PretrainConfig(**settings), *both, MemoryCache(), ARGS).val for settings in ({}, changes)
+    )
+    first, second = ([(n, listed(batches)) for n, batches in val.batches().items()] for val in (plain, changed))
+    assert first == second
+    for _, batches in plain.batches().items():
+        for batch in batches:
+            assert batch.cond_frames == VALIDATION_VOICE
+            for draw in batch.draws():
+                mine, theirs = plain[draw], changed[draw]
+                assert (mine.cond_mel == theirs.cond_mel).all() and mine.heard == theirs.heard
+
+
+def test_a_large_validation_table_is_cut_by_hash(tmp_path):
+    index = make_index(tmp_path, [30000] * (MAX_VALIDATION + 300), ["a", "b", "c"])
+    (batches,) = ValidationSet(index, MemoryCache(), index).batches().values()
+    taken = np.sort(np.concatenate([batch.clips for batch in batches]))
+    assert len(taken) == MAX_VALIDATION == len(np.unique(taken)) and taken[-1] >= MAX_VALIDATION
+    numbers = np.array([index.number(clip) for clip in range(len(index))])
+    assert numbers[taken].max() < np.delete(numbers, taken).min()
 
 
 # ── collating ──
@@ -183,7 +316,7 @@ def world(tmp_path_factory):
 
 
 def draws_of(data):
-    return listed(data.train_batches(0)), listed(data.val_batches())
+    return listed(data.train_batches(0)), {name: listed(part) for name, part in data.val.batches().items()}
 
 
 def test_a_second_start_reads_the_index_alone(world, monkeypatch):
@@ -246,6 +379,8 @@ ONE_CLIP = [Batch(np.array([0]), epoch=0, cond_frames=40)]
 
 class _Spoiling:
     """A dataset whose first item ends as `end` says, in whichever process draws it."""
+
+    conditioning = "same_speaker"
 
     def __init__(self, end):
         self.end = end

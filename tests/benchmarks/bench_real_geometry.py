@@ -40,7 +40,7 @@ def write_inputs(work: Path, clips: int) -> Path:
     settings = {
         **{"device": "cpu", "batch_size": 2, "max_steps": 2},
         "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
-        "training": {"log_interval": 1, "validation_batches": 1},
+        "training": {"log_interval": 1},
     }
     config.write_text(json.dumps(settings))
     return config

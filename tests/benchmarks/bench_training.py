@@ -52,7 +52,7 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
         batch_size=args.batch,
         device=args.device,
         learning_rate=1e-4,
-        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="same_clip"),
+        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="coqui"),
     )
     if not has_metadata(config.data_dir):
         sentences = read_sentences(ROOT / "data/starter_sentences_ka.txt")

@@ -11,7 +11,7 @@ from data_loader import CollateFunction, Sample
 from xtts_ka.model.checkpoint import load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor
-from xtts_ka.model.geometry import FRAMES_PER_CODE, MEL_HOP, codes_of
+from xtts_ka.model.geometry import MEL_HOP, codes_of
 
 FRAMES = 300
 
@@ -44,15 +44,13 @@ def coqui_batch(trainer, speech, texts, heard=None):
 
 
 def our_batch(base, batch, texts, heard=None):
-    """The same batch in our layout, from coqui's own codes and mels; with `heard`, leaving unscored what coqui does."""
+    """The same batch in our layout, from coqui's own codes and mels; with `heard`, by `conditioning: coqui`."""
     samples = []
     for row, ids in enumerate(texts):
         codes = batch["audio_codes"][row, : -(-int(batch["wav_lengths"][row]) // 1024)].numpy().astype(np.uint16)
-        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(), (0, 0)))
-    if heard:  # coqui takes numbers of frames for numbers of codes, and looks at the last row alone
-        first, end = (sample // MEL_HOP * FRAMES_PER_CODE for sample in heard[-1])
-        samples[-1] = samples[-1]._replace(heard=(first, end))
-    return CollateFunction(base.config.model_args)(samples)
+        first, end = (sample // MEL_HOP for sample in heard[row]) if heard else (0, 0)
+        samples.append(Sample(np.array(ids), codes, batch["cond_mels"][row, 0].T.numpy(), (first, end)))
+    return CollateFunction(base.config.model_args, as_coqui=bool(heard))(samples)
 
 
 def test_cached_codes_and_mels_equal_what_format_batch_on_device_computes_for_the_clip(base, speech, trainer):

@@ -42,6 +42,16 @@ def test_a_run_with_a_restart_shows_every_curve(tmp_path):
         assert colour_share(image, colour) > 2e-5, colour
 
 
+def test_speakers_that_training_does_not_hear_have_a_curve_of_their_own(tmp_path):
+    records = [started(), *curve("healthy", 100)]
+    assert colour_share(drawn(tmp_path, records), "#7a5230") < 2e-5
+    (tmp_path / "plot.png").unlink()
+    for record in records:
+        if record.get("split") == "val":
+            record["unseen_loss"] = record["loss"] + 0.5
+    assert colour_share(drawn(tmp_path, records), "#7a5230") > 2e-5
+
+
 def test_a_run_without_restart_has_no_restart_line(tmp_path):
     assert colour_share(drawn(tmp_path, [started(), *curve("healthy", 50)]), "#8e5fb5") < 2e-5
 

@@ -1,5 +1,6 @@
 """The status of a run: stages, the process that runs them, checkpoints, disk. Damaged files are warnings."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
 
 from xtts_ka.core.config import load_config
 from xtts_ka.monitor import status as run_status
 from xtts_ka.monitor.history import RunHistory
+from xtts_ka.monitor.screen import screen
 from xtts_ka.monitor.status import read_status
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -56,6 +59,7 @@ def test_a_running_training(tmp_path):
     assert training["data_wait_share"] == pytest.approx(0.05 / 3, rel=0.1)
     assert training["loss"]["val"]["best"] == training["loss"]["val"]["now"]
     assert training["loss"]["train"]["trend"]["direction"] == "falling"
+    assert training["loss"]["unseen"]["best"] is None  # no speaker was held out
     assert [s["status"] for s in status["stages"]] == ["done"] * 4 + ["running"]
     assert status["stages"][0]["seconds"] == 600.0
     assert [(c["step"], c["best"], c["last"], c["valid"]) for c in status["checkpoints"]] == [
@@ -65,6 +69,22 @@ def test_a_running_training(tmp_path):
     ]
     assert status["checkpoints"][2]["age_seconds"] == pytest.approx(5.0) and status["warnings"] == []
     json.dumps(status, allow_nan=False)
+
+
+def test_speakers_that_training_does_not_hear_have_losses_of_their_own(tmp_path):
+    records = [started(), *curve("healthy", 100)]
+    for record in records:
+        if record.get("split") == "val":
+            record |= {"unseen_loss": record["loss"] + 0.5, "unseen_loss_mel": 3.0}
+    config = make_run(tmp_path)
+    write_log(tmp_path / "logs/metrics.jsonl", records)
+    status = status_of(config, now=START + 905)
+    loss = status["training"]["loss"]
+    assert loss["unseen"]["now"] == pytest.approx(loss["val"]["now"] + 0.5) and loss["unseen"]["now_mel"] == 3.0
+    assert loss["unseen"]["trend"]["direction"] == loss["val"]["trend"]["direction"]
+    console = Console(width=120, file=io.StringIO())
+    console.print(screen(status))
+    assert f"unseen speakers  {loss['unseen']['now']:.4g}" in console.file.getvalue()
 
 
 def test_a_run_that_has_not_started(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from xtts_ka.core.digests import write_manifest
+from xtts_ka.training import checkpoint_manager
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 
@@ -153,3 +154,18 @@ def test_a_failed_write_is_raised_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         manager.wait()
     assert [f.name for f in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def test_losses_that_were_measured_in_different_ways_are_not_compared(tmp_path, monkeypatch):
+    """A run of an earlier version that is carried on; its validation heard the clips themselves."""
+    manager = CheckpointManager(tmp_path, "run")
+    with monkeypatch.context() as then:
+        then.setattr(checkpoint_manager, "VALIDATION", 1)
+        for step, loss in ((1, 2.5), (2, 2.0)):
+            save(manager, step, loss)
+            manager.close()
+    assert manager.best().step == 2
+    for step, loss in ((3, 3.5), (4, 3.75)):
+        save(manager, step, loss)
+        manager.close()
+    assert manager.best().step == 3

@@ -117,7 +117,7 @@ def test_it_opens_for_its_own_key_only(tmp_path):
 def test_made_twice_it_is_the_same_byte_for_byte(tmp_path):
     indexes = [make_index(tmp_path / name, SAMPLES, ("nino", "gia")) for name in ("a", "b")]
     first, second = (content(index.folder) for index in indexes)
-    assert first == second and len(first) == 11
+    assert first == second and len(first) == 12
 
 
 def test_a_new_one_takes_the_old_one_s_place_and_says_why(tmp_path, capsys):

@@ -50,6 +50,14 @@ def test_losses_are_told_from_first_to_best(report, capsys):
     )
 
 
+def test_the_loss_of_unseen_speakers_is_told_where_there_are_some(report):
+    lines = [metric("val", 10, 5.0) | {"unseen_loss": 5.5}, metric("val", 20, 3.5) | {"unseen_loss": 3.75}]
+    figures, text = report(lines)
+    assert figures["unseen_loss"] == (5.5, 3.75)
+    assert "Validation loss of speakers not trained on: 5.5000 → 3.7500 (step 20)\n" in text
+    assert "not trained on" not in report([{"event": "start"}, *[metric("val", 20, 3.5)]])[1]
+
+
 def test_a_run_too_short_to_log_has_no_losses(report):
     figures, text = report()
     assert figures["first_train_loss"] is None and figures["first_val_loss"] is None

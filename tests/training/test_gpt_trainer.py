@@ -11,10 +11,12 @@ import time
 from copy import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
+from data_loader import ValidationSet
 from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
 from xtts_ka.core.files import write_json
@@ -71,6 +73,26 @@ def test_training_learns_and_logs(clean):
     )
     assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
     assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
+
+
+def test_validation_measures_all_clips_and_its_parts_whatever_the_batch_size(clean):
+    """Two more clips of a speaker whom training does not hear, and one of an unknown speaker."""
+    val = clean.data.val
+    index = copy(val.index)
+    index.speakers = np.array([0, 0])
+    unseen = ValidationSet(index, val.cache, clean.data.train.index)
+    unseen.heard[:], unseen.hears_others[:] = (True, False), True
+    data = copy(clean.data)
+    data.val = unseen
+    world = dataclasses.replace(clean, data=data)
+    loss = [world.loop(batch_size=size, seed=size).validate() for size in (1, 3)]
+    first, second = [line for line in metrics(clean) if line.get("split") == "val"]
+    assert loss[0] == pytest.approx(loss[1], rel=1e-6) and first["loss"] == loss[0]
+    tokens = [len(index.text(clip)) + 1 for clip in range(2)]
+    mean = (tokens[0] * first["heard_loss_text"] + tokens[1] * first["unseen_loss_text"]) / sum(tokens)
+    assert first["loss_text"] == pytest.approx(mean) and first["heard_loss"] != first["unseen_loss"]
+    assert first["unseen_loss"] == pytest.approx(0.01 * first["unseen_loss_text"] + first["unseen_loss_mel"])
+    assert "own_loss" not in first and second.keys() == first.keys()
 
 
 def test_each_step_line_says_how_long_training_will_still_take(clean, capsys):

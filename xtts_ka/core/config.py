@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from xtts_ka.core.console import warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import json_bytes, read_json
 
@@ -144,11 +145,13 @@ class TrainingConfig(_Section):
     text_loss_weight: float = _opt(0.01, "weight of the text cross-entropy", ge=0)
     audio_loss_weight: float = _opt(1.0, "weight of the audio-code cross-entropy", gt=0)
     precision: Literal["auto", "float32", "bf16"] = _opt("auto", "auto: bf16 on CUDA, float32 on a CPU")
-    conditioning: Literal["same_clip", "same_speaker"] = _opt("same_clip", "what the voice sample is cut from")
+    conditioning: Literal["same_speaker", "same_clip", "coqui"] = _opt(
+        "same_speaker",
+        "where voice samples come from: other clips of the speaker, an unscored third of the clip, as coqui",
+    )
     conditioning_seconds: SecondsRange = _opt([3.0, 6.0], "shortest and longest voice sample in seconds")
     log_interval: int = _opt(10, "steps between metric lines", ge=1)
     validation_interval: int = _opt(100, "steps between validations", ge=1)
-    validation_batches: int = _opt(50, "validation batches at most", ge=1)
     keep_checkpoints: int = _opt(2, "checkpoints kept beside the best one", ge=2)
     checkpoint_minutes: float = _opt(15.0, "minutes between checkpoints at most", gt=0)
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", ge=1)
@@ -220,6 +223,10 @@ def load_config(path: Path | str) -> PretrainConfig:
     raw = read_json(path, "config", f"pass the right file with --config, or restore {DEFAULT_CONFIG}")
     if isinstance(raw, dict):
         raw.pop("$schema", None)  # for editors
+        if isinstance(section := raw.get("training"), dict) and section.pop("validation_batches", None) is not None:
+            warn(
+                f"config {path}: training.validation_batches has no effect any more: all validation clips are measured"
+            )
     try:
         config = PretrainConfig.model_validate(raw, context=path.resolve().parent)
         problems = _conflicts(config)

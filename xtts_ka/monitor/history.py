@@ -21,7 +21,8 @@ import numpy as np
 from xtts_ka.core.jsonl import number, parse_jsonl
 
 TRAIN_METRICS = ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
-VAL_METRICS = ("loss", "loss_text", "loss_mel", "time")
+UNSEEN = "unseen_"  # before the names of the losses over speakers that training does not hear
+VAL_METRICS = ("loss", "loss_text", "loss_mel", *(UNSEEN + name for name in ("loss", "loss_text", "loss_mel")), "time")
 Table = dict[str, np.ndarray]
 
 _LARGEST_STEP = 10**12

@@ -12,12 +12,13 @@ import numpy as np
 
 from xtts_ka.core.files import atomic_path
 from xtts_ka.core.robust import rolling_median, smooth
-from xtts_ka.monitor.history import RunHistory, Table
+from xtts_ka.monitor.history import UNSEEN, RunHistory, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VAL, TEXT, RESTART, BEST, FAINT = "#1f6fb4", "#d1495b", "#e08a1e", "#8e5fb5", "#2a9d4a", "#9cc3e4"
+UNHEARD = "#7a5230"  # of speakers that training does not hear
 STYLE: dict[str, Any] = {"font.family": "DejaVu Sans", "axes.titleweight": "bold", "axes.titlelocation": "left"}
 STYLE |= {"axes.titlesize": 11, "legend.fontsize": 9}
 # Beside the title, where no curve is.
@@ -83,7 +84,9 @@ def _losses(axes: Axes, train: Table, val: Table) -> None:
         step, loss = val["step"][at], val["loss"][at]
         star: dict[str, Any] = {"marker": "*", "markersize": 15, "markeredgecolor": "white", "linestyle": "none"}
         axes.plot([step], [loss], color=BEST, zorder=5, label=f"საუკეთესო: {loss:.4g}, ნაბიჯი {step:.0f}", **star)
-    values = np.concatenate([train["loss"], val["loss"]])
+    unseen: dict[str, Any] = {"linewidth": 1.2, "linestyle": "--", "label": "უცნობი ხმები"}
+    _curve(axes, val, UNSEEN + "loss", UNHEARD, smoothed=False, dots=60, **unseen)
+    values = np.concatenate([train["loss"], val["loss"], val[UNSEEN + "loss"]])
     if np.isfinite(values).sum() > 20:
         _scale(axes, values)
 

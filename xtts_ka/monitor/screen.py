@@ -131,7 +131,10 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     left = [] if t["state"] == "finished" else [Text(f"time left {_eta(t)}")]
     losses = _grid("", ">", ">", "", "wrap", header="loss,now,best,at step,trend per 1000 steps")
     train, val = t["loss"]["train"], t["loss"]["val"]
-    for title, row in (("train", train), ("validation", val)):
+    rows = {"train": train, "validation": val}
+    if (unseen := t["loss"]["unseen"])["best"] is not None:
+        rows["unseen speakers"] = unseen
+    for title, row in rows.items():
         figures = figure(row["now"]), figure(row["best"]), figure(row["best_step"], "d")
         losses.add_row(title, *figures, _trend(row["trend"]))
     text, audio = (f"{figure(train[name])} / {figure(val[name])}" for name in ("now_text", "now_mel"))

@@ -24,7 +24,7 @@ from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
 from xtts_ka.core.stage_ledger import NO_RECORD, Record
 from xtts_ka.monitor.analysis import Trend, data_wait_share, trend
-from xtts_ka.monitor.history import RunHistory, Table
+from xtts_ka.monitor.history import UNSEEN, RunHistory, Table
 from xtts_ka.monitor.time_left import estimate_time_left, training_seconds
 from xtts_ka.training import checkpoint_folders
 from xtts_ka.training.checkpoint_folders import CheckpointFolder, folder_bytes, read_checkpoints
@@ -141,7 +141,7 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
         "last_line_time": history.last_time,
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time),
         "line_gap_seconds": gap or None,
-        "loss": {"train": _train_losses(train), "val": _val_losses(val)},
+        "loss": {"train": _train_losses(train), "val": _val_losses(val), "unseen": _val_losses(val, UNSEEN)},
         "lr": _newest(train, "lr"),
         "grad_norm": _newest(train, "grad_norm"),
         "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
@@ -190,9 +190,11 @@ def _train_losses(train: Table) -> dict[str, Any]:
     return _losses(now, smoothed["loss"][inner], train["step"][inner], trend(train))
 
 
-def _val_losses(val: Table) -> dict[str, Any]:
-    now = [_newest(val, name) for name in ("loss", "loss_text", "loss_mel")]
-    return _losses(now, val["loss"], val["step"], trend(val, share=0.5))
+def _val_losses(val: Table, part: str = "") -> dict[str, Any]:
+    """Of all validation clips, or of the part whose losses' names begin so."""
+    now = [_newest(val, part + name) for name in ("loss", "loss_text", "loss_mel")]
+    loss = val[part + "loss"]
+    return _losses(now, loss, val["step"], trend({"step": val["step"], "loss": loss}, share=0.5))
 
 
 def _losses(now: list[float], loss: np.ndarray, step: np.ndarray, found: Trend | None) -> dict[str, Any]:

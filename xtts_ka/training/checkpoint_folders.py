@@ -21,6 +21,7 @@ from xtts_ka.core.files import TEMPORARY_SUFFIX
 from xtts_ka.core.jsonl import number
 
 CHECKPOINT_SCHEMA = 2  # in the manifest; schema 1 named the optimizer's moments by number
+VALIDATION = 2  # in the manifest: how val_loss was measured; before 2 with the training's own voice samples and masking
 STEP = re.compile(r"step_(\d{8})")
 SUPERSEDED = re.compile(r"superseded_(\d+)")
 UNFINISHED = re.compile(r"\.step_.*" + re.escape(TEMPORARY_SUFFIX))
@@ -38,6 +39,7 @@ class CheckpointFolder:
     step: int
     run_id: str | None = None
     val_loss: float | None = None  # None where no validation was due
+    validation: int = 1  # how it was measured: the VALIDATION of then
     time: float | None = None  # unix seconds when it was written
     files: frozenset[str] = frozenset()  # the manifest and the files it names; empty if it is no manifest of ours
     problem: str = ""
@@ -64,9 +66,13 @@ def read_checkpoints(folder: Path, *, hashes: bool = False) -> list[CheckpointFo
 
 
 def best_of(checkpoints: Iterable[AnyCheckpoint]) -> AnyCheckpoint | None:
-    """The one with the lowest validation loss, the earliest of equals; None where none has one."""
-    scored = (c for c in checkpoints if c.val_loss is not None)
-    return min(scored, key=attrgetter("val_loss", "step"), default=None)
+    """The one with the lowest validation loss, the earliest of equals; None where none has one.
+
+    Only losses that were measured in the same way are compared: in the newest way of those there are.
+    """
+    scored = [c for c in checkpoints if c.val_loss is not None]
+    newest = max((c.validation for c in scored), default=0)
+    return min((c for c in scored if c.validation == newest), key=attrgetter("val_loss", "step"), default=None)
 
 
 def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:
@@ -80,7 +86,8 @@ def _read(folder: Path, step: int, hashes: bool) -> CheckpointFolder:
     val_loss, time = (None if math.isnan(n := number(manifest.get(name))) else n for name in ("val_loss", "time"))
     files = frozenset({*manifest["files"], MANIFEST})
     problem = files_problem(folder, manifest, hashes=hashes)
-    return CheckpointFolder(folder, step, str(manifest.get("run_id")), val_loss, time, files, problem)
+    way = VALIDATION if manifest.get("validation") == VALIDATION else 1
+    return CheckpointFolder(folder, step, str(manifest.get("run_id")), val_loss, way, time, files, problem)
 
 
 def subfolders(folder: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:

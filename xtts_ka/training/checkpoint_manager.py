@@ -22,7 +22,13 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_folder, read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_tensors, save_torch
 from xtts_ka.training import checkpoint_folders
-from xtts_ka.training.checkpoint_folders import CHECKPOINT_SCHEMA, CheckpointFolder, best_of, read_checkpoints
+from xtts_ka.training.checkpoint_folders import (
+    CHECKPOINT_SCHEMA,
+    VALIDATION,
+    CheckpointFolder,
+    best_of,
+    read_checkpoints,
+)
 
 REMEDY = "move this checkpoint folder away and run again, to carry on from the one before it"
 
@@ -114,6 +120,7 @@ class CheckpointManager:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         facts = {"schema": CHECKPOINT_SCHEMA, "step": step, "run_id": self.run_id, "val_loss": val_loss}
+        facts["validation"] = VALIDATION
         self._pending = self._writer.submit(self._write, facts, weights, optimizer, state, config)
 
     def wait(self) -> None:

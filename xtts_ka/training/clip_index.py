@@ -7,6 +7,7 @@ A second start needs no table, no audio and no tokenizer. A folder `index_<split
     by_speaker.npy, speaker_ends.npy    clip numbers, speaker after speaker, in the same way
     speakers.npy                        each clip's speaker, numbered; one whose speaker is not known has its own number
     known.npy                           whether each clip's speaker is known
+    voices.npy                          a digest of each speaker's id, the same in every index
     positions.npy                       each clip's length in the GPT's sequence
     records.npy                         each clip's record in the feature cache
     manifest.json                       facts, sizes, checksums, and the key: digests of what the content depends on
@@ -54,7 +55,7 @@ class TrainingIndex:
         self.tokens, self._token_ends = column("tokens"), column("token_ends")
         self._ids, self._id_ends = column("ids"), column("id_ends")
         self._by_speaker, self._speaker_ends = column("by_speaker"), column("speaker_ends")
-        self.speakers, self.known = column("speakers"), column("known")
+        self.speakers, self.known, self.voices = column("speakers"), column("known"), column("voices")
         self.positions, self.records = column("positions"), column("records")
 
     def __len__(self) -> int:
@@ -75,12 +76,20 @@ class TrainingIndex:
 
     def number(self, clip: int) -> int:
         """64 bits of the file_id's digest, which seed the clip's draws, whatever its place in the table."""
-        digest = hashlib.blake2b(self._ids[_span(self._id_ends, clip)].tobytes(), digest_size=8)
-        return int.from_bytes(digest.digest(), "little")
+        return _number(self._ids[_span(self._id_ends, clip)].tobytes())
 
     def clips_of(self, speaker: int) -> np.ndarray:
         """All clips of a speaker; of an unknown one, the clip alone."""
         return self._by_speaker[_span(self._speaker_ends, speaker)]
+
+    @property
+    def accompanied(self) -> np.ndarray:
+        """Of every clip, whether its speaker has another one here."""
+        return np.diff(self._speaker_ends, prepend=0)[self.speakers] > 1
+
+
+def _number(name: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
 def _span(ends: np.ndarray, number: int) -> slice:
@@ -151,6 +160,7 @@ def build_index(
         "by_speaker": np.argsort(speakers, kind="stable").astype("<u4"),
         "speaker_ends": np.bincount(speakers).cumsum(),
         "speakers": speakers,
+        "voices": np.array([_number("\0".join(voice).encode()) for voice in numbers], "<u8"),
         "known": np.array([clips[i].speaker_known for i in fitting], bool),
         "positions": (COND_POSITIONS + lengths + 1 + codes + AUDIO_STOPS)[fitting].astype("<u4"),
         "records": records[fitting],

@@ -21,7 +21,7 @@ from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
 from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.clip_index import TrainingIndex
-from xtts_ka.training.metrics_log import losses
+from xtts_ka.training.metrics_log import losses, unseen_losses
 
 COMBINED_SCHEMA = 1
 _AFTER_STARTER = (
@@ -97,6 +97,7 @@ def write_report(
     training/old_languages.py measures them, where it could.
     """
     out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
+    unseen = unseen_losses(metrics, best.step)
     figures = {
         "step": best.step,
         "train_clips": len(train),
@@ -106,6 +107,7 @@ def write_report(
         "last_train_loss": train_losses[-1] if train_losses else None,
         "first_val_loss": val_losses[0] if val_losses else None,
         "best_val_loss": best.val_loss,
+        "unseen_loss": unseen,
         "stand_ins": stand_ins,
         **old,
     }
@@ -118,6 +120,9 @@ def write_report(
         report.append("Training loss: too few steps to log")
     if val_losses and best.val_loss is not None:
         report.append(f"Validation loss: {val_losses[0]:.4f} → {best.val_loss:.4f} (best, step {best.step})")
+    if unseen:
+        first, exported = unseen
+        report.append(f"Validation loss of speakers not trained on: {first:.4f} → {exported:.4f} (step {best.step})")
     report += [
         f"Exported: step {best.step} to {out}",
         *(f"{name}: {value}" for name, value in _old_language_lines(figures).items()),

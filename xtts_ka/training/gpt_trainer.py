@@ -315,11 +315,22 @@ class PretrainLoop:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean weighted loss over the validation batches, divided among the processes.
+        """Mean weighted loss over all validation clips, which decides which checkpoint is the best.
 
-        Where a running average of the weights is kept, its loss is measured.
+        The parts of the set are logged too: speakers that training hears, others (`unseen_loss`), and clips that are
+        their own voice sample (`own_loss`). Where a running average of the weights is kept, its loss is measured.
         """
         self.model.eval()
+        sums = {name: self._measured(batches) for name, batches in self.data.val.batches().items()}
+        values = self._losses(torch.stack(list(sums.values())).sum(dim=0))
+        for name, part in sums.items():
+            values |= {f"{name}_{key}": value for key, value in self._losses(part).items()}
+        if self.log:
+            self.log.log(self.progress.step, "val", values, self.total)
+        return values["loss"]
+
+    def _measured(self, batches: list[Batch]) -> Tensor:
+        """[text nats, text tokens, audio nats, audio tokens] of validation batches, divided among the processes."""
         parameters = _named_as_in_compact_gpt(self.average.weights) if self.average else {}
         sums = torch.zeros(4, dtype=torch.float64)
 
@@ -330,12 +341,9 @@ class PretrainLoop:
         def load(batch: Batch) -> dict:
             return next(self.data.loader(self.data.val, [batch]))
 
-        for batch, weight in self._share(self.data.val_batches()):
+        for batch, weight in self._share(batches):
             sums += weight * summed_losses(forward, load, batch, may_cut=not self.sharded)
-        values = self._losses(self._over_all(sums))
-        if self.log:
-            self.log.log(self.progress.step, "val", values, self.total)
-        return values["loss"]
+        return self._over_all(sums)
 
     def _losses(self, sums: Tensor) -> dict[str, float]:
         """Nats per token from [text nats, text tokens, audio nats, audio tokens]."""

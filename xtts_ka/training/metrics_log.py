@@ -79,6 +79,8 @@ def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
     if split == "train":
         parts += [f"lr {values['lr']:.2e}", f"grad {values['grad_norm']:.2f}"]
         parts += [f"{values['audio_s_per_s']:.1f} audio s/s", f"data wait {values['data_wait_s']:.2f} s"]
+    if split == "val" and "unseen_loss" in values:
+        parts.append(f"unseen speakers {values['unseen_loss']:.4f}")
     return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(parts)
 
 
@@ -93,10 +95,24 @@ def unfinished_run(folder: Path | str) -> str | None:
 
 def losses(file: Path) -> tuple[list[float], list[float]]:
     """The losses of training and of validation since the run last began at step 0, in the order of the log."""
-    found: dict[Any, list[float]] = {"train": [], "val": []}
+    found = _lines(file, "loss")
+    train, val = ([number(line["loss"]) for line in found if line["split"] == split] for split in ("train", "val"))
+    return train, val
+
+
+def unseen_losses(file: Path, step: int) -> tuple[float, float] | None:
+    """Of speakers that training does not hear: the first loss, and the last that was logged for `step`."""
+    found = _lines(file, "unseen_loss")
+    at_step = [number(line["unseen_loss"]) for line in found if line.get("step") == step]
+    return (number(found[0]["unseen_loss"]), at_step[-1]) if at_step else None
+
+
+def _lines(file: Path, name: str) -> list[dict[str, Any]]:
+    """The lines with a finite number of this name, since the run last began at step 0."""
+    found: list[dict[str, Any]] = []
     for line in read_jsonl(file):
         if line.get("event") == "start" and not line.get("resumed"):
-            found = {"train": [], "val": []}
-        elif not math.isnan(loss := number(line.get("loss"))) and line.get("split") in found:
-            found[line["split"]].append(loss)
-    return found["train"], found["val"]
+            found = []
+        elif not math.isnan(number(line.get(name))) and line.get("split") in ("train", "val"):
+            found.append(line)
+    return found
