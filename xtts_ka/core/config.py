@@ -173,6 +173,46 @@ class RecogniserConfig(_Section):
     learning_rate: float = _opt(2e-3, "peak learning rate", gt=0, le=1)
 
 
+class PartConfig(_Section):
+    """Training of one of XTTS's parts beside the GPT; intervals, precision and warm-up are those of `training`."""
+
+    enabled: bool = _opt(False, "train this part too: a stage of its own")
+    fresh: bool = _opt(False, "begin with random weights instead of the base model's")
+    max_steps: int = _opt(5000, "optimizer steps", ge=2)
+    batch_size: int = _opt(32, "pieces of clips per step and process", ge=1)
+    learning_rate: float = _opt(1e-5, "peak learning rate", gt=0, le=1)
+    clips: int = _opt(20000, "recordings used at most, chosen by a hash; their features are kept on the disk", ge=1)
+
+
+class DvaeConfig(PartConfig):
+    """The dvae stage: XTTS's DVAE, which turns recordings into audio codes. The GPT must know its codes."""
+
+    segment_codes: int = _opt(32, "length of a piece in audio codes of 46 ms", ge=4)
+    codebook_decay: float = _opt(0.999, "how slowly code vectors follow the recordings (0.99 when fresh)", ge=0, lt=1)
+    revive_below: float = _opt(
+        0.0, "codes used less than this share of the average begin anew (0: never)", ge=0, le=0.5
+    )
+    commitment: float = _opt(0.25, "weight of the distance between the encoder's output and its codes", ge=0)
+    audibility: float = _opt(
+        0.0, "how much less quiet parts of the spectrum count (0: equal, 1: not at all)", ge=0, le=1
+    )
+
+
+class DecoderConfig(PartConfig):
+    """The decoder stage: XTTS's HiFi-GAN, which turns the trained GPT's latents into speech."""
+
+    max_steps: int = _opt(20000, "optimizer steps", ge=2)
+    batch_size: int = _opt(16, "pieces of clips per step and process", ge=1)
+    learning_rate: float = _opt(1e-4, "peak learning rate, of the discriminators too", gt=0, le=1)
+    segment_codes: int = _opt(16, "length of a piece in audio codes of 46 ms", ge=4)
+    latent_noise: float = _opt(0.0, "noise added to the latents, as a share of their standard deviation", ge=0, le=1)
+    discriminator_width: int = _opt(
+        32, "channels of the discriminators' first layer (HiFi-GAN: 32; 0: none)", ge=0, multiple_of=4
+    )
+    discriminator_start: int = _opt(2000, "step at which the discriminators begin", ge=0)
+    discriminator_minutes: float = _opt(10.0, "minutes of recordings that discriminators need at least", ge=0)
+
+
 class MonitorConfig(_Section):
     """checkpoint_monitor.py's defaults."""
 
@@ -206,7 +246,14 @@ class PretrainConfig(_Section):
     xtts_init: InitConfig = _opt({}, "the xtts_init stage")
     training: TrainingConfig = _opt({}, "the full_pretrain stage")
     recogniser: RecogniserConfig = _opt({}, "the project's own recogniser, which listens to what the model says")
+    dvae: DvaeConfig = _opt({}, "the dvae stage, off unless enabled")
+    decoder: DecoderConfig = _opt({}, "the decoder stage, off unless enabled")
     monitor: MonitorConfig = _opt({}, "checkpoint_monitor.py's defaults")
+
+    @property
+    def dvae_file(self) -> Path:
+        """The DVAE whose codes the GPT learns: the dvae stage's where it is enabled, else the base model's."""
+        return Path(self.output_model_path if self.dvae.enabled else self.base_model_path) / "dvae.pth"
 
     def value(self, dotted: str) -> Any:
         """The value of a dotted key such as `text.new_tokens`, or a whole section as a dict."""

@@ -14,6 +14,7 @@ from scipy.signal import resample_poly
 from torch import Tensor, nn
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
+from TTS.tts.layers.xtts.dvae import DiscreteVAE
 from TTS.tts.models.xtts import Xtts
 
 from xtts_ka.core.console import warn
@@ -84,17 +85,10 @@ class FeatureExtractor:
     convolution.
     """
 
-    def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu"):
-        remedy = restore_advice(folder)
-        mel_stats, weights = (load_torch(folder / name, remedy=remedy) for name in ("mel_stats.pth", "dvae.pth"))
-        if not isinstance(mel_stats, Tensor) or mel_stats.shape != (g.MEL_BANDS,):
-            raise UserError(f"{folder / 'mel_stats.pth'} must hold one tensor of {g.MEL_BANDS} numbers: {remedy}")
-        self.dvae = build_dvae(config.model_args.gpt_num_audio_tokens - 2)
-        wanted = {k: v.shape for k, v in self.dvae.state_dict().items() if k.startswith(("encoder.", "codebook."))}
-        if not isinstance(weights, dict) or any(getattr(weights.get(k), "shape", None) != v for k, v in wanted.items()):
-            raise UserError(f"{folder / 'dvae.pth'} is not the DVAE of this XTTS: {remedy}")
-        self.dvae.load_state_dict(weights, strict=False)
-        self.dvae.eval().to(device)
+    def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu", dvae: Path | None = None):
+        """dvae: a file of another DVAE than the folder's `dvae.pth`."""
+        read_mel_stats(folder / "mel_stats.pth")
+        self.dvae = load_dvae(dvae or folder / "dvae.pth", config).eval().to(device)
         self._dvae_mel, self._style_mel = (
             TorchMelSpectrogram(
                 filter_length=fft, sampling_rate=g.SAMPLE_RATE, mel_norm_file=str(folder / "mel_stats.pth")
@@ -140,6 +134,36 @@ class FeatureExtractor:
         surplus = REFLECTED - g.MEL_WINDOW // 2  # the DVAE's mel windows are shorter
         mels = self._dvae_mel(waves[:, surplus:])[:, :, : int(frames.max())]
         return _convolve(self.dvae.encoder, mels, frames)[0].transpose(1, 2)
+
+
+def read_mel_stats(path: Path) -> Tensor:
+    """What XTTS divides the log-mel of each band by, (80,)."""
+    remedy = restore_advice(path.parent)
+    mel_stats = load_torch(path, remedy=remedy)
+    if not isinstance(mel_stats, Tensor) or mel_stats.shape != (g.MEL_BANDS,):
+        raise UserError(f"{path} must hold one tensor of {g.MEL_BANDS} numbers: {remedy}")
+    return mel_stats
+
+
+def load_dvae(path: Path, config: XttsConfig) -> DiscreteVAE:
+    """The DVAE in a `dvae.pth`; UserError where it has another geometry than XTTS's."""
+    remedy = restore_advice(path.parent)
+    weights = load_torch(path, remedy=remedy)
+    dvae = build_dvae(config.model_args.gpt_num_audio_tokens - 2)
+    wanted = {k: v.shape for k, v in dvae.state_dict().items() if k.startswith(("encoder.", "codebook."))}
+    if not isinstance(weights, dict) or any(getattr(weights.get(k), "shape", None) != v for k, v in wanted.items()):
+        raise UserError(f"{path} is not the DVAE of this XTTS: {remedy}")
+    dvae.load_state_dict(weights, strict=False)
+    return dvae
+
+
+@torch.inference_mode()
+def dvae_mels(clips: Sequence[Tensor], mel_stats: Path, device: str = "cpu") -> list[Tensor]:
+    """The mels that the DVAE takes in, float32 (80, frames) of each clip (1, samples) at 22,050 Hz, on the CPU."""
+    mel = TorchMelSpectrogram(filter_length=g.MEL_WINDOW, sampling_rate=g.SAMPLE_RATE, mel_norm_file=str(mel_stats)).to(
+        device
+    )
+    return [mel(clip.to(device))[0].cpu() for clip in clips]
 
 
 def _convolve(layer: nn.Module, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

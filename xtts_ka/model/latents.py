@@ -56,7 +56,7 @@ def code_nats(gpt: GPT, voices: Tensor, texts: Sequence[Tensor], codes: Sequence
 def decode_latents(vocoder: nn.Module, latents: Tensor, voices: Tensor) -> Tensor:
     """(batch, latents, model_dim) and voices (batch, 512, 1) → wave (batch, 1, samples).
 
-    The two interpolations are those of coqui's HifiDecoder: from 21.5 latents a second to 86 frames, then to the frames of the higher rate.
+    The two interpolations are those of coqui's HifiDecoder: from 21.5 latents a second to 86 frames, then to 94.
     """
     frames = F.interpolate(latents.transpose(1, 2), scale_factor=[g.FRAMES_PER_CODE], mode="linear")
     frames = F.interpolate(frames, scale_factor=[g.DECODER_RATE / g.SAMPLE_RATE], mode="linear")

@@ -4,7 +4,7 @@ A step does the same whatever the number of processes: it adds up the gradients 
 their losses divided by the number of tokens in all of them. The order of the data, the voice samples and dropout derive
 from (seed, epoch or step), so a resumed run does what an uninterrupted one would have done, bit for bit on a CPU.
 
-1 set-up · 2 the loop · 3 a step's batches · 4 one step · 5 when a step fails · 6 measuring · 7 checkpoints · 8 signals
+1 set-up · 2 the loop · 3 a step's batches · 4 one step · 5 when a step fails · 6 measuring · 7 checkpoints · 8 stopping
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -40,6 +39,7 @@ from xtts_ka.training.measuring import summed_losses
 from xtts_ka.training.memory_estimate import estimate_memory
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
+from xtts_ka.training.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -124,7 +124,7 @@ class PretrainLoop:
         self._record = checkpoints.folder / "memory.json"  # the number of pieces, until the next checkpoint holds it
         self._window = _Window()
         self._begun = (0, time.monotonic())  # the step at which `fit` began, and when
-        self._signal = 0
+        self._signals = StopSignals()
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin at step 0, or carry on from a checkpoint."""
@@ -162,7 +162,7 @@ class PretrainLoop:
         training, last_saved, steps = self.config.training, time.monotonic(), self._steps()
         self._begun = (self.progress.step, last_saved)
         bar_facts = {"initial": self.progress.step, "shown": self.accelerator.is_main_process}
-        with self._signals(), progress(total=self.total, what="training", unit="step", **bar_facts) as bar:
+        with self._signals.noted(), progress(total=self.total, what="training", unit="step", **bar_facts) as bar:
             while self.progress.step < self.total:
                 asked = time.monotonic()
                 batches, planned = next(steps)
@@ -180,7 +180,7 @@ class PretrainLoop:
                 due = step % self.checkpoint_every == 0 or step == self.total
                 late = time.monotonic() - last_saved > 60 * training.checkpoint_minutes
                 # All processes must save and stop at the same step.
-                stop, overdue = self._over_all(torch.tensor([self._signal > 0, late])).tolist()
+                stop, overdue = self._over_all(torch.tensor([self._signals.received > 0, late])).tolist()
                 if step % training.log_interval == 0:
                     self._report()
                 val_loss = self.validate() if due or step % training.validation_interval == 0 else None
@@ -410,29 +410,14 @@ class PretrainLoop:
             self.progress = replace(self.progress, **planned_by, epoch=self.progress.epoch + 1, offset=0, parts=1)
             say("batch_size or the planning of batches has changed: training goes on with the next epoch, planned anew")
 
-    # ── 8. signals ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM are noted and obeyed at the end of the step; a second one has its usual effect."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self._signal = number
-            signal.signal(number, before[number])
-
-        before: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    # ── 8. stopping ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _stop(self) -> None:
         self.checkpoints.wait()
         if self.log:
-            self.log.event("stop", step=self.progress.step, signal=self._signal)
+            self.log.event("stop", step=self.progress.step, signal=self._signals.received)
         say(f"\nstopped at step {self.progress.step}; its checkpoint is written")
-        raise Interrupted(self._signal or signal.SIGTERM)  # another process may have got the signal
+        raise Interrupted(self._signals.received or signal.SIGTERM)  # another process may have got the signal
 
 
 def _named_as_in_compact_gpt(weights: dict[str, Tensor]) -> dict[str, Any]:

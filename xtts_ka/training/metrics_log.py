@@ -17,6 +17,16 @@ from xtts_ka.core.jsonl import append_jsonl, number, read_jsonl
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
+_FORMS = {  # how the console shows a metric, in this order; others follow by their names
+    "loss": "loss {:.4f}",
+    "loss_text": "text {:.3f}",
+    "loss_mel": "audio {:.3f}",
+    "lr": "lr {:.2e}",
+    "grad_norm": "grad {:.2f}",
+    "audio_s_per_s": "{:.1f} audio s/s",
+    "data_wait_s": "data wait {:.2f} s",
+    "unseen_loss": "unseen speakers {:.4f}",
+}
 
 
 class MetricsLog:
@@ -75,13 +85,9 @@ class MetricsLog:
 
 
 def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
-    parts = [f"loss {values['loss']:.4f}", f"text {values['loss_text']:.3f}", f"audio {values['loss_mel']:.3f}"]
-    if split == "train":
-        parts += [f"lr {values['lr']:.2e}", f"grad {values['grad_norm']:.2f}"]
-        parts += [f"{values['audio_s_per_s']:.1f} audio s/s", f"data wait {values['data_wait_s']:.2f} s"]
-    if split == "val" and "unseen_loss" in values:
-        parts.append(f"unseen speakers {values['unseen_loss']:.4f}")
-    return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(parts)
+    shown = [form.format(values[name]) for name, form in _FORMS.items() if name in values]
+    shown += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items() if name not in _FORMS]
+    return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(shown)
 
 
 def unfinished_run(folder: Path | str) -> str | None:

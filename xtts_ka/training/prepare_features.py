@@ -74,7 +74,8 @@ def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], args
             raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
         return speech
 
-    extractor = FeatureExtractor(Path(config.base_model_path), read_config(config.base_model_path), device)
+    base = Path(config.base_model_path)
+    extractor = FeatureExtractor(base, read_config(base), device, config.dvae_file)
     cache.fill(missing, load, extractor, batch=64 if device.startswith("cuda") else 16)
 
 
@@ -115,5 +116,6 @@ def extended_vocabulary(config: PretrainConfig) -> Path:
 
 def feature_key(config: PretrainConfig) -> str:
     """Digest of everything but the recordings that the cached features depend on."""
-    weights = {name: file_digest(Path(config.base_model_path) / name) for name in ("dvae.pth", "mel_stats.pth")}
+    files = {"dvae.pth": config.dvae_file, "mel_stats.pth": Path(config.base_model_path) / "mel_stats.pth"}
+    weights = {name: file_digest(file) for name, file in files.items()}
     return hash_value({"version": feature_cache.VERSION, "sample_rate": SAMPLE_RATE, **weights})
