@@ -23,7 +23,7 @@ from xtts_ka.core.lock import RunLock
 from xtts_ka.core.tensor_files import save_tensors
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus.audio import read_mono
-from xtts_ka.corpus.recordings import listing
+from xtts_ka.corpus.recordings import listing, look_again
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
 from xtts_ka.georgian.character_ngram import CharacterNgram
 from xtts_ka.georgian.reading import Reading
@@ -56,6 +56,7 @@ def ensure_recogniser(config: PretrainConfig) -> Recogniser:
     tables or recordings cannot be read, where another process is at it, or where there is no clip to train on.
     """
     device, folder = choose_device(config.device), recogniser_folder(config)
+    look_again()
     wanted = _wanted(config)
     if reason := _why_train(folder, wanted):
         say(f"recogniser: training it on {device}, because {reason}")
