@@ -17,7 +17,7 @@ from xtts_ka.core.jsonl import append_jsonl, number, read_jsonl
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
-_FORMS = {  # how the console shows a metric, in this order; others follow by their names
+_FORMS = {  # how the console shows a metric, in this order
     "loss": "loss {:.4f}",
     "loss_text": "text {:.3f}",
     "loss_mel": "audio {:.3f}",
@@ -86,7 +86,8 @@ class MetricsLog:
 
 def _line(step: int, total: int, split: str, values: dict[str, float]) -> str:
     shown = [form.format(values[name]) for name, form in _FORMS.items() if name in values]
-    shown += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items() if name not in _FORMS]
+    if "loss_text" not in values:  # a part's metrics; of the GPT's, the log file holds more than the console shows
+        shown += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items() if name not in _FORMS]
     return f"step {step:>6}/{total}  {split:<5}  " + "  ".join(shown)
 
 

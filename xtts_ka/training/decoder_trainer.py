@@ -1,0 +1,193 @@
+"""Trains the HiFi-GAN that turns the GPT's latents into speech: from the base's weights, or from nothing.
+
+It learns on latents of the trained GPT, computed as `Xtts.inference` computes them but with the recording's own codes,
+beside the recording at 24 kHz and the speaker embedding. First by spectral distances alone; from `discriminator_start`
+on with HiFi-GAN's discriminators and feature matching too. Then the last checkpoint is the one to export, not the one
+with the lowest spectral distance, which does not say how natural a voice sounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xtts_ka.core.config import DecoderConfig
+from xtts_ka.core.errors import UserError
+from xtts_ka.model import geometry as g
+from xtts_ka.model.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+from xtts_ka.model.latents import SAMPLES_PER_LATENT, decode_latents, teacher_forced_latents
+from xtts_ka.training.clip_pieces import Arrays, ClipPieces, make_pieces
+from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer
+from xtts_ka.training.spectral_losses import SpectralLoss
+
+if TYPE_CHECKING:
+    from xtts_ka.model.networks import GPT
+
+LATENTS, WAVES, VOICES = "latents", "waves", "voices"  # the kinds in pieces; waves are int16
+SPECTRAL_WEIGHT = 15.0  # of the spectral distances beside the discriminators' losses (HiFi-GAN: 45 on the mel alone)
+FEATURE_WEIGHT = 2.0  # HiFi-GAN's
+VAL_CLIPS = 64
+_FULL_SCALE = 32767
+
+
+class DecoderPart(Part):
+    """The vocoder on pieces of latents.
+
+    train: one or more collections of clips as `latent_pieces` makes them, of several GPT checkpoints perhaps; a step
+    draws from all. A clip shorter than a piece is left out.
+    """
+
+    name = "decoder"
+    settings: DecoderConfig
+
+    def __init__(
+        self, vocoder: nn.Module, train: Sequence[ClipPieces], val: ClipPieces, settings: DecoderConfig, seed: int
+    ):
+        self.vocoder, self.settings, self.seed = vocoder, settings, seed
+        self.train, self.val = [_long_enough(source, settings) for source in train], _long_enough(val, settings)
+        self._clips = [(source, clip) for source in range(len(train)) for clip in self.train[source][1]]
+        self._check(sum(float(source.lengths[WAVES].sum()) for source in train) / g.DECODER_RATE / 60)
+        self.networks, self.optimizers = {"model": vocoder}, {"model": part_optimizer(vocoder, settings.learning_rate)}
+        self.judges: Discriminators | None = None
+        if settings.discriminator_width:
+            self.judges = Discriminators(settings.discriminator_width)
+            self.networks["discriminators"] = self.judges
+            self.optimizers["discriminators"] = part_optimizer(self.judges, settings.learning_rate)
+        self.best_by_loss = self.judges is None or settings.discriminator_start >= settings.max_steps
+        self.spectral = SpectralLoss(g.DECODER_RATE)
+
+    def _check(self, minutes: float) -> None:
+        settings, remedy = self.settings, "add recordings, or lower decoder.segment_codes"
+        for what, clips in (("training", self._clips), ("validation", self.val[1])):
+            if not len(clips):
+                raise UserError(f"no {what} clip is {settings.segment_codes} audio codes long: {remedy}")
+        if settings.discriminator_width and minutes < settings.discriminator_minutes:
+            problem = f"{minutes:.1f} minutes of recordings are too few for discriminators, which learn them by heart"
+            raise UserError(
+                f"{problem} (decoder.discriminator_minutes is {settings.discriminator_minutes:g}): add recordings, or "
+                "set decoder.discriminator_width to 0"
+            )
+
+    # ── what a step draws ──
+
+    def batch(self, step: int, rank: int, world: int) -> Batch:
+        places = drawn(len(self._clips), self.settings.batch_size, self.seed, step, rank, world)
+        return self._cut([(self.train[self._clips[p][0]][0], epoch, self._clips[p][1]) for epoch, p in places])
+
+    def _cut(self, clips: Iterable[tuple[ClipPieces, int, int]]) -> Batch:
+        """Random pieces: latents (batch, codes, dim), waves (batch, samples), voices (batch, 512, 1)."""
+        size, rows = self.settings.segment_codes, []
+        samples = int(size * SAMPLES_PER_LATENT) // g.DECODER_HOP * g.DECODER_HOP  # of the vocoder's wave
+        for source, epoch, clip in clips:
+            start = crop_start(int(source.lengths[LATENTS][clip]), size, self.seed, epoch, clip)
+            first = round(start * SAMPLES_PER_LATENT)
+            wave = source.read(clip, WAVES, first, first + samples)
+            rows.append((source.read(clip, LATENTS, start, start + size), wave, source.read(clip, VOICES)[0]))
+        latents, waves, voices = zip(*rows)
+        return {
+            LATENTS: torch.from_numpy(np.stack(latents)).float(),
+            WAVES: torch.from_numpy(np.stack(waves)).float() / _FULL_SCALE,
+            VOICES: torch.from_numpy(np.stack(voices)).float()[..., None],
+        }
+
+    # ── one step ──
+
+    def train_step(self, batch: Batch, step: int, tools: Tools) -> dict[str, Tensor]:
+        true = batch[WAVES][:, None]
+        latents = batch[LATENTS]
+        if self.settings.latent_noise:
+            latents = latents + self.settings.latent_noise * latents.std() * torch.randn_like(latents)
+        with tools.autocast():
+            made = decode_latents(self.vocoder, latents, batch[VOICES])
+        made = made.float()
+        metrics: dict[str, Tensor] = {}
+        if self.judges and step >= self.settings.discriminator_start:
+            metrics |= self._train_judges(self.judges, made.detach(), true, tools)
+        mel, stft = self.spectral.to(tools.device)(made[:, 0], true[:, 0])
+        loss = SPECTRAL_WEIGHT * (mel + stft)
+        if metrics:
+            loss = loss + self._judged(self.judges, made, true, tools)
+        norm = tools.step(self.vocoder, self.optimizers["model"], loss)
+        return {"loss": mel + stft, "mel": mel, "stft": stft, "grad_norm": torch.tensor(norm), **metrics}
+
+    def _train_judges(self, judges: Discriminators, made: Tensor, true: Tensor, tools: Tools) -> dict[str, Tensor]:
+        with tools.autocast():
+            loss = discriminator_loss(judges(true)[0], judges(made)[0])
+        tools.step(judges, self.optimizers["discriminators"], loss)
+        return {"discriminators": loss}
+
+    def _judged(self, judges: Any, made: Tensor, true: Tensor, tools: Tools) -> Tensor:
+        with tools.autocast():
+            with torch.no_grad():
+                _, wanted = judges(true)
+            scores, features = judges(made)
+            return adversarial_loss(scores) + FEATURE_WEIGHT * feature_loss(wanted, features)
+
+    @torch.no_grad()
+    def validate(self, tools: Tools) -> dict[str, float]:
+        """The spectral distances on one piece of each validation clip."""
+        source, clips = self.val
+        clips, size, sums = clips[:VAL_CLIPS], self.settings.batch_size, np.zeros(2)
+        for first in range(0, len(clips), size):
+            share = clips[first : first + size]
+            batch = tools.on_device(self._cut([(source, 0, clip) for clip in share]))
+            with tools.autocast():
+                made = decode_latents(self.vocoder, batch[LATENTS], batch[VOICES])
+            distances = self.spectral.to(tools.device)(made[:, 0], batch[WAVES])
+            sums += len(share) * np.array([float(distance) for distance in distances])
+        mel, stft = (sums / len(clips)).tolist()
+        return {"loss": mel + stft, "mel": mel, "stft": stft}
+
+
+def _long_enough(source: ClipPieces, settings: DecoderConfig) -> tuple[ClipPieces, list[int]]:
+    return source, np.flatnonzero(source.lengths[LATENTS] >= settings.segment_codes).tolist()
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Voice = Mapping[
+    str, Tensor
+]  # as in the speaker table: gpt_cond_latent (1, 32, model_dim), speaker_embedding (1, 512, 1)
+
+
+SpokenClip = tuple[Path, np.ndarray, np.ndarray, Voice]
+
+
+def latent_pieces(folder: Path, key: Any, clips: Sequence[SpokenClip], gpt: GPT) -> ClipPieces:
+    """Latents, recording and voice of clips, for `DecoderPart`.
+
+    key: what says that recordings, codes and GPT are unchanged. clips: recording, token ids and audio codes without
+    start and stop, and the voice that speaks. gpt: on the device that computes.
+    """
+    from xtts_ka.model.features import load_speech
+
+    device = next(gpt.parameters()).device
+
+    def make(batch: Sequence[SpokenClip]) -> list[Arrays]:
+        paths, texts, codes, voices = zip(*batch)
+        conditions = torch.cat([voice["gpt_cond_latent"].float() for voice in voices]).to(device)
+        as_tokens = [[torch.from_numpy(row.astype(np.int64)) for row in rows] for rows in (texts, codes)]
+        latents = teacher_forced_latents(gpt, conditions, *as_tokens)
+        return [
+            {
+                LATENTS: row.cpu().half().numpy(),
+                WAVES: _wave(load_speech(path, g.MAX_SPEECH_SECONDS, g.DECODER_RATE)[0], len(row)),
+                VOICES: voice["speaker_embedding"].float().reshape(1, g.SPEAKER_WIDTH).numpy(),
+            }
+            for path, row, voice in zip(paths, latents, voices)
+        ]
+
+    return make_pieces(folder, key, clips, make, "latents")
+
+
+def _wave(speech: Tensor, latents: int) -> np.ndarray:
+    """The wave that so many latents stand for, int16: with silence behind its end."""
+    whole = np.zeros(round(latents * SAMPLES_PER_LATENT), np.int16)
+    samples = (speech.clip(-1, 1) * _FULL_SCALE).round().short().numpy()[: len(whole)]
+    whole[: len(samples)] = samples
+    return whole
