@@ -5,6 +5,7 @@ Nothing is fetched. `transformers` comes with coqui-tts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 from torchaudio.functional import resample
 
-from xtts_ka.core.errors import UserError
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.files import read_json
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
 from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import batches_by_length
 
-LANGUAGE = "georgian"  # Whisper's name for it
+LANGUAGE, MMS_LANGUAGE = "georgian", "kat"  # as Whisper and MMS name it
 _TOGETHER = 60.0  # seconds of padded audio in one batch
 _NEW_TOKENS = 440  # that a seq2seq model may write for one wave: Whisper's positions, less its prompt
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
@@ -36,12 +38,18 @@ class TransformersListener:
                 "give one that was trained on Georgian"
             )
         self._model.to(device).eval()
-        self._rate: int = self._processor.feature_extractor.sampling_rate
+        extractor = self._processor.feature_extractor
+        self._rate: int = extractor.sampling_rate
+        # Whisper pads and cuts everything to 30 s; other models take any length.
+        self._limit = getattr(extractor, "n_samples", math.inf) / self._rate
 
     @torch.inference_mode()
     def hear(self, waves: Sequence[np.ndarray], rate: int) -> list[str]:
         """As `Listener.hear`."""
         heard = [""] * len(waves)
+        longest = max(map(len, waves), default=0) / rate
+        if longest > self._limit:  # its feature extractor would cut the rest off
+            raise RunError(f"{self.name} hears {self._limit:g} s at most, and one wave has {longest:.1f} s: split it")
         for batch in batches_by_length([len(wave) for wave in waves], _TOGETHER * rate):
             sounds = [resample(torch.from_numpy(waves[i]).float(), rate, self._rate).numpy() for i in batch]
             for i, text in zip(batch, self._texts(sounds), strict=True):
@@ -49,7 +57,6 @@ class TransformersListener:
         return heard
 
     def _texts(self, sounds: list[np.ndarray]) -> list[str]:
-        # Whisper's features are padded to 30 s whatever the length; the others' to the longest of the batch.
         inputs = self._processor(
             sounds, sampling_rate=self._rate, return_tensors="pt", return_attention_mask=True, **self._padding
         ).to(self.device)
@@ -72,6 +79,7 @@ class TransformersListener:
 
 def _load(folder: Path) -> tuple[Any, Any, bool]:
     """(model, processor, whether it is a CTC model) of a local folder. UserError says what it lacks."""
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
     if not (folder / "config.json").is_file():
@@ -82,16 +90,24 @@ def _load(folder: Path) -> tuple[Any, Any, bool]:
         architecture = (AutoConfig.from_pretrained(folder, local_files_only=True).architectures or [""])[0]
         is_ctc = architecture.endswith("ForCTC")
         kind = AutoModelForCTC if is_ctc else AutoModelForSpeechSeq2Seq
-        model = kind.from_pretrained(folder, local_files_only=True)
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        language = {"target_lang": MMS_LANGUAGE} if _is_multilingual(folder) else {}
+        adapted = {"ignore_mismatched_sizes": True} if language else {}
+        model = kind.from_pretrained(folder, local_files_only=True, **language, **adapted)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, **language)
         if not (hasattr(processor, "feature_extractor") and hasattr(processor, "tokenizer")):
             raise ValueError("its processor has no feature extractor or no tokenizer")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--asr {folder} is no recogniser that transformers can load ({reason}): give another"
         ) from None
     return model, processor, is_ctc
+
+
+def _is_multilingual(folder: Path) -> bool:
+    """Whether the vocabulary is one table for each language, as in MMS, whose adapters are named in the same way."""
+    vocabulary = read_json(folder / "vocab.json") if (folder / "vocab.json").is_file() else {}
+    return isinstance(vocabulary, dict) and isinstance(vocabulary.get(MMS_LANGUAGE), dict)
 
 
 def _writes_georgian(tokenizer: Any) -> bool:
