@@ -276,7 +276,7 @@ class XTTSPretrainer(PipelineStage):
         base = read_model(self.config.base_model_path)
         figures: dict[str, Any] = {"old_rows": largest_changes(base, weights)}
         if self.config.replay_dir is not None:
-            figures["old_languages"] = measure_losses(self.config, base, weights, data, accelerator)
+            figures["old_languages"] = measure_losses(self.config, base, [weights], data, accelerator)
         return figures
 
     @property

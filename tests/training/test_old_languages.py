@@ -48,7 +48,7 @@ def trained(world):
 @pytest.fixture
 def measure(world):
     base = tiny.read_model(world.config.base_model_path)
-    return lambda weights: measure_losses(world.config, base, weights, world.data, build_accelerator(world.config))
+    return lambda weights: measure_losses(world.config, base, [weights], world.data, build_accelerator(world.config))
 
 
 def test_a_model_with_the_base_s_weights_has_the_base_s_losses(measure, trained):

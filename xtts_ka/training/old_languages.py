@@ -68,23 +68,28 @@ def largest_changes(base: XttsFiles, trained: Mapping[str, Tensor]) -> dict[str,
 
 
 def measure_losses(
-    config: PretrainConfig, base: XttsFiles, trained: Mapping[str, Tensor], data: Any, accelerator: Accelerator
+    config: PretrainConfig,
+    base: XttsFiles,
+    trained: Sequence[Mapping[str, Tensor]],
+    data: Any,
+    accelerator: Accelerator,
 ) -> dict[str, dict[str, Any]]:
-    """Language → clips, seconds, and the losses [base, trained] in nats a token on the clips of `replay_dir`.
+    """Language → clips, seconds, and the losses [base, *trained] in nats a token on the clips of `replay_dir`.
 
-    data: the DataManager of data_loader.py, a script, which no room may import. It draws voice samples as in
-    validation.
+    trained: the parameters of each trained GPT, without prefix. data: the DataManager of data_loader.py, a script,
+    which no room may import; it draws voice samples as in validation.
     """
-    after = XttsFiles(base.config, {**base.state, **{f"gpt.{n}": t for n, t in trained.items()}}, base.folder)
+    states = [base.state, *({**base.state, **{f"gpt.{n}": t for n, t in weights.items()}} for weights in trained)]
+    models = (XttsFiles(base.config, state, base.folder) for state in states)
     with tempfile.TemporaryDirectory(prefix="xtts_ka_") as folder:
         clips = _OldClips(config, base, Path(folder), str(accelerator.device))
-        losses = [_losses(CompactGPT(load_gpt(model)), clips, data, accelerator) for model in (base, after)]
+        losses = [_losses(CompactGPT(load_gpt(model)), clips, data, accelerator) for model in models]
     measured = {}
-    for language, index in clips.indexes.items():
-        if len(index):
-            (text, audio), (text_after, audio_after) = (of[language] for of in losses)
-            facts = {"clips": len(index), "seconds": round(float(index.seconds.sum()), 1)}
-            measured[language] = {**facts, "loss_text": [text, text_after], "loss_mel": [audio, audio_after]}
+    for language in losses[0]:
+        seconds = clips.indexes[language].seconds
+        text, audio = (list(values) for values in zip(*(of[language] for of in losses)))
+        facts = {"clips": len(seconds), "seconds": round(float(seconds.sum()), 1)}
+        measured[language] = {**facts, "loss_text": text, "loss_mel": audio}
     return measured
 
 
