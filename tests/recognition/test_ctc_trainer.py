@@ -11,7 +11,7 @@ from xtts_ka.recognition.ctc_trainer import CtcTrainer, ctc_loss, fits
 from xtts_ka.recognition.recogniser import at_rate, log_mel
 from xtts_ka.recognition.symbols import SYMBOLS, encode
 
-SETTINGS = RecogniserConfig(layers=1, batch_seconds=6.0, epochs=6, learning_rate=5e-3)
+SETTINGS = RecogniserConfig(dim=16, layers=1, batch_seconds=6.0, epochs=6, learning_rate=5e-3)
 
 
 class Spoken:
@@ -29,7 +29,7 @@ class Spoken:
 
 def trainer(file, sounds=None, identity="a", settings=SETTINGS):
     targets = [encode(text) for text in TRAINED]
-    return CtcTrainer(sounds or Spoken(), targets, settings, 16, 7, file, identity)
+    return CtcTrainer(sounds or Spoken(), targets, settings, 7, file, identity)
 
 
 def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path, monkeypatch):

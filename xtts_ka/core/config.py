@@ -167,8 +167,10 @@ class RecogniserConfig(_Section):
     dim: int | None = _opt(None, "width of the network (null: 192, from 10 hours of speech 512)", ge=8)
     layers: int = _opt(8, "residual convolutions of the network", ge=1)
     beam: int = _opt(8, "texts that the beam search with the n-gram keeps (1: greedy decoding)", ge=1, le=100)
-    batch_seconds: float = _opt(40.0, "seconds of padded audio per batch", gt=0)
-    epochs: int = _opt(60, "passes over the training clips at most", ge=1)
+    batch_seconds: float | None = _opt(
+        None, "seconds of padded audio per batch (null: 30, from 10 hours of speech 240)", gt=0, le=MAX_NUMBER
+    )
+    epochs: int = _opt(40, "passes over the training clips at most", ge=1)
     max_steps: int = _opt(40000, "optimizer steps at most", ge=2)
     learning_rate: float = _opt(2e-3, "peak learning rate", gt=0, le=1)
 

@@ -28,9 +28,7 @@ from xtts_ka.recognition.sound_cache import unpacked
 CLIP_NORM = 1.0
 WARM_UP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0 along a cosine
 STATE_SECONDS = 20.0  # between saved states
-_GROUP = (
-    16  # batches' worth of clips that are sorted by length together; otherwise padding would be a third of the work
-)
+_GROUP = 16  # batches of clips that are sorted by length together; otherwise padding would be a third of the work
 
 
 class Sounds(Protocol):
@@ -42,15 +40,17 @@ class Sounds(Protocol):
 
 
 class CtcTrainer:
-    """Trains one network. targets: ids of each clip's letters; state_file: where it saves what it needs to carry on;
-    identity: of data and settings, another's state is not carried on from."""
+    """Trains one network.
+
+    targets: the ids of each clip's letters; settings: with nothing left open (`train_recogniser.settled`); state_file:
+    where it saves what it needs to carry on; identity: of data and settings, the state of another is not carried on.
+    """
 
     def __init__(
         self,
         sounds: Sounds,
         targets: Sequence[Sequence[int]],
         settings: RecogniserConfig,
-        dim: int,
         seed: int,
         state_file: Path,
         identity: str,
@@ -58,18 +58,15 @@ class CtcTrainer:
     ):
         self.sounds, self.targets, self.settings, self.seed = sounds, targets, settings, seed
         self.state_file, self.identity, self.device = state_file, identity, torch.device(device)
+        assert settings.dim and settings.batch_seconds
+        self.limit = settings.batch_seconds * RATE / HOP  # mel frames of a padded batch at most
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = CtcNetwork(dim, settings.layers).to(device)
+            self.network = CtcNetwork(settings.dim, settings.layers).to(device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         self.step, self.loss = 0, math.nan
-
-    @property
-    def limit(self) -> float:
-        """Mel frames of a padded batch at most."""
-        return self.settings.batch_seconds * RATE / HOP
 
     @property
     def total(self) -> int:
@@ -79,18 +76,22 @@ class CtcTrainer:
 
     def train(self) -> CtcNetwork:
         """Train to the end, from the saved state where there is one, and return the network."""
-        first = self._resume()
-        saved = time.monotonic()
+        saved, first = time.monotonic(), self._resume()
         with progress(what="recogniser", unit="step", total=self.total, initial=first) as bar:
-            for batch in self._from(first):
-                self._learn(batch)
+            for step in self.steps():
                 bar.update(1)
-                if self.step % 10 == 0:
+                if step % 10 == 0:
                     bar.set_postfix(loss=f"{self.loss:.3f}", refresh=False)
                 if time.monotonic() - saved > STATE_SECONDS:
                     self.save()
                     saved = time.monotonic()
         return self.network
+
+    def steps(self) -> Iterator[int]:
+        """Take one step after the other, and yield the number of steps taken, up to `total`."""
+        for batch in self._from(self.step):
+            self._learn(batch)
+            yield self.step
 
     def _from(self, first: int) -> Iterator[list[int]]:
         """The batches of the steps `first` to `total`, over as many epochs as it takes."""

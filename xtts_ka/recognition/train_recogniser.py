@@ -40,8 +40,8 @@ VERSION = 1  # of the training: after a change recognisers are trained anew
 LONGEST = 30.0  # seconds of a clip that is trained on
 HELD_OUT = 1000  # clips measured at most
 NGRAM_ORDER, NGRAM_TEXTS = 5, 100_000  # of the n-gram for the beam search, and the transcripts it is made of at most
-_LARGE = 10 * 3600.0  # seconds of speech from which the network is wide
-_DIMS = (192, 512)  # below and from there
+_LARGE = 10 * 3600.0  # seconds of speech from which the network is wide and the batches are large
+_DIMS, _BATCH_SECONDS = (192, 512), (30.0, 240.0)  # below and from there
 
 
 def recogniser_folder(config: PretrainConfig) -> Path:
@@ -133,11 +133,9 @@ def _train(config: PretrainConfig, folder: Path, wanted: dict[str, Any], device:
     if len(kept) < len(clips):
         warn(f"recogniser: {len(clips) - len(kept)} of {len(clips)} clips are too short for their text; left out")
     seconds = float(sounds.frames[kept].sum()) * HOP / RATE
-    dim = _dim(config.recogniser, seconds)
-    trainer = CtcTrainer(
-        _Chosen(sounds, kept), [targets[i] for i in kept], config.recogniser, dim, config.seed, work / "state.pt",
-        identity, device,
-    )  # fmt: skip
+    settings = settled(config.recogniser, seconds)
+    chosen, letters = _Chosen(sounds, kept), [targets[i] for i in kept]
+    trainer = CtcTrainer(chosen, letters, settings, config.seed, work / "state.pt", identity, device)
     network = trainer.train()
     save_tensors(folder / WEIGHTS, {name: tensor.cpu() for name, tensor in network.state_dict().items()})
     texts = sorted({decode(target) for target in targets if target}, key=hash_to_unit)
@@ -148,7 +146,7 @@ def _train(config: PretrainConfig, folder: Path, wanted: dict[str, Any], device:
         "format": FORMAT,
         "fingerprint": hash_value([weights, wanted]),
         "weights": weights,
-        "settings": {"dim": dim, "layers": config.recogniser.layers, "beam": config.recogniser.beam},
+        "settings": settings.model_dump(include={"dim", "layers", "beam"}),
         "made_from": wanted,
         "trained_on": {"clips": len(kept), "seconds": round(seconds, 1), "steps": trainer.total},
     }
@@ -183,9 +181,11 @@ def _trainable(config: PretrainConfig) -> list[Clip]:
     return clips
 
 
-def _dim(settings: RecogniserConfig, seconds: float) -> int:
-    """The width of the network: as set, or by the amount of speech."""
-    return settings.dim or _DIMS[seconds >= _LARGE]
+def settled(settings: RecogniserConfig, seconds: float) -> RecogniserConfig:
+    """The settings with what they leave open chosen by the seconds of training speech."""
+    large = seconds >= _LARGE
+    chosen = {"dim": settings.dim or _DIMS[large], "batch_seconds": settings.batch_seconds or _BATCH_SECONDS[large]}
+    return settings.model_copy(update=chosen)
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -195,6 +195,10 @@ def _held_out(config: PretrainConfig) -> list[Clip]:
     """The clips of val and test, at most HELD_OUT of them, chosen by hash."""
     splits = [split for split in ("val", "test") if split_csv(config.data_dir, split).is_file()]
     clips = [clip for split in splits for clip in read_split(config.data_dir, split) if clip.duration <= LONGEST]
+    clips = [clip for clip in clips if spoken_letters(clip.text)]
+    if not clips:
+        tables = " and ".join(str(split_csv(config.data_dir, split)) for split in splits)
+        raise UserError(f"{tables} have no clip to measure the recogniser on: give clips of at most {LONGEST:g} s")
     return sorted(clips, key=lambda clip: hash_to_unit(clip.file_id))[:HELD_OUT]
 
 
