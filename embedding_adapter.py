@@ -26,7 +26,7 @@ from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
 from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
-from xtts_ka.corpus.embedding_files import FOLDER, GivenVectors, read_given
+from xtts_ka.corpus.embedding_files import FOLDER, SPEAKERS_FILE, GivenVectors, read_given
 from xtts_ka.corpus.tables import DROP_REPORT, Clip, replace_suspects
 from xtts_ka.model import voice_space
 from xtts_ka.model.geometry import SPEAKER_WIDTH
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsFiles
     from xtts_ka.model.features import VoiceEncoder
     from xtts_ka.model.speakers import Table
-
-SPEAKERS_FILE = "speakers_base.pth"  # with the base GPT's latents; the export writes speakers_xtts.pth from it
 
 UTTERANCES_PER_SPEAKER = 20  # encoded at most for a speaker's centroid
 JUDGED_UTTERANCES = 100  # encoded to find out which space the given vectors are in

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from embedding_adapter import SPEAKERS_FILE, run_embeddings_stage
+from embedding_adapter import run_embeddings_stage
 from phoneme_processor import OUTPUTS as PHONEME_FILES
 from phoneme_processor import run_phonemes_stage, transcript_words
 from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
@@ -22,6 +22,7 @@ from xtts_ka.core.stage_ledger import Decision, Record, Stage, StageLedger
 from xtts_ka.core.tensor_files import read_pickle, tensors_from_bytes, tensors_to_bytes, write_pickle
 from xtts_ka.core.torch_settings import choose_device, describe_device
 from xtts_ka.corpus import other_languages, recordings, tables
+from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.model.checkpoint import (
     FETCH,
     LICENCE,

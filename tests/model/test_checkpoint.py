@@ -9,6 +9,7 @@ from xtts_ka.core.config import STARTER_MARK
 from xtts_ka.core.errors import UserError
 from xtts_ka.model.checkpoint import (
     XttsFiles,
+    base_languages,
     extended_config,
     grow_text_rows,
     missing_base_files,
@@ -19,6 +20,11 @@ from xtts_ka.model.checkpoint import (
 
 def content(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_the_languages_of_a_model_are_its_config_s_without_georgian(base_folder, georgian_folder):
+    assert base_languages(base_folder) == base_languages(georgian_folder)
+    assert {"en", "zh-cn", "hi"} <= set(base_languages(georgian_folder)) and "ka" not in base_languages(georgian_folder)
 
 
 def test_reading_changes_nothing_in_the_folder(base_folder):

@@ -28,6 +28,7 @@ from xtts_ka.corpus.formats import AUDIO_SUFFIXES
 from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, source_roots
 from xtts_ka.corpus.tables import EMBEDDINGS_FOLDER as FOLDER
 
+SPEAKERS_FILE = "speakers_base.pth"  # what the embeddings stage makes; the export writes speakers_xtts.pth from it
 MAX_WIDTH = 16_384  # numbers in one vector; voice encoders give 192 to 2,048
 MAX_JSON_BYTES = 2**27  # parsed JSON takes up to twenty times as much memory
 MAX_ARRAY_BYTES = 2**31  # unpacked size of a file of another kind

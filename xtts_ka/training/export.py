@@ -14,6 +14,7 @@ from xtts_ka.core.config import STARTER_MARK, PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.files import atomic_path, read_json, write_json, write_text
 from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tensors_to_bytes, write_pickle
+from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.corpus.tables import read_split
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
@@ -45,7 +46,7 @@ def export_model(
         with atomic_path(out / name) as temporary:
             shutil.copyfile(base.folder / name, temporary)
     # The latents depend on the GPT's conditioning encoder, which was trained after the embeddings stage.
-    table, clips = read_speakers(out / "speakers_base.pth"), read_split(config.data_dir, "train")
+    table, clips = read_speakers(out / SPEAKERS_FILE), read_split(config.data_dir, "train")
     encoder = VoiceEncoder(xtts_config, state, device)
     voices = {name: voice["speaker_embedding"] for name, voice in table.items()}
     speakers = speaker_table(clips, encoder, voices, suspect_ids(config.data_dir))

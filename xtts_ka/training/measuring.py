@@ -36,7 +36,7 @@ def summed_losses(
 
     clips = batch.clips.tolist()
     if not may_cut:
-        remedy = "lower batch_size or set training.precision to bf16"
+        remedy = "set training.precision to bf16 or use more processes"
         return in_pieces(lambda whole: sums(whole[0]), [clips], "out of memory in validation", remedy)[0]
     remedy = "close other programs that use memory, or set training.precision to bf16"
     return torch.stack(in_pieces(sums, clips, "out of memory while a single clip is measured", remedy)).sum(dim=0)
