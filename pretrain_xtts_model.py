@@ -128,7 +128,7 @@ class LanguageModelProcessor(PipelineStage):
     """Transcripts → extended vocabulary and a small language model over it."""
 
     name, after = "language", ()
-    version = 2  # the second hundred kinds of text
+    version = 3  # the character limit follows the texts trained on
     reads = ("text", "language_model", "language", "seed")
     files = (VOCABULARY, RESULTS)
 

@@ -16,7 +16,8 @@ WHERE = ("ეზოში", "ტყეში", "სახლში", "ბაღ�
 WHAT = ("მღერის", "კითხულობს", "თამაშობს", "ისვენებს")
 SENTENCES = [" ".join(parts) + "." for parts in itertools.product(WHO, WHERE, WHAT)]  # 80, all different
 
-ALL = MetadataOptions(max_drop_fraction=1.0, val_fraction=0.4, test_fraction=0.1)  # of 12, 2 or more
+# of 12 clips, 2 or more validate
+ALL = MetadataOptions(max_seconds=11.6, max_drop_fraction=1.0, val_fraction=0.4, test_fraction=0.1)
 
 
 def speak(path: Path, number: int, *, rate: int = 8_000, channels: int = 1) -> Path:

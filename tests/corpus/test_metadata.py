@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from small_corpora import ALL, SENTENCES, WHAT, WHERE, WHO, add_row, clips_of, coqui, speak
 
 from xtts_ka.core.errors import UserError
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, place_of, split_at
+from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+from xtts_ka.corpus.splits import Asked, SplitPlan, sentence_of
 from xtts_ka.corpus.tables import MAX_LINE_BYTES, SPLITS, has_metadata, read_drop_report, read_split, split_csv
+from xtts_ka.model.geometry import MAX_SPEECH_SECONDS
 
 
 def snapshot(folder: Path) -> dict:
@@ -259,7 +261,7 @@ def test_too_few_for_validation_says_which_share_is_enough(tmp_path):
 
 def test_no_clip_left_for_training(tmp_path):
     options = MetadataOptions(val_fraction=0.9, test_fraction=0.05)
-    sentence = next(sentence for sentence in SENTENCES if split_at(place_of(sentence), options) == "val")
+    sentence = next(sentence for sentence in SENTENCES if split_of(sentence, val_fraction=0.9) == "val")
     source = coqui(tmp_path / "src", count=0)
     for i in range(9):
         speak(source / f"wavs/{i}.wav", i)
@@ -308,11 +310,27 @@ def test_the_output_may_not_lie_in_the_source(tmp_path):
     assert snapshot(source) == before
 
 
+def test_the_clips_of_fleurs_are_kept(tmp_path):
+    """60 recordings of FLEURS' lengths (12 s on average, a few over 20 s): the model holds 28 s, and they all train."""
+    folder, rows = tmp_path / "ka_ge", []
+    seconds = np.clip(np.random.default_rng(1).lognormal(2.43, 0.33, 60), 3, 40)
+    for i, length in enumerate(seconds):
+        path = folder / f"audio/train/{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.3 * np.sin(0.1 * (1 + i / 60) * np.arange(round(8000 * length))), 8000)
+        rows.append(f"{i}\t{i}.wav\t{SENTENCES[i]}\t{SENTENCES[i]}\t\t0\tMALE\n")
+    (folder / "train.tsv").write_text("".join(rows), "utf-8")
+    report = create_metadata(folder, tmp_path / "data", options=MetadataOptions(val_fraction=0.1))
+    assert 11 < seconds.mean() < 13 and report.kept >= 0.98 * 60, report.dropped
+    assert MetadataOptions().max_seconds <= MAX_SPEECH_SECONDS < MetadataOptions().max_seconds + 0.01
+
+
 # ── splits and ids ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def split_of(sentence: str, **fractions: float) -> str:
-    return split_at(place_of(sentence), MetadataOptions(**fractions))
+    shares = {"val_fraction": 0.05, "test_fraction": 0.05, **fractions}
+    return SplitPlan(**shares, held_out_fraction=0.0, asked=Asked(0.05, 0.05, 1000)).of_sentence(sentence_of(sentence))
 
 
 def test_splits_follow_the_sentence(tmp_path):

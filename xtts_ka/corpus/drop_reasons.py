@@ -16,6 +16,7 @@ class Drop(StrEnum):
     NON_GEORGIAN_TEXT = "non_georgian_text"  # fewer Georgian letters than --min_georgian_fraction
     TOO_SHORT = "too_short"  # below --min_seconds
     CLIPPED_AUDIO = "clipped_audio"  # more samples at full scale than --max_clipped_fraction
+    HELD_OUT_SENTENCE = "held_out_sentence"  # of a speaker kept from training; a training speaker says it too
     DUPLICATE_AUDIO = "duplicate_audio"  # the same samples as an earlier recording
     # decided in audio.py
     MISSING_AUDIO = "missing_audio"

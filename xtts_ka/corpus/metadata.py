@@ -1,7 +1,7 @@
 """Turns recordings and transcripts into checked split tables and a drop report.
 
 The steps: find the corpora (formats.py), check each row's line, path and text (`_Screen`), decode and measure its
-recording (`_measured`), choose the split by a hash of the sentence (`split_at`), write (tables.py).
+recording (`_measured`), choose the splits (splits.py), write (tables.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from xtts_ka.core.console import heading, progress, say, style
 from xtts_ka.core.digests import hash_to_unit
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
+from xtts_ka.corpus import splits as splitting
 from xtts_ka.corpus import tables
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats import AUDIO_FOLDERS, Corpus, Row, find_corpus
-from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, SPLITS, Clip, split_csv
-from xtts_ka.georgian.alphabet import georgian_fraction, words
+from xtts_ka.corpus.splits import SplitPlan, sentence_of
+from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, split_csv
+from xtts_ka.georgian.alphabet import georgian_fraction
 from xtts_ka.georgian.text import normalise
 
 SILENCE_PEAK = 1e-3  # of full scale, -60 dB: a clip that is nowhere louder is silence
@@ -47,12 +49,13 @@ class MetadataOptions:
     """What counts as a usable clip, and how clips are split. An impossible value is a UserError."""
 
     min_seconds: float = _option(0.5, "shortest clip kept")
-    max_seconds: float = _option(11.6, "longest clip kept; coqui's recipe takes 11.6 s", at_most=600)
+    max_seconds: float = _option(28.0, "longest clip kept; the model holds 28 s of speech", at_most=600)
     max_clipped_fraction: float = _option(0.01, "largest share of full-scale samples in a clip", at_most=1)
     min_georgian_fraction: float = _option(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
     max_drop_fraction: float = _option(0.5, "no table is written where more would be dropped", at_most=1)
     val_fraction: float = _option(0.05, "share of the sentences kept for validation", at_most=0.9)
     test_fraction: float = _option(0.05, "share of the sentences kept for the final test", at_most=0.9)
+    eval_clips: float = _option(1000, "validation and test take no more sentences than give about so many clips")
     archaic: str = "respell"  # of the letters ჱ ჲ ჳ ჴ ჵ: respell or keep
     copy: bool = False  # copy the clips that are kept into audio/ beside each table
 
@@ -80,6 +83,7 @@ class MetadataReport:
     splits: dict[str, tuple[int, float]]  # split → (clips, seconds)
     speakers: int  # known ones
     unknown: int  # clips whose speaker is not known
+    held_out: int  # speakers kept from training
     embeddings: int  # clips with an embedding file
     drop_report: Path
 
@@ -103,8 +107,8 @@ def create_metadata(
     """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
 
     `embeddings_dir` holds voice embeddings named after the clips (default `<output_dir>/embeddings/embeddings`).
-    `enough_validation` raises `options.val_fraction` as far as validation needs; the splits of few clips then depend on
-    how many there are.
+    `enough_validation` raises the share of validation as far as it needs; the splits of few clips then depend on how
+    many there are.
     UserError where no corpus is found, where more than `options.max_drop_fraction` of the rows would be dropped, or
     where fewer than two clips would be left for validation. Then no table is changed, but the drop report is written as
     soon as every row has been checked.
@@ -123,19 +127,24 @@ def create_metadata(
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
     kept, drops = _check_rows(corpora, options)
+    asked = splitting.Asked(options.val_fraction, options.test_fraction, options.eval_clips)
+    plan = splitting.find_plan(output_dir, kept, asked)
+    if enough_validation:
+        plan = _with_enough_validation(kept, plan)
+    with_embeddings = list(_with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)))
+    splits, left_out = plan.assign(with_embeddings)
+    for clip in left_out:
+        why = (Drop.HELD_OUT_SENTENCE, f"{clip.speaker_id} is kept from training, where someone says the same sentence")
+        drops.append((clip.file_id, "dropped", *why, str(clip.audio_path), clip.text))
     drop_report = tables.write_drop_report(output_dir, drops)
     dropped = dict(Counter(reason for _, _, reason, *_ in drops).most_common())
+    kept = [clip for clips in splits.values() for clip in clips]
     rows = len(kept) + len(drops)
     _check_drops(rows, dropped, options, drop_report)
-    if enough_validation:
-        options = _with_enough_validation(kept, options)
-    splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip in _with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)):
-        splits[split_at(place_of(clip.text), options)].append(clip)
-    _check_splits(splits, kept, options)
+    _check_splits(splits, kept, plan)
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
-    tables.write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings)
+    tables.write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings, asdict(plan))
     return MetadataReport(
         corpora=corpora,
         rows=rows,
@@ -144,6 +153,7 @@ def create_metadata(
         splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
         speakers=len({clip.speaker_id for clip in kept if clip.speaker_known}),
         unknown=sum(not clip.speaker_known for clip in kept),
+        held_out=len({clip.speaker_id for clip in kept if plan.holds_out(clip)}),
         embeddings=sum(clip.embedding_path is not None for clips in splits.values() for clip in clips),
         drop_report=drop_report,
     )
@@ -172,25 +182,24 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
         raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}), and {limit}: {remedy}")
 
 
-def _with_enough_validation(kept: Sequence[Clip], options: MetadataOptions) -> MetadataOptions:
-    """`options` with a val_fraction that gives validation MIN_VAL_CLIPS, where that leaves clips for training."""
-    wanted = max(options.val_fraction, _enough_for_validation(kept))
-    raised = replace(options, val_fraction=wanted) if wanted + options.test_fraction < 0.9 else options
-    left = any(split_at(place_of(clip.text), raised) == "train" for clip in kept)
-    return raised if left else options
+def _with_enough_validation(kept: Sequence[Clip], plan: SplitPlan) -> SplitPlan:
+    """`plan` with a val_fraction that gives validation MIN_VAL_CLIPS, where that leaves clips for training."""
+    wanted = max(plan.val_fraction, _enough_for_validation(kept))
+    raised = replace(plan, val_fraction=wanted) if wanted + plan.test_fraction < 0.9 else plan
+    return raised if raised.assign(kept)[0]["train"] else plan
 
 
 def _enough_for_validation(kept: Sequence[Clip]) -> float:
     """The smallest val_fraction, in hundredths, that keeps MIN_VAL_CLIPS clips for validation."""
-    places = sorted(place_of(clip.text) for clip in kept)
+    places = sorted(hash_to_unit(sentence_of(clip.text)) for clip in kept) or [0.0]
     return math.floor(places[min(MIN_VAL_CLIPS, len(places)) - 1] * 100 + 1) / 100
 
 
-def _check_splits(splits: dict[str, list[Clip]], kept: Sequence[Clip], options: MetadataOptions) -> None:
+def _check_splits(splits: dict[str, list[Clip]], kept: Sequence[Clip], plan: SplitPlan) -> None:
     """UserError where validation or training would have too little."""
     if len(splits["val"]) < MIN_VAL_CLIPS:
         wanted = _enough_for_validation(kept)
-        enough = len(kept) > 4 * MIN_VAL_CLIPS and wanted + options.test_fraction < 0.5
+        enough = len(kept) > 4 * MIN_VAL_CLIPS and wanted + plan.test_fraction < 0.5
         remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
         few = f"only {len(splits['val'])} of {len(kept)} clips would be for validation"
         raise UserError(f"{few}, which needs {MIN_VAL_CLIPS}: {remedy}")
@@ -317,21 +326,6 @@ def _unique_id(name: str, key: str, taken: dict[str, str]) -> str:
     return candidate
 
 
-def place_of(text: str) -> float:
-    """The place of a normalised sentence in [0, 1), by a hash of its words, so that punctuation does not change it."""
-    return hash_to_unit(" ".join(words(text)))
-
-
-def split_at(place: float, options: MetadataOptions = MetadataOptions()) -> str:
-    """The split of a sentence with this place.
-
-    Validation takes the low end and test the high end, so that a change of one's share does not move the other.
-    """
-    if place < options.val_fraction:
-        return "val"
-    return "test" if place >= 1 - options.test_fraction else "train"
-
-
 def _with_embeddings(clips: Sequence[Clip], folder: Path) -> Iterator[Clip]:
     """Give each clip the embedding named by its id, or by its file's stem if no other clip has that stem."""
     paths = [file for suffix in reversed(EMBEDDING_SUFFIXES) for file in folder.absolute().glob(f"*{suffix}")]
@@ -364,6 +358,8 @@ def print_report(report: MetadataReport) -> None:
     say(f"{kept}: {hours:.2f} hours, {speakers}, {report.embeddings} with an embedding")
     if report.unknown:
         say(f"the speaker of {report.unknown} clips is not known: they are trained on, but give no voice")
+    if report.held_out:
+        say(f"{report.held_out} of the speakers are kept from training, to validate and test after unheard voices")
     for split, (clips, seconds) in report.splits.items():
         say(f"  {split:<6}{clips:>9} clips {seconds / 60:>10.1f} min")
     if report.dropped:

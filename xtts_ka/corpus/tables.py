@@ -1,7 +1,8 @@
 """Reads and writes the split tables `data/split/{train,val,test}/{split}_metadata.csv`.
 
-Two files stand beside them: the drop report, which lists the rows that were dropped and those that look wrong, and
-`sources.json`, which names the folders outside the data folder that the tables may point into.
+Three files stand beside them: the drop report, which lists the rows that were dropped and those that look wrong,
+`sources.json`, which names the folders outside the data folder that the tables may point into, and `splits.json`, which
+says by which shares the clips were split.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path, read_json
@@ -30,6 +31,7 @@ NOT_PEOPLE = ("fleurs", "fleurs_male", "fleurs_female", "fleurs_other", "cv_e3b0
 EMBEDDINGS_FOLDER = "embeddings/embeddings"  # in the data folder
 EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several files with one stem, the first is taken
 SOURCES = "split/sources.json"
+SPLITS_RECORD = "split/splits.json"
 DROP_REPORT = "split/drop_report.csv"
 DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")
 
@@ -241,11 +243,15 @@ def numbered_lines(table: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def write_splits(
-    data_dir: Path | str, splits: Mapping[str, Sequence[Clip]], sources: Iterable[Path | str] = ()
+    data_dir: Path | str,
+    splits: Mapping[str, Sequence[Clip]],
+    sources: Iterable[Path | str] = (),
+    record_of_splits: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the tables of all three splits, with paths relative to each.
 
-    sources: the folders that hold files of these clips; those outside `data_dir` are listed in sources.json. All files
+    sources: the folders that hold files of these clips; those outside `data_dir` are listed in sources.json.
+    record_of_splits: what splits.json says. All files
     are written in full before the first is renamed, and the train table is renamed last: until then `has_metadata` is
     false, so an interruption cannot leave tables of two runs side by side that look complete.
     """
@@ -259,6 +265,9 @@ def write_splits(
         outside = {real for real in map(os.path.realpath, sources) if not f"{real}/".startswith(f"{home}/")}
         names = sorted(os.path.relpath(real, os.path.realpath(record.parent)) for real in outside)
         replaced.enter_context(atomic_path(record)).write_text(json.dumps({"sources": names}) + "\n")
+        if record_of_splits:
+            text = json.dumps(record_of_splits, indent=2) + "\n"
+            replaced.enter_context(atomic_path(Path(data_dir) / SPLITS_RECORD)).write_text(text)
         split_csv(data_dir, SPLITS[0]).unlink(missing_ok=True)
 
 

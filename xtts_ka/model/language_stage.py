@@ -135,18 +135,23 @@ def token_frequencies(sequences: Iterable[Iterable[int]], new_ids: Sequence[int]
 
 
 def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
-    """Characters per token on sentences the tokenizer has not seen, and the character limit that follows from them."""
+    """Characters per token on sentences the tokenizer has not seen, and the character limit of one call of synthesis.
+
+    The limit is the 99th percentile of the texts trained on, if the model's positions hold so much.
+    """
     texts, seconds = [clip.text for clip in clips], [clip.duration for clip in clips]
     unseen = vocabulary.coverage_report(tokenizer, held_out, language=language)
     spoken = vocabulary.coverage_report(tokenizer, texts, seconds, language)
     low = unseen["low_characters_per_token"], spoken["low_characters_per_second"]
+    # A text longer than those trained on is where XTTS repeats itself and loses words: synthesis splits it.
+    usual_longest = sorted(map(len, texts))[math.ceil(0.99 * len(texts)) - 1]
     return {
         "characters_per_token": unseen["characters_per_token"],
         "tokens_per_second": spoken["tokens_per_second"],
         "characters_per_second": spoken["characters_per_second"],
         "unknown_tokens": spoken["unknown"],
         "longest_transcript_tokens": spoken["longest"],
-        "character_limit": vocabulary.measured_character_limit(*low),
+        "character_limit": min(usual_longest, vocabulary.measured_character_limit(*low)),
     }
 
 
