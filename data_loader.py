@@ -15,7 +15,6 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,17 +23,17 @@ from xtts_ka.core.command_line import add_verbosity_flags, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
 from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
-from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import recordings
 from xtts_ka.model import geometry as g
 from xtts_ka.training.batch_plan import Batch, Draw, padding, plan_epoch
-from xtts_ka.training.clip_index import AUDIO_STOPS, FEATURES, TrainingIndex
+from xtts_ka.training.clip_index import AUDIO_STOPS, TrainingIndex
 from xtts_ka.training.feature_cache import FeatureCache
 from xtts_ka.training.memory_estimate import StepShape
-from xtts_ka.training.prepare_features import extended_vocabulary, feature_key, make_indexes, open_indexes
+from xtts_ka.training.prepare_features import extended_vocabulary, open_features
 
 if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsArgs
+    from xtts_ka.training.process_group import Peers
 
 # ── 1. one clip ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -353,23 +352,19 @@ class DataManager:
         return "validation  clips: " + ", ".join(f"{count} {names[name]}" for name, count in sizes.items())
 
 
-def open_data(config: PretrainConfig, device: str = "cpu", look: bool = True) -> DataManager:
+def open_data(config: PretrainConfig, device: str = "cpu", peers: Peers | None = None) -> DataManager:
     """Open the training indexes; what they or the feature cache lack is computed first, on `device`.
 
-    The language stage must have written its vocabulary. look=False: another process has just compared the recordings
-    with the indexes, so they are not looked at again.
+    The language stage must have written its vocabulary. peers: the processes of this job, all of which call this
+    function and share the computing.
     """
     from xtts_ka.model.checkpoint import read_config
 
     extended_vocabulary(config)
     args = read_config(config.base_model_path).model_args
-    cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
-    indexes = open_indexes(config, cache, args, look)
-    if not indexes:
-        with RunLock(cache.folder / "cache.lock").hold():
-            indexes = make_indexes(config, cache, args, device)
+    cache, (train, val) = open_features(config, args, device, peers)
     recordings.look_again()
-    return DataManager(config, *indexes, cache, args)
+    return DataManager(config, train, val, cache, args)
 
 
 # ── 4. the command line ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -215,8 +215,8 @@ class XTTSPretrainer(PipelineStage):
             say(f"device      {describe_device(accelerator.device, precision, peers.world)}")
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
-        with peers.main_first("data and checkpoints"):  # one process fills the cache for all
-            data = open_data(config, str(accelerator.device), look=peers.is_main)
+        data = open_data(config, str(accelerator.device), peers if peers.world > 1 else None)
+        with peers.main_first("checkpoints"):
             if peers.is_main:
                 checkpoints.set_aside_others()
         for line in data.describe() if peers.is_main else ():

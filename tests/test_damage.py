@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pipeline_run import MODEL_FILES, run, statuses
 
@@ -193,7 +194,9 @@ def test_training_carries_on_around_damage(expendable):
     last = max((root / "checkpoints").iterdir())
     spoil(last / "optimizer.pt", flipped)
     spoil(root / "models/xtts_v2_ka/model.pth", truncated)
-    spoil(next((root / "data/features").glob("*/mels.bin")), zeroed_at_the_end)  # validation clips come last
+    cache = next((root / "data/features").glob("*/mels.bin")).parent
+    heard = int(np.load(next(cache.glob("index_val_*/records.npy")))["mel_at"][0])
+    spoil(cache / "mels.bin", lambda data: data[:heard] + bytes(4096) + data[heard + 4096 :])
 
     failed = run(expendable)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr and failed.stderr.count("error: ") == 1

@@ -37,9 +37,11 @@ from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, encode_batch, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model, starter_vocabulary
 from xtts_ka.starter.speech import VOICES, read_sentences, synthesise, voices_for
+from xtts_ka.training import feature_cache
 from xtts_ka.training.batch_plan import plan_epoch
 from xtts_ka.training.clip_index import build_index
 from xtts_ka.training.feature_cache import FeatureCache, clip_key
+from xtts_ka.training.feature_filling import Tools, fill
 from xtts_ka.training.optimizer import build_optimizer
 
 # Subjects | verbs with objects | closing words: every combination is a plain sentence.
@@ -228,11 +230,8 @@ class Material:
         self.georgian = speak(args.work / f"ka_wavs_{args.voices}", repeated, args.longest)
         self.files = read_model(args.work / "base")
         self.cache = FeatureCache(args.work / "features", "0" * 16)
-        self.cache.fill(
-            self.cache.missing((key_of(c), c.audio_path) for _, c in self.base_clips + self.georgian),
-            load_speech,
-            FeatureExtractor(self.files.folder, self.files.config),
-        )
+        clips = [feature_cache.Clip(key_of(c), c.audio_path, c.duration) for _, c in self.base_clips + self.georgian]
+        fill(self.cache, clips, Tools(load_speech, lambda: FeatureExtractor(self.files.folder, self.files.config)))
         self.args = self.files.config.model_args
         self.collate = CollateFunction(self.args)
         self.tokenizer = load_tokenizer(args.work / "vocab.json")

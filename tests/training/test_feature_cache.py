@@ -1,6 +1,7 @@
 import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 
 from xtts_ka.core.errors import RunError
 from xtts_ka.model.geometry import codes_of, frames_of
-from xtts_ka.training.feature_cache import FeatureCache, clip_key
+from xtts_ka.training import feature_filling
+from xtts_ka.training.feature_cache import Clip, FeatureCache, clip_key
+from xtts_ka.training.feature_filling import Tools
 
 
 def fake_load(path):
-    samples = int(path.read_text())
+    samples = int(Path(path).read_text())
     return torch.full((1, samples), samples / 1e5)
 
 
@@ -32,7 +35,7 @@ def clips(tmp_path):
     for number, samples in enumerate((5000, 70000, 1024, 22050, 33333)):
         path = tmp_path / f"{number}.txt"
         path.write_text(str(samples))
-        made.append((key_of(path), path))
+        made.append(Clip(key_of(path), path, samples / 22050))
     return made
 
 
@@ -44,12 +47,12 @@ def fill(cache, clips, load=fake_load, batch=16):
     """Compute what is missing; returns how many clips that was."""
     missing = cache.missing(clips)
     if missing:
-        cache.fill(missing, load, fake_extract, batch)
+        feature_filling.fill(cache, missing, Tools(load, lambda: fake_extract, batch))
     return len(missing)
 
 
 def check(cache, clips, may_lack=False):
-    for record, (_, path) in zip(cache.find([key for key, _ in clips]), clips):
+    for record, (_, path, _) in zip(cache.find([clip.key for clip in clips]), clips):
         if may_lack and record["samples"] == 0:
             continue
         samples = int(path.read_text())
@@ -87,7 +90,7 @@ def test_new_clips_are_appended(tmp_path, clips):
 
 
 def test_an_edited_recording_has_another_key(tmp_path, clips):
-    key, path = clips[0]
+    key, path, _ = clips[0]
     path.write_text("123456")
     assert key_of(path) != key
 
@@ -169,10 +172,10 @@ def test_damaged_data_is_named_forgotten_and_computed_again(tmp_path, clips):
     fill(cache, clips)
     path = cache.folder / "mels.bin"
     data = bytearray(path.read_bytes())
-    data[0] ^= 1
+    data[0] ^= 1  # of the longest clip, which stands first
     path.write_bytes(data)
     broken = FeatureCache(tmp_path / "cache", "k" * 64)
-    with pytest.raises(RunError, match=f"{broken.folder} is damaged at clip 0"):
+    with pytest.raises(RunError, match=f"{broken.folder} is damaged at clip 1"):
         check(broken, clips)
     again = FeatureCache(tmp_path / "cache", "k" * 64)
     assert fill(again, clips) == 1
@@ -211,4 +214,4 @@ def test_of_a_long_list_only_what_is_missing_is_loaded(tmp_path, clips):
     assert cache.missing(many) == clips[:1]
     loaded = []
     assert fill(cache, many, lambda path: loaded.append(path) or fake_load(path)) == 1
-    assert loaded == [clips[0][1]]
+    assert loaded == [str(clips[0].audio)]

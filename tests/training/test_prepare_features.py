@@ -10,7 +10,6 @@ from data_loader import open_data
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import split_csv
 from xtts_ka.training import prepare_features
-from xtts_ka.training.feature_cache import FeatureCache
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,13 @@ def config(made, tmp_path):
 @pytest.fixture
 def computed(monkeypatch):
     """Keys of the clips whose features are computed during the test."""
-    keys, fill = [], FeatureCache.fill
+    keys, fill = [], prepare_features.fill
 
-    def noted(self, clips, *rest, **options):
-        keys.extend(key for key, _ in clips)
-        return fill(self, clips, *rest, **options)
+    def noted(cache, clips, *rest):
+        keys.extend(clip.key for clip in cache.missing(clips))
+        return fill(cache, clips, *rest)
 
-    monkeypatch.setattr(FeatureCache, "fill", noted)
+    monkeypatch.setattr(prepare_features, "fill", noted)
     return keys
 
 

@@ -22,8 +22,11 @@ TEMPORARY_SUFFIX = ".partial"  # of a file that an interrupted write leaves; `sw
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, on failure deleted."""
+def atomic_path(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, on failure deleted.
+
+    sync=False leaves out the fsync: for a file with a checksum, that may be lost when the power fails.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -31,9 +34,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         with _errors_name(path, temporary):
             yield temporary
-            _fsync(temporary)
+            if sync:
+                _fsync(temporary)
             os.replace(temporary, path)
-            _fsync(path.parent)
+            if sync:
+                _fsync(path.parent)
     finally:
         _delete(temporary)
 
@@ -88,9 +93,9 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write `data` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path | str, data: bytes, *, sync: bool = True) -> None:
+    """Write `data` atomically; sync as in `atomic_path`."""
+    with atomic_path(path, sync=sync) as temporary:
         temporary.write_bytes(data)
 
 

@@ -6,10 +6,10 @@ Three files in a folder named after a digest of what they depend on beside the r
     mels.bin    float16, frames × 80, one frame per 256 samples, clip after clip
     index.bin   one record per clip: key, samples, where its codes and mels begin, checksums
 
-A writer appends codes and mels, flushes them to the disk, and only then appends the records that point at them. So a
-kill costs the clips of one batch at most, and the next start cuts off the data that no record points at. Training opens
-no audio. It cuts voice samples from the mels, where coqui cuts the wave and computes the mel of that: the two frames at
-either end differ (measured in docs/experiments.md).
+One process appends what all compute (`feature_filling`): codes and mels, flushed to the disk, and only then the records
+that point at them. The next start cuts off the data that no record points at. Training opens no audio. It cuts voice
+samples from the mels, where coqui cuts the wave and computes the mel of that: the two frames at either end differ
+(measured in docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import compress
+from collections.abc import Sequence
+from itertools import compress, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xtts_ka.core.console import progress, say, warn
+from xtts_ka.core.console import say, warn
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, write_bytes
@@ -34,15 +33,57 @@ from xtts_ka.model.geometry import MEL_BANDS, codes_of, frames_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Load = Callable[[Any], Tensor]  # path → (1, samples)
-    Extract = Callable[[list[Tensor]], list[tuple[Tensor, Tensor]]]  # → codes (codes,) and mel (80, frames) of each
-
 VERSION = 1  # raise when the content of the files changes for the same key
 RECORD = np.dtype(
     [("key", "<u8"), ("codes_at", "<u8"), ("mel_at", "<u8"), ("samples", "<u4"), ("crc", "<u4"), ("check", "<u8")]
 )
 
-Clip = tuple[int, Path | str]  # its key, and its audio
+
+class Clip(NamedTuple):
+    """A clip to compute. seconds: its length as the table has it, which need not be exact."""
+
+    key: int
+    audio: Path | str
+    seconds: float = 0.0
+
+
+class Unit(NamedTuple):
+    """Codes and mels of a few clips, as bytes. The records lack their places, which `append` decides."""
+
+    records: np.ndarray
+    codes: list[bytes]
+    mels: list[bytes]
+
+    @classmethod
+    def of(cls, keys: Sequence[int], speech: list[Tensor], features: list[tuple[Tensor, Tensor]]) -> Unit:
+        """Of each clip: its key, its samples (1, samples), and its codes (codes,) and mel (80, frames)."""
+        codes = [codes.numpy().astype("<u2").tobytes() for codes, _ in features]
+        mels = [np.ascontiguousarray(mel.numpy().T.astype("<f2")).tobytes() for _, mel in features]
+        records = np.zeros(len(keys), RECORD)
+        records["key"], records["samples"] = keys, [clip.shape[1] for clip in speech]
+        records["crc"] = [zlib.crc32(mel, zlib.crc32(code)) for code, mel in zip(codes, mels)]
+        return cls(records, codes, mels)
+
+    def only(self, wanted: np.ndarray) -> Unit:
+        """The clips that `wanted` (bool, (clips,)) marks."""
+        return Unit(self.records[wanted], list(compress(self.codes, wanted)), list(compress(self.mels, wanted)))
+
+    def to_bytes(self) -> bytes:
+        """A checksum of the rest and the number of clips (8 bytes each), then records, codes and mels."""
+        count = len(self.records).to_bytes(8, "little")
+        rest = b"".join((count, self.records.tobytes(), *self.codes, *self.mels))
+        return zlib.crc32(rest).to_bytes(8, "little") + rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Unit | None:
+        """None where a byte is missing or wrong."""
+        if len(data) < 16 or zlib.crc32(memoryview(data)[8:]) != int.from_bytes(data[:8], "little"):
+            return None
+        records = np.frombuffer(data, RECORD, int.from_bytes(data[8:16], "little"), 16)
+        start = 16 + records.nbytes
+        ends = start + np.cumsum(np.concatenate(_sizes(records)), dtype=np.int64)
+        parts = [data[start:end] for start, end in pairwise((start, *ends.tolist()))]
+        return cls(records.copy(), parts[: len(records)], parts[len(records) :])
 
 
 def clip_key(file_id: str, size: int, changed_ns: int) -> int:
@@ -118,36 +159,23 @@ class FeatureCache:
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips that are not in the cache."""
-        return list(compress(clips, self.find([key for key, _ in clips])["samples"] == 0))
+        return list(compress(clips, self.find([clip.key for clip in clips])["samples"] == 0))
 
-    def fill(self, clips: Sequence[Clip], load: Load, extract: Extract, batch: int = 16) -> None:
-        """Compute clips that are `missing`, `batch` at a time."""
-        self._cut_loose_ends()
-        threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2))
-        with threads, progress(total=len(clips), what="codes and mels", unit="clip") as bar:
-            for start in range(0, len(clips), batch):
-                keys, paths = zip(*clips[start : start + batch])
-                speech = list(threads.map(load, paths))
-                self._append(keys, speech, extract(speech))
-                bar.update(len(keys))
+    def append(self, unit: Unit) -> None:
+        """Add clips that are `missing`. One process at a time may do so."""
+        records = unit.records.copy()
+        for name, file, sizes in zip(("codes_at", "mel_at"), (self._codes, self._mels), _sizes(records)):
+            records[name] = _size(file) + np.cumsum(sizes) - sizes
+        records["check"] = _check(records)
+        parts = (self._codes, unit.codes), (self._mels, unit.mels), (self._index, [records.tobytes()])
+        for file, data in parts:
+            append_bytes(file, b"".join(data), sync=True)
+
+    def reopen(self) -> None:
+        """Make readable what has been appended."""
         self._map()
 
-    def _append(self, keys: Sequence[int], speech: list[Tensor], features: list[tuple[Tensor, Tensor]]) -> None:
-        records = np.zeros(len(keys), RECORD)
-        codes, mels, codes_end, mels_end = bytearray(), bytearray(), _size(self._codes), _size(self._mels)
-        for record, key, clip, (code_row, mel) in zip(records, keys, speech, features):
-            code_bytes = code_row.numpy().astype("<u2").tobytes()
-            mel_bytes = np.ascontiguousarray(mel.numpy().T.astype("<f2")).tobytes()
-            record["key"], record["samples"] = key, clip.shape[1]
-            record["codes_at"], record["mel_at"] = codes_end + len(codes), mels_end + len(mels)
-            record["crc"] = zlib.crc32(mel_bytes, zlib.crc32(code_bytes))
-            codes += code_bytes
-            mels += mel_bytes
-        records["check"] = _check(records)
-        for file, data in ((self._codes, codes), (self._mels, mels), (self._index, records.tobytes())):
-            append_bytes(file, bytes(data), sync=True)
-
-    def _cut_loose_ends(self) -> None:
+    def cut_loose_ends(self) -> None:
         """Remove what a killed writer left: unsound records, and data behind the last that a sound record points at."""
         records = self._records()
         if records.nbytes < _size(self._index):
@@ -162,10 +190,16 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
+def _sizes(record: Any) -> tuple[Any, Any]:
+    """Bytes of the codes and of the mel of one record, or of each of several."""
+    codes, frames = codes_of(record["samples"]).astype("<u8"), frames_of(record["samples"]).astype("<u8")
+    return 2 * codes, 2 * MEL_BANDS * frames
+
+
 def _ends(record: Any) -> tuple[Any, Any]:
     """Where the codes and the mel of one record, or of each of several, end in their files."""
-    codes, frames = codes_of(record["samples"]).astype("<u8"), frames_of(record["samples"]).astype("<u8")
-    return record["codes_at"] + 2 * codes, record["mel_at"] + 2 * MEL_BANDS * frames
+    codes, mel = _sizes(record)
+    return record["codes_at"] + codes, record["mel_at"] + mel
 
 
 def _check(records: np.ndarray) -> np.ndarray:

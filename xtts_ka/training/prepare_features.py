@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,40 +10,78 @@ import numpy as np
 
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import file_digest, hash_value
-from xtts_ka.core.errors import UserError
+from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
+from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
-from xtts_ka.training.clip_index import VERSION, TrainingIndex, build_index, open_index
+from xtts_ka.training.clip_index import FEATURES, VERSION, TrainingIndex, build_index, open_index
 from xtts_ka.training.feature_cache import Clip, FeatureCache, clip_key
+from xtts_ka.training.feature_filling import Tools, announce, fill, help_fill
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from xtts_ka.model.checkpoint import XttsArgs
+    from xtts_ka.training.feature_filling import Extract
+    from xtts_ka.training.process_group import Peers
 
+SHARED = "all processes need the same data_dir, on a file system that they share"
 Indexes = tuple[TrainingIndex, TrainingIndex]  # of train and val
 
 
-def open_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, look: bool) -> Indexes | None:
-    """The indexes that are there; None unless both are, and nothing they depend on has changed."""
+def open_features(
+    config: PretrainConfig, args: XttsArgs, device: str, peers: Peers | None = None
+) -> tuple[FeatureCache, Indexes]:
+    """Open the cache and the indexes of train and val; what they lack is computed first, on `device`.
+
+    peers: the processes of this job. All call this function once and share the computing; the main one makes the
+    indexes.
+    """
+    if peers and not peers.is_main:
+        return _beside_main(config, args, device, peers)
+    cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
+    if indexes := _indexes_there(config, cache, args):
+        if peers:
+            announce(peers, 0)
+    else:
+        with RunLock(cache.folder / "cache.lock").hold():
+            indexes = _make_indexes(config, cache, args, device, peers)
+    if peers:
+        peers.tell("indexes", "made")
+    return cache, indexes
+
+
+def _beside_main(config: PretrainConfig, args: XttsArgs, device: str, peers: Peers) -> tuple[FeatureCache, Indexes]:
+    help_fill(_tools(config, args, device), peers)
+    peers.hear("indexes")
+    cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
+    indexes = _indexes_there(config, cache, args, look=False)  # process 0 has just compared the recordings with them
+    if not indexes:
+        raise RunError(f"the indexes that process 0 has made in {cache.folder} cannot be seen from here: {SHARED}")
+    return cache, indexes
+
+
+def _indexes_there(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, look: bool = True) -> Indexes | None:
+    """None unless both indexes are there, and nothing they depend on has changed."""
     keys = {split: _index_key(config, split, cache, args, look) for split in TRAINING_SPLITS}
     train, val = (open_index(cache.folder, split, key) for split, key in keys.items())
     return (train, val) if train and val else None
 
 
-def make_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, device: str) -> Indexes:
+def _make_indexes(
+    config: PretrainConfig, cache: FeatureCache, args: XttsArgs, device: str, peers: Peers | None
+) -> Indexes:
     """Compute what the cache lacks, then the indexes that are missing or outdated. Call it under the cache's lock."""
     from xtts_ka.georgian.reading import Reading
     from xtts_ka.model.vocabulary import encode_batch, load_tokenizer
 
     sweep_partials(cache.folder)
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
-    missing = cache.missing([(key, row.audio_path) for pairs in rows.values() for row, key in pairs])
-    if missing:
-        _fill(config, cache, missing, args, device)
+    clips = [Clip(key, row.audio_path, row.duration) for pairs in rows.values() for row, key in pairs]
+    fill(cache, clips, _tools(config, args, device), peers)
     reading, tokenizer = Reading.of(config.text), load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
@@ -57,26 +96,40 @@ def make_indexes(config: PretrainConfig, cache: FeatureCache, args: XttsArgs, de
     return train, val
 
 
-def _fill(config: PretrainConfig, cache: FeatureCache, missing: list[Clip], args: XttsArgs, device: str) -> None:
-    from xtts_ka.corpus.audio import AudioError
-    from xtts_ka.corpus.drop_reasons import Drop
-    from xtts_ka.model.checkpoint import read_config
-    from xtts_ka.model.features import REFLECTED, FeatureExtractor, load_speech
-
+def _tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
+    """How this config's clips are computed."""
     # A clip that is too long for the model is left out of the index; two codes more are enough to tell. No more is
     # read: an hour of silence in a small FLAC file would fill the memory.
     longest = (args.gpt_max_audio_tokens + 1) * CODE_STRIDE / SAMPLE_RATE
 
     def load(path: str) -> Tensor:
+        from xtts_ka.corpus.audio import AudioError
+        from xtts_ka.corpus.drop_reasons import Drop
+        from xtts_ka.model.features import REFLECTED, load_speech
+
         speech = load_speech(path, longest)
         if speech.shape[1] <= REFLECTED:  # then there is no mel frame
             seconds = speech.shape[1] / SAMPLE_RATE
             raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
         return speech
 
-    base = Path(config.base_model_path)
-    extractor = FeatureExtractor(base, read_config(base), device, config.dvae_file)
-    cache.fill(missing, load, extractor, batch=64 if device.startswith("cuda") else 16)
+    def make_extractor() -> Extract:
+        from xtts_ka.model.checkpoint import read_config
+        from xtts_ka.model.features import FeatureExtractor
+
+        base = Path(config.base_model_path)
+        return FeatureExtractor(base, read_config(base), device, config.dvae_file)
+
+    on_gpu = device.startswith("cuda")
+    clips, seconds = (64, 320.0) if on_gpu else (16, 80.0)
+    return Tools(load, make_extractor, clips, seconds, _decoding_threads(on_gpu))
+
+
+def _decoding_threads(on_gpu: bool) -> int:
+    """This process's share of the machine's cores, less what the extractor needs: one core, or half of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, share - 1 if on_gpu else share // 2)
 
 
 def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:

@@ -14,7 +14,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 import torch
@@ -36,6 +37,7 @@ class Peers:
 
     def __init__(self, rank: int = 0, world: int = 1, store: dist.Store | None = None):
         self.rank, self.world, self._store = rank, world, store
+        self._claimed: Counter[str] = Counter()  # without a store
 
     @property
     def is_main(self) -> bool:
@@ -50,8 +52,22 @@ class Peers:
         """Wait for a message, however long that takes: the main process may have hours of work before it."""
         assert self._store, "a single process has nobody to hear from"
         while not self.have_said([name]):
+            self.expect([0])
             time.sleep(0.2)
         return self._store.get(name).decode("utf-8")
+
+    def expect(self, ranks: Iterable[int]) -> None:
+        """RunError if one of these processes was stopped (by Ctrl-C or SIGTERM) and has left the job."""
+        for rank in ranks:
+            if self._store and self.have_said([f"left/{rank}"]):
+                raise RunError(f"process {rank} of {self.world} was stopped: {AGAIN}")
+
+    def claim(self, name: str) -> int:
+        """0, 1, 2, ...: a number that no other process of the job gets for this name."""
+        if self._store:
+            return self._store.add(f"claim/{name}", 1) - 1
+        self._claimed[name] += 1
+        return self._claimed[name] - 1
 
     def have_said(self, names: list[str]) -> bool:
         """Whether all these messages are there."""
