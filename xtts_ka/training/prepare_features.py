@@ -55,7 +55,7 @@ def open_features(
 
 
 def _beside_main(config: PretrainConfig, args: XttsArgs, device: str, peers: Peers) -> tuple[FeatureCache, Indexes]:
-    help_fill(_tools(config, args, device), peers)
+    help_fill(filling_tools(config, args, device), peers)
     peers.hear("indexes")
     cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
     indexes = _indexes_there(config, cache, args, look=False)  # process 0 has just compared the recordings with them
@@ -81,7 +81,7 @@ def _make_indexes(
     sweep_partials(cache.folder)
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
     clips = [Clip(key, row.audio_path, row.duration) for pairs in rows.values() for row, key in pairs]
-    fill(cache, clips, _tools(config, args, device), peers)
+    fill(cache, clips, filling_tools(config, args, device), peers)
     reading, tokenizer = Reading.of(config.text), load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
@@ -96,7 +96,7 @@ def _make_indexes(
     return train, val
 
 
-def _tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
+def filling_tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
     """How this config's clips are computed."""
     # A clip that is too long for the model is left out of the index; two codes more are enough to tell. No more is
     # read: an hour of silence in a small FLAC file would fill the memory.
