@@ -58,6 +58,9 @@ def test_training_before_the_stages_it_needs_is_refused_with_the_next_command(pr
 
 def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finished, tmp_path):
     project = shutil.copytree(finished[0].parent, tmp_path / "project")
+    codes = next(project.glob("data/features/*/codes.bin"))
+    alone = codes.read_bytes()
+    shutil.rmtree(codes.parent)  # both compute the codes and mels too
     result = subprocess.run(
         [
             sys.executable,
@@ -78,6 +81,7 @@ def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finish
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("── full_pretrain: --only") == 1  # one process speaks for both
+    assert codes.read_bytes() == alone
     assert "step     40/40  train" in result.stdout and "Exported: step" in result.stdout
     listing = subprocess.run(
         [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],

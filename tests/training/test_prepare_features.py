@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+import torch
+from training.test_process_group import finish, launch
 
 from data_loader import open_data
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import split_csv
 from xtts_ka.training import prepare_features
+from xtts_ka.training.process_group import joined
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,26 @@ def test_an_edited_recording_alone_is_computed_again(config, computed, capsys):
     assert len(computed) == 1 and "recordings" in capsys.readouterr().out
     clip = next(clip for clip in range(10) if data.train.index.file_id(clip) == "clip03")
     assert data.train.index.records[clip]["samples"] == len(samples) // 2
+
+
+def test_two_processes_compute_what_one_has_computed_and_open_the_same_indexes(config):
+    folder = next(Path(config.data_dir).glob("features/*/"))
+    names = ("codes.bin", "mels.bin", "index.bin")
+    alone = {name: (folder / name).read_bytes() for name in names}
+    shutil.rmtree(folder)
+
+    def body(rank):
+        torch.set_num_threads(1)
+        with joined(config) as peers:
+            data = open_data(config, "cpu", peers)
+            (folder / f"rank{rank}").write_text("".join(data.describe()))
+
+    assert finish(launch(body)) == [0, 0]
+    assert {name: (folder / name).read_bytes() for name in names} == alone
+    assert (folder / "rank0").read_text() == (folder / "rank1").read_text() == "".join(open_data(config).describe())
+
+    assert finish(launch(body)) == [0, 0]  # where nothing is to be computed
+    assert {name: (folder / name).read_bytes() for name in names} == alone
 
 
 def test_an_index_of_version_1_is_made_anew_from_the_cache_as_it_is(config, computed, capsys, monkeypatch):
