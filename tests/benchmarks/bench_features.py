@@ -7,6 +7,7 @@ Starter-made speech, `--repeat` copies of each clip as mp3 at 48,000 Hz (as Comm
 released geometry. In one run, each in processes of its own, `--rounds` times in turn, of which the fastest counts:
 
     no overlap        one process whose extractor begins when its batch is decoded, and the next is decoded after it
+    one thread        one process whose extractor computes with one thread
     1, 2, ...         that number of processes, with the cores divided among them
     decoding alone    one process whose extractor takes no time: what its threads could feed to a faster one
 
@@ -126,7 +127,7 @@ def measured(args: argparse.Namespace, part: str, processes: int) -> dict[str, f
     shutil.rmtree(args.work / f"cache {part}", ignore_errors=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     flags = [f"--work={args.work}", f"--repeat={args.repeat}", f"--device={args.device}", f"--part={part}"]
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // processes))}
+    threads = {"OMP_NUM_THREADS": "1" if part == "one thread" else str(max(1, cores() // processes))}
     command = [sys.executable, *launcher, str(Path(__file__).resolve()), *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **threads})
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
@@ -148,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     args.work.mkdir(parents=True, exist_ok=True)
     prepare(args.work, args.clips, args.repeat)
-    parts = {"no overlap": 1, **{str(count): count for count in args.processes}, "decoding alone": 1}
+    parts = {"no overlap": 1, "one thread": 1, **{str(count): count for count in args.processes}, "decoding alone": 1}
     rounds = [{part: measured(args, part, count) for part, count in parts.items()} for _ in range(args.rounds)]
     best = {part: min((done[part] for done in rounds), key=lambda filled: filled["seconds"]) for part in parts}
     print(
