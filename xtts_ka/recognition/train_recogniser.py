@@ -38,6 +38,7 @@ FOLDER = "recogniser"  # in output_model_path
 WORK = "work"  # in it: spectrograms and the state of a training that is not finished
 VERSION = 1  # of the training: after a change recognisers are trained anew
 LONGEST = 30.0  # seconds of a clip that is trained on
+POOR = 0.3  # CER on held-out recordings above which a recogniser is no judge
 HELD_OUT = 1000  # clips measured at most
 NGRAM_ORDER, NGRAM_TEXTS = 5, 100_000  # of the n-gram for the beam search, and the transcripts it is made of at most
 _LARGE = 10 * 3600.0  # seconds of speech from which the network is wide and the batches are large
@@ -71,6 +72,11 @@ def ensure_recogniser(config: PretrainConfig) -> Recogniser:
         recogniser.facts["held_out"] = {"digest": held_out, **measured}
         write_json(folder / FACTS, recogniser.facts)
     say(describe(recogniser))
+    if recogniser.facts["held_out"]["cer"]["value"] > POOR:
+        warn(
+            f"{recogniser.name} mishears more than {POOR:.0%} of the letters of real recordings, so what it says of "
+            "synthetic speech means little: give it more speech, or another recogniser with --asr"
+        )
     return recogniser
 
 
