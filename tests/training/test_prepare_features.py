@@ -10,8 +10,10 @@ from training.test_process_group import finish, launch
 
 from data_loader import open_data
 from xtts_ka.core.errors import UserError
+from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus.tables import split_csv
 from xtts_ka.training import prepare_features
+from xtts_ka.training.feature_cache import RECORD
 from xtts_ka.training.process_group import joined
 
 
@@ -85,6 +87,26 @@ def test_two_processes_compute_what_one_has_computed_and_open_the_same_indexes(c
 
     assert finish(launch(body)) == [0, 0]  # where nothing is to be computed
     assert {name: (folder / name).read_bytes() for name in names} == alone
+
+
+def test_while_another_program_fills_the_cache_it_is_refused(config):
+    folder = next(Path(config.data_dir).glob("features/*/"))
+    (folder / "index.bin").unlink()
+    with RunLock(folder / "cache.lock").hold(), pytest.raises(UserError, match=r"another run .* holds .*cache\.lock"):
+        open_data(config)
+    assert not (folder / "index.bin").exists()
+
+
+def test_a_cache_of_one_process_from_before_is_carried_on(config, computed):
+    """Until 2026-11-26 clips stood in the order of the table; only what such a cache lacks is computed."""
+    folder = next(Path(config.data_dir).glob("features/*/"))
+    index = folder / "index.bin"
+    index.write_bytes(np.flip(np.fromfile(index, RECORD))[2:].tobytes())
+    data = open_data(config)
+    assert len(computed) == 2
+    for split in (data.train, data.val):
+        for clip in range(len(split)):
+            split.cache.read(split.index.records[clip], split.index.file_id(clip))
 
 
 def test_an_index_of_version_1_is_made_anew_from_the_cache_as_it_is(config, computed, capsys, monkeypatch):
