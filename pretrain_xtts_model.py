@@ -1,4 +1,4 @@
-"""The pipeline and its stages: embeddings → phonemes → language → xtts_init → full_pretrain.
+"""The pipeline and its stages: embeddings → phonemes → language → xtts_init → (dvae) → full_pretrain → (decoder).
 
 Each stage's class states the stage's name, what it reads and writes, and calls the code that does the work.
 """
@@ -34,6 +34,7 @@ from xtts_ka.model.checkpoint import (
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
+from xtts_ka.training.checkpoint_folders import part_folder
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.process_group import ALONE, Peers
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 # Settings for watching, saving and memory use: the trained weights do not depend on them.
 _WATCHING = """log_interval validation_interval keep_checkpoints checkpoint_minutes max_bad_steps
     gradient_checkpointing compile sharding""".split()
+# Of the section `training`, what the parts' trainers read.
+_PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
+DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes"}
@@ -63,6 +67,16 @@ class PipelineStage(Stage):
 
     def outputs(self) -> list[Path]:
         return [self.out / name for name in self.files]
+
+    def accelerator(self) -> Accelerator:
+        """The device and precision of a training, said by the main process."""
+        from xtts_ka.training.gpt_trainer import build_accelerator
+
+        accelerator = build_accelerator(self.config)
+        if self.peers.is_main:
+            precision = "bf16" if accelerator.mixed_precision == "bf16" else "float32"
+            say(f"device      {describe_device(accelerator.device, precision, self.peers.world)}")
+        return accelerator
 
     def training_clips(self) -> list[tables.Clip]:
         """Train and validation clips: what every stage may learn from (the test split stays unseen)."""
@@ -195,6 +209,10 @@ class XTTSPretrainer(PipelineStage):
         own = {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
         return {**own, **self.replay_digest()}
 
+    def outputs(self) -> list[Path]:
+        """Without `dvae.pth` where the dvae stage writes it."""
+        return [file for file in super().outputs() if not (file.name == DVAE and self.config.dvae.enabled)]
+
     def replay_digest(self) -> dict[str, str]:
         if self.config.replay_dir is None:
             return {}
@@ -205,14 +223,11 @@ class XTTSPretrainer(PipelineStage):
         from data_loader import open_data
         from xtts_ka.model.checkpoint import load_gpt
         from xtts_ka.model.compact_gpt import CompactGPT
-        from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+        from xtts_ka.training.gpt_trainer import PretrainLoop
         from xtts_ka.training.metrics_log import MetricsLog, unfinished_run
 
         config, peers = self.config, self.peers
-        accelerator = build_accelerator(config)
-        if peers.is_main:
-            precision = "bf16" if accelerator.mixed_precision == "bf16" else "float32"
-            say(f"device      {describe_device(accelerator.device, precision, peers.world)}")
+        accelerator = self.accelerator()
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
         data = open_data(config, str(accelerator.device), peers if peers.world > 1 else None)
@@ -305,6 +320,7 @@ class XTTSPretrainer(PipelineStage):
         base = Path(self.config.base_model_path) / "model.pth"
         csv = (tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS)
         own = [Path(table)] if (table := self.config.text.abbreviations) else []
+        own += [self.config.dvae_file] if self.config.dvae.enabled else []
         files = [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv, *own]
         return hash_value([file_digest(file) for file in files])[:16]
 
@@ -312,6 +328,57 @@ class XTTSPretrainer(PipelineStage):
         """Whether the newest checkpoint is the last of its training: only the export is left to do."""
         last = self.checkpoints().last()
         return last is not None and last.step >= last.state().get("total_steps", math.inf)
+
+
+class PartStage(PipelineStage):
+    """The training of a part beside the GPT; which stage it is, is also its section of the config."""
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            **self.base_digests("model.pth", DVAE, "mel_stats.pth"),
+            **self.table_digests(),
+            **self.recordings_digest(),
+        }
+
+    def before_run(self, ledger: StageLedger, decision: Decision) -> None:
+        """Set the checkpoints aside where a finished training must start at step 0, as XTTSPretrainer does."""
+        changed = bool(ledger.changes(self) - {f"{self.name}.max_steps"})
+        if ledger.record(self.name).status == "done" and (decision.fixed or changed):
+            folder = part_folder(self.config.checkpoint_dir, self.name)
+            CheckpointManager(folder, "none", self.config.training.keep_checkpoints).set_aside_others(everything=True)
+
+
+class DvaeTrainer(PartStage):
+    """Tunes the DVAE on the recordings: audio codes that hold more of them, and that the GPT must still know."""
+
+    name, after = "dvae", ()
+    reads = ("dvae", "seed", *_PARTS)
+    files = (DVAE,)
+
+    def run(self) -> dict[str, Any]:
+        from xtts_ka.training.dvae_trainer import run_dvae_stage
+
+        return run_dvae_stage(self.config, read_model(self.config.base_model_path), self.accelerator(), self.peers)
+
+
+class DecoderTrainer(PartStage):
+    """Tunes the decoder on the trained GPT's latents, and puts it into the exported model."""
+
+    name, after = "decoder", ("full_pretrain",)
+    reads = ("decoder", "seed", *_PARTS)
+    files = ("decoder.pth",)
+
+    def amends(self) -> list[Path]:
+        return [self.out / name for name in ("model.pth", "xtts_v2_ka_combined.pkl")]
+
+    def run(self) -> dict[str, Any]:
+        from data_loader import open_data
+        from xtts_ka.training.decoder_trainer import run_decoder_stage
+
+        accelerator = self.accelerator()
+        with self.peers.main_first("data"):
+            data = open_data(self.config, str(accelerator.device), look=self.peers.is_main)
+        return run_decoder_stage(self.config, data, accelerator, self.peers)
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -329,7 +396,7 @@ def stand_ins(config: PretrainConfig) -> list[str]:
 
 
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
-STAGE_CLASSES += (XTTSModelInitializer, XTTSPretrainer)
+STAGE_CLASSES += (XTTSModelInitializer, DvaeTrainer, XTTSPretrainer, DecoderTrainer)
 
 
 def announce(decision: Decision) -> None:
@@ -358,7 +425,9 @@ class PretrainPipeline:
             starter = self.config.starter
             length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
             self.config = self.config.model_copy(update=length)
-        self.ledger.stages = [stage(self.config, self.peers) for stage in STAGE_CLASSES]
+        self.ledger.stages = [
+            stage(self.config, self.peers) for stage in STAGE_CLASSES if stage.name in self.config.stages()
+        ]
 
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.

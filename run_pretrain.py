@@ -28,7 +28,9 @@ KEY_FIGURES = {
     "phonemes": ("heldout_per", "{:.2%} phoneme errors"),
     "language": ("new_tokens", "{:d} new tokens"),
     "xtts_init": ("new_rows", "{:d} new text rows"),
+    "dvae": ("codes_changed", "{:.1%} of the codes changed"),
     "full_pretrain": ("best_val_loss", "validation loss {:.4g}"),
+    "decoder": ("val_loss", "validation loss {:.4g}"),
 }
 COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted": "yellow"}
 
@@ -36,10 +38,11 @@ COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted
 def build_parser() -> argparse.ArgumentParser:
     import argparse
 
-    from xtts_ka.core.config import DEFAULT_CONFIG, STAGES
+    from xtts_ka.core.config import DEFAULT_CONFIG, OPTIONAL_STAGES, STAGES
 
+    stages = " → ".join(f"({name})" if name in OPTIONAL_STAGES else name for name in STAGES)
     parser = argparse.ArgumentParser(
-        description=f"Adapt XTTS-v2 to Georgian in stages: {' → '.join(STAGES)}. After a crash, run it again.",
+        description=f"Adapt XTTS-v2 to Georgian in stages: {stages}. After a crash, run it again.",
         epilog=f"example: python run_pretrain.py --config {DEFAULT_CONFIG} --dry-run",
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="JSON config (default: %(default)s)")
@@ -61,6 +64,8 @@ def run(argv: list[str] | None) -> None:
     from xtts_ka.core.config import load_config
 
     config = load_config(args.config)
+    if args.only:
+        config.needs_stage(args.only)
     from pretrain_xtts_model import PretrainPipeline
 
     act = dry_run if args.dry_run else run_stages
@@ -69,14 +74,12 @@ def run(argv: list[str] | None) -> None:
 
 def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     """Say per stage whether it would run, and why."""
-    from xtts_ka.core.config import STAGES
-
     missing = pipeline.missing_inputs()
     pipeline.check_replay()
     for sentence in missing:
         say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
     if missing:
-        lines = [f"{name:<13}  runs  its inputs are made anew" for name in STAGES]
+        lines = [f"{name:<13}  runs  its inputs are made anew" for name in pipeline.config.stages()]
     else:
         pipeline.say_length()
         plan = pipeline.ledger.plan(only=args.only, force=args.force)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from xtts_ka.training.process_group import Peers
 
 STEPS = {"language_model": "language", "phoneme_model": "phonemes"}  # --step → stage
-STEPS |= {name: name for name in ("xtts_init", "full_pretrain")}
+SHARED = ("dvae", "full_pretrain", "decoder")  # steps that several processes can share
+STEPS |= {name: name for name in ("xtts_init", *SHARED)}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,14 +37,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run one step as `--only` does, or every stage that is due; several processes share the training alone."""
+    """Run one step as `--only` does, or every stage that is due; several processes share a training alone."""
     config = load_config(args.config)
+    if args.step:
+        config.needs_stage(STEPS[args.step])
     from xtts_ka.training.process_group import joined, world_size
 
-    if world_size() > 1 and args.step != "full_pretrain":
-        raise UserError("several processes can share the training only: add --step full_pretrain, or start one process")
+    if world_size() > 1 and args.step not in SHARED:
+        steps = ", ".join(f"--step {step}" for step in SHARED if step in config.stages())
+        raise UserError(f"several processes can share a training only: add one of {steps}, or start one process")
     with joined(config) as peers:
-        lead(args, config, peers) if peers.is_main else follow(config, peers)
+        lead(args, config, peers) if peers.is_main else follow(args.step, config, peers)
 
 
 def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None:
@@ -58,12 +62,12 @@ def lead(args: argparse.Namespace, config: PretrainConfig, peers: Peers) -> None
     say("\nnext: " + command("checkpoint_monitor.py", "--config", args.config))
 
 
-def follow(config: PretrainConfig, peers: Peers) -> None:
+def follow(step: str, config: PretrainConfig, peers: Peers) -> None:
     """Train beside the main process, which prepares and decides everything."""
-    if peers.hear("full_pretrain") == "due":
-        from pretrain_xtts_model import PretrainPipeline, XTTSPretrainer
+    if peers.hear(step) == "due":
+        from pretrain_xtts_model import PretrainPipeline
 
-        XTTSPretrainer(PretrainPipeline(config).config, peers).run()
+        next(stage for stage in PretrainPipeline(config, peers).ledger.stages if stage.name == step).run()
 
 
 def main(argv: list[str] | None = None) -> int:

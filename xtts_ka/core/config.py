@@ -25,7 +25,8 @@ from xtts_ka.core.files import json_bytes, read_json
 
 DEFAULT_CONFIG = "xtts_pretrain_config.json"
 BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")  # of the XTTS-v2 checkpoint
-STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
+STAGES = ("embeddings", "phonemes", "language", "xtts_init", "dvae", "full_pretrain", "decoder")
+OPTIONAL_STAGES = ("dvae", "decoder")  # there only where their section of the config enables them
 STARTER_MARK = "STARTER.json"  # a folder that holds it was made by starter mode
 MAX_NUMBER = 10**15  # no setting is larger; a number of hundreds of digits would overflow later
 
@@ -256,6 +257,15 @@ class PretrainConfig(_Section):
     def dvae_file(self) -> Path:
         """The DVAE whose codes the GPT learns: the dvae stage's where it is enabled, else the base model's."""
         return Path(self.output_model_path if self.dvae.enabled else self.base_model_path) / "dvae.pth"
+
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages that this config has, in order."""
+        return tuple(name for name in STAGES if name not in OPTIONAL_STAGES or self.value(f"{name}.enabled"))
+
+    def needs_stage(self, name: str) -> None:
+        """UserError where the config does not enable the stage of this name."""
+        if name not in self.stages():
+            raise UserError(f"{name}.enabled is false in the config: set it to true, then run the same command")
 
     def value(self, dotted: str) -> Any:
         """The value of a dotted key such as `text.new_tokens`, or a whole section as a dict."""

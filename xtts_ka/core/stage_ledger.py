@@ -59,6 +59,10 @@ class Stage(ABC):
     def outputs(self) -> list[Path]:
         """The files it writes, absolute. No two stages write the same file."""
 
+    def amends(self) -> list[Path]:
+        """Files of stages that it needs and changes beside its own outputs; the ledger then expects the new content."""
+        return []
+
     def before_run(self, ledger: StageLedger, decision: Decision) -> None:  # noqa: B027 - most stages have nothing to do
         """Called while the record still tells of the last start, before it says `running`."""
 
@@ -245,6 +249,7 @@ class StageLedger:
             metrics = json.loads(json.dumps(stage.run() or {}))
             outputs = self._verified_outputs(stage)
             self._look_again()
+            self._adopt_amendments(stage, records)
             self._note_edits(stage, records)
         except BaseException as error:
             stopped = not isinstance(error, Exception)  # Ctrl-C or SIGTERM: not a failure of the stage
@@ -259,6 +264,14 @@ class StageLedger:
         record.status, record.metrics, mark.outputs = "done", metrics, outputs
         record.finished, record.seconds = utc_now(), round(time.monotonic() - clock, 3)
         self._save(records)
+
+    def _adopt_amendments(self, stage: Stage, records: Records) -> None:
+        """Put the new digests of files that `stage` has amended on the record of the stages that wrote them."""
+        names = {os.path.relpath(file, self.path.parent): file for file in stage.amends()}
+        for needed in self._needs(stage) if names else ():
+            outputs = records[needed.name].fingerprint.outputs
+            outputs.update({name: file_digest(file) for name, file in names.items() if name in outputs})
+            records[stage.name].fingerprint.inputs[f"stage {needed.name}"] = hash_value(outputs)
 
     def _verified_outputs(self, stage: Stage) -> dict[str, str]:
         digests = {}

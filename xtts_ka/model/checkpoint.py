@@ -27,6 +27,7 @@ from xtts_ka.core.tensor_files import load_torch, save_torch
 from xtts_ka.model.networks import build_gpt
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
+VOCODER = "hifigan_decoder.waveform_decoder."  # prefix of the decoder's weights in an XTTS's
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
 _TO_SPEAK = ("config.json", "model.pth", "vocab.json")  # the other base files are for training

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from xtts_ka.core.config import STAGES, PretrainConfig
+from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import size
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.robust import smooth
@@ -47,7 +47,8 @@ def read_status(
     # After so young a line training must be alive, even if nobody seems to hold the lock (another host may).
     young = now - history.last_time < max(60.0, 5 * _line_gap(history.train.table()))
     fresh = history.last_event == "start" and young
-    stages = _stages(out / "pretrain_progress.json", driver["running"] or fresh, now, warnings)
+    record = out / "pretrain_progress.json"
+    stages = _stages(record, config.stages(), driver["running"] or fresh, now, warnings)
     training = _training(config, history, stages, fresh, now)
     if training:
         warnings += _training_warnings(history, training)
@@ -71,8 +72,8 @@ def read_status(
     return json.loads(json.dumps(status, default=lambda value: value.item()), parse_constant=lambda _: None)
 
 
-def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
-    """The stages of the stage record. alive: whether anything shows that a process works on them."""
+def _stages(path: Path, names: tuple[str, ...], alive: bool, now: float, warnings: list[str]) -> list[dict[str, Any]]:
+    """The stages of these names in the stage record. alive: whether anything shows that a process works on them."""
     entries: dict[str, Any] = {}
     try:
         entries = dict(json.loads(path.read_bytes())["stages"])
@@ -80,7 +81,7 @@ def _stages(path: Path, alive: bool, now: float, warnings: list[str]) -> list[di
         pass
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         warnings.append(f"{path.name} cannot be read: the pipeline will check every stage again when it next runs")
-    return [_stage(name, entries.get(name), alive, now, warnings) for name in STAGES]
+    return [_stage(name, entries.get(name), alive, now, warnings) for name in names]
 
 
 def _stage(name: str, entry: Any, alive: bool, now: float, warnings: list[str]) -> dict[str, Any]:

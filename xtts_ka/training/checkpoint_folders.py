@@ -105,6 +105,11 @@ def new_superseded(folder: Path) -> Path:
     return target
 
 
+def part_folder(folder: Path | str, part: str) -> Path:
+    """Where a part's checkpoints or metrics stand, in the folder of the GPT's."""
+    return Path(folder) / part
+
+
 def unfinished(folder: Path) -> list[str]:
     """The names of checkpoints that are being written, or whose writer was killed."""
     return [path.name for path, _ in subfolders(folder, UNFINISHED)]

@@ -8,7 +8,7 @@ all, so after a kill the pieces that are there are kept. Reading takes from the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,9 @@ from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.digests import hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import atomic_path
+from xtts_ka.model.voice_space import hashed_order
 
+PARTS = "parts"  # folder in the data folder that holds them
 PIECE = 128  # clips of a file
 BATCH = 8  # clips whose arrays are computed together
 Item = TypeVar("Item")
@@ -65,6 +67,11 @@ def _opened(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except (SafetensorError, FileNotFoundError) as error:
         raise RunError(f"{path} cannot be read ({error}): delete it and run the same command") from None
+
+
+def chosen_names(names: Iterable[str], most: int) -> list[str]:
+    """At most `most` of these ids, chosen by a hash, so that added recordings replace few."""
+    return sorted(names, key=hashed_order)[:most]
 
 
 def make_pieces(

@@ -8,24 +8,34 @@ with the lowest spectral distance, which does not say how natural a voice sounds
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xtts_ka.core.config import DecoderConfig
+from xtts_ka.core.config import DecoderConfig, PretrainConfig
+from xtts_ka.core.console import say
+from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
+from xtts_ka.core.tensor_files import save_torch
+from xtts_ka.corpus.tables import Clip, read_split
 from xtts_ka.model import geometry as g
 from xtts_ka.model.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from xtts_ka.model.latents import SAMPLES_PER_LATENT, decode_latents, teacher_forced_latents
-from xtts_ka.training.clip_pieces import Arrays, ClipPieces, make_pieces
-from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer
+from xtts_ka.training.clip_pieces import PARTS, Arrays, ClipPieces, chosen_names, make_pieces
+from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer, train_part
+from xtts_ka.training.process_group import ALONE, Peers
 from xtts_ka.training.spectral_losses import SpectralLoss
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from xtts_ka.model.checkpoint import XttsFiles
+    from xtts_ka.model.features import VoiceEncoder
     from xtts_ka.model.networks import GPT
 
 LATENTS, WAVES, VOICES = "latents", "waves", "voices"  # the kinds in pieces; waves are int16
@@ -150,39 +160,45 @@ def _long_enough(source: ClipPieces, settings: DecoderConfig) -> tuple[ClipPiece
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Voice = Mapping[
-    str, Tensor
-]  # as in the speaker table: gpt_cond_latent (1, 32, model_dim), speaker_embedding (1, 512, 1)
+Voice = Mapping[str, Tensor]  # as in the speaker table: gpt_cond_latent (1, 32, dim), speaker_embedding (1, 512, 1)
 
 
-SpokenClip = tuple[Path, np.ndarray, np.ndarray, Voice]
+class SpokenClip(NamedTuple):
+    """A clip whose latents are to be computed. tokens, codes: without start and stop; voice: None for its own."""
+
+    path: Path
+    tokens: np.ndarray
+    codes: np.ndarray
+    voice: Voice | None
 
 
-def latent_pieces(folder: Path, key: Any, clips: Sequence[SpokenClip], gpt: GPT) -> ClipPieces:
+def latent_pieces(
+    folder: Path, key: Any, clips: Sequence[SpokenClip], gpt: GPT, own_voice: Callable[[Path], Voice]
+) -> ClipPieces:
     """Latents, recording and voice of clips, for `DecoderPart`.
 
-    key: what says that recordings, codes and GPT are unchanged. clips: recording, token ids and audio codes without
-    start and stop, and the voice that speaks. gpt: on the device that computes.
+    key: what says that recordings, texts, codes and GPT are unchanged. gpt: on the device that computes. own_voice: the
+    voice of a recording.
     """
     from xtts_ka.model.features import load_speech
 
     device = next(gpt.parameters()).device
 
     def make(batch: Sequence[SpokenClip]) -> list[Arrays]:
-        paths, texts, codes, voices = zip(*batch)
+        voices = [own_voice(clip.path) if clip.voice is None else clip.voice for clip in batch]
         conditions = torch.cat([voice["gpt_cond_latent"].float() for voice in voices]).to(device)
-        as_tokens = [[torch.from_numpy(row.astype(np.int64)) for row in rows] for rows in (texts, codes)]
-        latents = teacher_forced_latents(gpt, conditions, *as_tokens)
+        texts = [torch.from_numpy(clip.tokens.astype(np.int64)) for clip in batch]
+        codes = [torch.from_numpy(clip.codes.astype(np.int64)) for clip in batch]
         return [
             {
                 LATENTS: row.cpu().half().numpy(),
-                WAVES: _wave(load_speech(path, g.MAX_SPEECH_SECONDS, g.DECODER_RATE)[0], len(row)),
+                WAVES: _wave(load_speech(clip.path, g.MAX_SPEECH_SECONDS, g.DECODER_RATE)[0], len(row)),
                 VOICES: voice["speaker_embedding"].float().reshape(1, g.SPEAKER_WIDTH).numpy(),
             }
-            for path, row, voice in zip(paths, latents, voices)
+            for clip, row, voice in zip(batch, teacher_forced_latents(gpt, conditions, texts, codes), voices)
         ]
 
-    return make_pieces(folder, key, clips, make, "latents")
+    return make_pieces(folder, key, clips, make, LATENTS)
 
 
 def _wave(speech: Tensor, latents: int) -> np.ndarray:
@@ -191,3 +207,86 @@ def _wave(speech: Tensor, latents: int) -> np.ndarray:
     samples = (speech.clip(-1, 1) * _FULL_SCALE).round().short().numpy()[: len(whole)]
     whole[: len(samples)] = samples
     return whole
+
+
+def gpt_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the GPT's weights in an XTTS's, whatever decoder stands beside them."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if name.startswith("gpt.")):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+# ── the stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_decoder_stage(
+    config: PretrainConfig, data: Any, accelerator: Accelerator, peers: Peers = ALONE
+) -> dict[str, Any]:
+    """Train on the exported GPT's latents; write `decoder.pth` and put the decoder into the exported model.
+
+    data: the `data_loader.DataManager` of the GPT's training, whose tokens and codes are used.
+    """
+    from xtts_ka.model.checkpoint import VOCODER, loading, read_model
+    from xtts_ka.model.networks import build_vocoder
+    from xtts_ka.training.export import replace_decoder
+
+    out, settings = Path(config.output_model_path), config.decoder
+    exported = read_model(out, "train the GPT first, with: python run_pretrain.py")
+    base = read_model(config.base_model_path)
+    vocoder = build_vocoder(exported.config.model_args.gpt_n_model_channels)
+    if not settings.fresh:
+        with loading(base.folder / "model.pth"):
+            weights = {name.removeprefix(VOCODER): w for name, w in base.state.items() if name.startswith(VOCODER)}
+            vocoder.load_state_dict(weights, strict=True)
+    with peers.main_first(LATENTS):
+        pieces = {split: _latents(config, data, split, exported, str(accelerator.device)) for split in ("train", "val")}
+    part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed)
+    facts = [file_digest(base.folder / "model.pth"), pieces["train"].folder.name, settings.fresh]
+    chosen = train_part(part, config, hash_value([*facts, settings.discriminator_width])[:16], accelerator, peers)
+    if not peers.is_main:
+        return {}
+    trained = {name: tensor.clone() for name, tensor in chosen.weights().items()}
+    save_torch(out / "decoder.pth", trained)
+    replace_decoder(out, exported, trained)
+    say(f"decoder     step {chosen.step} is now in {out / 'model.pth'}")
+    return {"step": chosen.step, "val_loss": chosen.val_loss, "train_clips": len(pieces["train"])}
+
+
+def _latents(config: PretrainConfig, data: Any, split: str, exported: XttsFiles, device: str) -> ClipPieces:
+    """Latents of at most `decoder.clips` clips of a split, chosen by a hash of their ids."""
+    from xtts_ka.model.checkpoint import load_gpt
+    from xtts_ka.model.speakers import read_speakers
+
+    index, cache = getattr(data, split).index, data.train.cache
+    places = {index.file_id(place): place for place in range(len(index))}
+    chosen = chosen_names(places, config.decoder.clips if split == "train" else VAL_CLIPS)
+    table = {clip.file_id: clip for clip in read_split(config.data_dir, split) if clip.file_id in places}
+    speakers = read_speakers(exported.folder / "speakers_xtts.pth")
+
+    def spoken(clip: Clip) -> SpokenClip:
+        place = places[clip.file_id]
+        voice = speakers.get(clip.speaker_id) if clip.speaker_known else None
+        return SpokenClip(clip.audio_path, index.text(place), cache.read(index.records[place], clip.file_id)[0], voice)
+
+    key = [index.folder.name, chosen, gpt_digest(exported.state)]
+    clips = [spoken(table[name]) for name in chosen]
+    folder = Path(config.data_dir) / PARTS / f"{LATENTS}_{split}"
+    return latent_pieces(folder, key, clips, load_gpt(exported).to(device).eval(), _OwnVoice(exported, device))
+
+
+class _OwnVoice:
+    """The voice of a recording by itself; the encoder is built for the first one, since most corpora need none."""
+
+    def __init__(self, exported: XttsFiles, device: str):
+        self._exported, self._device = exported, device
+        self._encoder: VoiceEncoder | None = None
+
+    def __call__(self, path: Path) -> Voice:
+        from xtts_ka.model.features import VoiceEncoder, load_speech
+
+        self._encoder = self._encoder or VoiceEncoder(self._exported.config, self._exported.state, self._device)
+        speech = load_speech(path, g.MAX_SPEECH_SECONDS)
+        latent, embedding = self._encoder.cond_latent(speech), self._encoder.speaker_embedding(speech)
+        return {"gpt_cond_latent": latent, "speaker_embedding": embedding}

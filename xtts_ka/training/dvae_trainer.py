@@ -24,11 +24,10 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus import recordings
-from xtts_ka.corpus.tables import Clip, read_split
+from xtts_ka.corpus.tables import TRAINING_SPLITS, Clip, read_split
 from xtts_ka.model import geometry as g
 from xtts_ka.model.codebook import codebook_use, follow, k_means, nearest, reconstruct, revive, settle
-from xtts_ka.model.voice_space import hashed_order
-from xtts_ka.training.clip_pieces import Arrays, ClipPieces, make_pieces
+from xtts_ka.training.clip_pieces import PARTS, Arrays, ClipPieces, chosen_names, make_pieces
 from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer, train_part
 from xtts_ka.training.process_group import ALONE, Peers
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     # (made mels, true mels, batch) → a loss that is added, such as a recogniser's; mels (batch, 80, frames)
     ExtraLoss = Callable[[Tensor, Tensor, Batch], Tensor]
 
-PIECES = "parts"  # folder in the data folder: what the parts' trainers have computed of the recordings
 MELS = "mels"
 START_BATCHES = 16  # over which the codebook's start is measured
 REVIVE_EVERY = 50  # steps
@@ -169,11 +167,6 @@ def _inside(lengths: Tensor, count: int, stride: int = 1) -> Tensor:
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def chosen_clips(clips: Sequence[Clip], most: int) -> list[Clip]:
-    """At most `most` clips, chosen by a hash of their ids: added recordings replace few."""
-    return sorted(clips, key=lambda clip: hashed_order(clip.file_id))[:most]
-
-
 def mel_pieces(folder: Path, key: Any, paths: Sequence[Path], mel_stats: Path, device: str = "cpu") -> ClipPieces:
     """The DVAE's mels of recordings, (frames, 80) float16 each. key: what says that the recordings are unchanged."""
     from xtts_ka.model.features import dvae_mels, load_speech
@@ -229,7 +222,7 @@ def run_dvae_stage(
     settings, device = config.dvae, str(accelerator.device)
     mel_stats = base.folder / "mel_stats.pth"
     old = load_dvae(base.folder / "dvae.pth", base.config)
-    clips = {name: chosen_clips(read_split(config.data_dir, name), most) for name, most in _shares(config)}
+    clips = {name: _chosen_clips(config, name) for name in TRAINING_SPLITS}
     with peers.main_first("mels"):
         pieces = {name: _mels(config, name, clips[name], mel_stats, device) for name in clips}
     dvae = build_dvae(old.num_tokens) if settings.fresh else load_dvae(base.folder / "dvae.pth", base.config)
@@ -243,13 +236,14 @@ def run_dvae_stage(
     return _changes(base, old, dvae, pieces["val"], clips["val"], part, chosen.val_loss, device)
 
 
-def _shares(config: PretrainConfig) -> list[tuple[str, int]]:
-    return [("train", config.dvae.clips), ("val", VAL_CLIPS)]
+def _chosen_clips(config: PretrainConfig, split: str) -> list[Clip]:
+    clips = {clip.file_id: clip for clip in read_split(config.data_dir, split)}
+    return [clips[name] for name in chosen_names(clips, config.dvae.clips if split == "train" else VAL_CLIPS)]
 
 
 def _mels(config: PretrainConfig, split: str, clips: Sequence[Clip], mel_stats: Path, device: str) -> ClipPieces:
     key = recordings.listing(config.data_dir, split).digest
-    folder = Path(config.data_dir) / PIECES / f"{MELS}_{split}"
+    folder = Path(config.data_dir) / PARTS / f"{MELS}_{split}"
     return mel_pieces(folder, key, [clip.audio_path for clip in clips], mel_stats, device)
 
 

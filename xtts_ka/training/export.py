@@ -17,7 +17,7 @@ from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tenso
 from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.corpus.tables import read_split
 from xtts_ka.georgian.reading import Reading
-from xtts_ka.model.checkpoint import XttsFiles, extended_config, write_model
+from xtts_ka.model.checkpoint import VOCODER, XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
 from xtts_ka.training.checkpoint_manager import Checkpoint
@@ -42,9 +42,10 @@ def export_model(
     out = Path(config.output_model_path)
     state = {**base.state, **{f"gpt.{name}": tensor for name, tensor in gpt_state.items()}}
     xtts_config = extended_config(base.config, config.language, state["gpt.text_embedding.weight"].shape[0])
-    for name in ("dvae.pth", "mel_stats.pth"):
-        with atomic_path(out / name) as temporary:
-            shutil.copyfile(base.folder / name, temporary)
+    for source in (config.dvae_file, base.folder / "mel_stats.pth"):
+        if source.parent != out:  # the dvae stage has written its DVAE there
+            with atomic_path(out / source.name) as temporary:
+                shutil.copyfile(source, temporary)
     # The latents depend on the GPT's conditioning encoder, which was trained after the embeddings stage.
     table, clips = read_speakers(out / SPEAKERS_FILE), read_split(config.data_dir, "train")
     encoder = VoiceEncoder(xtts_config, state, device)
@@ -63,6 +64,19 @@ def export_model(
     write_pickle(out / "xtts_v2_ka_combined.pkl", _combined(out, state, speakers, xtts_config.to_dict(), georgian))
     write_model(out, xtts_config, state)
     write_json(out / "xtts_v2_ka_config.json", georgian)
+
+
+def replace_decoder(out: Path, exported: XttsFiles, weights: dict[str, Tensor]) -> None:
+    """Put a trained vocoder into the exported model's `model.pth` and combined pickle.
+
+    exported: as read from `out`. weights: the vocoder's, without prefix; those of the old one go, whose names may be
+    those of torch's former weight_norm.
+    """
+    state = {name: tensor for name, tensor in exported.state.items() if not name.startswith(VOCODER)}
+    state |= {f"{VOCODER}{name}": tensor for name, tensor in weights.items()}
+    combined = read_pickle(out / "xtts_v2_ka_combined.pkl")
+    write_pickle(out / "xtts_v2_ka_combined.pkl", {**combined, "model": tensors_to_bytes(state)})
+    write_model(out, exported.config, state)
 
 
 def _combined(out: Path, state: dict[str, Tensor], speakers: dict, config: dict, georgian: dict) -> dict[str, Any]:

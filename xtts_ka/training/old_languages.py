@@ -128,7 +128,7 @@ class _OldClips:
     def __init__(self, config: PretrainConfig, base: XttsFiles, folder: Path, device: str):
         assert config.replay_dir
         self._args, self._tokenizer = base.config.model_args, OldTextTokenizer(base.vocab_file)
-        self._extractor = FeatureExtractor(base.folder, base.config, device)
+        self._extractor = FeatureExtractor(base.folder, base.config, device, config.dvae_file)
         self._features: list[tuple[np.ndarray, np.ndarray]] = []
         self._samples: list[int] = []
         chosen = choose_clips(config.replay_dir, base_languages(base.folder))

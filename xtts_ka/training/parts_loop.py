@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from xtts_ka.core.config import PartConfig, PretrainConfig
 from xtts_ka.core.console import progress, say, warn
 from xtts_ka.core.errors import Interrupted, RunError, UserError
+from xtts_ka.training.checkpoint_folders import part_folder
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
 from xtts_ka.training.metrics_log import MetricsLog, unfinished_run
 from xtts_ka.training.optimizer import learning_rate
@@ -132,11 +132,6 @@ def crop_start(length: int, crop: int, seed: int, epoch: int, clip: int) -> int:
 
 
 # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def part_folder(folder: Path | str, part: str) -> Path:
-    """The folder of a part's checkpoints or metrics in that of the GPT's."""
-    return Path(folder) / part
 
 
 class PartsLoop:
