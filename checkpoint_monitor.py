@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtts_ka.core.command_line import add_verbosity_flags, run_cli
-from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.config import DEFAULT_CONFIG, OPTIONAL_STAGES, PretrainConfig, load_config
 from xtts_ka.core.console import say, size, style, warn
 from xtts_ka.core.errors import UserError
 
@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", default=DEFAULT_CONFIG, help="JSON config of the run (default: %(default)s)")
+    add("--part", choices=OPTIONAL_STAGES, help="show the training of this part instead of the GPT's")
     add("--watch", action="store_true", help="refresh until Ctrl-C")
     add("--interval", type=float, metavar="N", help="seconds between refreshes (monitor.interval)")
     add("--plot", nargs="?", const="", metavar="FILE.png", help="draw the curves (training_plot.png in log_dir)")
@@ -69,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; without a task, show the screen."""
     config = load_config(args.config)
+    if args.part:
+        config = _of_part(config, args.part)
     from xtts_ka.monitor.history import RunHistory
 
     history = RunHistory(Path(config.log_dir) / "metrics.jsonl")
@@ -84,6 +87,14 @@ def run(args: argparse.Namespace) -> int:
     elif not asked:
         _show(args, report)
     return 0
+
+
+def _of_part(config: PretrainConfig, part: str) -> PretrainConfig:
+    """The config with the folders and the length of a part's training in place of the GPT's."""
+    from xtts_ka.training.checkpoint_folders import part_folder
+
+    folders = {key: str(part_folder(config.value(key), part)) for key in ("checkpoint_dir", "log_dir")}
+    return config.model_copy(update={**folders, "max_steps": config.value(f"{part}.max_steps")})
 
 
 def _status(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) -> dict[str, Any]:

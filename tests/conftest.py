@@ -42,6 +42,7 @@ SHARED_RUN = {
     "tests/test_changes.py": "small_project",
     "tests/test_earlier_versions.py": "small_project",
     "tests/test_hostile.py": "small_project",
+    "tests/test_parts_stages.py": "small_project",
     "tests/test_phoneme_processor.py": "small_project",
 }
 

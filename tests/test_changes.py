@@ -17,7 +17,9 @@ import soundfile
 from small_project import Outcome, here, write_config
 
 import run_pretrain
-from xtts_ka.core.config import STAGES
+from xtts_ka.core.config import PretrainConfig
+
+STAGES = PretrainConfig().stages()
 
 
 def run(folder: Path, *flags: str, **changes) -> Outcome:

@@ -13,7 +13,7 @@ from small_project import here, write_config
 import checkpoint_monitor
 import run_pretrain
 from pretrain_xtts_model import PretrainPipeline
-from xtts_ka.core.config import STAGES, load_config
+from xtts_ka.core.config import PretrainConfig, load_config
 from xtts_ka.core.digests import hash_value
 
 EARLIER = Path(__file__).with_name("earlier_version")
@@ -25,6 +25,7 @@ CHANGED_SINCE = {  # stages whose version has been raised, and the settings that
 }
 ADDED_SINCE = {"README.md"}  # outputs of full_pretrain
 RECORD = "models/xtts_v2_ka/pretrain_progress.json"
+STAGES = PretrainConfig().stages()
 
 
 def put(file: Path, text: str) -> None:

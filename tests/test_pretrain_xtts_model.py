@@ -22,9 +22,13 @@ def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_
 
     names = [stage.name for stage in STAGE_CLASSES]
     assert tuple(names) == STAGES
+    assert PretrainConfig().stages() == tuple(name for name in STAGES if name not in ("dvae", "decoder"))
     assert all(set(stage.after or ()) <= set(names[:place]) for place, stage in enumerate(STAGE_CLASSES))
-    written = [file for stage in STAGE_CLASSES for file in stage(PretrainConfig()).outputs()]
-    assert len(written) == len(set(written))
+    for enabled in (True, False):
+        config = PretrainConfig(dvae={"enabled": enabled}, decoder={"enabled": enabled})
+        written = [f for stage in STAGE_CLASSES if stage.name in config.stages() for f in stage(config).outputs()]
+        assert len(written) == len(set(written))
+        assert config.dvae_file in written or not enabled
 
 
 def test_stopped_and_killed_it_carries_on_and_ends(finished):

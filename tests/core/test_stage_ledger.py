@@ -62,6 +62,19 @@ class Model(Words):
         return (self.work.folder / "out/words.txt").read_text()[::-1]
 
 
+class Amending(Words):
+    """Writes its own file and changes that of `words`."""
+
+    name, reads = "amending", ("seed",)
+
+    def amends(self):
+        return [self.work.folder / "out/words.txt"]
+
+    def run(self):
+        self.amends()[0].write_text(f"amended by {self.config.seed}")
+        return super().run()
+
+
 class Work:
     """Three stages in a folder: `letters` reads source.txt, `words` and `model` read the stage before them.
 
@@ -554,3 +567,22 @@ def test_the_announcements_carry_the_record(work):
     with (ledger := work.ledger).lock.hold():
         ledger.run(ledger.plan(), after=lambda decision, record: told.append((decision.stage.name, record.metrics)))
     assert told == [("letters", {"characters": 9}), ("words", {"characters": 14}), ("model", {"characters": 14})]
+
+
+# ── a stage that changes a file of another ──
+
+
+def test_what_a_later_stage_amends_is_expected_from_then_on(tmp_path):
+    work = Work(tmp_path)
+    work.table = [Letters(work), Words(work), Amending(work)]
+    assert set(work.run()) == {"letters", "words", "amending"}
+    assert work.run() == []
+    work.table[2].config = work.config.model_copy(update={"seed": 5})
+    assert work.run() == ["amending"]
+    assert work.run() == []
+    work.table[1].config = work.config.model_copy(
+        update={"text": work.config.text.model_copy(update={"new_tokens": 50})}
+    )
+    assert work.run() == ["words", "amending"]  # the writer's new file lacks what was amended
+    (tmp_path / "out/words.txt").write_text("somebody else's")
+    assert work.run() == ["words", "amending"]

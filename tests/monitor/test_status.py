@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
 
-from xtts_ka.core.config import load_config
+from xtts_ka.core.config import PretrainConfig, load_config
 from xtts_ka.monitor import status as run_status
 from xtts_ka.monitor.history import RunHistory
 from xtts_ka.monitor.screen import screen
@@ -254,7 +254,7 @@ values = st.recursive(
 records = st.one_of(
     st.binary(max_size=20),
     values.map(lambda v: json.dumps(v).encode()),
-    st.dictionaries(st.sampled_from(run_status.STAGES), values).map(
+    st.dictionaries(st.sampled_from(PretrainConfig().stages()), values).map(
         lambda s: json.dumps({"schema": 1, "stages": s}).encode()
     ),
 )
