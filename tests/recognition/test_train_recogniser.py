@@ -11,6 +11,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus.audio import write_wav
 from xtts_ka.recognition import train_recogniser
+from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.train_recogniser import describe, ensure_recogniser, recogniser_folder
 
 QUICK = tone_speech.SETTINGS.model_copy(update={"max_steps": 6, "dim": 8})
@@ -68,6 +69,11 @@ def damage_weights(config):
     return config
 
 
+def delete_ngram(config):
+    (recogniser_folder(config) / "ngram.safetensors").unlink()
+    return config
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -75,15 +81,16 @@ def damage_weights(config):
         (change_recording, "\nits recordings changed"),
         (change_setting, "\nrecogniser.layers changed"),
         (damage_weights, "/model.safetensors is missing or damaged"),
+        (delete_ngram, "/ngram.safetensors is missing or damaged"),
     ],
-    ids=["table", "recording", "setting", "weights"],
+    ids=["table", "recording", "setting", "weights", "ngram"],
 )
 def test_what_it_was_made_from_changes_and_it_is_made_anew(quick, capsys, change, reason):
     before = ensure_recogniser(quick)
     capsys.readouterr()
     after = ensure_recogniser(change(quick))
     assert f"{reason}\n" in capsys.readouterr().out.replace("training it on cpu, because ", "\n")
-    assert (after.name == before.name) == (change is damage_weights)  # made of the same, it is the same
+    assert (after.name == before.name) == (change in (damage_weights, delete_ngram))  # made of the same, it is the same
 
 
 def test_other_held_out_clips_or_another_beam_are_measured_without_training(quick, capsys):
@@ -152,6 +159,15 @@ def test_clips_without_letters_or_too_short_for_them_are_left_out(quick, capsys)
     ensure_recogniser(quick)
     assert facts_of(quick)["trained_on"]["clips"] == 22
     assert "2 of 24 clips" in capsys.readouterr().err
+
+
+def test_one_that_was_killed_before_it_was_measured_says_so_and_is_measured(quick, monkeypatch):
+    monkeypatch.setattr(train_recogniser, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ensure_recogniser(quick)
+    assert "not measured" in describe(Recogniser.load(recogniser_folder(quick)))
+    monkeypatch.undo()
+    assert "CER" in describe(ensure_recogniser(quick))
 
 
 def test_two_processes_do_not_train_it_at_once(quick):

@@ -82,7 +82,9 @@ def ensure_recogniser(config: PretrainConfig) -> Recogniser:
 
 def describe(recogniser: Recogniser) -> str:
     """The recogniser's name and error rates, one line: what must stand beside everything that it scores."""
-    facts = recogniser.facts["held_out"]
+    facts = recogniser.facts.get("held_out")
+    if not facts:  # killed between training and measuring
+        return f"{recogniser.name}: not measured on held-out recordings yet"
     cer, wer = (Rate(*(facts[kind][part] for part in Rate._fields)) for kind in ("cer", "wer"))
     return f"{recogniser.name}: CER {cer}, WER {wer} on {facts['clips']} recordings that it was not trained on"
 
@@ -109,8 +111,9 @@ def _why_train(folder: Path, wanted: dict[str, Any]) -> str:
     facts = read_json(folder / FACTS, "the recogniser", "delete its folder, and it is trained again")
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         return "the present one is of another version of this project"
-    if not (folder / WEIGHTS).is_file() or hash_file(folder / WEIGHTS) != facts.get("weights"):
-        return f"{folder / WEIGHTS} is missing or damaged"
+    for file, recorded in ((folder / WEIGHTS, facts.get("weights")), (folder / NGRAM, facts.get("ngram"))):
+        if not file.is_file() or hash_file(file) != recorded:
+            return f"{file} is missing or damaged"
     made = facts.get("made_from", {})
     changed = [name for name, value in wanted.items() if made.get(name) != value]
     return f"{', '.join(changed)} changed" if changed else ""
@@ -152,6 +155,7 @@ def _train(config: PretrainConfig, folder: Path, wanted: dict[str, Any], device:
         "format": FORMAT,
         "fingerprint": hash_value([weights, wanted]),
         "weights": weights,
+        "ngram": hash_file(folder / NGRAM),
         "settings": settings.model_dump(include={"dim", "layers", "beam"}),
         "made_from": wanted,
         "trained_on": {"clips": len(kept), "seconds": round(seconds, 1), "steps": trainer.total},
