@@ -12,7 +12,7 @@ from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus.audio import write_wav
 from xtts_ka.recognition import train_recogniser
 from xtts_ka.recognition.recogniser import Recogniser
-from xtts_ka.recognition.train_recogniser import describe, ensure_recogniser, recogniser_folder
+from xtts_ka.recognition.train_recogniser import describe, ensure_recogniser, recogniser_folder, settled
 
 QUICK = tone_speech.SETTINGS.model_copy(update={"max_steps": 6, "dim": 8})
 
@@ -104,6 +104,17 @@ def test_other_held_out_clips_or_another_beam_are_measured_without_training(quic
     assert ensure_recogniser(greedy).name == first.name
     assert facts_of(quick)["settings"]["beam"] == 1
     assert "training" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("hours", "dim", "steps"), [(0.05, 192, 360), (0.26, 192, 1279), (2, 192, 1440), (9, 192, 4320), (150, 512, 33750)]
+)
+def test_open_settings_follow_the_amount_of_speech(hours, dim, steps):
+    chosen = settled(tone_speech.RecogniserConfig(), hours * 3600)
+    assert chosen.dim == dim
+    assert chosen.epochs * hours * 3600 / chosen.batch_seconds == pytest.approx(steps, rel=0.05)
+    own = {"dim": 64, "batch_seconds": 7.0, "epochs": 3}
+    assert settled(tone_speech.RecogniserConfig(**own), hours * 3600).model_dump(include=set(own)) == own
 
 
 def test_neither_val_nor_test_are_trained_on(quick, monkeypatch):

@@ -171,7 +171,11 @@ class RecogniserConfig(_Section):
     batch_seconds: float | None = _opt(
         None, "seconds of padded audio per batch (null: 30, from 10 hours of speech 240)", gt=0, le=MAX_NUMBER
     )
-    epochs: int = _opt(40, "passes over the training clips at most", ge=1)
+    epochs: int | None = _opt(
+        None,
+        "passes over the training clips (null: what 1,250 batches take, 4 to 60; from 10 hours of speech 15)",
+        ge=1,
+    )
     max_steps: int = _opt(40000, "optimizer steps at most", ge=2)
     learning_rate: float = _opt(2e-3, "peak learning rate", gt=0, le=1)
 

@@ -58,7 +58,8 @@ class CtcTrainer:
     ):
         self.sounds, self.targets, self.settings, self.seed = sounds, targets, settings, seed
         self.state_file, self.identity, self.device = state_file, identity, torch.device(device)
-        assert settings.dim and settings.batch_seconds
+        assert settings.dim and settings.batch_seconds and settings.epochs
+        self._epochs = settings.epochs
         self.limit = settings.batch_seconds * RATE / HOP  # mel frames of a padded batch at most
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -71,8 +72,8 @@ class CtcTrainer:
     @property
     def total(self) -> int:
         """Steps of the whole training."""
-        an_epoch = self.sounds.frames.sum() / self.limit
-        return max(2, min(self.settings.max_steps, math.ceil(self.settings.epochs * an_epoch)))
+        in_epochs = math.ceil(self._epochs * self.sounds.frames.sum() / self.limit)
+        return max(2, min(self.settings.max_steps, in_epochs))
 
     def train(self) -> CtcNetwork:
         """Train to the end, from the saved state where there is one, and return the network."""

@@ -6,6 +6,7 @@ sentences training has not seen; they stand in recogniser.json and beside everyt
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ HELD_OUT = 1000  # clips measured at most
 NGRAM_ORDER, NGRAM_TEXTS = 5, 100_000  # of the n-gram for the beam search, and the transcripts it is made of at most
 _LARGE = 10 * 3600.0  # seconds of speech from which the network is wide and the batches are large
 _DIMS, _BATCH_SECONDS = (192, 512), (30.0, 240.0)  # below and from there
+_STEPS = 1250  # with few hours: 4.5 minutes of one core (docs/experiments.md, «The recogniser»)
+_EPOCHS, _LARGE_EPOCHS = (4, 60), 15  # fewest and most below _LARGE; from there
 
 
 def recogniser_folder(config: PretrainConfig) -> Path:
@@ -194,7 +197,10 @@ def _trainable(config: PretrainConfig) -> list[Clip]:
 def settled(settings: RecogniserConfig, seconds: float) -> RecogniserConfig:
     """The settings with what they leave open chosen by the seconds of training speech."""
     large = seconds >= _LARGE
-    chosen = {"dim": settings.dim or _DIMS[large], "batch_seconds": settings.batch_seconds or _BATCH_SECONDS[large]}
+    batch_seconds = settings.batch_seconds or _BATCH_SECONDS[large]
+    fewest, most = _EPOCHS
+    epochs = _LARGE_EPOCHS if large else min(most, max(fewest, math.ceil(_STEPS * batch_seconds / seconds)))
+    chosen = {"dim": settings.dim or _DIMS[large], "batch_seconds": batch_seconds, "epochs": settings.epochs or epochs}
     return settings.model_copy(update=chosen)
 
 
