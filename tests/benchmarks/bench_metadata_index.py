@@ -145,6 +145,7 @@ def start(work: Path, rows: int) -> dict:
     import pretrain_xtts_model
     from data_loader import open_data
     from xtts_ka.corpus.recordings import look_again
+    from xtts_ka.corpus.tables import split_csv
     from xtts_ka.model.checkpoint import read_model
     from xtts_ka.training.gpt_trainer import build_accelerator
 
@@ -182,6 +183,7 @@ def start(work: Path, rows: int) -> dict:
         "anonymous": memory("RssAnon"),
         "batches": len(batches),
         "index_bytes": sum(file.stat().st_size for file in index.iterdir()),
+        "table_bytes": split_csv(config.data_dir, "train").stat().st_size,
         "about": data.describe(),
     }
 
@@ -252,7 +254,8 @@ def report(parts: dict[str, dict], rows: int) -> int:
     for when in ("rss_opened", "rss_300_batches", "anonymous"):
         print(f"training        {when:<16} {second[when] / 1e6:.0f} MB")
     print(f"training        {second['clips_a_second']:.0f} clips a second drawn and collated by one core")
-    print(f"index           {first['index_bytes'] / 1e6:.0f} MB, {first['batches']:,} batches an epoch")
+    index, table = (first[name] / rows for name in ("index_bytes", "table_bytes"))
+    print(f"a clip          {index:.0f} bytes of index, {table:.0f} of table; {first['batches']:,} batches an epoch")
     print("\n".join(first["about"]))
     making, most = first["marks"]["index"][0], MAX_SECONDS * rows / 1_000_000
     kept = {

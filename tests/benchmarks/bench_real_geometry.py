@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_real_geometry.py --work /tmp/real
 
 Writes the checkpoint (30 layers × 1024, 16 heads) in the released file layout, runs each stage in a process of its own,
-and prints its seconds and peak memory.
+and prints its seconds and peak memory, and how many parameters the GPT has.
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def write_inputs(work: Path, clips: int) -> Path:
     return config
 
 
+def parameters(base: Path) -> str:
+    """The parameters of the base model's GPT, in millions."""
+    from xtts_ka.model.checkpoint import read_model
+
+    sizes = {name: weight.numel() / 1e6 for name, weight in read_model(base).gpt_state().items()}
+    parts = {"transformer": "gpt.h.", "conditioning encoder": "conditioning_encoder.", "perceiver": "conditioning_perc"}
+    found = {part: sum(size for name, size in sizes.items() if start in name) for part, start in parts.items()}
+    return ", ".join(f"{part} {size:.0f}" for part, size in {"GPT": sum(sizes.values()), **found}.items())
+
+
 def measured(command: list[str]) -> tuple[float, float]:
     """(seconds, peak resident GiB) of a child process; its output is shown."""
     began = time.time()
@@ -64,6 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.inputs_only:
         write_inputs(args.work, args.clips)
+        print(f"millions of parameters: {parameters(args.work / 'models/base_xtts_v2')}")
         return
     again = [sys.executable, __file__, "--work", str(args.work), "--clips", str(args.clips), "--inputs_only"]
     rows = [("checkpoint written", *measured(again))]
