@@ -6,8 +6,8 @@
 Recognises the layouts of Common Voice, FLEURS, LJSpeech and coqui, and plain folders of audio with .txt files. It only
 reads the source. Every recording is decoded once; what cannot be used is dropped, counted by reason (see
 xtts_ka/corpus/drop_reasons.py) and listed in split/drop_report.csv. The split of a clip is chosen by a hash of its
-sentence, and some of many speakers are kept from training (xtts_ka/corpus/splits.py): adding recordings moves no clip to
-another split, and the same sentence is never in two splits.
+sentence, and some of many speakers are kept from training (xtts_ka/corpus/splits.py): adding recordings moves no clip
+to another split, and the same sentence is never in two splits.
 """
 
 from __future__ import annotations

@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from small_project import Outcome, here, write_config
 
 import run_pretrain
+import synthesize
+from xtts_ka import load_xtts
 from xtts_ka.core.config import PretrainConfig
 
 STAGES = PretrainConfig().stages()
@@ -287,6 +291,24 @@ def test_a_stage_that_only_the_export_reads_does_not_train_anew(project):
     assert "phonemes: phonemes.level broad → narrow" in result.out
     assert "nothing left to train: step 6 of 6 is reached; for more raise max_steps" in result.out
     assert trained(project) == [] and not any("superseded" in name for name in steps(project))
+
+
+def test_a_corpus_that_names_no_speaker_trains_a_model_that_speaks_after_a_recording(project):
+    for split in ("train", "val"):
+        table = project / f"data/split/{split}/{split}_metadata.csv"
+        table.write_text(table.read_text("utf-8").replace(",yes\n", ",no\n"), "utf-8")
+    done = run(project, max_steps=2)
+    assert done.code == 0 and "the corpus names no speaker" in done.err, done.err
+    assert "0 speakers" in done.out and "validation  clips: 2 that are their own voice sample" in done.out
+    scored = re.search(r"^scored      ([\d.]+) % of the audio codes$", done.out, re.MULTILINE)
+    assert scored and 66 <= float(scored[1]) < 100
+    out = project / "models/xtts_v2_ka"
+    assert torch.load(out / "speakers_xtts.pth", weights_only=True) == {}
+    assert 'audio_path="voice.wav"' in (out / "README.md").read_text("utf-8")
+    said = here(synthesize.main, "--config", project / "config.json", "--text", "მზე", "--output", project / "a.wav")
+    assert said.code == 2 and "--speaker_wav" in said.err and len(said.err.splitlines()) == 1
+    latents, _ = load_xtts(out).get_conditioning_latents(audio_path=str(project / "wavs/clip00.wav"))
+    assert latents.shape[1] == 32 and latents.isfinite().all()
 
 
 def test_a_proof_that_fails_is_our_failure_and_writes_nothing(project, monkeypatch):

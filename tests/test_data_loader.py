@@ -134,12 +134,12 @@ def test_where_voice_samples_are_of_the_clips_themselves_they_have_what_those_ca
 # ── what is scored ──
 
 
-def shares(data, collate):
+def shares(data):
     """(by the script's line, measured in the batches) of epoch 0."""
     (line,) = (line for line in data.describe() if line.startswith("scored"))
     scored = codes = 0
-    for batch in data.train_batches(0):
-        made = collate([data.train[draw] for draw in batch.draws()])
+    planned = data.train_batches(0)
+    for batch, made in zip(planned, data.loader(data.train, planned)):
         scored += len(made["audio_target"]) - AUDIO_STOPS * len(batch.clips)
         codes += int(codes_of(data.train.index.records["samples"][batch.clips].astype(np.int64)).sum())
     return float(line.split()[1]), 100 * scored / codes
@@ -157,14 +157,19 @@ STARTER = np.random.default_rng(3).integers(22050 * 2, 22050 * 4, 300), [f"espea
 
 @pytest.mark.parametrize(
     "corpus, least, most",
-    [(STARTER, 100, 100), (common_voice(), 98, 100), ((STARTER[0], ["a", "b"]), 66, 69)],
-    ids=["starter", "common_voice", "unknown_speakers"],
+    [
+        (STARTER, 100, 100),
+        (common_voice(), 98, 100),
+        ((STARTER[0], ["z"]), 100, 100),
+        ((STARTER[0], ["a", "b"]), 66, 69),
+    ],
+    ids=["starter", "common_voice", "one_speaker", "unknown_speakers"],
 )
 def test_the_line_scored_is_measured_and_nearly_all_where_speakers_have_several_clips(tmp_path, corpus, least, most):
     unknown = ["a", "b"] if least < 98 else []
     index = make_index(tmp_path, *corpus, unknown=unknown)
     data = DataManager(PretrainConfig(), index, index, MemoryCache(), ARGS)
-    told, measured = shares(data, CollateFunction(ARGS))
+    told, measured = shares(data)
     assert told == pytest.approx(measured, abs=0.06) and least <= told <= most
 
 
@@ -173,7 +178,7 @@ def test_the_line_scored_is_measured_with_other_conditioning_too(tmp_path, condi
     index = make_index(tmp_path, *common_voice(200))
     training = TrainingConfig(conditioning=conditioning)
     data = DataManager(PretrainConfig(training=training), index, index, MemoryCache(), ARGS)
-    told, measured = shares(data, CollateFunction(ARGS, as_coqui=conditioning == "coqui"))
+    told, measured = shares(data)
     assert told == pytest.approx(measured, abs=0.06) and 60 < told < 99.9
 
 
@@ -428,6 +433,8 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
         "% padding",
         "the first batch",
         "cond_mels",
+        "scored      100.0 % of the audio codes\n",
+        "validation  clips: 2 of speakers in training\n",
         "torch.float32",
     ):
         assert words in out

@@ -46,7 +46,7 @@ from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.training.metrics_log import MetricsLog
 
 WAYS = ("masked", "others", "unmasked")
-STEPS = {(2, 128): 80, (4, 256): 60}  # by layers and width
+STEPS = {(2, 128): 80, (4, 256): 40}  # by layers and width
 
 
 class OwnVoice(XTTSDataset):

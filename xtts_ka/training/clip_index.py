@@ -37,7 +37,7 @@ from xtts_ka.model.geometry import COND_POSITIONS, SAMPLE_RATE, codes_of
 if TYPE_CHECKING:
     from xtts_ka.model.checkpoint import XttsArgs
 
-VERSION = 3  # raise when the same key would give other files
+VERSION = 4  # raise when the same key would give other files
 AUDIO_STOPS = 4  # coqui scores this many stop tokens after the codes
 FEATURES = "features"  # the cache's folder in the data folder
 _CHUNK = 10_000  # texts tokenized together: the tokenizer needs kilobytes for each
