@@ -46,7 +46,7 @@ from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.training.metrics_log import MetricsLog
 
 WAYS = ("masked", "others", "unmasked")
-STEPS = {(2, 128): 80, (4, 256): 40}  # by layers and width
+STEPS = {(2, 128): 60, (4, 256): 30}  # by layers and width
 
 
 class OwnVoice(XTTSDataset):
@@ -131,7 +131,7 @@ def run(work: Path, size: tuple[int, int], way: str, seed: int, clips: int) -> l
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for speech, models and finished runs")
-    parser.add_argument("--clips", type=int, default=400)
+    parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()

@@ -103,6 +103,11 @@ def test_nobody_is_held_out_where_few_speakers_or_none_are_known(speakers):
     assert choose_plan(clips, USUAL).held_out_fraction == 0
 
 
+def test_an_unknown_speaker_is_never_held_out():
+    everyone = splitting.SplitPlan(0.05, 0.05, 0.9999999, USUAL)
+    assert everyone.holds_out(clip(1, 1, 7)) and not everyone.holds_out(clip(1, 1, None))
+
+
 def test_a_speaker_with_a_large_part_of_the_clips_is_not_held_out():
     clips = many(2_000, speakers=100)
     first = min(clips, key=splitting._place_of_speaker).speaker_id

@@ -16,6 +16,7 @@ import pytest
 import tiny
 import torch
 
+import data_loader
 from data_loader import ValidationSet
 from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
@@ -93,6 +94,13 @@ def test_validation_measures_all_clips_and_its_parts_whatever_the_batch_size(cle
     assert first["loss_text"] == pytest.approx(mean) and first["heard_loss"] != first["unseen_loss"]
     assert first["unseen_loss"] == pytest.approx(0.01 * first["unseen_loss_text"] + first["unseen_loss_mel"])
     assert "own_loss" not in first and second.keys() == first.keys()
+
+
+def test_validation_takes_every_batch(clean, monkeypatch):
+    whole = clean.loop(log=False).validate()
+    monkeypatch.setattr(data_loader, "VALIDATION_ROWS", 1)
+    assert len(clean.data.val.batches()["heard"]) == 2
+    assert clean.loop(log=False).validate() == pytest.approx(whole, rel=1e-6)
 
 
 def test_each_step_line_says_how_long_training_will_still_take(clean, capsys):
