@@ -36,11 +36,12 @@ print(count)
     ("body", "what"),
     [
         ("time.sleep(60)", r"took longer than 0.5 s"),
+        ("import subprocess; subprocess.run(['sleep', '60'])", r"took longer than 0.5 s"),
         ("sys.exit('no model\\nnot here')", r"ended with exit code 1 \(not here\)"),
         ("print('  ')", "printed nothing"),
         ("sys.stdout.buffer.write(b'\\xff')", "not UTF-8"),
     ],
-    ids=["hangs", "fails", "is_silent", "bytes"],
+    ids=["hangs", "child_hangs", "fails", "is_silent", "bytes"],
 )
 def test_a_command_that_fails_is_named_with_its_wav(tmp_path, body, what):
     listener = open_listener(asr(tmp_path, body), folder=tmp_path, seconds=0.5 if "sleep" in body else 60)

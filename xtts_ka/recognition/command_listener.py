@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -45,20 +47,19 @@ class CommandListener:
         return spoken_letters(text)
 
     def _run(self, wav: Path) -> str:
-        words = [word.replace(PLACE, str(wav)) for word in self._words]
         try:
-            done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=self.seconds)
+            code, out, err = _output([word.replace(PLACE, str(wav)) for word in self._words], self.seconds)
         except subprocess.TimeoutExpired:
             raise self._failure(wav, f"took longer than {self.seconds:g} s") from None
         except OSError as error:
             raise UserError(
                 f"--asr {self.command!r} is neither a folder nor a command that starts ({error.strerror}): give one"
             ) from None
-        if done.returncode:
-            last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise self._failure(wav, f"ended with exit code {done.returncode}" + "".join(f" ({line})" for line in last))
+        if code:
+            last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise self._failure(wav, f"ended with exit code {code}" + "".join(f" ({line})" for line in last))
         try:
-            text = done.stdout.decode("utf-8").strip()
+            text = out.decode("utf-8").strip()
         except UnicodeDecodeError:
             raise self._failure(wav, "printed text that is not UTF-8") from None
         if not text:
@@ -69,3 +70,19 @@ class CommandListener:
         return RunError(
             f"--asr command {self.command!r} {what} for {wav}: run it by hand on a recording and correct it"
         )
+
+
+def _output(words: list[str], seconds: float) -> tuple[int, bytes, bytes]:
+    """Exit code, standard output and error of a command; TimeoutExpired, and OSError where it does not start.
+
+    It runs in a session of its own, so that what it has started ends with it: a process left behind would keep its
+    output open, and reading that would never end.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, out, err
