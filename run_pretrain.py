@@ -110,6 +110,7 @@ def run_stages(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     say(f"\nthe model stands in {pipeline.config.output_model_path}")
     if pipeline.ledger.record("full_pretrain").status == "done":
         example = ("--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
+        say("how well it speaks: " + command("evaluate_model.py", "--config", args.config))
         say("next: " + command("synthesize.py", "--config", args.config, *example))
     else:
         say("next: " + command("run_pretrain.py", "--config", args.config))

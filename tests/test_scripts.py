@@ -20,6 +20,16 @@ FLAGS = {
     "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
     READER: ["--archaic"],
     "synthesize": ["--text"],
+    "evaluate_model": [
+        "--config",
+        "--model",
+        "--checkpoints",
+        "--texts",
+        "--speakers",
+        "--reference",
+        "--asr",
+        "--seeds",
+    ],
 }
 FILTERS = (READER, "phoneme_processor")  # they print their result with --quiet too
 
@@ -66,6 +76,10 @@ def arguments(script: str, config, folder) -> list[str]:
         ],
         READER: [str(words)],
         "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")],
+        "evaluate_model": [
+            *("--texts", str(words), "--speakers", "espeak_f1", "--asr", "sh -c 'echo კატა' {wav}"),
+            *("--output", str(config.parent / "evaluation")),  # what is finished there is not spoken again
+        ],
     }.get(script, [])
     return of_its_own if script in ("create_metadata_files", READER) else ["--config", str(config), *of_its_own]
 
@@ -108,4 +122,4 @@ def test_colour_is_for_terminals_without_no_color(script, monkeypatch, no_color)
     monkeypatch.setattr(sys, "stdout", terminal)
     assert run() == 0
     coloured = b"\x1b[" in terminal.buffer.getvalue()
-    assert coloured == (not no_color and name not in (*FILTERS, "synthesize"))
+    assert coloured == (not no_color and name not in (*FILTERS, "synthesize", "evaluate_model"))

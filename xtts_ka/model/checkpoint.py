@@ -18,6 +18,7 @@ from torch import Tensor
 from TTS.config.shared_configs import BaseDatasetConfig
 from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
 from TTS.tts.layers.xtts.gpt import GPT
+from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 from TTS.tts.models.xtts import Xtts
 
 from xtts_ka.core.config import BASE_FILES, STARTER_MARK
@@ -204,6 +205,16 @@ def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
     model = Xtts(config)
     with loading(folder / "model.pth"):
         model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
+    return model.to(device)
+
+
+def build_xtts(config: XttsConfig, state: dict[str, Tensor], vocab_file: Path, device: str = "cpu") -> Xtts:
+    """A whole XTTS for inference from weights in memory; it has no speaker table."""
+    model = Xtts(config)
+    model.tokenizer = VoiceBpeTokenizer(vocab_file=str(vocab_file))
+    with loading("the weights"):
+        model.load_state_dict(state, strict=True)
+    model.eval()
     return model.to(device)
 
 

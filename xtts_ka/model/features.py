@@ -52,6 +52,13 @@ class VoiceEncoder:
         self._device = device
         self._on_device_or_cpu(lambda: self._xtts.to(self._device))
 
+    @classmethod
+    def of(cls, xtts: Xtts) -> VoiceEncoder:
+        """The voice encoder of a model that is loaded already."""
+        encoder = cls.__new__(cls)
+        encoder._xtts = xtts
+        return encoder
+
     def speaker_embedding(self, speech: Tensor) -> Tensor:
         """(1, samples) at 22,050 Hz → (1, 512, 1) float32 of unit length: the decoder's input."""
         return self._on_device_or_cpu(lambda: self._xtts.get_speaker_embedding(speech, g.SAMPLE_RATE).float().cpu())

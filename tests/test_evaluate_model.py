@@ -1,0 +1,170 @@
+"""The command from a model folder to its report: carrying on, bad input, and reports that are equal but for times."""
+
+import csv
+import json
+import re
+import shutil
+
+import pytest
+from evaluation_project import evaluation_project
+
+import evaluate_model
+from xtts_ka.evaluation import speak_all
+from xtts_ka.speech import batch
+
+HEARS, OTHER = "sh -c 'echo მზე მზე' {wav}", "sh -c 'echo დილა' {wav}"
+FIGURE = {"value", "low", "high"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_ratings():
+    """DNSMOS is an extra that takes seconds to load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xtts_ka.evaluation.dnsmos.installed", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return evaluation_project(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("მზე!\nდილა.\n", "utf-8")
+    return path
+
+
+def run(config, *flags) -> int:
+    return evaluate_model.main(["--config", str(config), *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def first(config, tmp_path_factory):
+    """The output folder of one evaluation with everything usual, heard by two listeners."""
+    output = tmp_path_factory.mktemp("out")
+    texts = output / "mine.txt"
+    texts.write_text("მზე!\nდილა.\n", "utf-8")
+    flags = ("--texts", texts, "--sentences", 2, "--asr", HEARS, "--asr", OTHER, "--output", output)
+    assert run(config, *flags) == 0
+    return output, flags
+
+
+def without_times(folder) -> list[str]:
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    del report["times"]
+    table = list(csv.DictReader((folder / "results.csv").read_text("utf-8").splitlines()))
+    page = re.sub("<p class=times>.*", "", (folder / "report.html").read_text("utf-8"))
+    return [json.dumps(report), str([row | {"seconds_taken": ""} for row in table]), page]
+
+
+def figures_in(value) -> list[dict]:
+    if isinstance(value, dict):
+        return [value] if value.keys() == FIGURE else [f for part in value.values() for f in figures_in(part)]
+    return []
+
+
+def test_the_report_has_every_figure_with_its_interval(first):
+    report = json.loads((first[0] / "report.json").read_text("utf-8"))
+    shares = [report["recogniser"]["cer"], report["floor"]["cer"], *report["model"]["faults"].values()]
+    shares += [report["model"][name] for name in ("cer", "wer", "perfect", "any_fault", "top1")]
+    assert all(
+        figure.keys() == FIGURE and 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1 for figure in shares
+    )
+    assert all(-1 <= report[who]["similarity"]["value"] <= 1 for who in ("floor", "model"))
+    assert report["model"]["faults"].keys() == {"babble", "repetition", "skipped", "no_stop", "silence"}
+    assert set(report["model"]["by_voice"]) == {"ეკა", "დათო"} and set(report["model"]["by_kind"]) == {"mine"}
+    assert report["model"]["clips"] == 4 and report["model"]["texts"] == 2
+    assert len(figures_in(report)) > 50
+
+
+def test_two_listeners_stand_side_by_side(first):
+    report = json.loads((first[0] / "report.json").read_text("utf-8"))
+    one, other = report["listeners"].values()
+    assert one["model"]["cer"] == report["model"]["cer"] != other["model"]["cer"]
+    rows = csv.DictReader((first[0] / "results.csv").read_text("utf-8").splitlines())
+    assert {row["listener"] for row in rows} == {f"command {HEARS!r}", f"command {OTHER!r}"}
+
+
+def test_the_page_is_one_file_with_players_and_marks(first):
+    page = (first[0] / "report.html").read_text("utf-8")
+    assert page.count("data:audio/mpeg;base64,") == 4 and "<svg" in page
+    assert not re.search('(src|href)=(?!"data:)', page) and "<span class=missing>" in page
+
+
+def test_the_same_command_again_speaks_nothing_and_gives_the_same_report(first, config, monkeypatch):
+    before = without_times(first[0])
+
+    def never(*_):
+        raise AssertionError("spoken again")
+
+    monkeypatch.setattr(speak_all, "speak_together", never)
+    assert run(config, *first[1]) == 0
+    assert without_times(first[0]) == before
+
+
+def test_an_interrupted_evaluation_carries_on_to_the_same_report(first, config, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def stopped(model, pieces):
+        calls.append(len(pieces))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return batch.speak_together(model, pieces)
+
+    flags = [tmp_path if flag == first[0] else flag for flag in first[1]]
+    monkeypatch.setitem(speak_all.TOGETHER, "cpu", 2)
+    monkeypatch.setattr(speak_all, "speak_together", stopped)
+    assert run(config, *flags) == 130 and "run the same command" in capsys.readouterr().err
+    assert len(list((tmp_path / "clips").glob("*.json"))) == 2 and not (tmp_path / "report.json").exists()
+    assert run(config, *flags) == 0
+    assert sum(calls) == 2 + 2 + 2  # the batch that was stopped is spoken again
+    assert without_times(tmp_path)[0] == without_times(first[0])[0]
+
+
+def test_other_voices_are_cloned_from_references(config, texts, tmp_path):
+    wav = next((config.parent / "wavs").glob("*.wav"))
+    flags = ("--texts", texts, "--sentences", 1, "--asr", HEARS, "--output", tmp_path)
+    assert run(config, *flags, "--reference", wav) == 0
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert set(report["model"]["by_voice"]) == {wav.stem}
+
+
+@pytest.mark.parametrize(
+    "flags, code, words",
+    [
+        (["--speakers", "ნინო"], 2, "--speakers 'ნინო' is not in"),
+        (["--texts", "unreadable.txt"], 2, "line 1: '☃' holds nothing to read aloud"),
+        (["--texts", "empty.txt"], 2, "hold none"),
+        (["--texts", "missing.txt"], 2, "cannot read the texts missing.txt"),
+        (["--reference", "missing.wav"], 2, "missing.wav: the file does not exist"),
+        (["--model", "nowhere"], 2, "nowhere/xtts_v2_ka_config.json does not exist"),
+        (["--checkpoints", "checkpoints/step_00000001"], 2, "cannot be used: there is none"),
+        (["--asr", ""], 2, "--asr is empty"),
+        (["--asr", "false"], 1, "ended with exit code 1"),
+        (["--asr", HEARS, "--asr", HEARS], 2, "--asr is given twice"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value)[:20],
+)
+def test_bad_input_is_one_sentence_and_leaves_no_report(
+    config, texts, tmp_path, monkeypatch, capsys, flags, code, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unreadable.txt").write_text("☃\n", "utf-8")
+    (tmp_path / "empty.txt").write_text("\n", "utf-8")
+    usual = {"--texts": texts, "--asr": HEARS}
+    more = [part for flag, value in usual.items() if flag not in flags for part in (flag, value)]
+    assert run(config, *more, *flags, "--output", tmp_path / "out") == code
+    err = capsys.readouterr().err
+    assert words in err and err.count("error: ") == 1
+    assert not list(tmp_path.glob("out/report*"))
+
+
+def test_without_a_test_split_it_asks_for_texts(config, tmp_path, capsys):
+    shutil.copytree(config.parent / "data", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/split/test")
+    other = tmp_path / "config.json"
+    other.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"data_dir": str(tmp_path / "data")}), "utf-8")
+    assert run(other, "--output", tmp_path / "out") == 2
+    assert "has no sentences to speak" in capsys.readouterr().err and not (tmp_path / "out").exists()

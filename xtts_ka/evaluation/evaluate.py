@@ -1,0 +1,299 @@
+"""The evaluation: opens listeners and models, speaks, listens, measures, and hands the clips to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import progress, warn
+from xtts_ka.core.digests import file_digest, hash_listing, hash_to_unit, hash_value
+from xtts_ka.core.errors import UserError
+from xtts_ka.core.files import atomic_path, read_json, sweep_partials
+from xtts_ka.core.lock import RunLock
+from xtts_ka.core.torch_settings import choose_device
+from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.tables import Clip, read_split, split_csv
+from xtts_ka.evaluation import dnsmos
+from xtts_ka.evaluation.character_errors import count_errors
+from xtts_ka.evaluation.clip_store import ClipStore, hear_all
+from xtts_ka.evaluation.faults import find_faults, sounding_seconds
+from xtts_ka.evaluation.figures import Measured
+from xtts_ka.evaluation.speak_all import USUAL_RATE, Task, letter_rates, longest, speak_all
+from xtts_ka.evaluation.speaker_similarity import VoiceJudge
+from xtts_ka.evaluation.subjects import Subject, check_voices, free, open_checkpoint, open_folder
+from xtts_ka.evaluation.texts import TEST, Text, read_texts, split_texts
+from xtts_ka.georgian.reading import Reading
+from xtts_ka.model.coqui_georgian import FACTS_FILE
+from xtts_ka.recognition.listener import Listener, open_listener, spoken_letters
+
+# (texts of each kind, voices, test recordings, recordings for the voices' covariance): about what takes a minute or two
+USUAL = {"cpu": (1, 2, 30, 60), "cuda": (20, 3, 300, 600)}
+
+
+@dataclass
+class Request:
+    """What to evaluate; None and empty lists stand for the usual.
+
+    models, checkpoints: folders. texts: files of one text a line. asr: as `open_listener`; empty for the project's own
+    recogniser. sentences: texts of each kind at most.
+    """
+
+    output: Path
+    kept_sets: Sequence[Path]
+    models: Sequence[Path] = ()
+    checkpoints: Sequence[Path] = ()
+    texts: Sequence[Path] = ()
+    speakers: Sequence[str] = ()
+    references: Sequence[Path] = ()
+    asr: Sequence[str] = ()
+    seeds: int = 1
+    sentences: int | None = None
+
+
+@dataclass
+class Outcome:
+    """All that was measured. stand_ins: what the model was trained on, where that was not the user's own."""
+
+    clips: list[Measured]
+    floor: list[Measured]
+    listeners: list[Listener]
+    labels: list[str]
+    voices: int
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate(config: PretrainConfig, request: Request) -> Outcome:
+    """Run it. UserError for what cannot be evaluated, before anything is spoken; finished clips are always kept."""
+    device = choose_device(config.device)
+    sentences, some_voices, recordings, covariance = USUAL["cpu" if device == "cpu" else "cuda"]
+    reading = Reading.of(config.text)
+    train, test = _tables(config, request)
+    texts = _texts(request, test, reading, request.sentences or sentences)
+    _check_references(request.references)
+    request.output.mkdir(parents=True, exist_ok=True)
+    with RunLock(request.output / "evaluation.lock").hold():
+        for folder in (request.output, request.output / "clips", request.output / "embeddings"):
+            sweep_partials(folder)
+        run = _Evaluation(config, request, device, train)
+        voices = run.choose_voices(some_voices)
+        run.open_listeners()
+        run.open_first(voices)
+        run.floor(sorted(test, key=_by_hash)[:recordings], reading, covariance)
+        run.speak([Task(v, text, config.seed + i) for text in texts for v in voices for i in range(request.seeds)])
+    return run.outcome
+
+
+def _by_hash(clip: Clip) -> float:
+    return hash_to_unit(clip.file_id)
+
+
+def _tables(config: PretrainConfig, request: Request) -> tuple[list[Clip], list[Clip]]:
+    """Clips of train (for voices and their rates; none without tables) and of test."""
+    data = config.data_dir
+    train = read_split(data, "train") if split_csv(data, "train").is_file() else []
+    test = read_split(data, "test") if split_csv(data, "test").is_file() else []
+    if not test and not request.texts:
+        raise UserError(
+            f"{split_csv(data, 'test')} has no sentences to speak: make a test split with "
+            f"python create_metadata_files.py --source FOLDER --output_dir {data}, or give --texts FILE"
+        )
+    return train, test
+
+
+def _texts(request: Request, test: Sequence[Clip], reading: Reading, most: int) -> list[Text]:
+    texts = [] if request.texts else split_texts(test, reading, most)
+    for path in request.texts or request.kept_sets:
+        texts += read_texts(path, reading, most)
+    return texts
+
+
+def _check_references(wavs: Sequence[Path]) -> None:
+    for wav in wavs:
+        read_mono(wav, max_seconds=1.0)
+    names = [wav.stem for wav in wavs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two --reference recordings are named {twice}: their names name the voices, so rename one")
+
+
+class _Evaluation:
+    """One run: what is loaded, and what was measured so far."""
+
+    def __init__(self, config: PretrainConfig, request: Request, device: str, train: Sequence[Clip]):
+        self.config, self.request, self.device, self.train = config, request, device, train
+        self.rates = letter_rates(train)
+        self.store = ClipStore(request.output / "clips")
+        self.outcome = Outcome([], [], [], [], 0)
+        self.models = list(request.models)
+        if not self.models and not request.checkpoints:
+            self.models = [Path(config.output_model_path)]
+
+    # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def choose_voices(self, some: int) -> list[str]:
+        """The names of the voices that will speak: those given, or the known speakers with the most recordings."""
+        given = [*self.request.speakers, *(wav.stem for wav in self.request.references)]
+        if given:
+            return list(dict.fromkeys(given))
+        counts: dict[str, float] = {}
+        for clip in self.train:
+            if clip.speaker_known:
+                counts[clip.speaker_id] = counts.get(clip.speaker_id, 0.0) + clip.duration
+        return sorted(counts, key=lambda name: (-counts[name], name))[:some]
+
+    def open_listeners(self) -> None:
+        if not self.request.asr:
+            from xtts_ka.recognition.train_recogniser import ensure_recogniser
+
+            self.outcome.listeners = [ensure_recogniser(self.config)]
+            return
+        for spec in self.request.asr:
+            self.outcome.listeners.append(open_listener(spec, folder="", device=self.device))
+        names = [listener.name for listener in self.outcome.listeners]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"--asr is given twice with {twice}: give each once")
+
+    def open_first(self, voices: list[str]) -> None:
+        """Open the first model, which also knows the voices, and check them."""
+        self.subject = self._open(0, voices)
+        if not voices:
+            voices += list(self.subject.voices)[:1]
+        check_voices(voices, self.subject.voices, Path(self.config.output_model_path))
+        self.outcome.voices = len(self.subject.voices)
+
+    def _open(self, number: int, voices: Collection[str]) -> Subject:
+        if number < len(self.models):
+            subject = open_folder(self.models[number], self.device)
+            self._note_stand_ins(self.models[number])
+        else:
+            folder = self.request.checkpoints[number - len(self.models)]
+            subject = open_checkpoint(self.config, folder, self.device, self.train, voices)
+        subject.add_references(self.request.references)
+        if subject.label in self.outcome.labels:
+            subject.label = f"{subject.label} ({number + 1})"
+        self.outcome.labels.append(subject.label)
+        return subject
+
+    def _note_stand_ins(self, folder: Path) -> None:
+        trained_on = read_json(folder / FACTS_FILE).get("trained_on")
+        if isinstance(trained_on, list) and trained_on:
+            note = (
+                f"STARTER: {folder.name} was trained on {', '.join(map(str, trained_on))}. An untrained base babbles: "
+                "these figures show the evaluation at work, and no usable voice"
+            )
+            self.outcome.notes.append(note)
+            warn(note)
+
+    # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def floor(self, test: Sequence[Clip], reading: Reading, covariance: int) -> None:
+        """Measure real recordings as the model's clips are measured."""
+        heard = _spread(self.train, self.subject.voices, covariance)
+        embeddings = [
+            self._embedding(file_digest(clip.audio_path)[:24], clip.audio_path) for clip in self._bar(heard, "voices")
+        ]
+        voices = {name: voice["speaker_embedding"].numpy().ravel() for name, voice in self.subject.voices.items()}
+        self.judge = VoiceJudge(voices, np.array(embeddings).reshape(-1, 512), [clip.speaker_id for clip in heard])
+        keys = [file_digest(clip.audio_path)[:24] for clip in test]
+        said = self._hear(list(zip(keys, [clip.audio_path for clip in test])))
+        for clip, key in zip(self._bar(test, "recordings"), keys, strict=True):
+            expected = spoken_letters(clip.text, reading)
+            if not expected:
+                continue
+            wave, rate = read_mono(clip.audio_path)
+            known = clip.speaker_known and clip.speaker_id in voices
+            voice = clip.speaker_id if known else ""
+            usual = self.rates.get(clip.speaker_id, USUAL_RATE)
+            text = Text(TEST, clip.text, reading(clip.text), expected)
+            heard_here = {name: texts[key] for name, texts in said.items()}
+            stopped = len(wave) / rate <= longest(text.reading, usual)
+            self.outcome.floor.append(
+                self._measured("", voice, text, None, key, heard_here, wave, rate, clip.audio_path, stopped)
+            )
+
+    def speak(self, tasks: Sequence[Task]) -> None:
+        """Speak and measure all tasks with every model."""
+        voices = list(dict.fromkeys(task.voice for task in tasks))
+        for number in range(len(self.models) + len(self.request.checkpoints)):
+            if number:
+                free(self.subject)
+                self.subject = self._open(number, voices)
+                check_voices(voices, self.subject.voices, Path(self.subject.label))
+            keys = speak_all(self.subject, tasks, self.rates, self.store, self.device)
+            said = self._hear([(key, self.store.folder / f"{key}.wav") for key in keys])
+            for task, key in zip(self._bar(tasks, "measuring"), keys, strict=True):
+                kept = self.store.get(key)
+                assert kept
+                heard = {name: texts[key] for name, texts in said.items()}
+                wave, rate = kept.read()
+                label = self.subject.label
+                self.outcome.clips.append(
+                    self._measured(
+                        label, task.voice, task.text, task.seed, key, heard, wave, rate, kept.wav, kept.stopped,
+                        codes=kept.codes, seconds_taken=kept.seconds_taken,
+                    )
+                )  # fmt: skip
+
+    def _hear(self, clips: Sequence[tuple[str, Path]]) -> Mapping[str, Mapping[str, str]]:
+        """listener's name → clip's key → what it heard."""
+        heard = {}
+        for number, listener in enumerate(self.outcome.listeners):
+            spec = Path(self.request.asr[number]) if self.request.asr else Path()
+            version = hash_listing(spec.rglob("*"), spec)[:12] if self.request.asr and spec.is_dir() else ""
+            heard[listener.name] = hear_all(listener, clips, self.request.output / "heard.jsonl", version)
+        return heard
+
+    def _measured(
+        self, model: str, voice: str, text: Text, seed: int | None, key: str, heard: dict[str, str],
+        wave: np.ndarray, rate: int, wav: Path, stopped: bool, *, codes: int | None = None,
+        seconds_taken: float | None = None,
+    ) -> Measured:  # fmt: skip
+        embedding = self._embedding(key, wav) if voice else None
+        sounding = sounding_seconds(wave, rate)
+        return Measured(
+            model=model,
+            voice=voice,
+            kind=text.kind,
+            text=text.text,
+            expected=text.expected,
+            seed=seed,
+            wav_key=key,
+            heard=heard,
+            errors={name: count_errors(text.expected, said) for name, said in heard.items()},
+            faults={
+                name: find_faults(text.expected, said, wave, rate, stopped=stopped) for name, said in heard.items()
+            },
+            seconds=len(wave) / rate,
+            rate=len(text.expected.replace(" ", "")) / sounding if sounding else None,
+            stopped=stopped,
+            codes=codes,
+            similarity=None if embedding is None else self.judge.similarity(embedding, voice),
+            nearest=None if embedding is None else self.judge.nearest(embedding),
+            dnsmos=dnsmos.overall(wave, rate),
+            seconds_taken=seconds_taken,
+        )
+
+    def _embedding(self, key: str, wav: Path) -> np.ndarray:
+        """The speaker embedding of a clip, computed once for each model and kept."""
+        kept = self.request.output / "embeddings" / f"{hash_value([self.subject.key, key])[:24]}.npy"
+        if not kept.is_file():
+            with atomic_path(kept) as temporary, open(temporary, "wb") as file:
+                np.save(file, self.subject.embedding(wav))
+        return np.load(kept)
+
+    def _bar(self, items: Sequence, what: str) -> Sequence:
+        return progress(items, what=what, unit="clip")
+
+
+def _spread(clips: Sequence[Clip], voices: Collection[str], most: int) -> list[Clip]:
+    """`most` clips of these voices, evenly: every voice's first by hash before any voice's second."""
+    turn: dict[str, int] = {}
+    ranked = []
+    for clip in sorted(clips, key=_by_hash):
+        if clip.speaker_known and clip.speaker_id in voices:
+            turn[clip.speaker_id] = turn.get(clip.speaker_id, 0) + 1
+            ranked.append((turn[clip.speaker_id], clip))
+    return [clip for _, clip in sorted(ranked, key=lambda pair: pair[0])][:most]
