@@ -161,7 +161,7 @@ def plot(args: argparse.Namespace, config: PretrainConfig, history: RunHistory) 
         if not args.watch:
             warn(f"nothing is logged in {history.path} yet, so there is nothing to plot")
         return None
-    total = history.total_steps or config.max_steps
+    total = history.total_steps or config.max_steps or 0
     draw_plot(history, target, total_steps=total, clip_norm=config.training.clip_norm)
     if not args.watch:
         say(f"wrote {target}")

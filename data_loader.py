@@ -25,10 +25,10 @@ from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.corpus import recordings
 from xtts_ka.model import geometry as g
-from xtts_ka.training.batch_plan import Batch, Draw, padding, plan_epoch
+from xtts_ka.training.batch_plan import Batch, Draw, plan_epoch
 from xtts_ka.training.clip_index import AUDIO_STOPS, TrainingIndex
 from xtts_ka.training.feature_cache import FeatureCache
-from xtts_ka.training.memory_estimate import StepShape
+from xtts_ka.training.memory_estimate import ROOM_ON_CPU, StepShape
 from xtts_ka.training.prepare_features import extended_vocabulary, open_features
 
 if TYPE_CHECKING:
@@ -266,11 +266,26 @@ class DataManager:
             )
         self.train = XTTSDataset(train, cache, config.training.conditioning, config.seed)
         self.val = ValidationSet(val, cache, train)
-        self.budget = int(config.batch_size * np.median(train.positions))  # positions of a batch at most
+        self.processes = 1  # that share each step
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of audio in an optimizer step: `batch_seconds`, or what the older keys come to."""
+        config = self.config
+        if not config.clips_at_once:
+            return config.batch_seconds
+        clips = config.clips_at_once * (config.training.accumulation or 1) * self.processes
+        return clips * float(np.median(self.train.index.seconds))
+
+    @property
+    def step_samples(self) -> int:
+        """The same in audio samples: with the seed, what an epoch's steps depend on."""
+        return max(1, round(self.step_seconds * g.SAMPLE_RATE))
 
     def train_batches(self, epoch: int) -> list[Batch]:
-        """The epoch's batches in order. All voice samples of a batch have the same random number of mel frames."""
-        plan = plan_epoch(self.train.index.positions, self.budget, self.config.seed, epoch)
+        """The batch of each of the epoch's steps, whose voice samples all have the same random number of mel frames."""
+        positions, samples = self.train.index.positions, self.train.index.records["samples"].astype(np.int64)
+        plan = plan_epoch(positions, samples, self.step_samples, self.config.seed, epoch)
         shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         random = np.random.default_rng([self.config.seed, epoch, 2])
         frames = random.integers(shortest, longest + 1, len(plan)).tolist()
@@ -311,18 +326,16 @@ class DataManager:
                 raise RunError(message.rpartition("\n")[2].partition(": ")[2]) from error
             raise
 
-    def typical_batch(self) -> StepShape:
-        """A full batch of clips of average length, with the longest voice samples: for the estimate of memory."""
+    def typical_clip(self) -> StepShape:
+        """A row of average length with the longest voice sample: for the estimate of memory."""
         index, clips = self.train.index, len(self.train)
         text, positions = 1 + len(index.tokens) / clips, float(np.mean(index.positions))
-        codes, rows = positions - g.COND_POSITIONS - text, max(1.0, self.budget / positions)
-        return StepShape(rows, text, codes, max(self.config.training.conditioning_seconds) * g.FRAMES_PER_SECOND)
+        frames = max(self.config.training.conditioning_seconds) * g.FRAMES_PER_SECOND
+        return StepShape(1, text, positions - g.COND_POSITIONS - text, frames)
 
     def describe(self) -> list[str]:
         """What training will be fed, one fact a line."""
         planned = self.train_batches(0)
-        plan = [batch.clips for batch in planned]
-        share = padding(self.train.index.positions, plan)
         codes = int(np.sum(g.codes_of(self.train.index.records["samples"].astype(np.int64))))
         scored = 1 - sum(self.train.unscored(batch) for batch in planned) / codes
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
@@ -333,10 +346,10 @@ class DataManager:
             unknown = f"  {np.sum(~index.known)} clips of unknown ones" if not index.known.all() else ""
             lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s{unknown}")
         lines.append(f"left out    {left}")
-        batches = f"{len(plan)} an epoch of at most {self.budget:,} positions, {100 * share:.1f} % padding"
+        size = f"{self.step_seconds:,.0f} s of audio ({len(self.train) / len(planned):.0f} clips) in a step"
         return [
             *lines,
-            f"batches     {batches}",
+            f"batch       {size}, {len(planned):,} steps an epoch",
             f"scored      {100 * scored:.1f} % of the audio codes",
             self._validated(),
         ]
@@ -364,7 +377,9 @@ def open_data(config: PretrainConfig, device: str = "cpu", peers: Peers | None =
     args = read_config(config.base_model_path).model_args
     cache, (train, val) = open_features(config, args, device, peers)
     recordings.look_again()
-    return DataManager(config, train, val, cache, args)
+    data = DataManager(config, train, val, cache, args)
+    data.processes = peers.world if peers else 1
+    return data
 
 
 # ── 4. the command line ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -376,9 +391,13 @@ def _show(config: PretrainConfig) -> None:
         say(line)
     say(f"features    {data.train.cache.folder}", verbose=True)
     say(f"vocabulary  {extended_vocabulary(config)}", verbose=True)
-    batch = next(data.loader(data.train, data.train_batches(0)[:1]))
+    first = data.train_batches(0)[0].cut(data.train.index.positions, ROOM_ON_CPU)[:1]
+    batch = next(data.loader(data.train, first))
     rows, length = batch["shape"]
-    say(style("\nthe first batch", "bold") + f"  {rows} clips × {length} positions, {batch['seconds']:.1f} s of audio")
+    say(
+        style("\nthe first micro-batch", "bold")
+        + f"  {rows} clips × {length} positions, {batch['seconds']:.1f} s of audio"
+    )
     for name, value in batch.items():
         if hasattr(value, "shape"):
             say(f"  {name:<15} {tuple(value.shape)!s:<18} {value.dtype}")

@@ -46,14 +46,20 @@ if TYPE_CHECKING:
     from xtts_ka.training.metrics_log import MetricsLog
 
 # Settings for watching, saving and memory use: the trained weights do not depend on them.
-_WATCHING = """log_interval validation_interval keep_checkpoints checkpoint_minutes max_bad_steps
+_WATCHING = """log_interval validation_interval validation_minutes keep_checkpoints checkpoint_minutes max_bad_steps
     gradient_checkpointing compile sharding""".split()
 # Of the section `training`, what the parts' trainers read.
 _PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
 DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
+FEW_STEPS = 200  # four warm-ups
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes"}
+# Until 2026-11-26; what is not here had no such key. A finished training is not trained anew for a new default.
+_FORMER_DEFAULTS = {
+    **{"batch_size": 8, "learning_rate": 2e-5, "epochs": 1000, "max_steps": 50000},
+    **{"training.accumulation": 1, "training.warmup_steps": 100, "training.conditioning": "same_clip"},
+}
 
 
 class PipelineStage(Stage):
@@ -201,7 +207,7 @@ class XTTSPretrainer(PipelineStage):
     """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
 
     name = "full_pretrain"
-    reads = (*_TRAINING, "replay_dir", "batch_size", "learning_rate", "epochs", "max_steps", "seed")
+    reads = (*_TRAINING, "replay_dir", "batch_seconds", "batch_size", "learning_rate", "epochs", "max_steps", "seed")
     _coqui = "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth".split()
     files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md", "README.md")
 
@@ -239,16 +245,13 @@ class XTTSPretrainer(PipelineStage):
         last = checkpoints.last()
         initializer, settings = XTTSModelInitializer(config), config.training
         model = CompactGPT(load_gpt(initializer.initial_model(base)), settings.dropout, settings.gradient_checkpointing)
+        old_rows = base.text_rows
         base = base.without_gpt()  # a copy: the weights are memory-mapped, and model.pth may be overwritten meanwhile
         # A run killed before its first checkpoint starts again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
-        an_epoch = -(-len(data.train_batches(0)) // (settings.accumulation * peers.world))
-        limits = {self._length_key: config.max_steps, "epochs": config.epochs * an_epoch}
-        (key, steps), (other, allowed) = sorted(limits.items(), key=lambda limit: limit[1])
-        if peers.is_main:
-            say(f"steps       {steps} by {key}; {other} would allow {allowed}")
-        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps)
+        steps, key = self._length(len(data.train_batches(0)))
+        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps, old_rows)
         if last and last.step >= steps:
             say(f"nothing left to train: step {last.step} of {steps} is reached; for more raise {key}")
         loop.start(last)
@@ -295,10 +298,23 @@ class XTTSPretrainer(PipelineStage):
             figures["old_languages"] = measure_losses(self.config, base, [weights], data, accelerator)
         return figures
 
-    @property
-    def _length_key(self) -> str:
-        """The key that `config.max_steps` comes from."""
-        return "starter.max_steps" if has_starter_base(self.config) else "max_steps"
+    def _length(self, an_epoch: int) -> tuple[int, str]:
+        """The steps to train and the key that sets them, which is said. an_epoch: its steps."""
+        config, limits = self.config, {}
+        if config.max_steps:
+            limits["starter.max_steps" if has_starter_base(config) else "max_steps"] = config.max_steps
+        if config.epochs:
+            limits["epochs"] = config.epochs * an_epoch
+        (key, steps), *others = sorted(limits.items(), key=lambda limit: limit[1])
+        also = "".join(f"; {other} would allow {allowed:,}" for other, allowed in others)
+        if self.peers.is_main:
+            say(f"steps       {steps:,} by {key}, {steps / an_epoch:.3g} epochs{also}")
+            if steps < FEW_STEPS and not has_starter_base(config):
+                warn(
+                    f"{steps} steps teach little: lower batch_seconds (for a small corpus to a fiftieth of it, see "
+                    "recipes/studio_voice_24gb.json) or raise epochs"
+                )
+        return steps, key
 
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
@@ -311,9 +327,16 @@ class XTTSPretrainer(PipelineStage):
         after a kill here, the next run decides the same.
         """
         done = ledger.record(self.name).status == "done"
-        changed = bool(ledger.changes(self) - _CARRIES_ON)
+        changed = bool(ledger.changes(self) - _CARRIES_ON - self._new_defaults(ledger.record(self.name)))
         if done if decision.fixed else changed and (done or self._has_finished()):
             self.checkpoints().set_aside_others(everything=True)
+
+    def _new_defaults(self, record: Record) -> set[str]:
+        """The keys whose former default is on record and that have the present one now, or are no longer read."""
+        recorded, now = record.fingerprint.config, PretrainConfig()
+        kept = (key for key in self.reads if self.config.value(key) == now.value(key))
+        former = {key for key in kept if recorded.get(key) == _FORMER_DEFAULTS.get(key)}
+        return former | (recorded.keys() - set(self.reads))
 
     def run_id(self) -> str:
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
@@ -422,12 +445,15 @@ class PretrainPipeline:
     def _settle(self) -> None:
         """Make the stages, with the starter's training length if the base model is the starter's."""
         if has_starter_base(self.config):
-            starter = self.config.starter
-            length = {"max_steps": starter.max_steps, "learning_rate": starter.learning_rate}
-            self.config = self.config.model_copy(update=length)
+            self.config = self.config.model_copy(update={"epochs": None, **self._starter_values()})
         self.ledger.stages = [
             stage(self.config, self.peers) for stage in STAGE_CLASSES if stage.name in self.config.stages()
         ]
+
+    def _starter_values(self) -> dict[str, Any]:
+        """The keys of which the starter has its own, with its values; a given batch_size stands."""
+        names = ("max_steps", "learning_rate", *(() if self.config.clips_at_once else ("batch_seconds",)))
+        return {name: getattr(self.config.starter, name) for name in names}
 
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.
@@ -476,11 +502,12 @@ class PretrainPipeline:
         self.say_length()
 
     def say_length(self) -> None:
-        """Say that max_steps and learning_rate have no effect, if the base model is the starter's."""
+        """Say which of the config's values have no effect, if the base model is the starter's."""
         if has_starter_base(self.config):
-            starter = self.config.starter
-            rules = f"starter.max_steps ({starter.max_steps}) and starter.learning_rate ({starter.learning_rate:g})"
-            say(f"{rules} replace max_steps and learning_rate, since the base model is the starter's")
+            values = self._starter_values()
+            *first, last = (f"starter.{name} ({value:g})" for name, value in values.items())
+            replaced = f"epochs, {', '.join(values)}"
+            say(f"{', '.join(first)} and {last} replace {replaced}, since the base model is the starter's")
 
     def run(
         self,

@@ -114,7 +114,9 @@ def manager(dataset):
     def make(samples, speakers, conditioning="same_speaker", seed=3):
         training = TrainingConfig(conditioning=conditioning, conditioning_seconds=[1.0, 2.0])
         index = dataset(samples, speakers).index
-        return DataManager(PretrainConfig(seed=seed, training=training), index, index, MemoryCache(), ARGS)
+        return DataManager(
+            PretrainConfig(seed=seed, batch_seconds=20.0, training=training), index, index, MemoryCache(), ARGS
+        )
 
     return make
 
@@ -430,8 +432,8 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
     for words in (
         "train             10 clips",
         "2 speakers",
-        "% padding",
-        "the first batch",
+        "s of audio (10 clips) in a step, 1 steps an epoch",
+        "the first micro-batch",
         "cond_mels",
         "scored      100.0 % of the audio codes\n",
         "validation  clips: 2 of speakers in training\n",

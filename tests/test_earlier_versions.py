@@ -17,12 +17,21 @@ from xtts_ka.core.config import PretrainConfig, load_config
 from xtts_ka.core.digests import hash_value
 
 EARLIER = Path(__file__).with_name("earlier_version")
-CHANGED_SINCE = {  # stages whose version has been raised, and the settings that they have read since
+CHANGED_SINCE = {  # stages whose version has been raised, the settings that they have read since, and new defaults
     "embeddings": {"version"},
     "phonemes": {"version", "phonemes.allophones"},
     "language": {"version"},
-    "full_pretrain": {"training.conditioning", "training.validation_batches"},
+    "full_pretrain": {
+        "batch_seconds",
+        "epochs",
+        *(
+            f"training.{name}"
+            for name in ("accumulation", "warmup_steps", "new_rows_rate", "conditioning", "validation_batches")
+        ),
+    },
 }
+FORMER_DEFAULTS = {"epochs": 1000, "training.accumulation": 1, "training.warmup_steps": 100}  # not in the config
+FORMER_DEFAULTS |= {"training.conditioning": "same_clip", "training.validation_batches": 50}
 ADDED_SINCE = {"README.md"}  # outputs of full_pretrain
 RECORD = "models/xtts_v2_ka/pretrain_progress.json"
 STAGES = PretrainConfig().stages()
@@ -57,6 +66,12 @@ def made_as_before(project: Path) -> None:
     record = json.loads((project / RECORD).read_text("utf-8"))
     for name, entry in record["stages"].items():
         entry["fingerprint"]["version"] -= "version" in CHANGED_SINCE.get(name, ())
+        if name == "full_pretrain":
+            del (
+                entry["fingerprint"]["config"]["batch_seconds"],
+                entry["fingerprint"]["config"]["training.new_rows_rate"],
+            )
+            entry["fingerprint"]["config"] |= FORMER_DEFAULTS
         for output in ADDED_SINCE & entry["fingerprint"]["outputs"].keys():
             del entry["fingerprint"]["outputs"][output]
             (project / "models/xtts_v2_ka" / output).unlink()
@@ -76,6 +91,7 @@ def test_a_project_made_then_carries_on_with_its_checkpoints_and_features(projec
     assert due.keys() <= {"xtts_init", "full_pretrain", *CHANGED_SINCE}
     raised = (stage for stage, changed in CHANGED_SINCE.items() if "version" in changed)
     assert all(due[stage].startswith("its code changed (version") for stage in raised)
+    assert "epochs 1000 → 5" in due["full_pretrain"]  # and yet it is not trained anew
     status = json.loads(here(checkpoint_monitor.main, "--config", project / "config.json", "--json").out)
     assert status["training"]["step"] == 6 and not [line for line in status["warnings"] if "damaged" in line]
 

@@ -145,8 +145,8 @@ def test_the_starter_is_named_as_what_it_is(finished):
 
 def test_the_starter_says_that_its_length_replaces_max_steps(finished, tmp_path):
     config, result = finished
-    rule = "starter.max_steps (40) and starter.learning_rate (0.001) replace max_steps and learning_rate"
-    assert rule in result.stdout and "steps       40 by starter.max_steps; epochs would allow 1" in result.stdout
+    rule = "starter.max_steps (40) and starter.learning_rate (0.001) replace epochs, max_steps, learning_rate"
+    assert rule in result.stdout and "steps       40 by starter.max_steps, " in result.stdout
     settings = json.loads(config.read_text("utf-8"))
     longer = config.with_name("longer.json")
     longer.write_text(json.dumps({**settings, "max_steps": 90_000}), "utf-8")

@@ -101,12 +101,14 @@ class World:
     config: PretrainConfig
     model: XttsFiles
     data: DataManager
+    old_rows: int  # text rows of the base model
 
     def loop(self, *, log: bool = True, **changes) -> PretrainLoop:
         """A fresh loop over this world, `changes` applied to the config."""
         config = self.config.model_copy(update=changes)
+        accelerator = build_accelerator(config)
         data = copy(self.data)
-        data.config = config
+        data.config, data.processes = config, accelerator.num_processes
         checkpoints = CheckpointManager(config.checkpoint_dir, "run", config.training.keep_checkpoints)
         return PretrainLoop(
             CompactGPT(load_gpt(self.model), config.training.dropout),
@@ -114,8 +116,9 @@ class World:
             checkpoints,
             MetricsLog(config.log_dir, fresh=False) if log else None,
             config,
-            build_accelerator(config),
+            accelerator,
             config.max_steps,
+            self.old_rows,
         )
 
 
@@ -143,7 +146,7 @@ def build_world(folder: Path, **settings) -> World:
         training=TrainingConfig(log_interval=1, validation_interval=4, conditioning_seconds=[0.5, 1.0]),
         **settings,
     )
-    return World(config, model, open_data(config))
+    return World(config, model, open_data(config), base.text_rows)
 
 
 def encode(tokenizer, text: str, language: str = "ka") -> list[int]:

@@ -34,10 +34,10 @@ from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 def timed_step(loop: PretrainLoop, steps) -> float:
     """Seconds of one training step, its data included."""
     began = synchronise(loop.accelerator.device)
-    batches, used = next(steps)
+    batches = next(steps)
     loop._train_step(batches)
     loop.progress.step += 1
-    loop.progress.offset += used
+    loop.progress.offset += 1
     return synchronise(loop.accelerator.device) - began
 
 

@@ -148,6 +148,7 @@ def start(work: Path, rows: int) -> dict:
     from xtts_ka.corpus.tables import split_csv
     from xtts_ka.model.checkpoint import read_model
     from xtts_ka.training.gpt_trainer import build_accelerator
+    from xtts_ka.training.memory_estimate import ROOM_ON_CPU
 
     config, marks = config_of(work), {}
 
@@ -164,8 +165,9 @@ def start(work: Path, rows: int) -> dict:
     mark("model")
     data = open_data(config)
     mark("index")
-    batches = data.train_batches(0)
+    steps = data.train_batches(0)
     mark("plan")
+    batches = [piece for step in steps for piece in step.cut(data.train.index.positions, ROOM_ON_CPU)]
     loader = data.loader(data.train, batches)
     next(loader)
     mark("first batch")

@@ -147,18 +147,19 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     )
     compact = CompactGPT(load_gpt(model), config.training.dropout)
     loop = PretrainLoop(compact, data, None, None, config, accelerator, 10**6)
-    say(f"memory {estimate_memory(compact, data.typical_batch(), bf16=args.precision == 'bf16')}")
+    shape = data.typical_clip()._replace(rows=args.batch)
+    say(f"memory {estimate_memory(compact, shape, bf16=args.precision == 'bf16')}")
     torch.set_num_threads(args.threads)
     times, seconds, flops, device = {"data": 0.0, "step": 0.0}, 0.0, 0.0, accelerator.device
     steps, done = loop._steps(), -args.warmup
     while done < args.steps:
         marks = [synchronise(device)]
-        batches, used = next(steps)
+        batches = next(steps)
         marks.append(synchronise(device))
         loop._train_step(batches)
         marks.append(synchronise(device))
         loop.progress.step += 1
-        loop.progress.offset += used
+        loop.progress.offset += 1
         done += 1
         if done > 0:
             seconds += sum(batch["seconds"] for batch in batches)

@@ -149,7 +149,8 @@ def dataset(name: str, clips: list[tuple[str, Clip]], tokenizer, cache: FeatureC
 
 
 def plan(data: XTTSDataset, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    return plan_epoch(data.index.positions, int(size * np.median(data.index.positions)), seed, epoch)
+    samples = data.index.records["samples"].astype(np.int64)
+    return plan_epoch(data.index.positions, samples, int(size * np.median(samples)), seed, epoch)
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from xtts_ka.model.checkpoint import XttsFiles, load_gpt, read_config
 from xtts_ka.model.compact_gpt import CompactGPT, voice_latents
 from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.geometry import MEL_HOP
+from xtts_ka.training.memory_estimate import ROOM_ON_CPU
 
 EDGE = 4  # frames shown one by one at each end
 
@@ -34,7 +35,9 @@ EDGE = 4  # frames shown one by one at each end
 def crops(data: DataManager, extractor: FeatureExtractor, count: int) -> list[tuple[dict, dict]]:
     """Training batches in pairs: with our voice samples, and with coqui's of the same stretches of the same clips."""
     paths = {clip.file_id: clip.audio_path for clip in read_split(data.config.data_dir, "train")}
-    plan, pairs = data.train_batches(0)[:count], []
+    plan, pairs = [], []
+    for step in data.train_batches(0)[:count]:
+        plan.append(step.cut(data.train.index.positions, ROOM_ON_CPU)[0])
     for planned, batch in zip(plan, data.loader(data.train, plan)):
         voices = [wave_mel(data, draw, paths, extractor) for draw in planned.draws()]
         pairs.append((batch, {**batch, "cond_mels": torch.stack(voices)}))

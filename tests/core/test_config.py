@@ -124,7 +124,16 @@ def test_an_unknown_key_offers_the_nearest(load, written, meant):
         ({"batch_size": "8"}, 'batch_size is "8": it must be a valid integer'),
         ({"batch_size": 8.0}, "batch_size is 8.0: it must be a valid integer"),
         ({"batch_size": True}, "batch_size is true: it must be a valid integer"),
-        ({"batch_size": None}, "batch_size is null: it must be a valid integer"),
+        ({"batch_seconds": None}, "batch_seconds is null: it must be a valid number"),
+        (
+            {"batch_seconds": 900, "batch_size": 8},
+            "batch_seconds and batch_size both set the batch: remove batch_size, the older way",
+        ),
+        (
+            {"batch_seconds": 900, "training": {"accumulation": 2}},
+            "batch_seconds and training.accumulation both set the batch: remove training.accumulation, the older way",
+        ),
+        ({"epochs": None}, "epochs and max_steps are both null, so that training would never end: set one of them"),
         ({"learning_rate": "3"}, 'learning_rate is "3": it must be a valid number'),
         ({"learning_rate": True}, "learning_rate is true: it must be a valid number"),
         ({"learning_rate": 1e300}, "learning_rate is 1e+300: it must be less than or equal to 1"),

@@ -1,78 +1,117 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtts_ka.training.batch_plan import Batch, Draw, padding, plan_epoch
+from xtts_ka.training.batch_plan import Batch, Draw, Room, padding, plan_epoch
+
+RATE = 22050
 
 
 def natural_lengths(count):
-    """Positions of clips whose seconds are spread as Common Voice's are."""
+    """(positions, samples) of clips whose seconds are spread as Common Voice's are."""
     seconds = np.clip(np.random.default_rng(0).lognormal(1.4, 0.5, count), 1, 11.6)
-    return (32 + 15 * seconds + 21.5 * seconds + 5).astype(np.uint32)
+    return (32 + 15 * seconds + 21.5 * seconds + 5).astype(np.uint32), (seconds * RATE).astype(np.int64)
 
 
 @given(
-    st.lists(st.integers(38, 1000), min_size=1, max_size=400),
-    st.integers(100, 5000),
+    st.lists(st.integers(1, 600_000), min_size=1, max_size=400),
+    st.integers(1, 40_000_000),
     st.integers(0, 9),
     st.integers(0, 9),
 )
-def test_every_clip_once_and_within_the_budget(lengths, budget, seed, epoch):
-    positions = np.array(lengths, np.uint32)
-    batches = plan_epoch(positions, budget, seed, epoch)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    grid = 0
-    for batch in batches:
-        assert len(batch) == 1 or positions[batch].max() * len(batch) <= budget
-        grid += int(positions[batch].max()) * len(batch)
-    assert padding(positions, batches) == pytest.approx(1 - positions.sum() / grid)
+def test_every_clip_once_and_steps_of_equal_audio(lengths, step_samples, seed, epoch):
+    samples = np.array(lengths, np.int64)
+    positions = (37 + samples / 700).astype(np.uint32)
+    steps = plan_epoch(positions, samples, step_samples, seed, epoch)
+    assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths)))
+    assert all(len(step) for step in steps) and len(steps) <= max(1, round(samples.sum() / step_samples))
+    for step in steps:  # up to a clip more or less in each of its units, of which it may have one more or less
+        units = max(1, round(step_samples / (40 * RATE)))
+        size = samples.sum() / max(1, round(samples.sum() / step_samples))
+        assert samples[step].sum() <= (size + size / units) + (units + 1) * samples.max()
+
+
+def test_the_steps_of_an_epoch_have_nearly_the_asked_for_audio_and_are_equally_many_in_each():
+    positions, samples = natural_lengths(20_000)
+    for seconds, spread in ((36, 0.2), (300, 0.05), (1260, 0.02)):
+        plans = [plan_epoch(positions, samples, seconds * RATE, 0, epoch) for epoch in range(3)]
+        assert {len(plan) for plan in plans} == {round(samples.sum() / (seconds * RATE))}
+        sizes = np.array([samples[step].sum() / RATE for step in plans[0]])
+        assert np.mean(sizes) == pytest.approx(seconds, rel=0.01) and np.std(sizes) < spread * seconds
+        assert np.min(sizes) > 0.6 * seconds  # no small last one
 
 
 def test_order_depends_on_seed_and_epoch_only():
-    positions = natural_lengths(2000)
+    positions, samples = natural_lengths(2000)
 
     def order(seed, epoch):
-        return np.concatenate(plan_epoch(positions, 2000, seed, epoch)).tolist()
+        return np.concatenate(plan_epoch(positions, samples, 60 * RATE, seed, epoch)).tolist()
 
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1) and order(1, 0) != order(2, 0) and order(1, 2) != order(2, 1)
 
 
+def pieces_of(positions, plan, room, processes=1):
+    return [piece.clips for step in plan for piece in Batch(step, 0, 90).cut(positions, room, processes)]
+
+
 @pytest.mark.parametrize("count", [700, 5000, 20_000])
-def test_padding_stays_under_five_percent_on_natural_lengths(count):
-    positions = natural_lengths(count)
-    assert padding(positions, plan_epoch(positions, 8 * 180, 0, 0)) < 0.05
+@pytest.mark.parametrize("seconds, room", [(36, 1440), (1260, 1440), (1260, 6144)])
+def test_padding_stays_under_five_percent_on_natural_lengths(count, seconds, room):
+    positions, samples = natural_lengths(count)
+    plan = plan_epoch(positions, samples, seconds * RATE, 0, 0)
+    limit = 0.05 if room == 1440 else 0.08  # larger micro-batches are few in a step
+    assert padding(positions, pieces_of(positions, plan, Room(room))) < limit
 
 
-def test_the_last_clips_of_an_epoch_are_not_left_to_a_badly_filled_window():
-    for count in range(385, 401):  # a little more than one window of fifty batches
-        positions = natural_lengths(401)[:count]
-        plan = plan_epoch(positions, 8 * 180, 0, 0)
-        assert padding(positions, plan) < 0.06 and len(plan) <= 1.2 * positions.sum() / (8 * 180) + 1
+def test_small_steps_hold_clips_of_similar_length_and_large_ones_all_lengths():
+    positions, samples = natural_lengths(20_000)
+    spread = {}
+    for seconds in (36, 1260):
+        plan = plan_epoch(positions, samples, seconds * RATE, 0, 0)
+        spread[seconds] = np.mean([np.std(positions[step]) for step in plan]) / np.std(positions)
+    assert spread[36] < 0.05 and spread[1260] > 0.9
 
 
-def test_a_clip_longer_than_the_budget_is_a_batch_of_its_own():
-    positions = np.array([50, 60, 5000, 70], np.uint32)
-    batches = plan_epoch(positions, 300, 0, 0)
-    assert [2] in [batch.tolist() for batch in batches] and sorted(np.concatenate(batches)) == [0, 1, 2, 3]
-
-
-def test_batches_mix_what_stands_together_in_the_table():
-    positions = np.full(8000, 100, np.uint32)
+def test_steps_mix_what_stands_together_in_the_table():
+    positions, samples = np.full(8000, 100, np.uint32), np.full(8000, 3 * RATE, np.int64)
     speakers = np.arange(8000) // 400  # the table has the clips speaker by speaker
-    assert np.mean([len(set(speakers[batch])) for batch in plan_epoch(positions, 800, 0, 0)]) > 6  # of 8 clips
+    plan = plan_epoch(positions, samples, 24 * RATE, 0, 0)
+    assert np.mean([len(set(speakers[step])) for step in plan]) > 6  # of 8 clips
 
 
-def test_short_and_long_batches_are_spread_over_the_epoch():
-    positions = natural_lengths(20_000)
-    longest = np.array([positions[batch].max() for batch in plan_epoch(positions, 8 * 180, 0, 0)])
+def test_short_and_long_steps_are_spread_over_the_epoch():
+    positions, samples = natural_lengths(20_000)
+    longest = np.array([positions[step].max() for step in plan_epoch(positions, samples, 36 * RATE, 0, 0)])
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.05
 
 
-def test_a_cut_batch_holds_the_same_clips_in_pieces_of_nearly_equal_size():
-    batch = Batch(np.arange(7), epoch=3, cond_frames=90)
-    for parts, sizes in ((1, [7]), (2, [4, 3]), (4, [2, 2, 2, 1]), (16, [1] * 7)):
-        pieces = batch.cut(parts)
-        assert [len(piece.clips) for piece in pieces] == sizes
-        assert sorted(draw for piece in pieces for draw in piece.draws()) == [Draw(clip, 3, 90) for clip in range(7)]
+@given(
+    st.lists(st.integers(38, 1000), min_size=1, max_size=60),
+    st.integers(0, 9000),
+    st.integers(0, 400),
+    st.integers(1, 8),
+)
+def test_micro_batches_hold_the_step_within_the_room(lengths, room, per_row, processes):
+    positions = np.array(lengths, np.uint32)
+    pieces = Batch(np.arange(len(lengths)), 3, 90).cut(positions, Room(room, per_row), processes)
+    drawn = [draw for piece in pieces for draw in piece.draws()]
+    assert sorted(drawn) == [Draw(clip, 3, 90) for clip in range(len(lengths))]
+    for piece in pieces:
+        rows = len(piece.clips)
+        assert rows == 1 or 0 < rows * (int(positions[piece.clips].max()) + per_row) <= room
+    assert len(pieces) % processes == 0 or len(pieces) == len(lengths)
+
+
+def test_micro_batches_are_few_and_alike():
+    positions, samples = natural_lengths(300)
+    step = Batch(plan_epoch(positions, samples, 10**9, 0, 0)[0], 0, 90)
+    for processes in (1, 2, 8):
+        pieces = step.cut(positions, Room(8000), processes)
+        grids = [len(piece.clips) * int(positions[piece.clips].max()) for piece in pieces]
+        assert len(pieces) <= -(-int(positions.sum()) // 8000) + processes and min(grids) > 0.6 * max(grids)
+        lengths = [positions[piece.clips] for piece in pieces]
+        assert all(a.max() <= b.min() for a, b in pairwise(lengths))

@@ -189,7 +189,7 @@ from pathlib import Path
 from xtts_ka.training.batch_plan import plan_epoch
 from xtts_ka.training.clip_index import open_index
 index = open_index(Path(sys.argv[1]), "train", {"table": "t"})
-plan = plan_epoch(index.positions, 8 * 180, 0, 0)
+plan = plan_epoch(index.positions, index.records["samples"].astype("int64"), 8 * 5 * 22050, 0, 0)
 for batch in range(0, len(plan), len(plan) // 100):
     for clip in plan[batch]:
         index.text(clip), index.file_id(clip), index.records[clip]
@@ -210,4 +210,5 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         assert clips == count
         peaks.append(kilobytes * 1024)
         sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
-    assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 2
+    # The plan reads every clip's record (a quarter of the files) and works on arrays of some 80 bytes a clip.
+    assert peaks[1] - peaks[0] < 0.85 * (sizes[1] - sizes[0])

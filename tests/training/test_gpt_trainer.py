@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
@@ -24,8 +25,9 @@ from xtts_ka.core.files import write_json
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.training import gpt_trainer
-from xtts_ka.training.batch_plan import PLAN_VERSION
+from xtts_ka.training.batch_plan import PLAN_VERSION, Room
 from xtts_ka.training.gpt_trainer import Progress
+from xtts_ka.training.memory_estimate import ROOM_ON_CPU
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +120,7 @@ def test_a_full_size_model_on_a_cpu_is_a_loud_warning_with_the_expected_time(cle
     loop = clean.loop(max_steps=1_000_004)
     loop.start(loop.checkpoints.last())
     said = re.search(r"A FULL-SIZE MODEL ON A CPU: expect about (\d+) d \d+ h of training", capsys.readouterr().err)
-    batch = clean.data.typical_batch()
-    seconds = 1_000_000 * clean.config.training.accumulation * batch.rows * batch.codes * 1024 / 22050 * 17 / 6
+    seconds = 1_000_000 * loop.data.step_seconds * 17 / 6
     assert said and int(said[1]) == int(seconds / 86400)
     loop = clean.loop(max_steps=4)
     loop.start(loop.checkpoints.last())
@@ -127,22 +128,68 @@ def test_a_full_size_model_on_a_cpu_is_a_loud_warning_with_the_expected_time(cle
 
 
 def test_accumulated_small_batches_equal_one_large_batch(clean):
-    """Two batches of an accumulated step and the same clips in one batch: same losses (dropout off)."""
-    training = clean.config.training.model_copy(update={"dropout": 0.0, "accumulation": 2})
-    loop = clean.loop(training=training, log=False)
-    batches, used = next(loop._steps())
-    assert used == 2
-    sums = loop._backward(batches)
-    model = loop.accelerator.unwrap_model(loop.model)
-    separately = [model.eval()(batch) for batch in batches]
-    assert sums[0].item() == pytest.approx(sum(text.item() for text, _ in separately), rel=1e-4)
-    assert float(sums[3]) == sum(len(batch["audio_target"]) for batch in batches)
+    """The same step as one micro-batch and as many: equal losses, equal gradients (dropout off)."""
+    training = clean.config.training.model_copy(update={"dropout": 0.0})
+    found = []
+    for room in (10_000, 300, 1):
+        loop = clean.loop(training=training, batch_size=None, batch_seconds=12.0, log=False)
+        loop.room = Room(room)
+        batches = next(loop._steps())
+        found.append((len(batches), loop._backward(batches), {n: p.grad for n, p in loop.model.named_parameters()}))
+    (one, sums, gradients), *others = found
+    assert one == 1 and [count for count, *_ in others] == [
+        4,
+        sum(len(b.clips) for b in loop.data.train_batches(0)[:1]),
+    ]
+    for _, again, accumulated in others:
+        torch.testing.assert_close(again, sums, rtol=1e-4, atol=1e-4)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(accumulated[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_clips_of_each_step_are_the_same_whatever_the_memory_and_the_processes(clean):
+    def clips(room, processes):
+        loop = clean.loop(batch_size=None, batch_seconds=7.0, log=False)
+        loop.room, loop.data.processes = room, processes
+        steps = itertools.islice(loop._planned_steps(), 9)
+        return [sorted(clip for batch, _ in share for clip in batch.clips.tolist()) for _, share in steps]
+
+    expected = clips(Room(10_000), 1)
+    assert clips(Room(100), 1) == clips(Room(300, 50), 1) == clips(Room(300), 8) == expected
+    assert len(expected[0]) < 10 and expected[0] != expected[1]
+
+
+def test_the_older_keys_give_the_batch_of_all_processes(clean):
+    median = float(np.median(clean.data.train.index.seconds))
+    for accumulation, processes in ((None, 1), (2, 1), (2, 4)):
+        training = clean.config.training.model_copy(update={"accumulation": accumulation})
+        data = clean.loop(training=training, log=False).data
+        data.processes = processes
+        assert data.step_seconds == pytest.approx(3 * (accumulation or 1) * processes * median)
+    loop = clean.loop(batch_size=None, batch_seconds=7.0, log=False)
+    assert loop.data.step_seconds == 7 and loop.room == ROOM_ON_CPU
+    training = clean.config.training.model_copy(update={"accumulation": 2})  # batch_size was 8 where it was not given
+    assert clean.loop(batch_size=None, training=training, log=False).data.step_seconds == pytest.approx(16 * median)
+
+
+def test_new_text_rows_learn_at_their_own_rate(clean):
+    moved = []
+    for rate in (1.0, 10.0):
+        training = clean.config.training.model_copy(update={"new_rows_rate": rate, "dropout": 0.0})
+        loop = clean.loop(training=training, log=False)
+        table = loop.model.get_parameter("gpt.text_embedding.weight")
+        before = table.detach().clone()
+        loop._train_step(next(loop._steps()))
+        moved.append((table.detach() - before).abs())
+    (old, new), (old_again, faster) = ((m[: clean.old_rows], m[clean.old_rows :]) for m in moved)
+    assert torch.equal(old, old_again) and old.max() > 0 and new.max() > 0
+    torch.testing.assert_close(faster, 10 * new, rtol=1e-3, atol=1e-6)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
     loop = clean.loop(log=False)
     loop.start(None)
-    batches, _ = next(loop._steps())
+    batches = next(loop._steps())
     before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
     for batch in batches:
         batch["cond_mels"][:] = float("nan")
@@ -210,11 +257,9 @@ def test_the_running_average_is_validated_saved_and_carried_on(clean):
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in again.checkpoints.last().weights("ema").items())
 
 
-def test_another_batch_size_goes_on_with_the_next_epoch(clean, capsys):
+def test_other_batch_seconds_go_on_with_the_next_epoch(clean, capsys):
     run(clean, max_steps=3)
-    data = copy(clean.data)
-    data.budget *= 2
-    loop = dataclasses.replace(clean, data=data).loop(max_steps=5)
+    loop = clean.loop(max_steps=5, batch_size=6)
     loop.start(loop.checkpoints.last())
     assert (loop.progress.step, loop.progress.epoch, loop.progress.offset) == (3, 1, 0)
     assert "planned anew" in capsys.readouterr().out
@@ -235,21 +280,79 @@ def test_a_checkpoint_of_an_older_plan_goes_on_with_the_next_epoch(clean, capsys
     progress = loop.progress
     assert (progress.step, progress.epoch, progress.offset, progress.plan) == (3, 1, 0, PLAN_VERSION)
     assert "training goes on with the next epoch, planned anew" in capsys.readouterr().out
-    first, used = next(loop._steps())
-    assert used == 1 and progress.epoch == 1
+    first = next(loop._steps())
+    assert progress.epoch == 1
     planned = clean.data.train_batches(1)[0]
-    assert first[0]["shape"][0] == len(planned.clips)
+    assert sum(batch["shape"][0] for batch in first) == len(planned.clips)
     loop.fit()
     assert loop.checkpoints.last().state()["plan"] == PLAN_VERSION
 
 
+def test_the_count_of_cuts_is_forgotten_on_another_gpu(clean):
+    run(clean, max_steps=3).progress.parts = 4
+    loop = clean.loop(max_steps=5, log=False)
+    loop.room = Room(loop.room.positions + 1)
+    loop.start(loop.checkpoints.last())
+    assert (loop.progress.step, loop.progress.epoch, loop.progress.offset) == (3, 0, 3)  # the same steps go on
+    assert loop.progress.parts == 1 and loop.progress.budget == loop.room.positions
+
+
 def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):
     record = Path(clean.config.checkpoint_dir) / "memory.json"
-    for budget, parts in ((clean.data.budget, 4), (clean.data.budget + 1, 1)):
+    planned = clean.loop(log=False).room.positions
+    for budget, parts in ((planned, 4), (planned + 1, 1)):
         write_json(record, {"parts": 4, "budget": budget})
         loop = clean.loop(log=False)
         loop.start(None)
         assert loop.progress.parts == parts
+
+
+# ── minutes of work ──
+
+
+@pytest.fixture
+def ten_seconds_a_step(monkeypatch):
+    """Of a clock that the loop's steps move."""
+    loops = []
+    monkeypatch.setattr(gpt_trainer.time, "monotonic", lambda: 10.0 * loops[-1].progress.step if loops else 0.0)
+    return loops
+
+
+def validated(world):
+    return [line["step"] for line in metrics(world) if line.get("split") == "val"]
+
+
+def test_validation_minutes_become_steps_once_and_the_run_keeps_them(clean, ten_seconds_a_step, capsys):
+    training = clean.config.training.model_copy(update={"validation_interval": None, "validation_minutes": 1.0})
+    for total in (70, 80):
+        loop = clean.loop(training=training, max_steps=total, checkpoint_interval=None)
+        ten_seconds_a_step.append(loop)
+        loop.start(loop.checkpoints.last())
+        loop.fit()
+        training = training.model_copy(update={"validation_minutes": 99.0})  # measured once in a run
+    assert validated(clean) == [*range(18, 70, 6), 70, 72, 78, 80]
+    assert loop.checkpoints.last().state()["interval"] == 6
+    assert capsys.readouterr().out.count("validation  every 6 steps, at 10 s a step") == 1
+
+
+def test_checkpoint_minutes_is_the_longest_time_between_two_checkpoints(clean, ten_seconds_a_step):
+    training = clean.config.training.model_copy(
+        update={"validation_interval": 10, "checkpoint_minutes": 0.6, "keep_checkpoints": 99}
+    )
+    loop = clean.loop(training=training, max_steps=20, checkpoint_interval=10)
+    ten_seconds_a_step.append(loop)
+    loop.start(None)
+    loop.fit()
+    steps = [checkpoint.step for checkpoint in loop.checkpoints.checkpoints()]
+    assert steps == [4, 8, 12, 16, 20] and validated(clean) == [4, 8, 10, 12, 16, 20]
+    loop = clean.loop(
+        training=training.model_copy(update={"checkpoint_minutes": 0.4}), max_steps=40, checkpoint_interval=10
+    )
+    ten_seconds_a_step.append(loop)
+    loop.start(loop.checkpoints.last())
+    loop.fit()
+    steps = [checkpoint.step for checkpoint in loop.checkpoints.checkpoints()][5:]
+    assert steps == [23, 24, 27, 30, 32, 35, 38, 40]  # three steps after the last at the latest
 
 
 # ── stopping and carrying on ──
@@ -323,6 +426,40 @@ def test_a_checkpoint_between_two_metric_lines_changes_neither(clean):
     assert run(clean, **settings).progress.step == 9
     lines = [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(clean) if line.get("split") == "train"]
     assert [step for step, *_ in lines] == [3, 6, 9, 6, 9] and lines[3:] == lines[1:3]
+
+
+def rates(world):
+    return [line["lr"] for line in metrics(world) if line.get("split") == "train"]
+
+
+def test_a_longer_training_does_not_jump_and_resumes_exactly_in_its_climb(clean):
+    """30 steps, then 200: the rate climbs over the 17 steps of a warm-up; stopped at 40, it goes on bit for bit."""
+    settings = {"training": clean.config.training.model_copy(update={"keep_checkpoints": 99}), "checkpoint_interval": 5}
+    run(clean, max_steps=30, **settings)
+
+    def longer(until):
+        loop = clean.loop(max_steps=200, **settings)
+        loop.start(loop.checkpoints.last())
+        step = loop._train_step
+
+        def train_step(batches):
+            step(batches)
+            if loop.progress.step + 1 == until:
+                loop._signals.received = signal.SIGTERM
+
+        loop._train_step = train_step
+        with pytest.raises(Interrupted):
+            loop.fit()
+
+    longer(until=45)
+    whole, expected = saved(clean, 45), rates(clean)
+    assert expected[30] == pytest.approx(expected[29]) and max(np.diff(expected[29:])) < 1.2e-3 / 17
+    assert max(expected[30:]) > 0.75e-3 and json.loads(whole["state.json"])["schedule"]["since"] == 30
+    for step in (35, 40, 45):
+        shutil.rmtree(Path(clean.config.checkpoint_dir) / f"step_{step:08d}")
+    longer(until=40)
+    longer(until=45)
+    assert saved(clean, 45) == whole and rates(clean)[-15:] == expected[30:]
 
 
 def test_progress_survives_a_checkpoint(clean):

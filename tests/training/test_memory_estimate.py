@@ -10,7 +10,7 @@ from data_loader import CollateFunction, Sample
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.networks import build_gpt, tiny_config
 from xtts_ka.training.clip_index import AUDIO_STOPS
-from xtts_ka.training.memory_estimate import StepShape, estimate_memory
+from xtts_ka.training.memory_estimate import ROOM_ON_GPU, StepShape, estimate_memory, room_for
 
 
 def saved_bytes(model: CompactGPT, batch: dict, bf16: bool) -> int:
@@ -49,3 +49,18 @@ def test_shards_share_the_states_and_an_average_adds_to_them():
     assert estimate_memory(model, shape, bf16=False, shards=4).states == plain.states / 4
     assert estimate_memory(model, shape, bf16=False, average=True).states == plain.states * 1.25
     assert "GiB" in str(plain)
+
+
+@pytest.mark.parametrize("bf16, average, shards", [(True, False, 1), (False, True, 1), (True, False, 4)])
+def test_the_room_fills_four_fifths_of_the_memory_and_no_more_than_is_of_use(bf16, average, shards):
+    with torch.device("meta"):
+        model = CompactGPT(build_gpt(tiny_config(30, 1024, 16, 6681), 8681))
+    clip, facts = StepShape(1, 36, 108, 517), {"bf16": bf16, "average": average, "shards": shards}
+    assert room_for(model, clip, 200 * 2**30, **facts).positions == ROOM_ON_GPU.positions
+    assert room_for(model, clip, 2 * 2**30, **facts).positions == 0
+    memory = 13 * 2**30
+    room = room_for(model, clip, memory, **facts)
+    assert 100 < room.positions < ROOM_ON_GPU.positions and room.per_row > 10
+    rows = room.positions / (32 + 36 + 108 + room.per_row)
+    full = estimate_memory(model, clip._replace(rows=rows), **facts)
+    assert full.states + full.step == pytest.approx(0.8 * memory, rel=0.01)

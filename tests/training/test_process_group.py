@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -17,6 +18,7 @@ from accelerate.state import AcceleratorState
 from xtts_ka.core.command_line import run_cli
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.training import process_group
+from xtts_ka.training.batch_plan import Room
 
 FORK = multiprocessing.get_context("fork")
 
@@ -40,12 +42,17 @@ def curve(world) -> dict[tuple[str, int], float]:
     return {(line["split"], line["step"]): line["loss"] for line in lines if "loss" in line}
 
 
-def train(world, processes: int, steps: int = 10, **training) -> None:
+def train(world, steps: int = 10, **training) -> None:
     """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
-    training = world.config.training.model_copy(update={"accumulation": 2 // processes, **training})
-    config = world.config.model_copy(update={"max_steps": steps, "checkpoint_interval": 2, "training": training})
+    training = world.config.training.model_copy(update={"new_rows_rate": 3.0, **training})
+    steps_of_five_clips = {"batch_size": None, "batch_seconds": 9.0}
+    changes = {"max_steps": steps, "checkpoint_interval": 2, "training": training, **steps_of_five_clips}
+    config = world.config.model_copy(update=changes)
     with process_group.joined(config) as peers:
         loop = world.loop(**vars(config), log=peers.is_main)
+        # Room for four clips: two micro-batches a step for one process and for two, so that their dropout is the same.
+        loop.room = Room(int(4 * np.median(world.data.train.index.positions)))
+        assert {len(loop._pieces(step)) for epoch in range(9) for step in loop.data.train_batches(epoch)} == {2}
         loop.start(loop.checkpoints.last())
         loop.fit()
 
@@ -95,31 +102,31 @@ def wait_for_lines(world, count: int, children: list) -> None:
 
 @pytest.fixture(scope="module")
 def alone(world):
-    """The curve of one process with the same global batch: two accumulated batches a step."""
-    assert finish(launch(lambda rank: train(world, 1), processes=1)) == [0]
+    """The curve of one process with the same steps, of two accumulated micro-batches each."""
+    assert finish(launch(lambda rank: train(world), processes=1)) == [0]
     return curve(world)
 
 
 @pytest.mark.parametrize("sharding", [False, True])
 def test_two_processes_reach_the_curve_of_one(world, alone, sharding):
-    assert finish(launch(lambda rank: train(world, 2, sharding=sharding))) == [0, 0]
+    assert finish(launch(lambda rank: train(world, sharding=sharding))) == [0, 0]
     assert curve(world) == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize("sharding", [False, True])
 def test_killed_they_resume_and_so_does_another_number_of_them(world, alone, sharding):
     for lines in (4, 9):
-        children = launch(lambda rank: train(world, 2, sharding=sharding))
+        children = launch(lambda rank: train(world, sharding=sharding))
         wait_for_lines(world, lines, children)
         for process in children:
             os.kill(process.pid, signal.SIGKILL)
         finish(children)
-    assert finish(launch(lambda rank: train(world, 1), processes=1)) == [0]
+    assert finish(launch(lambda rank: train(world), processes=1)) == [0]
     assert curve(world) == pytest.approx(alone, rel=1e-4)
 
 
 def test_when_one_is_killed_the_other_ends_with_a_sentence(world, tmp_path):
-    children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
+    children = launch(lambda rank: train(world), log=tmp_path / "errors")
     wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGKILL)
     assert finish(children, within=60) == [1, -signal.SIGKILL]
@@ -130,7 +137,7 @@ def test_when_one_is_killed_the_other_ends_with_a_sentence(world, tmp_path):
 def test_a_silent_process_ends_the_job_though_no_connection_breaks(world, tmp_path, monkeypatch):
     monkeypatch.setattr(process_group, "BEAT_SECONDS", 0.2)
     monkeypatch.setattr(process_group, "SILENCE_SECONDS", 2.0)
-    children = launch(lambda rank: train(world, 2), log=tmp_path / "errors")
+    children = launch(lambda rank: train(world), log=tmp_path / "errors")
     wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGSTOP)
     children[0].join(60)
@@ -154,7 +161,7 @@ def test_the_error_of_one_is_told_to_all(world, tmp_path, monkeypatch):
 
 
 def test_sigterm_to_one_stops_all_at_the_same_step(world):
-    children = launch(lambda rank: train(world, 2, steps=1000))
+    children = launch(lambda rank: train(world, steps=1000))
     wait_for_lines(world, 3, children)
     os.kill(children[1].pid, signal.SIGTERM)
     assert finish(children) == [143, 143]

@@ -33,7 +33,7 @@ MAX_NUMBER = 10**15  # no setting is larger; a number of hundreds of digits woul
 
 def _opt(default: Any, help: str, **limits: Any) -> Any:
     """A setting: its default, its one-line documentation, and its limits as pydantic's `Field` takes them."""
-    if type(default) in (int, float):
+    if {"ge", "gt"} & limits.keys():
         limits = {"le": MAX_NUMBER, **limits}
     return Field(default, description=help, **limits)
 
@@ -84,8 +84,9 @@ class StarterConfig(_Section):
     layers: int = _opt(4, "transformer layers of the tiny base model", ge=1)
     model_dim: int = _opt(128, "width of the tiny base model", ge=64, multiple_of=64)
     heads: int = _opt(2, "attention heads of the tiny base model", ge=1)
-    max_steps: int = _opt(300, "training steps when the base model is the starter's (in place of max_steps)", ge=2)
+    max_steps: int = _opt(300, "training steps when the base model is the starter's (in place of epochs)", ge=2)
     learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", gt=0)
+    batch_seconds: float = _opt(24.0, "batch_seconds when the base model is the starter's", gt=0)
 
 
 class TextConfig(_Section):
@@ -137,8 +138,9 @@ class InitConfig(_Section):
 class TrainingConfig(_Section):
     """The full_pretrain stage."""
 
-    accumulation: int = _opt(1, "batches per optimizer step", ge=1)
-    warmup_steps: int = _opt(100, "steps of linear warm-up before the cosine", ge=0)
+    accumulation: int | None = _opt(None, "with batch_size: batches per optimizer step (1)", ge=1)
+    warmup_steps: int = _opt(50, "steps of linear warm-up before the cosine, a tenth of all at most", ge=0)
+    new_rows_rate: float = _opt(1.0, "learning rate of the new text rows, as a multiple of the others'", gt=0, le=1000)
     final_learning_rate: float = _opt(0.1, "learning rate at the end, as a share of the peak", ge=0, le=1)
     dropout: float = _opt(0.1, "dropout on embeddings and residual branches", ge=0, le=0.9)
     weight_decay: float = _opt(0.01, "AdamW weight decay, on matrices only", ge=0)
@@ -152,9 +154,10 @@ class TrainingConfig(_Section):
     )
     conditioning_seconds: SecondsRange = _opt([3.0, 6.0], "shortest and longest voice sample in seconds")
     log_interval: int = _opt(10, "steps between metric lines", ge=1)
-    validation_interval: int = _opt(100, "steps between validations", ge=1)
+    validation_minutes: float = _opt(15.0, "minutes of work between validations, with a checkpoint each", gt=0)
+    validation_interval: int | None = _opt(None, "steps between validations (null: validation_minutes)", ge=1)
     keep_checkpoints: int = _opt(2, "checkpoints kept beside the best one", ge=2)
-    checkpoint_minutes: float = _opt(15.0, "minutes between checkpoints at most", gt=0)
+    checkpoint_minutes: float = _opt(20.0, "minutes between checkpoints at most, validated or not", gt=0)
     max_bad_steps: int = _opt(5, "non-finite steps in a row before the run stops", ge=1)
     gradient_checkpointing: bool = _opt(False, "trade compute for memory")
     compile: bool = _opt(False, "compile the transformer blocks (needs a C++ compiler; Triton on CUDA)")
@@ -238,12 +241,15 @@ class PretrainConfig(_Section):
     )
     output_model_path: PathText = _opt("models/xtts_v2_ka", "folder of the Georgian model")
     checkpoint_dir: PathText = _opt("checkpoints", "folder of the training checkpoints")
-    checkpoint_interval: int = _opt(500, "steps between checkpoints", ge=1)
+    checkpoint_interval: int | None = _opt(None, "steps between validated checkpoints (null: as validations)", ge=1)
     log_dir: PathText = _opt("logs", "folder of metrics and TensorBoard files")
-    batch_size: int = _opt(8, "clips of typical length per batch; batches are packed by length", ge=1)
-    learning_rate: float = _opt(2e-5, "peak learning rate", gt=0, le=1)
-    epochs: int = _opt(1000, "passes over the recordings at most", ge=1)
-    max_steps: int = _opt(50000, "optimizer steps at most", ge=2)
+    batch_seconds: float = _opt(1260.0, "seconds of audio in an optimizer step, of all processes together", gt=0)
+    batch_size: int | None = _opt(
+        None, "in place of batch_seconds: clips of typical length that a process takes at once", ge=1
+    )
+    learning_rate: float = _opt(5e-6, "peak learning rate", gt=0, le=1)
+    epochs: int | None = _opt(5, "passes over the recordings (null: as many as max_steps takes)", ge=1)
+    max_steps: int | None = _opt(None, "optimizer steps at most", ge=2)
     device: str = _opt("auto", "auto, cpu, cuda or cuda:N", pattern="^(auto|cpu|cuda(:[0-9]{1,3})?)$")
     seed: int = _opt(1234, "seed from which all randomness is derived", ge=0)
     starter: StarterConfig = _opt({}, "stand-ins for what a bare machine lacks")
@@ -270,6 +276,14 @@ class PretrainConfig(_Section):
         """UserError where the config does not enable the stage of this name."""
         if name not in self.stages():
             raise UserError(f"{name}.enabled is false in the config: set it to true, then run the same command")
+
+    @property
+    def clips_at_once(self) -> int | None:
+        """Clips of typical length that a process takes at once; None where the batch is given in seconds of audio.
+
+        Configs from before `batch_seconds` gave `batch_size`, 8 by default, and perhaps `training.accumulation`.
+        """
+        return self.batch_size or (8 if self.training.accumulation else None)
 
     def value(self, dotted: str) -> Any:
         """The value of a dotted key such as `text.new_tokens`, or a whole section as a dict."""
@@ -307,6 +321,12 @@ def _conflicts(config: PretrainConfig) -> list[str]:
         problems.append("starter.model_dim must be a multiple of starter.heads")
     if config.language_model.dim % config.language_model.heads:
         problems.append("language_model.dim must be a multiple of language_model.heads")
+    given, accumulation = config.model_fields_set, config.training.accumulation
+    if "batch_seconds" in given and (config.batch_size or accumulation):
+        other = "batch_size" if config.batch_size else "training.accumulation"
+        problems.append(f"batch_seconds and {other} both set the batch: remove {other}, the older way")
+    if config.epochs is None and config.max_steps is None:
+        problems.append("epochs and max_steps are both null, so that training would never end: set one of them")
     if config.training.sharding and config.training.ema_decay:
         problems.append("training.ema_decay does not go with training.sharding: set one of them to 0 or false")
     folders = {key: config.value(key) for key in ("output_model_path", "checkpoint_dir", "log_dir", "data_dir")}

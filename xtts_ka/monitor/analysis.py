@@ -261,7 +261,7 @@ def _noise(c: _Curves) -> Finding | None:
         rate = f"the learning rate is at {c.lr_share:.0%} of its peak: it is too high. Halve it."
         return Finding("learning-rate", "warning", f"{size} without falling, {why}, and {rate}")
     unknown = "the learning rate cannot be shown to be the cause: batches may be small, or recordings uneven"
-    remedy = "A larger batch_size (or training.accumulation) would tell."
+    remedy = "A larger batch_seconds would tell."
     return Finding("noise", "note", f"{size}, and {unknown}. {remedy}")
 
 

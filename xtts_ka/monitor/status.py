@@ -124,7 +124,7 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
     if not len(train["step"]) and not len(val["step"]) and history.last_event is None:
         return None
     step = max(history.train.last, history.val.last, history.resumed_at, 0)
-    total = history.total_steps or config.max_steps
+    total = history.total_steps or config.max_steps or max(1, step)
     gap = _line_gap(train)
     state = _state(history, stages, fresh)
     eta = estimate_time_left(train, total) if state not in ("finished", "starting") else None
@@ -252,8 +252,8 @@ def _training_warnings(history: RunHistory, training: dict[str, Any]) -> list[st
     if history.splits:
         step, parts = history.splits[-1]
         warnings.append(
-            f"the GPU's memory ran out at step {step}: since then each batch is cut into {parts} pieces, the same "
-            "training but slower; a smaller batch_size avoids that"
+            f"the GPU's memory ran out at step {step}: since then micro-batches are cut into {parts} pieces, the "
+            "same training but slower; training.gradient_checkpointing avoids that"
         )
     if history.damaged:
         warnings.append(f"damaged lines passed over in {history.path.name}: {history.damaged}")

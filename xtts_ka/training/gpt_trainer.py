@@ -1,8 +1,9 @@
 """The training loop of the GPT.
 
-A step does the same whatever the number of processes: it adds up the gradients of `accumulation` × processes batches,
-their losses divided by the number of tokens in all of them. The order of the data, the voice samples and dropout derive
-from (seed, epoch or step), so a resumed run does what an uninterrupted one would have done, bit for bit on a CPU.
+A step's clips are planned whatever the memory and the number of processes. It adds up the gradients of as many
+micro-batches as the memory asks for, their losses divided by the number of tokens in all of them. The order of the
+data, the voice samples and dropout derive from (seed, epoch or step), so a resumed run does what an uninterrupted one
+would have done, bit for bit on a CPU.
 
 1 set-up · 2 the loop · 3 a step's batches · 4 one step · 5 when a step fails · 6 measuring · 7 checkpoints · 8 stopping
 """
@@ -16,7 +17,7 @@ import operator
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -32,13 +33,12 @@ from xtts_ka.core.errors import Interrupted, RunError, UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training.batch_plan import PLAN_VERSION, Batch
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
 from xtts_ka.training.measuring import summed_losses
-from xtts_ka.training.memory_estimate import estimate_memory
 from xtts_ka.training.metrics_log import MetricsLog
-from xtts_ka.training.optimizer import RunningAverage, build_optimizer, learning_rate
+from xtts_ka.training.optimizer import NewRows, RunningAverage, Schedule, build_optimizer
+from xtts_ka.training.step_room import choose_room, describe
 from xtts_ka.training.stop_signals import StopSignals
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 # «The real geometry on a small machine»).
 FULL_SIZE = 100_000_000
 CPU_PACE = 17 / 6  # seconds of work for a second of audio
+PACE_STEPS = (3, 13)  # the pace is measured between these steps of a process; the first ones are slower
 
 # ── 1. set-up ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -58,11 +59,13 @@ class Progress:
 
     step: int = 0  # optimizer steps done, skipped ones included
     epoch: int = 0
-    offset: int = 0  # batches of the epoch already used
+    offset: int = 0  # steps of the epoch already done
     skipped: int = 0  # steps skipped because a loss or gradient was not finite
     bad_in_a_row: int = 0
-    parts: int = 1  # pieces each batch is cut into, doubled when memory runs out
-    budget: int = 0  # positions of a batch, by which the epoch's batches were planned
+    parts: int = 1  # the room for a micro-batch is divided by it; doubled when memory runs out
+    budget: int = 0  # that room in positions, undivided
+    step_samples: int = 0  # audio samples in a step, by which the epoch's steps were planned
+    interval: int = 0  # steps in `validation_minutes`, by the pace that was measured once; 0: not measured, or too many
     plan: int = PLAN_VERSION
 
 
@@ -93,7 +96,10 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
 
 
 class PretrainLoop:
-    """Trains `model` on `data` up to `total_steps`. checkpoints, log: where it saves and reports; log may be None."""
+    """Trains `model` on `data` up to `total_steps`. checkpoints, log: where it saves and reports; log may be None.
+
+    old_rows: text rows of the base model; those behind them learn at `new_rows_rate` (None: there are no new ones).
+    """
 
     def __init__(
         self,
@@ -104,6 +110,7 @@ class PretrainLoop:
         config: PretrainConfig,
         accelerator: Accelerator,
         total_steps: int,
+        old_rows: int | None = None,
     ):
         self.data, self.checkpoints, self.log, self.config = data, checkpoints, log, config
         self.accelerator, self.total = accelerator, total_steps
@@ -119,8 +126,16 @@ class PretrainLoop:
         self.model = model if self.sharded else accelerator.prepare(model)
         self.optimizer = build_optimizer(model, config)
         self.average = RunningAverage(model.gpt, config.training.ema_decay) if config.training.ema_decay else None
-        self.progress = Progress(budget=data.budget)
-        self.checkpoint_every = min(config.checkpoint_interval, max(1, math.ceil(total_steps / 5)))
+        self.schedule = Schedule.of(config, total_steps)
+        self.new_rows = NewRows(model, old_rows or 0, config.training.new_rows_rate if old_rows else 1.0)
+        shards = accelerator.num_processes if self.sharded else 1
+        self.memory_facts = {
+            "bf16": accelerator.mixed_precision == "bf16",
+            "average": bool(config.training.ema_decay),
+            "shards": shards,
+        }
+        self.room = choose_room(model, data, accelerator, config, self.memory_facts)
+        self.progress = Progress(budget=self.room.positions, step_samples=data.step_samples)
         self._record = checkpoints.folder / "memory.json"  # the number of pieces, until the next checkpoint holds it
         self._window = _Window()
         self._begun = (0, time.monotonic())  # the step at which `fit` began, and when
@@ -132,24 +147,20 @@ class PretrainLoop:
             self._resume(checkpoint)
         if self._record.is_file():
             record = read_json(self._record, "record of the GPU's memory", "delete it and run again")
-            if record.get("budget") == self.data.budget:
+            if record.get("budget") == self.room.positions:
                 self.progress.parts = max(self.progress.parts, int(record["parts"]))
         if self.log:
-            shape, bf16 = self.data.typical_batch(), self.accelerator.mixed_precision == "bf16"
-            self._warn_of_slow_cpu(shape.rows * shape.codes * CODE_STRIDE / SAMPLE_RATE)
-            shards = self.accelerator.num_processes if self.sharded else 1
-            memory = estimate_memory(self.bare, shape, bf16=bf16, average=bool(self.average), shards=shards)
-            say(f"memory      {memory}")
+            steps = [self._pieces(batch) for batch in self.data.train_batches(self.progress.epoch)[:20]]
+            describe(self.bare, self.data, steps, self.room, self.accelerator.num_processes, self.memory_facts)
+            self._warn_of_slow_cpu()
             facts = {"total_steps": self.total, "resumed": checkpoint is not None, "run_id": self.checkpoints.run_id}
             self.log.event("start", step=self.progress.step, **facts)
 
-    def _warn_of_slow_cpu(self, batch_seconds: float) -> None:
-        """Warn where a full-size model is to be trained on a CPU. batch_seconds: audio in a typical batch."""
-        steps, process = self.total - self.progress.step, self.accelerator
-        parameters = sum(p.numel() for p in self.bare.parameters())
-        if process.device.type == "cpu" and parameters >= FULL_SIZE and steps > 0:
-            batches = steps * self.config.training.accumulation * process.num_processes
-            expected = duration(batches * batch_seconds * CPU_PACE)
+    def _warn_of_slow_cpu(self) -> None:
+        """Warn where a full-size model is to be trained on a CPU."""
+        steps, parameters = self.total - self.progress.step, sum(p.numel() for p in self.bare.parameters())
+        if self.accelerator.device.type == "cpu" and parameters >= FULL_SIZE and steps > 0:
+            expected = duration(steps * self.data.step_seconds * CPU_PACE)
             warn(
                 f"A FULL-SIZE MODEL ON A CPU: expect about {expected} of training (at the pace measured on two cores); "
                 "use a machine with an NVIDIA GPU, and device cuda or auto"
@@ -165,7 +176,7 @@ class PretrainLoop:
         with self._signals.noted(), progress(total=self.total, what="training", unit="step", **bar_facts) as bar:
             while self.progress.step < self.total:
                 asked = time.monotonic()
-                batches, planned = next(steps)
+                batches = next(steps)
                 self._window.wait += time.monotonic() - asked
                 try:
                     self._train_step(batches)
@@ -174,16 +185,18 @@ class PretrainLoop:
                     steps = self._steps()
                     continue
                 self.progress.step += 1
-                self.progress.offset += planned
+                self.progress.offset += 1
                 bar.update()
                 step = self.progress.step
-                due = step % self.checkpoint_every == 0 or step == self.total
+                self._measure_pace()
+                due = step % self._every(self.config.checkpoint_interval) == 0 or step == self.total
                 late = time.monotonic() - last_saved > 60 * training.checkpoint_minutes
                 # All processes must save and stop at the same step.
                 stop, overdue = self._over_all(torch.tensor([self._signals.received > 0, late])).tolist()
                 if step % training.log_interval == 0:
                     self._report()
-                val_loss = self.validate() if due or step % training.validation_interval == 0 else None
+                validated = due or step % (training.validation_interval or self._every()) == 0
+                val_loss = self.validate() if validated else None
                 if due or stop or overdue:
                     self.save(val_loss)
                     last_saved = time.monotonic()
@@ -191,34 +204,59 @@ class PretrainLoop:
                     self._stop()
         self.checkpoints.close()
 
+    def _every(self, interval: int | None = None) -> int:
+        """Steps between validated checkpoints: as given, or `validation_minutes` of work; five in a run at least."""
+        fifth = max(1, math.ceil(self.total / 5))
+        return min(interval or self.progress.interval or fifth, fifth)
+
+    def _measure_pace(self) -> None:
+        """Turn `validation_minutes` into steps, once in a run.
+
+        Kept in checkpoints, so that a resumed run validates at the same steps. On a faster machine validation is
+        faster too: its share of the time stays.
+        """
+        first, last = (self._begun[0] + steps for steps in PACE_STEPS)
+        config, now = self.config, time.monotonic()
+        if self.progress.step == first:
+            self._paced = now
+        if self.progress.step != last or self.progress.interval or self._every() <= PACE_STEPS[1]:
+            return
+        if config.checkpoint_interval and config.training.validation_interval:
+            return
+        on_main = (now - self._paced) / (last - first) if self.accelerator.is_main_process else 0.0
+        pace = float(self._over_all(torch.tensor([on_main])))  # all processes take the main one's
+        steps = float(f"{60 * config.training.validation_minutes / pace:.2g}")
+        if steps < self._every():
+            self.progress.interval = max(1, int(steps))
+            say(f"validation  every {self.progress.interval:,} steps, at {pace:.2g} s a step")
+
     # ── 3. a step's batches ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _steps(self) -> Iterator[tuple[list[dict], int]]:
-        """Endless steps from where `progress` stands: this process's batches, and how many all processes use up."""
+    def _steps(self) -> Iterator[list[dict]]:
+        """Endless steps from where `progress` stands: this process's micro-batches."""
         on_gpu = self.accelerator.device.type == "cuda"
         # One loader for all epochs, so that its processes start once and load the next epoch's first batches early.
         steps, ahead = itertools.tee(self._planned_steps())
-        batches = (batch for _, share, _ in ahead for batch, _ in share)
+        batches = (batch for _, share in ahead for batch, _ in share)
         loader = self.data.loader(self.data.train, batches, workers=2 if on_gpu else 0, pin=on_gpu)
-        for epoch, share, planned in steps:
+        for epoch, share in steps:
             loaded = [{**batch, "weight": weight} for (_, weight), batch in zip(share, loader)]
             if epoch > self.progress.epoch:
                 self.progress.epoch, self.progress.offset = epoch, 0
-            yield loaded, planned
+            yield loaded
 
-    def _planned_steps(self) -> Iterator[tuple[int, list[tuple[Batch, float]], int]]:
-        """For every step, its epoch, `_share` and number of batches.
-
-        Where memory ran out, batches are cut into pieces: the step's clips and its loss stay the same.
-        """
-        offset, size = self.progress.offset, self.config.training.accumulation * self.accelerator.num_processes
+    def _planned_steps(self) -> Iterator[tuple[int, list[tuple[Batch, float]]]]:
+        """For every step, its epoch and `_share`."""
+        offset = self.progress.offset
         for epoch in itertools.count(self.progress.epoch):
-            batches = self.data.train_batches(epoch)
-            for at in range(offset, len(batches), size):
-                group = batches[at : at + size]
-                pieces = [piece for batch in group for piece in batch.cut(self.progress.parts)]
-                yield epoch, self._share(pieces), len(group)
+            for batch in self.data.train_batches(epoch)[offset:]:
+                yield epoch, self._share(self._pieces(batch))
             offset = 0
+
+    def _pieces(self, batch: Batch) -> list[Batch]:
+        """A step's micro-batches. Where memory ran out they are smaller; the step's clips and loss stay the same."""
+        room = self.room._replace(positions=self.room.positions // self.progress.parts)
+        return batch.cut(self.data.train.index.positions, room, self.accelerator.num_processes)
 
     def _share(self, batches: list[Batch]) -> list[tuple[Batch, float]]:
         """This process's batches with their weights.
@@ -235,14 +273,15 @@ class PretrainLoop:
     def _train_step(self, batches: list[dict]) -> None:
         """One optimizer step over this process's batches; it is skipped where the gradient is not finite."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.progress.step, self.total, self.config)
+            group["lr"] = self.schedule.rate(self.progress.step)
         self.model.train()
         sums = self._backward(batches)
         total_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
         # The norm over all processes' shards: they all skip, or none does.
         norm = float(total_norm.full_tensor() if isinstance(total_norm, DTensor) else total_norm)
         if math.isfinite(norm):
-            self.optimizer.step()
+            with self.new_rows.faster():
+                self.optimizer.step()
             if self.average:
                 self.average.update(self.progress.step)
             self.progress.bad_in_a_row = 0
@@ -278,19 +317,19 @@ class PretrainLoop:
     # ── 5. when a step fails ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _cut_smaller(self, batches: list[dict], error: torch.OutOfMemoryError) -> None:
-        """Cut batches into twice as many pieces from now on: twice the accumulation, the same training.
+        """Halve the micro-batches from now on: twice the accumulation, the same training.
 
         Several processes cannot go on together after one of them failed inside a collective operation; they find the
-        number of pieces on record when they start again.
+        number of parts on record when they start again.
         """
         step, advice = self.progress.step + 1, "set training.gradient_checkpointing to true"
         if max(batch["shape"][0] for batch in batches) == 1:
             problem = f"step {step}: the GPU's memory is too small for a single clip of this length"
             raise RunError(f"{problem}: {advice}, then run the same command") from error
-        advice = f"lower batch_size (now {self.config.batch_size}) or {advice}, then run the same command"
+        advice = f"{advice}, then run the same command"
         self.progress.parts *= 2
-        write_json(self._record, {"parts": self.progress.parts, "budget": self.data.budget})
-        cut = f"step {step}: out of GPU memory; batches are now cut into {self.progress.parts} pieces"
+        write_json(self._record, {"parts": self.progress.parts, "budget": self.room.positions})
+        cut = f"step {step}: out of GPU memory; micro-batches are now cut into {self.progress.parts} pieces"
         if self.accelerator.num_processes > 1:
             raise RunError(f"{cut}: run the same command to carry on so, or {advice}") from error
         warn(f"{cut}, their gradients added up: the same training, a little slower; to be faster, {advice}")
@@ -359,7 +398,7 @@ class PretrainLoop:
         if self.log and sums[1] > 0:
             values = {
                 **self._losses(sums),
-                "lr": learning_rate(self.progress.step - 1, self.total, self.config),
+                "lr": self.schedule.rate(self.progress.step - 1),
                 "grad_norm": window.norms / max(1, window.steps),
                 "audio_s_per_s": float(sums[4]) / max(1e-9, time.monotonic() - window.start),
                 "data_wait_s": window.wait,
@@ -385,7 +424,8 @@ class PretrainLoop:
         if self.average:
             files["ema"] = self.average.weights
         window = {"sums": sums, "norms": self._window.norms, "steps": self._window.steps}
-        state = {**vars(self.progress), "window": window, "total_steps": self.total}
+        schedule = asdict(self.schedule)
+        state = {**vars(self.progress), "window": window, "total_steps": self.total, "schedule": schedule}
         self.checkpoints.save(self.progress.step, files, optimizer, state, self.config.model_dump(), val_loss)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
@@ -396,19 +436,34 @@ class PretrainLoop:
             group["betas"] = tuple(group["betas"])  # torch has made a list of it; checkpoints must stay equal in bytes
         if self.average:
             self.average.load(checkpoint.weights("ema" if checkpoint.has("ema") else "model"))
-        state = {"plan": 1, **checkpoint.state()}  # older checkpoints do not name the version of their plan
+        # Older checkpoints lack these.
+        state = {"plan": 1, "step_samples": 0, "interval": 0, "schedule": None, **checkpoint.state()}
         try:
             self.progress = Progress(**{name: operator.index(state[name]) for name in vars(Progress())})
+            earlier = Schedule(**state["schedule"]) if state["schedule"] else None
             if self.accelerator.is_main_process:  # the saved window holds the sums of all processes
                 self._window = _Window(**state["window"])
         except (KeyError, TypeError) as error:
             said = f"checkpoint {checkpoint.folder} does not say where training stood ({error})"
             raise UserError(f"{said}: {REMEDY}") from None
         say(f"carrying on from step {self.progress.step} ({checkpoint.folder})")
-        planned_by = {"budget": self.data.budget, "plan": PLAN_VERSION}
-        if not planned_by.items() <= vars(self.progress).items():  # then `offset` counts batches of another plan
-            self.progress = replace(self.progress, **planned_by, epoch=self.progress.epoch + 1, offset=0, parts=1)
-            say("batch_size or the planning of batches has changed: training goes on with the next epoch, planned anew")
+        self._take_over(earlier)
+
+    def _take_over(self, earlier: Schedule | None) -> None:
+        """Go on from a checkpoint with the present settings, data plan and memory, where they differ from its."""
+        step, rate = self.progress.step, float(self.optimizer.param_groups[0]["lr"])
+        self.schedule = self.schedule.after(earlier, step, rate)
+        if self.schedule.since == step and self.schedule.share < 0.9 and step < self.total:
+            planned = rate / self.schedule.share
+            say(f"the learning rate climbs from {rate:.2g}, its last, to {planned:.2g}, the schedule's")
+        if self.progress.budget != self.room.positions:  # another GPU
+            self.progress = replace(self.progress, budget=self.room.positions, parts=1)
+        planned_by = {"step_samples": self.data.step_samples, "plan": PLAN_VERSION}
+        if not planned_by.items() <= vars(self.progress).items():  # then `offset` counts steps of another plan
+            self.progress = replace(self.progress, **planned_by, epoch=self.progress.epoch + 1, offset=0)
+            say(
+                "batch_seconds or the planning of steps has changed: training goes on with the next epoch, planned anew"
+            )
 
     # ── 8. stopping ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from xtts_ka.model.geometry import COND_POSITIONS
+from xtts_ka.training.batch_plan import Room
 
 if TYPE_CHECKING:
     from xtts_ka.model.compact_gpt import CompactGPT
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 _BLOCK = (72, 40)  # of one transformer block
 _VOICE = (186, 105)  # of the conditioning encoder and the perceiver together, per mel frame
 _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradient
+
+USED = 0.8  # share of the GPU's memory to plan for: the estimate is within 25 %, and torch's blocks have gaps
+ROOM_ON_GPU = Room(6144)  # products of 6,144 × 1,024 fill a GPU; larger micro-batches have more padding, not more speed
+ROOM_ON_CPU = Room(2048)  # about eight clips of 7 s; larger micro-batches are no faster (docs/experiments.md)
 
 
 class StepShape(NamedTuple):
@@ -57,3 +62,24 @@ def estimate_memory(
     voice = _VOICE[bf16] * shape.rows * shape.frames * dim
     logits = _LOGIT[bf16] * shape.rows * (shape.text * text_rows + shape.codes * codes)
     return StepMemory(weights * (5 if average else 4) / shards, gathered + copies + blocks + voice + logits)
+
+
+def room_for(
+    model: CompactGPT, clip: StepShape, memory: float, *, bf16: bool, average: bool = False, shards: int = 1
+) -> Room:
+    """How large a micro-batch a GPU of `memory` bytes should take: what fits, ROOM_ON_GPU at most.
+
+    None fit where the weights alone are too much; a single clip is tried all the same.
+
+    clip: one row of typical length.
+    """
+
+    def estimate(rows: float, frames: float = 0) -> StepMemory:
+        shape = clip._replace(rows=rows, frames=frames)
+        return estimate_memory(model, shape, bf16=bf16, average=average, shards=shards)
+
+    always = estimate(0)
+    position = (estimate(1).step - always.step) / (COND_POSITIONS + clip.text + clip.codes)
+    voice = estimate(1, clip.frames).step - estimate(1).step
+    free = USED * memory - always.states - always.step
+    return Room(min(max(0, int(free / position)), ROOM_ON_GPU.positions), round(voice / position))

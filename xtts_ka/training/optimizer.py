@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from xtts_ka.core.config import PretrainConfig
+
+TEXT_TABLES = ("gpt.text_embedding.weight", "gpt.text_head.weight", "gpt.text_head.bias")  # a row for each text token
 
 
 def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
@@ -20,14 +26,80 @@ def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.opt
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.96), eps=1e-8, fused=True)
 
 
-def learning_rate(step: int, total: int, config: PretrainConfig) -> float:
-    """Linear warm-up, then a cosine from the peak to `final_learning_rate` of it (Loshchilov & Hutter 2017, eq. 5)."""
-    training = config.training
-    warmup = min(training.warmup_steps, total // 10)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    share, floor = (step - warmup) / max(1, total - warmup), training.final_learning_rate
-    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step.
+
+    Linear warm-up, then a cosine from `peak` to `floor` of it (Loshchilov & Hutter 2017, eq. 5) that ends at step
+    `total`. Where a run goes on with other settings, the rate would jump, for a longer training from near the floor to
+    near the peak. So it climbs from `share` of the new schedule's rate at step `since` to all of it in as many steps
+    as a warm-up takes. A checkpoint holds these values.
+    """
+
+    total: int
+    peak: float
+    floor: float
+    warmup: int  # steps, a tenth of all at most
+    since: int = 0
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, config: PretrainConfig, total: int) -> Schedule:
+        training = config.training
+        return cls(total, config.learning_rate, training.final_learning_rate, training.warmup_steps)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the step after `step` steps."""
+        climb = max(1, self._warmup(self.total - self.since))
+        return self._planned(step) * min(1.0, self.share + (1 - self.share) * (step - self.since) / climb)
+
+    def _planned(self, step: int) -> float:
+        warmup = self._warmup(self.total)
+        if step < warmup:
+            return self.peak * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.total - warmup)
+        return self.peak * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+    def _warmup(self, steps: int) -> int:
+        return min(self.warmup, steps // 10)
+
+    def after(self, earlier: Schedule | None, step: int, rate: float) -> Schedule:
+        """This schedule for a run that stands at `step` and whose last step had `rate`.
+
+        earlier: the schedule up to there, None where it is not known. A fall of the rate is taken at once.
+        """
+        if earlier and replace(earlier, since=self.since, share=self.share) == self:
+            return earlier
+        return replace(self, since=step, share=min(1.0, rate / self._planned(step)))
+
+
+class NewRows:
+    """Lets the rows from `first` on in the text tables learn at `rate` × the others' learning rate.
+
+    AdamW's change of a weight is proportional to the learning rate, its decay too, so that of these rows is multiplied.
+    """
+
+    def __init__(self, model: torch.nn.Module, first: int, rate: float):
+        tables = [model.get_parameter(name) for name in TEXT_TABLES] if rate != 1 else []
+        self.rate, self._rows = rate, [_local_rows(table, first) for table in tables]
+
+    @contextlib.contextmanager
+    def faster(self) -> Iterator[None]:
+        """Around the optimizer's step."""
+        before = [rows.clone() for rows in self._rows]
+        yield
+        for rows, old in zip(self._rows, before):
+            rows.copy_(old + self.rate * (rows - old))
+
+
+def _local_rows(table: torch.nn.Parameter, first: int) -> Tensor:
+    """This process's part of the rows from `first` on: FSDP gives every process an equal part, the last the rest."""
+    data = table.data
+    if not isinstance(data, DTensor):
+        return data[first:]
+    mesh = data.device_mesh
+    begin = mesh.get_local_rank() * -(-len(data) // mesh.size())
+    return data.to_local()[max(0, first - begin) :]
 
 
 class RunningAverage:

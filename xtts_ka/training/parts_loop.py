@@ -30,7 +30,7 @@ from xtts_ka.core.errors import Interrupted, RunError, UserError
 from xtts_ka.training.checkpoint_folders import part_folder
 from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointManager
 from xtts_ka.training.metrics_log import MetricsLog, unfinished_run
-from xtts_ka.training.optimizer import learning_rate
+from xtts_ka.training.optimizer import Schedule
 from xtts_ka.training.process_group import ALONE, Peers
 from xtts_ka.training.stop_signals import StopSignals
 
@@ -188,7 +188,7 @@ class PartsLoop:
     def fit(self) -> Checkpoint:
         """Train to the end and return the checkpoint to export; a signal ends the step, saves, raises Interrupted."""
         training, saved = self.config.training, time.monotonic()
-        every = min(self.config.checkpoint_interval, max(1, math.ceil(self.total / 5)))
+        every = min(self.config.checkpoint_interval or 500, max(1, math.ceil(self.total / 5)))
         begun, at = self.step, time.monotonic()
         facts = {"initial": self.step, "shown": self.accelerator.is_main_process}
         with self._signals.noted(), progress(total=self.total, what=self.part.name, unit="step", **facts) as bar:
@@ -200,7 +200,8 @@ class PartsLoop:
                 stop, overdue = self._any(self._signals.received > 0, overdue)
                 if self.step % training.log_interval == 0:
                     self._report((time.monotonic() - at) / (self.step - begun))
-                val_loss = self.validate() if due or self.step % training.validation_interval == 0 else None
+                validated = due or self.step % (training.validation_interval or every) == 0
+                val_loss = self.validate() if validated else None
                 if due or stop or overdue:
                     self.save(val_loss)
                     saved = time.monotonic()
@@ -230,7 +231,8 @@ class PartsLoop:
 
     def _train_step(self, batch: Batch) -> None:
         training = self.config.training
-        shape = learning_rate(self.step, self.total, self.config) / self.config.learning_rate  # of warm-up and cosine
+        schedule = Schedule.of(self.config, self.total)
+        shape = schedule.rate(self.step) / schedule.peak  # of warm-up and cosine
         for optimizer in self.part.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.part.settings.learning_rate * shape
