@@ -399,8 +399,7 @@ class DecoderTrainer(PartStage):
         from xtts_ka.training.decoder_trainer import run_decoder_stage
 
         accelerator = self.accelerator()
-        with self.peers.main_first("data"):
-            data = open_data(self.config, str(accelerator.device), look=self.peers.is_main)
+        data = open_data(self.config, str(accelerator.device), self.peers if self.peers.world > 1 else None)
         return run_decoder_stage(self.config, data, accelerator, self.peers)
 
 
