@@ -4,8 +4,8 @@
 
 Steps with and without a checkpoint being written are timed in turn, in one run, so that other load on the machine
 affects both. The cost of a save is the time of the copy, which blocks the loop, and the time by which steps are slower
-while the file is written; it is given as a share of the time of `checkpoint_interval` steps. Then a new loop loads the
-last checkpoint and does one step.
+while the file is written. With the time of a validation it is given as a share of `validation_minutes`, here and, by
+estimate, at full geometry. Then a new loop loads the last checkpoint and does one step.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/benchmarks")]
 import torch
 from bench_training import geometry_parser, prepare, synchronise
 
-from data_loader import open_data
+from data_loader import MAX_VALIDATION, DataManager, open_data
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.model.checkpoint import load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+
+# At full geometry: an H100 by docs/scaling.md's arithmetic, and a card of a tenth of its speed (assumptions, not
+# measured); Common Voice's mean clip in seconds; seconds of waiting for a checkpoint (bench_checkpoint_writer.py).
+RATES, MEAN_CLIP, FULL_COPY = (2500, 250), 5, 0.55
 
 
 def timed_step(loop: PretrainLoop, steps) -> float:
@@ -51,6 +55,19 @@ def cost_of_a_save(loop: PretrainLoop, steps, plain: float) -> tuple[float, floa
         slowed += timed_step(loop, steps) - plain
     loop.checkpoints.wait()
     return blocked, slowed, time.perf_counter() - began
+
+
+def print_full_geometry(data: DataManager, step: float, validation: float, minutes: float) -> None:
+    """Estimate the share at full geometry from how much cheaper a second of audio is in validation than in training."""
+    heard = sum(
+        float(data.val.index.seconds[batch.clips].sum()) for part in data.val.batches().values() for batch in part
+    )
+    ratio = (validation / heard) / (step / data.step_seconds)
+    say(f"a second of audio costs {ratio:.2f} times as much in validation as in training")
+    for rate in RATES:
+        cost = MAX_VALIDATION * MEAN_CLIP * ratio / rate + FULL_COPY
+        share = 100 * cost / (60 * minutes)
+        say(f"full geometry at {rate:,} s of audio a second: {cost:.1f} s every {minutes:g} minutes, {share:.2f} %")
 
 
 def main() -> None:
@@ -76,13 +93,20 @@ def main() -> None:
     for _ in range(args.saves):
         plain += [timed_step(loop, steps) for _ in range(8)]
         costs.append(cost_of_a_save(loop, steps, statistics.mean(plain)))
-    step, interval = statistics.mean(plain), PretrainConfig().checkpoint_interval
+    step = statistics.mean(plain)
     blocked, slowed, written = (statistics.mean(column) for column in zip(*costs))
+    began = synchronise(accelerator.device)
+    loop.validate()
+    validation = synchronise(accelerator.device) - began
     size = sum(file.stat().st_size for file in loop.checkpoints.last().folder.iterdir())
-    share = 100 * (blocked + slowed) / (interval * step)
+    minutes = PretrainConfig().training.validation_minutes
+    share = 100 * (blocked + slowed + validation) / (60 * minutes)
     say(f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB is written in {written:.2f} s")
     say(f"the copy blocks the loop for {blocked:.3f} s, and the steps meanwhile are slower by {slowed:.3f} s in all")
-    say(f"cost at the default interval of {interval} steps: {share:.2f} % of the loop's time")
+    say(
+        f"validation {validation:.2f} s; it and a checkpoint every {minutes:g} minutes: {share:.2f} % of the loop's time"
+    )
+    print_full_geometry(data, step, validation, minutes)
 
     began = time.perf_counter()
     again = fresh()
