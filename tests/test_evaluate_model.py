@@ -1,6 +1,7 @@
 """The command from a model folder to its report: carrying on, bad input, and reports that are equal but for times."""
 
 import csv
+import errno
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import pytest
 from evaluation_project import evaluation_project
 
 import evaluate_model
+from xtts_ka.corpus.audio import write_wav
 from xtts_ka.evaluation import speak_all
 from xtts_ka.speech import batch
 
@@ -129,6 +131,34 @@ def test_other_voices_are_cloned_from_references(config, texts, tmp_path):
     assert run(config, *flags, "--reference", wav) == 0
     report = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert set(report["model"]["by_voice"]) == {wav.stem}
+
+
+def test_a_full_disk_keeps_what_is_finished(config, texts, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def write(path, wave, rate):
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write_wav(path, wave, rate)
+
+    monkeypatch.setattr("xtts_ka.evaluation.clip_store.write_wav", write)
+    flags = ("--texts", texts, "--sentences", 2, "--speakers", "ეკა", "--asr", HEARS, "--output", tmp_path / "out")
+    assert run(config, *flags) == 1
+    assert "the disk is full while writing" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("out/clips/*"))) == 2 and not list(tmp_path.glob("out/report*"))
+    assert not list(tmp_path.glob("out/**/*.partial"))
+
+
+def test_a_checkpoint_speaks_beside_the_exported_model(config, texts, tmp_path):
+    flags = ("--texts", texts, "--sentences", 1, "--speakers", "ეკა", "--asr", HEARS, "--output", tmp_path)
+    models = ("--model", config.parent / "model", "--checkpoints", config.parent / "checkpoints/step_00000001")
+    assert run(config, *flags, *models) == 0
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert list(report["models"]) == ["model", "step_00000001"] and report["model"]["label"] == "model"
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text("utf-8").splitlines()))
+    first, second = (row for row in rows if row["model"] != "recording")
+    assert first["clip"] != second["clip"]  # its voices' latents are its own
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def write_report(outcome: Outcome, settings: dict[str, Any], output: Path) -> di
     report = build_report(outcome, settings)
     audio = {clip.wav_key: output / "clips" / f"{clip.wav_key}.wav" for clip in outcome.clips}
     html = page(report, outcome, audio)
-    write_bytes(output / "results.csv", _csv(outcome))
+    write_bytes(output / "results.csv", results_table(outcome))
     write_bytes(output / "report.html", html.encode("utf-8"))
     write_bytes(output / "report.json", json_bytes(report, indent=2))
     return report
@@ -89,7 +89,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _csv(outcome: Outcome) -> bytes:
+def results_table(outcome: Outcome) -> bytes:
     """A row for each clip and listener, the recordings last."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
