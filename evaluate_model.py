@@ -30,7 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoints", nargs="+", type=Path, default=[], metavar="DIR", help="training checkpoints to compare")
     texts = "files of one text a line (default: the test split's sentences, and short, long, number and question sets)"
     add("--texts", nargs="+", type=Path, default=[], metavar="FILE", help=texts)
-    add("--sentences", type=_count, metavar="N", help="texts of each kind (default: 20 on a GPU, 1 on a CPU)")
+    add(
+        "--sentences",
+        type=_count,
+        metavar="N",
+        help="texts of each kind (default: all of --texts; else 20 on a GPU, 1 on a CPU)",
+    )
     add("--speakers", nargs="+", default=[], metavar="NAME", help="voices (default: the 3 most recorded; 2 on a CPU)")
     add("--reference", nargs="+", type=Path, default=[], metavar="WAV", help="recordings whose voices are cloned")
     asr = "a transformers folder, or a command that prints what a wav says ({wav} in it is the path); repeat to compare"

@@ -48,7 +48,7 @@ def first(config, tmp_path_factory):
     output = tmp_path_factory.mktemp("out")
     texts = output / "mine.txt"
     texts.write_text("მზე!\nდილა.\n", "utf-8")
-    flags = ("--texts", texts, "--sentences", 2, "--asr", HEARS, "--asr", OTHER, "--output", output)
+    flags = ("--texts", texts, "--asr", HEARS, "--asr", OTHER, "--output", output)
     assert run(config, *flags) == 0
     return output, flags
 
@@ -143,7 +143,7 @@ def test_a_full_disk_keeps_what_is_finished(config, texts, tmp_path, monkeypatch
         write_wav(path, wave, rate)
 
     monkeypatch.setattr("xtts_ka.evaluation.clip_store.write_wav", write)
-    flags = ("--texts", texts, "--sentences", 2, "--speakers", "ეკა", "--asr", HEARS, "--output", tmp_path / "out")
+    flags = ("--texts", texts, "--speakers", "ეკა", "--asr", HEARS, "--output", tmp_path / "out")
     assert run(config, *flags) == 1
     assert "the disk is full while writing" in capsys.readouterr().err
     assert len(list(tmp_path.glob("out/clips/*"))) == 2 and not list(tmp_path.glob("out/report*"))
@@ -198,3 +198,15 @@ def test_without_a_test_split_it_asks_for_texts(config, tmp_path, capsys):
     other.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"data_dir": str(tmp_path / "data")}), "utf-8")
     assert run(other, "--output", tmp_path / "out") == 2
     assert "has no sentences to speak" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_recording_that_is_gone_is_named(config, texts, tmp_path, capsys):
+    shutil.copytree(config.parent / "data", tmp_path / "data")
+    table = tmp_path / "data/split/test/test_metadata.csv"
+    gone = table.read_text("utf-8").replace("clip11.wav", "gone.wav")
+    table.write_text(gone, "utf-8")
+    shutil.copytree(config.parent / "wavs", tmp_path / "wavs")
+    other = tmp_path / "config.json"
+    other.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"data_dir": str(tmp_path / "data")}), "utf-8")
+    assert run(other, "--texts", texts, "--asr", HEARS, "--output", tmp_path / "out") == 2
+    assert "gone.wav: the file does not exist" in capsys.readouterr().err

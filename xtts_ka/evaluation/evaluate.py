@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path, read_json, sweep_partials
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.torch_settings import choose_device
-from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.audio import AudioError, read_mono
+from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
 from xtts_ka.evaluation import dnsmos
 from xtts_ka.evaluation.character_errors import count_errors
@@ -72,7 +74,8 @@ def evaluate(config: PretrainConfig, request: Request) -> Outcome:
     sentences, some_voices, recordings, covariance = USUAL["cpu" if device == "cpu" else "cuda"]
     reading = Reading.of(config.text)
     train, test = _tables(config, request)
-    texts = _texts(request, test, reading, request.sentences or sentences)
+    usual = sys.maxsize if request.texts else sentences  # of a user's own texts all are spoken
+    texts = _texts(request, test, reading, request.sentences or usual)
     _check_references(request.references)
     request.output.mkdir(parents=True, exist_ok=True)
     with RunLock(request.output / "evaluation.lock").hold():
@@ -192,12 +195,10 @@ class _Evaluation:
     def floor(self, test: Sequence[Clip], reading: Reading, covariance: int) -> None:
         """Measure real recordings as the model's clips are measured."""
         heard = _spread(self.train, self.subject.voices, covariance)
-        embeddings = [
-            self._embedding(file_digest(clip.audio_path)[:24], clip.audio_path) for clip in self._bar(heard, "voices")
-        ]
+        embeddings = [self._embedding(_digest(clip), clip.audio_path) for clip in self._bar(heard, "voices")]
         voices = {name: voice["speaker_embedding"].numpy().ravel() for name, voice in self.subject.voices.items()}
         self.judge = VoiceJudge(voices, np.array(embeddings).reshape(-1, 512), [clip.speaker_id for clip in heard])
-        keys = [file_digest(clip.audio_path)[:24] for clip in test]
+        keys = [_digest(clip) for clip in test]
         said = self._hear(list(zip(keys, [clip.audio_path for clip in test])))
         for clip, key in zip(self._bar(test, "recordings"), keys, strict=True):
             expected = spoken_letters(clip.text, reading)
@@ -286,6 +287,13 @@ class _Evaluation:
 
     def _bar(self, items: Sequence, what: str) -> Sequence:
         return progress(items, what=what, unit="clip")
+
+
+def _digest(clip: Clip) -> str:
+    """A recording's content, shortened. AudioError where it is missing."""
+    if not clip.audio_path.is_file():
+        raise AudioError(clip.audio_path, Drop.MISSING_AUDIO, "the file does not exist: restore it or delete its row")
+    return file_digest(clip.audio_path)[:24]
 
 
 def _spread(clips: Sequence[Clip], voices: Collection[str], most: int) -> list[Clip]:
