@@ -4,7 +4,8 @@
 
 Prints audio seconds per second of both, split into data, preparation (mels, DVAE codes) and step, and their ratios; our
 cache is built anew and timed too, and the first epoch, cache and all, compared. On CUDA also model FLOPs utilisation
-against a bf16 matrix product of the same run, and peak memory beside the estimate.
+against a bf16 matrix product of the same run, and peak memory beside the estimate. --cpu_time with --threads 1 counts
+this process's CPU seconds, which hardly depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
         batch_size=args.batch,
         device=args.device,
         learning_rate=1e-4,
-        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning="coqui"),
+        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning=args.conditioning),
     )
     if not has_metadata(config.data_dir):
         sentences = read_sentences(ROOT / "data/starter_sentences_ka.txt")
@@ -75,10 +76,13 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
     return config, XttsFiles(base.config, grow_text_rows(base, rows.embedding, rows.head, rows.bias), base.folder)
 
 
+clock = time.perf_counter  # or time.process_time
+
+
 def synchronise(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return clock()
 
 
 # ── theirs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,12 +143,9 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     torch.set_num_threads(args.threads)
     accelerator = build_accelerator(config)
     shutil.rmtree(Path(config.data_dir) / "features", ignore_errors=True)
-    began = time.perf_counter()
+    began = clock()
     data = open_data(config, str(accelerator.device))
-    cache_seconds, audio = (
-        time.perf_counter() - began,
-        sum(split.index.seconds.sum() for split in (data.train, data.val)),
-    )
+    cache_seconds, audio = (clock() - began, sum(split.index.seconds.sum() for split in (data.train, data.val)))
     compact = CompactGPT(load_gpt(model), config.training.dropout)
     loop = PretrainLoop(compact, data, None, None, config, accelerator, 10**6)
     shape = data.typical_clip()._replace(rows=args.batch)
@@ -212,6 +213,7 @@ def geometry_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--clips", type=int, default=360)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--conditioning", default="same_speaker", help="ours; coqui cuts voice samples from the clips")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
     return parser
@@ -221,7 +223,11 @@ def main() -> None:
     parser = geometry_parser(__doc__)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--cpu_time", action="store_true", help="measure CPU time")
     args = parser.parse_args()
+    if args.cpu_time:
+        global clock
+        clock = time.process_time
     config, model = prepare(args)
     device = torch.device("cpu" if args.device == "cpu" else "cuda")
     results = {}
