@@ -37,6 +37,7 @@ from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model
 from xtts_ka.starter.speech import read_sentences, speak_corpus
+from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.training.memory_estimate import estimate_memory
 
@@ -147,7 +148,8 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     data = open_data(config, str(accelerator.device))
     cache_seconds, audio = (clock() - began, sum(split.index.seconds.sum() for split in (data.train, data.val)))
     compact = CompactGPT(load_gpt(model), config.training.dropout)
-    loop = PretrainLoop(compact, data, None, None, config, accelerator, 10**6)
+    checkpoints = CheckpointManager(config.checkpoint_dir, "bench")
+    loop = PretrainLoop(compact, data, checkpoints, None, config, accelerator, 10**6)
     shape = data.typical_clip()._replace(rows=args.batch)
     say(f"memory {estimate_memory(compact, shape, bf16=args.precision == 'bf16')}")
     torch.set_num_threads(args.threads)
