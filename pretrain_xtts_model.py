@@ -328,7 +328,7 @@ class DecoderTrainer(PartStage):
     """Tunes the decoder on the trained GPT's latents, and puts it into the exported model."""
 
     name, after = "decoder", ("full_pretrain",)
-    reads = ("decoder", "seed", *_PARTS)
+    reads = ("decoder", "seed", *(key for key in _PARTS if key != "training.clip_norm"))
     files = ("decoder.pth",)
 
     def amends(self) -> list[Path]:

@@ -54,6 +54,7 @@ class DecoderPart(Part):
 
     name = "decoder"
     settings: DecoderConfig
+    clip_norm = 1000.0  # BigVGAN's; these losses have gradients of some hundred, which 1 would make all alike
 
     def __init__(
         self, vocoder: nn.Module, train: Sequence[ClipPieces], val: ClipPieces, settings: DecoderConfig, seed: int

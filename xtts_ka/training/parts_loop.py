@@ -45,6 +45,7 @@ class Part(ABC):
 
     networks: file stem in a checkpoint → network; `model` is the one that is exported. optimizers: by the same stems.
     best_by_loss: whether the checkpoint with the lowest validation loss is the one to export; else the last is.
+    clip_norm: gradient norm limit; None: that of the config.
     """
 
     name: ClassVar[str]
@@ -52,6 +53,7 @@ class Part(ABC):
     optimizers: dict[str, torch.optim.Optimizer]
     settings: PartConfig
     best_by_loss = True
+    clip_norm: float | None = None
 
     def begin(self, tools: Tools) -> None:  # noqa: B027 - most parts have nothing to do
         """Called once before step 0; not when training carries on from a checkpoint."""
@@ -142,7 +144,7 @@ class PartsLoop:
     ):
         self.part, self.config, self.accelerator = part, config, accelerator
         self.total = part.settings.max_steps
-        self.tools = Tools(accelerator, config.training.clip_norm)
+        self.tools = Tools(accelerator, part.clip_norm or config.training.clip_norm)
         folder = part_folder(config.checkpoint_dir, part.name)
         self.checkpoints = CheckpointManager(folder, run_id, config.training.keep_checkpoints)
         self.log: MetricsLog | None = None
