@@ -148,7 +148,8 @@ def _changes(node: ast.AST) -> Iterator:
     """Functions that each change a node of this kind in place."""
     if isinstance(node, ast.Compare):
         for number, old in enumerate(node.ops):
-            yield lambda n, number=number, new=OTHER_COMPARISON[type(old)]: n.ops.__setitem__(number, new())
+            other = OTHER_COMPARISON[type(old)]
+            yield lambda n, number=number, other=other: n.ops.__setitem__(number, other())
     if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in OTHER_OPERATOR:
         yield lambda n: setattr(n, "op", OTHER_OPERATOR[type(n.op)]())
     if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
