@@ -232,18 +232,62 @@ def test_training_and_synthesis_tokenize_alike(finished):
         assert ids == encode(ours, normalise(text)) and 1 not in ids
 
 
-def test_the_base_languages_are_untouched(finished):
-    from xtts_ka.core.tensor_files import read_pickle
-
-    root = finished[0].parent / "models"
-    results = read_pickle(root / "xtts_v2_ka/xtts_init_results.pkl")
-    assert results["old_weights_untouched"] and results["old_logits_max_change"] <= 1e-5
-    assert results["rows_after"] == results["rows_before"] + results["new_rows"]
+def test_the_base_languages_read_text_as_before(finished):
     from xtts_ka.model.vocabulary import load_tokenizer
 
+    root = finished[0].parent / "models"
     before, after = (load_tokenizer(root / name / "vocab.json") for name in ("base_xtts_v2", "xtts_v2_ka"))
     for text in ("[en]the[SPACE]old[SPACE]man", "[ru]добрый[SPACE]день"):
         assert before.encode(text).ids == after.encode(text).ids
+
+
+@pytest.mark.parametrize("method, token_biases", [(None, None), ("random", False)], ids=["default", "other"])
+def test_training_begins_with_the_base_model_as_it_is_and_the_configured_new_rows(
+    project, monkeypatch, method, token_biases
+):
+    """The weights that the loop is handed are compared with the base model's file, not with the stage's own proof."""
+    from pretrain_xtts_model import XTTSModelInitializer, XTTSPretrainer
+    from xtts_ka.core.config import InitConfig, load_config
+    from xtts_ka.core.tensor_files import read_pickle
+    from xtts_ka.training import gpt_trainer
+
+    class Begun(Exception):
+        pass
+
+    def begin(*handed):
+        raise Begun(*handed)
+
+    config = load_config(project / "config.json")
+    if method:
+        config = config.model_copy(update={"xtts_init": InitConfig(method=method, token_biases=token_biases)})
+    XTTSModelInitializer(config).run()
+    monkeypatch.setattr(gpt_trainer, "PretrainLoop", begin)
+    with pytest.raises(Begun) as begun:
+        XTTSPretrainer(config).run()
+    model, _, _, _, _, _, total, old_rows = begun.value.args
+    assert model.dropout == 0.1 and total == 6
+
+    base = torch.load(project / "models/base_xtts_v2/model.pth", weights_only=True)["model"]
+    begins = {f"gpt.{name}": tensor for name, tensor in model.gpt.state_dict().items()}
+    assert begins.keys() == {name for name in base if name.startswith("gpt.")}
+    assert all(torch.equal(tensor[: len(base[name])], base[name]) for name, tensor in begins.items())
+    tables = {"gpt.text_embedding.weight", "gpt.text_head.weight", "gpt.text_head.bias"}
+    assert {name for name, tensor in begins.items() if len(tensor) > len(base[name])} == tables
+
+    language = read_pickle(project / "models/xtts_v2_ka/language_model_results.pkl")
+    assert language["new_ids"] == list(range(old_rows, len(begins["gpt.text_head.bias"])))
+    base_tokens = json.loads((project / "models/base_xtts_v2/vocab.json").read_text("utf-8"))
+    trained = sorted({*base_tokens["model"]["vocab"].values(), *(t["id"] for t in base_tokens["added_tokens"])})
+    for name in ("gpt.text_embedding.weight", "gpt.text_head.weight"):
+        likeness = torch.cosine_similarity(begins[name][old_rows:], base[name][trained].mean(dim=0), dim=1)
+        assert likeness.min() > 0.99 if method is None else likeness.mean() < 0.5
+        assert len(begins[name][old_rows:].unique(dim=0)) == len(language["new_ids"])
+    biases = base["gpt.text_head.bias"][trained].mean().expand(len(language["new_ids"])).clone()
+    if token_biases is not False:
+        shares = torch.tensor(language["log_frequencies"])
+        biases += shares - shares.mean()
+        assert shares.std() > 0.1
+    torch.testing.assert_close(begins["gpt.text_head.bias"][old_rows:], biases)
 
 
 def test_a_second_run_skips_everything_and_dry_run_says_so(finished):

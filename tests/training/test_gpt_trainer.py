@@ -19,6 +19,7 @@ import torch
 
 import data_loader
 from data_loader import ValidationSet
+from xtts_ka.core.config import TrainingConfig
 from xtts_ka.core.digests import write_manifest
 from xtts_ka.core.errors import Interrupted, RunError
 from xtts_ka.core.files import write_json
@@ -355,6 +356,16 @@ def test_checkpoint_minutes_is_the_longest_time_between_two_checkpoints(clean, t
     assert steps == [23, 24, 27, 30, 32, 35, 38, 40]  # three steps after the last at the latest
 
 
+@pytest.mark.parametrize("minutes, extra", [(19.9, []), (20.1, [1, 3, 5])])
+def test_by_default_no_more_than_twenty_minutes_lie_between_checkpoints(clean, monkeypatch, minutes, extra):
+    """A step takes `minutes`; validated checkpoints come every two steps, a fifth of the run."""
+    loop = clean.loop(training=TrainingConfig(keep_checkpoints=99), max_steps=6, checkpoint_interval=None)
+    monkeypatch.setattr(gpt_trainer.time, "monotonic", lambda: 60 * minutes * loop.progress.step)
+    loop.start(None)
+    loop.fit()
+    assert [c.step for c in loop.checkpoints.checkpoints()] == sorted([*extra, 2, 4, 6])
+
+
 # ── stopping and carrying on ──
 
 
@@ -369,6 +380,27 @@ def undisturbed(world):
     return saved(world, 10)
 
 
+def logged(world):
+    """The steps of all metric lines."""
+    exists = (Path(world.config.log_dir) / "metrics.jsonl").exists()
+    return [line["step"] for line in metrics(world) if "loss" in line] if exists else []
+
+
+def run_until_killed(world):
+    """Trains up to the last step, before which it waits: for a kill it is never too late."""
+    loop = world.loop()
+    loop.start(loop.checkpoints.last())
+    step = loop._train_step
+
+    def train_step(batches):
+        if loop.progress.step + 1 == loop.total:
+            time.sleep(600)
+        step(batches)
+
+    loop._train_step = train_step
+    loop.fit()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_it_ends_with_the_same_checkpoint_bit_for_bit(world, undisturbed, seed):
     for folder in (world.config.checkpoint_dir, world.config.log_dir):
@@ -376,16 +408,15 @@ def test_killed_anywhere_it_ends_with_the_same_checkpoint_bit_for_bit(world, und
     dice = random.Random(seed)
     fork = multiprocessing.get_context("fork")
     for _ in range(3):
-        process = fork.Process(target=run, args=(world,))
+        process = fork.Process(target=run_until_killed, args=(world,), daemon=True)
+        before, lines = len(logged(world)), dice.randint(2, 7)
         process.start()
-        log, lines = Path(world.config.log_dir) / "metrics.jsonl", dice.randint(2, 7)
-        before = len(metrics(world)) if log.exists() else 0
-        while process.is_alive() and (len(metrics(world)) if log.exists() else 0) < before + lines:
+        while process.is_alive() and len(now := logged(world)) < before + lines and now[-1:] != [9]:
             time.sleep(0.005)
         time.sleep(dice.random() * 0.1)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(20)
+        assert process.exitcode == -signal.SIGKILL
     process = fork.Process(target=run, args=(world,))
     process.start()
     process.join()
