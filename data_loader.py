@@ -346,7 +346,8 @@ class DataManager:
             unknown = f"  {np.sum(~index.known)} clips of unknown ones" if not index.known.all() else ""
             lines.append(f"{name:<12}{size}  {seconds.min():.1f}–{seconds.max():.1f} s{unknown}")
         lines.append(f"left out    {left}")
-        size = f"{self.step_seconds:,.0f} s of audio ({len(self.train) / len(planned):.0f} clips) in a step"
+        by = "batch_size" if self.config.clips_at_once else "batch_seconds"
+        size = f"{self.step_seconds:,.0f} s of audio ({len(self.train) / len(planned):.0f} clips) in a step, by {by}"
         return [
             *lines,
             f"batch       {size}, {len(planned):,} steps an epoch",

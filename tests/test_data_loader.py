@@ -334,6 +334,7 @@ def test_a_second_start_reads_the_index_alone(world, monkeypatch):
 
     monkeypatch.setattr(prepare_features, "read_rows", fail)
     again = open_data(world.config)
+    assert any(line.endswith(" in a step, by batch_size, 3 steps an epoch") for line in again.describe())
     assert draws_of(again) == draws_of(world.data) and again.describe() == world.data.describe()
     assert again.train.index.folder == world.data.train.index.folder
 
@@ -432,7 +433,7 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
     for words in (
         "train             10 clips",
         "2 speakers",
-        "s of audio (10 clips) in a step, 1 steps an epoch",
+        "1,260 s of audio (10 clips) in a step, by batch_seconds, 1 steps an epoch",
         "the first micro-batch",
         "cond_mels",
         "scored      100.0 % of the audio codes\n",

@@ -67,7 +67,8 @@ def raising(error: BaseException):
             (
                 error,
                 1,
-                "error: out of memory: close other programs or make batch_size smaller, then run the same command",
+                "error: out of memory: close other programs or set a small batch_size in place of batch_seconds, then "
+                "run the same command",
             )
             for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"))
         ),

@@ -60,7 +60,8 @@ def run_cli(body: Callable[[], int | None], args: argparse.Namespace | None = No
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _fail("out of memory: close other programs or make batch_size smaller, then run the same command", 1)
+        remedy = "close other programs or set a small batch_size in place of batch_seconds, then run the same command"
+        return _fail(f"out of memory: {remedy}", 1)
     except (KeyboardInterrupt, Interrupted) as stop:
         return _stopped(stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT))
 
