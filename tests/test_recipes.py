@@ -76,7 +76,7 @@ def test_a_training_step_fits_the_card(name, seconds, gibibytes, length):
     room = room_for(model, shape(seconds, 1), gibibytes * 2**30, **facts)
     rows = room.positions / (33 + 28.5 * length + room.per_row)
     memory = estimate_memory(model, shape(length, rows), **facts)
-    assert rows > 7 and memory.states + memory.step < 0.82 * gibibytes * 2**30
+    assert rows > 5 and memory.states + memory.step < 0.82 * gibibytes * 2**30
 
 
 def test_one_h100_and_eight_gpus_take_equal_steps():

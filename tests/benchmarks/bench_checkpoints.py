@@ -103,9 +103,7 @@ def main() -> None:
     share = 100 * (blocked + slowed + validation) / (60 * minutes)
     say(f"step {step:.3f} s; a checkpoint of {size / 1e6:.0f} MB is written in {written:.2f} s")
     say(f"the copy blocks the loop for {blocked:.3f} s, and the steps meanwhile are slower by {slowed:.3f} s in all")
-    say(
-        f"validation {validation:.2f} s; it and a checkpoint every {minutes:g} minutes: {share:.2f} % of the loop's time"
-    )
+    say(f"validation {validation:.2f} s; with a checkpoint every {minutes:g} minutes {share:.2f} % of the loop's time")
     print_full_geometry(data, step, validation, minutes)
 
     began = time.perf_counter()

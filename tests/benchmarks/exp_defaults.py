@@ -5,7 +5,8 @@ A small XTTS GPT is trained on espeak-ng speech of six languages (as in exp_info
 number of clips. Printed: validation text and audio loss, mean ± standard deviation over the seeds.
 
     python tests/benchmarks/exp_defaults.py --work /tmp/defaults --base_steps 1000
-    python tests/benchmarks/exp_defaults.py --tokens FILE   # only: how many tokens a corpus of so many lines gives
+    python tests/benchmarks/exp_defaults.py --work /tmp/defaults --tokens FILE   # tokens by the corpus's size
+    python tests/benchmarks/exp_defaults.py --work /tmp/defaults --padding       # padding by the room of a micro-batch
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ from xtts_ka.core.config import PretrainConfig, TrainingConfig
 from xtts_ka.core.files import write_json
 from xtts_ka.model.checkpoint import XttsFiles, grow_text_rows, load_gpt
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.geometry import SAMPLE_RATE
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
+from xtts_ka.training.batch_plan import Batch, Room, padding, plan_epoch
 from xtts_ka.training.optimizer import NewRows, Schedule, build_optimizer
+
+ROOMS = (2048, 4096, 6144, 8192, 16_384, 32_768)
 
 
 class Setting(NamedTuple):
@@ -147,10 +152,25 @@ def tokens_of_corpora(file: Path, folder: Path) -> None:
         )
 
 
+def print_padding() -> None:
+    """Padding, and micro-batches a step, of 20,000 clips with lengths as in Common Voice, planned and cut."""
+    seconds = np.clip(np.random.default_rng(0).lognormal(1.4, 0.5, 20_000), 1, 28)
+    positions, samples = (37 + 28.5 * seconds).astype(np.uint32), (seconds * SAMPLE_RATE).astype(np.int64)
+    print("| batch_seconds | " + " | ".join(f"{room:,} positions" for room in ROOMS) + " |")
+    for batch_seconds in (24, 256, 1260):
+        plan = plan_epoch(positions, samples, batch_seconds * SAMPLE_RATE, 0, 0)
+        cells = []
+        for room in ROOMS:
+            cut = [piece.clips for step in plan for piece in Batch(step, 0, 0).cut(positions, Room(room))]
+            cells.append(f"{100 * padding(positions, cut):.1f} %, {len(cut) / len(plan):.1f}")
+        print(f"| {batch_seconds:,} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, help="a text file, one sentence a line: count tokens only")
+    parser.add_argument("--padding", action="store_true", help="print padding only")
     parser.add_argument("--base_steps", type=int, default=1000)
     parser.add_argument("--per_language", type=int, default=160)
     parser.add_argument("--layers", type=int, default=2)
@@ -162,7 +182,12 @@ def main() -> None:
     args = parser.parse_args()
     began = time.time()
     args.work.mkdir(parents=True, exist_ok=True)
-    tokens_of_corpora(args.tokens, args.work) if args.tokens else experiment(args)
+    if args.padding:
+        print_padding()
+    elif args.tokens:
+        tokens_of_corpora(args.tokens, args.work)
+    else:
+        experiment(args)
     print(f"\n{(time.time() - began) / 60:.1f} minutes")
 
 

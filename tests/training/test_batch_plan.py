@@ -59,11 +59,11 @@ def pieces_of(positions, plan, room, processes=1):
 
 
 @pytest.mark.parametrize("count", [700, 5000, 20_000])
-@pytest.mark.parametrize("seconds, room", [(36, 1440), (1260, 1440), (1260, 6144)])
+@pytest.mark.parametrize("seconds, room", [(36, 1440), (1260, 1440), (1260, 4096)])
 def test_padding_stays_under_five_percent_on_natural_lengths(count, seconds, room):
     positions, samples = natural_lengths(count)
     plan = plan_epoch(positions, samples, seconds * RATE, 0, 0)
-    limit = 0.05 if room == 1440 else 0.08  # larger micro-batches are few in a step
+    limit = 0.05 if room == 1440 else 0.06  # larger micro-batches are few in a step
     assert padding(positions, pieces_of(positions, plan, Room(room))) < limit
 
 

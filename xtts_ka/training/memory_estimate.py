@@ -21,8 +21,10 @@ _VOICE = (186, 105)  # of the conditioning encoder and the perceiver together, p
 _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradient
 
 USED = 0.8  # share of the GPU's memory to plan for: the estimate is within 25 %, and torch's blocks have gaps
-ROOM_ON_GPU = Room(6144)  # products of 6,144 × 1,024 fill a GPU; larger micro-batches have more padding, not more speed
-ROOM_ON_CPU = Room(2048)  # about eight clips of 7 s; larger micro-batches are no faster (docs/experiments.md)
+# Matrix products of 4,096 × 1,024 fill a GPU (arithmetic: 45 ms of work on an H100, docs/scaling.md). Larger
+# micro-batches have more padding: 6 % of 1,260 s of clips with 4,096 positions, 11 % with 8,192 (docs/experiments.md).
+ROOM_ON_GPU = Room(4096)
+ROOM_ON_CPU = Room(2048)  # about nine clips of 7 s: bench_training.py's batch
 
 
 class StepShape(NamedTuple):
