@@ -58,6 +58,16 @@ def pieces_of(positions, plan, room, processes=1):
     return [piece.clips for step in plan for piece in Batch(step, 0, 90).cut(positions, room, processes)]
 
 
+def test_padding_by_hand():
+    positions = np.array([10, 20, 30], np.uint32)
+    assert padding(positions, [np.array([0, 1]), np.array([2])]) == pytest.approx(1 - 60 / 70)
+
+
+def test_clips_of_equal_length_and_steps_of_one_clip_make_a_step_for_each():
+    plan = plan_epoch(np.full(9, 50, np.uint32), np.full(9, RATE, np.int64), RATE, 0, 0)
+    assert [len(step) for step in plan] == [1] * 9
+
+
 @pytest.mark.parametrize("count", [700, 5000, 20_000])
 @pytest.mark.parametrize("seconds, room", [(36, 1440), (1260, 1440), (1260, 4096)])
 def test_padding_stays_under_five_percent_on_natural_lengths(count, seconds, room):

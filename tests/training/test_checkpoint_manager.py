@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from xtts_ka.core.digests import write_manifest
+from xtts_ka.core.errors import UserError
 from xtts_ka.training import checkpoint_manager
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
@@ -80,6 +81,39 @@ def test_old_checkpoints_left_by_a_kill_are_deleted_with_the_next_save(tmp_path)
     (tmp_path / "aside").rename(tmp_path / "run/step_00000001")  # as if killed right before
     save(CheckpointManager(tmp_path / "run", "run", keep=2), 4)
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_00000003", "step_00000004"]
+
+
+def test_at_least_two_are_kept(tmp_path):
+    manager = CheckpointManager(tmp_path, "run", keep=1)
+    for step in range(4):
+        save(manager, step)
+    assert steps(tmp_path) == [2, 3]
+
+
+def test_a_checkpoint_that_is_a_link_is_not_deleted(tmp_path):
+    manager = CheckpointManager(tmp_path / "run", "run", keep=2)
+    save(manager, 1)
+    manager.last().folder.rename(tmp_path / "kept elsewhere")
+    (tmp_path / "run/step_00000001").symlink_to(tmp_path / "kept elsewhere")
+    for step in (2, 3, 4):
+        save(manager, step)
+    assert steps(tmp_path / "run") == [1, 3, 4] and (tmp_path / "kept elsewhere/state.json").is_file()
+
+
+@pytest.mark.parametrize("name, content", [("state.json", b"[]"), ("model.safetensors", b"no weights")])
+def test_a_file_that_was_written_wrongly_is_named_with_a_remedy(tmp_path, name, content):
+    """The manifest's hashes hold."""
+    manager = CheckpointManager(tmp_path, "run")
+    save(manager, 1)
+    folder = manager.last().folder
+    (folder / name).write_bytes(content)
+    facts = json.loads((folder / "manifest.json").read_text())
+    del facts["checksum"]
+    write_manifest(folder, facts)
+    checkpoint = manager.last()
+    assert checkpoint.has("model") and not checkpoint.has("ema")
+    with pytest.raises(UserError, match="step_00000001.*move this checkpoint folder away"):
+        checkpoint.state() if name == "state.json" else checkpoint.weights()
 
 
 def damage_truncate(folder):

@@ -173,20 +173,6 @@ def test_the_older_keys_give_the_batch_of_all_processes(clean):
     assert clean.loop(batch_size=None, training=training, log=False).data.step_seconds == pytest.approx(16 * median)
 
 
-def test_new_text_rows_learn_at_their_own_rate(clean):
-    moved = []
-    for rate in (1.0, 10.0):
-        training = clean.config.training.model_copy(update={"new_rows_rate": rate, "dropout": 0.0})
-        loop = clean.loop(training=training, log=False)
-        table = loop.model.get_parameter("gpt.text_embedding.weight")
-        before = table.detach().clone()
-        loop._train_step(next(loop._steps()))
-        moved.append((table.detach() - before).abs())
-    (old, new), (old_again, faster) = ((m[: clean.old_rows], m[clean.old_rows :]) for m in moved)
-    assert torch.equal(old, old_again) and old.max() > 0 and new.max() > 0
-    torch.testing.assert_close(faster, 10 * new, rtol=1e-3, atol=1e-6)
-
-
 def test_a_step_that_is_not_finite_is_skipped_and_many_stop_the_run(clean):
     loop = clean.loop(log=False)
     loop.start(None)
