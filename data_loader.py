@@ -338,6 +338,8 @@ class DataManager:
         planned = self.train_batches(0)
         codes = int(np.sum(g.codes_of(self.train.index.records["samples"].astype(np.int64))))
         scored = 1 - sum(self.train.unscored(batch) for batch in planned) / codes
+        # coqui masks a row of every batch that is computed at once: how many a step has depends on the memory.
+        less = " (less where a step is cut into micro-batches)" if self.train.conditioning == "coqui" else ""
         left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         lines = []
         for name, index in (("train", self.train.index), ("val", self.val.index)):
@@ -351,7 +353,7 @@ class DataManager:
         return [
             *lines,
             f"batch       {size}, {len(planned):,} steps an epoch",
-            f"scored      {100 * scored:.1f} % of the audio codes",
+            f"scored      {100 * scored:.1f} % of the audio codes{less}",
             self._validated(),
         ]
 

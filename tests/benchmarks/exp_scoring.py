@@ -135,8 +135,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    for size in STEPS:
+    for size in STEPS:  # the features are computed here, once for all runs of a size
         config, _ = prepare(args.work, *size, args.clips)
+        open_data(config)
     data = data_for(config.model_copy(update={"training": TrainingConfig(conditioning="coqui")}), "masked")
     drawn = [data.train[draw] for batch in data.train_batches(0) for draw in batch.draws()]
     hidden = sum(min(-(-s.heard[1] // 4), len(s.codes)) - s.heard[0] // 4 for s in drawn)
