@@ -6,7 +6,8 @@ The config is that of a finished starter run; its recogniser is trained first if
 the evaluation, of which the recogniser has heard none, are spoken by the starter's six voices. Words are cut out or
 doubled at boundaries that forced alignment finds; babble is other speech, pseudo-words or reversed; a wrong speaker is
 the next voice. A fault's precision and recall count all clips: the sound ones and those with another fault planted.
-Thresholds in evaluation/faults.py were chosen on `--part tune`; report `--part test`, other sentences.
+The thresholds in evaluation/faults.py were chosen without sound (exp_fault_thresholds.py) before this was run; `--part`
+divides the sentences, for choosing others on `tune` and reporting `test`.
 """
 
 from __future__ import annotations

@@ -66,12 +66,17 @@ def clip_keys(subject: Subject, tasks: Sequence[Task], rates: Mapping[str, float
 def speak_all(
     subject: Subject, tasks: Sequence[Task], rates: Mapping[str, float], store: ClipStore, device: str
 ) -> list[str]:
-    """Speak the tasks that `store` does not hold yet; returns the keys of all."""
+    """Speak the batches that `store` does not hold yet; returns the keys of all tasks.
+
+    What is in a batch does not depend on what is kept: rounding depends on the batch, and an evaluation that was
+    interrupted must give the same bytes.
+    """
     keys = clip_keys(subject, tasks, rates)
-    missing = [place for place, key in enumerate(keys) if store.get(key) is None]
-    missing.sort(key=lambda place: len(tasks[place].text.expected))  # similar lengths end together
-    with progress(total=len(missing), what=f"speaking: {subject.label}", unit="clip") as bar:
-        for places in _batches(missing, TOGETHER[device.partition(":")[0]]):
+    order = sorted(range(len(keys)), key=lambda place: len(tasks[place].text.expected))  # similar lengths end together
+    batches = list(_batches(order, TOGETHER[device.partition(":")[0]]))
+    due = [places for places in batches if any(store.get(keys[place]) is None for place in places)]
+    with progress(total=sum(map(len, due)), what=f"speaking: {subject.label}", unit="clip") as bar:
+        for places in due:
             _speak_batch(subject, [(keys[place], tasks[place]) for place in places], rates, store)
             bar.update(len(places))
     return keys
@@ -98,7 +103,8 @@ def _speak_batch(
         wave = _joined(parts)
         share = sum(len(part.wave) for part in parts) / total
         codes, stopped = sum(part.codes for part in parts), all(part.stopped for part in parts)
-        store.put(key, wave, subject.rate, codes=codes, stopped=stopped, seconds_taken=seconds * share)
+        if store.get(key) is None:
+            store.put(key, wave, subject.rate, codes=codes, stopped=stopped, seconds_taken=seconds * share)
 
 
 def _parts(subject: Subject, task: Task, rates: Mapping[str, float]) -> list[tuple[str, int, int]]:

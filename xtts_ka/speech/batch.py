@@ -1,7 +1,6 @@
 """Speaks several pieces of text at once, as `Xtts.inference` speaks one, each with random numbers of its own.
 
-A clip depends on its text, voice and seed alone, not on what is spoken beside it (but for rounding): an interrupted
-evaluation carries on with other batches and gives the same report.
+But for rounding, a clip depends on its text, voice and seed alone, not on what is spoken beside it.
 """
 
 from __future__ import annotations
