@@ -54,6 +54,7 @@ def test_the_exported_model_holds_what_they_trained(tuned):
     assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
     old, new = weights(base / "dvae.pth"), weights(out / "dvae.pth")
     assert sum(not torch.equal(old[name], new[name]) for name in old if name.startswith("encoder.")) > 10
+    assert (tuned[0] / "logs/decoder/samples/1_decoded.wav").is_file()
     trained = weights(out / "decoder.pth")
     assert all(torch.equal(after[f"hifigan_decoder.waveform_decoder.{name}"], trained[name]) for name in trained)
 

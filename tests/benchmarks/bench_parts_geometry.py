@@ -70,8 +70,9 @@ def dvae(work: Path, batch: int) -> None:
     random = np.random.default_rng(0)
     clips = [{MELS: random.normal(size=(200, 80)).astype(np.float16)} for _ in range(8)]
     pieces = make_pieces(work / "mels", "bench", clips, list, "mels")
+    val = make_pieces(work / "val_mels", "bench", clips[:2], list, "mels")
     settings = DvaeConfig(max_steps=2, batch_size=batch)
-    trained(DvaePart(build_dvae(1024), pieces, pieces, settings, 1, torch.full((80,), 4.0)), work)
+    trained(DvaePart(build_dvae(1024), pieces, val, settings, 1, torch.full((80,), 4.0)), work)
 
 
 def decoder(work: Path, batch: int) -> None:
@@ -90,8 +91,9 @@ def decoder(work: Path, batch: int) -> None:
         for _ in range(8)
     ]
     pieces = make_pieces(work / "latents", "bench", clips, list, "latents")
+    val = make_pieces(work / "val_latents", "bench", clips[:2], list, "latents")
     settings = DecoderConfig(max_steps=2, batch_size=batch, discriminator_start=0, discriminator_minutes=0.0)
-    trained(DecoderPart(build_vocoder(1024), [pieces], pieces, settings, 1), work)
+    trained(DecoderPart(build_vocoder(1024), [pieces], val, settings, 1), work)
 
 
 def main() -> None:

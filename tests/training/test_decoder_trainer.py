@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import soundfile
 import torch
 from part_runs import part_config, run, saved
 
@@ -9,7 +10,7 @@ from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.model.latents import SAMPLES_PER_LATENT
 from xtts_ka.model.networks import build_vocoder
 from xtts_ka.training.clip_pieces import make_pieces
-from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart
+from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart, write_samples
 
 SETTINGS = DecoderConfig(
     max_steps=4,
@@ -106,6 +107,16 @@ def test_pieces_of_waves_lie_where_their_latents_do(tmp_path):
             assert abs(float(wave[0]) * 32767 * 2 - start * SAMPLES_PER_LATENT) <= 2.5
             assert wave.shape == (8 * 256,)  # what the vocoder makes of two latents
     assert len(starts) > 8
+
+
+def test_samples_are_the_clips_as_recorded_and_as_decoded(pieces, tmp_path):
+    write_samples(tmp_path / "samples", vocoder(), pieces[1])
+    files = sorted(file.name for file in (tmp_path / "samples").iterdir())
+    assert files == [f"{clip}_{what}.wav" for clip in range(4) for what in ("decoded", "recorded")]
+    recorded, rate = soundfile.read(tmp_path / "samples/0_recorded.wav", dtype="int16")
+    np.testing.assert_allclose(recorded, pieces[1].read(0, WAVES), atol=1)
+    decoded, _ = soundfile.read(tmp_path / "samples/0_decoded.wav")
+    assert rate == 24000 and 0 <= len(recorded) - len(decoded) < 256
 
 
 def test_a_step_draws_from_all_collections(pieces):

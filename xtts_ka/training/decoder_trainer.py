@@ -22,10 +22,12 @@ from xtts_ka.core.console import say
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
+from xtts_ka.corpus.audio import write_wav
 from xtts_ka.corpus.tables import Clip, read_split
 from xtts_ka.model import geometry as g
 from xtts_ka.model.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from xtts_ka.model.latents import SAMPLES_PER_LATENT, decode_latents, teacher_forced_latents
+from xtts_ka.training.checkpoint_folders import part_folder
 from xtts_ka.training.clip_pieces import PARTS, Arrays, ClipPieces, chosen_names, make_pieces
 from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer, train_part
 from xtts_ka.training.process_group import ALONE, Peers
@@ -42,6 +44,7 @@ LATENTS, WAVES, VOICES = "latents", "waves", "voices"  # the kinds in pieces; wa
 SPECTRAL_WEIGHT = 15.0  # of the spectral distances beside the discriminators' losses (HiFi-GAN: 45 on the mel alone)
 FEATURE_WEIGHT = 2.0  # HiFi-GAN's
 VAL_CLIPS = 64
+SAMPLES = 4
 _FULL_SCALE = 32767
 
 
@@ -252,7 +255,24 @@ def run_decoder_stage(
     save_torch(out / "decoder.pth", trained)
     replace_decoder(out, exported, trained)
     say(f"decoder     step {chosen.step} is now in {out / 'model.pth'}")
+    vocoder.load_state_dict(trained)
+    folder = part_folder(config.log_dir, part.name) / "samples"
+    write_samples(folder, vocoder.cpu().eval(), pieces["val"])
+    say(f"            listen: {folder} holds validation clips as recorded and as it makes them of the GPT's latents")
     return {"step": chosen.step, "val_loss": chosen.val_loss, "train_clips": len(pieces["train"])}
+
+
+@torch.no_grad()
+def write_samples(folder: Path, vocoder: nn.Module, clips: ClipPieces) -> None:
+    """Write SAMPLES clips as `N_recorded.wav` and as the vocoder makes them, `N_decoded.wav`, at 24 kHz."""
+    for clip in range(min(SAMPLES, len(clips))):
+        latents = torch.from_numpy(clips.read(clip, LATENTS)).float()[None]
+        voice = torch.from_numpy(clips.read(clip, VOICES)).float()[..., None]
+        recorded = clips.read(clip, WAVES).astype(np.float32) / _FULL_SCALE
+        write_wav(folder / f"{clip}_recorded.wav", recorded, g.DECODER_RATE)
+        write_wav(
+            folder / f"{clip}_decoded.wav", decode_latents(vocoder, latents, voice).flatten().numpy(), g.DECODER_RATE
+        )
 
 
 def _latents(config: PretrainConfig, data: Any, split: str, exported: XttsFiles, device: str) -> ClipPieces:
