@@ -3,11 +3,13 @@
     python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data
     python create_metadata_files.py --source studio cv-corpus/ka --output_dir data --max_seconds 11
 
-Recognises the layouts of Common Voice, FLEURS, LJSpeech and coqui, and plain folders of audio with .txt files. It only
-reads the source. Every recording is decoded once; what cannot be used is dropped, counted by reason (see
-xtts_ka/corpus/drop_reasons.py) and listed in split/drop_report.csv. The split of a clip is chosen by a hash of its
-sentence, and some of many speakers are kept from training (xtts_ka/corpus/splits.py): adding recordings moves no clip
-to another split, and the same sentence is never in two splits.
+Recognises the layout of the source (--format lists those that are known) and only reads it: what stands in archives or
+in parquet files, and parts of long recordings, are written to audio/ in the output folder. Every recording is decoded
+once; what cannot be used is dropped, counted by reason (see xtts_ka/corpus/drop_reasons.py) and listed in
+split/drop_report.csv, as is every text or path that was mended and every row that looks wrong. split/speakers.csv has
+the speakers' own names. The split of a clip is the corpus' official one, or is chosen by a hash of its sentence, and
+some of many speakers are kept from training (xtts_ka/corpus/splits.py): adding recordings moves no clip to another
+split, and the same sentence is never in two splits.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import say
 from xtts_ka.corpus.formats import FORMATS
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata, print_report
+from xtts_ka.corpus.metadata import create_metadata, print_report
+from xtts_ka.corpus.options import MetadataOptions
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,15 +33,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python create_metadata_files.py --source ~/cv-corpus/ka --output_dir data",
     )
     add, default = parser.add_argument, "(default: %(default)s)"
-    add("--source", nargs="+", required=True, metavar="DIR", help="folders with recordings and transcripts; only read")
+    given = "folders or archives with recordings and transcripts; only read"
+    add("--source", nargs="+", required=True, metavar="DIR", help=given)
     add("--output_dir", default="data", help=f"folder that gets split/ {default}")
     add("--format", choices=FORMATS, default="auto", help=f"layout of the source {default}")
     add("--embeddings_dir", metavar="DIR", help="embeddings named as clips (default: OUTPUT_DIR/embeddings/embeddings)")
     for option in fields(MetadataOptions):
         if option.metadata:
             text = f"{option.metadata['help']} {default}"
-            add(f"--{option.name}", type=float, default=option.default, metavar="X", help=text)
+            if option.name == "val_fraction":  # else it is raised as far as few clips need
+                text = f"{option.metadata['help']} (default: {option.default}, or as much as gives two clips)"
+            default_value = None if option.name == "val_fraction" else option.default
+            add(f"--{option.name}", type=float, default=default_value, metavar="X", help=text)
     add("--archaic", choices=("respell", "keep"), default="respell", help=f"archaic letters in transcripts {default}")
+    add("--official_splits", choices=("respect", "pool"), default="respect", help=f"splits of the corpora {default}")
+    add("--join_speakers", action="store_true", help="one speaker name in several sources is one person")
     add("--copy", action="store_true", help="copy the clips kept to audio/ beside each table, to do without the source")
     add_verbosity_flags(parser)
     return parser
@@ -48,9 +57,16 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def body() -> None:
-        options = MetadataOptions(**{option.name: getattr(args, option.name) for option in fields(MetadataOptions)})
+        given = {option.name: getattr(args, option.name) for option in fields(MetadataOptions)}
+        enough = given["val_fraction"] is None
+        options = MetadataOptions(**{name: value for name, value in given.items() if value is not None})
         report = create_metadata(
-            args.source, args.output_dir, format=args.format, embeddings_dir=args.embeddings_dir, options=options
+            args.source,
+            args.output_dir,
+            format=args.format,
+            embeddings_dir=args.embeddings_dir,
+            options=options,
+            enough_validation=enough,
         )
         print_report(report)
         say(f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}')

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from xtts_ka.corpus.metadata import MetadataOptions
+from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.tables import SPLITS, read_split
 
 WHO = ("ბიჭი", "გოგონა", "მეზობელი", "მოხუცი", "მწყემსი")

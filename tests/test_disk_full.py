@@ -30,7 +30,8 @@ from xtts_ka.core.command_line import run_cli
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.stage_ledger import Stage, StageLedger
 from xtts_ka.corpus.audio import write_wav
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.tables import replace_suspects
 from xtts_ka.monitor.csv_export import export_csv
 from xtts_ka.monitor.history import RunHistory

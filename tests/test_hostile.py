@@ -196,7 +196,7 @@ def test_a_checkpoint_of_nonsense_with_a_valid_manifest(project, name, content):
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-ROW = "x1,კატას რძე უყვარს.,speaker0,2.0,{},"
+ROW = "x1,კატას რძე უყვარს.,speaker0,2.0,{},,yes"
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def listen_to(project: Path, audio: Path, *names: str) -> None:
     with open(split_csv(project / "data", "train"), "a", encoding="utf-8") as file:
         for name in names:
             shutil.copy(audio / name, project / "wavs")
-            file.write(f"{name},კატას რძე უყვარს.,speaker0,2.0,../../../wavs/{name},\n")
+            file.write(f"{name},კატას რძე უყვარს.,speaker0,2.0,../../../wavs/{name},,yes\n")
 
 
 def test_packed_silence_is_read_only_as_far_as_the_longest_clip(project, audio):

@@ -46,7 +46,10 @@ def imported(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "files, extras",
-    [(PACKAGE, ("starter", "dnsmos")), ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/*.py")], ("starter", "dev"))],
+    [
+        (PACKAGE, ("corpora", "starter", "dnsmos")),
+        ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/*.py")], ("corpora", "starter", "dev")),
+    ],
 )
 def test_every_imported_package_is_declared(files, extras):
     assert not {found for found in imported(files) if found[1] not in declared(*extras)}
@@ -63,7 +66,7 @@ def test_every_declared_package_is_used():
     used = NEEDED_BY_COQUI | ONLY_DATA | {package for _, package in imported(PACKAGE)}
     assert declared("starter").keys() <= used
     used |= TOOLS | {package for _, package in imported(ROOT.glob("tests/**/*.py"))}
-    assert declared("starter", "dev").keys() <= used
+    assert declared("corpora", "starter", "dev").keys() <= used
 
 
 def lines_of(name: str) -> list[str]:
@@ -86,12 +89,12 @@ def test_the_lock_pins_everything_that_is_installed():
     locked = [Requirement(line) for line in lines_of("requirements-lock.txt")]
     assert all(re.fullmatch(r"==[^*]+", str(pin.specifier)) for pin in locked)
     needed: set[tuple[str, str]] = set()
-    for requirement in declared("starter", "dev").values():
+    for requirement in declared("corpora", "starter", "dev").values():
         brought_in(requirement, needed)
     needed |= {(name, "") for name in declared("dnsmos")}  # not installed with the others
     assert not {name for name, _ in needed} - {canonicalize_name(pin.name) for pin in locked}
 
 
-@pytest.mark.parametrize("name, extras", [("requirements.txt", "starter"), ("requirements-dev.txt", "starter,dev")])
+@pytest.mark.parametrize("name, extras", [("requirements.txt", "corpora,starter"), ("requirements-dev.txt", "corpora,starter,dev")])
 def test_the_requirements_files_install_the_project_in_the_locked_versions(name, extras):
     assert lines_of(name) == ["-c requirements-lock.txt", f"-e .[{extras}]"]

@@ -25,7 +25,8 @@ STAGES = ("embeddings", "phonemes", "language", "xtts_init", "full_pretrain")
 def write_inputs(work: Path, clips: int) -> Path:
     """Starter speech, the full-size base model, and a config for two steps of two clips."""
     from xtts_ka.core.config import StarterConfig
-    from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+    from xtts_ka.corpus.metadata import create_metadata
+    from xtts_ka.corpus.options import MetadataOptions
     from xtts_ka.corpus.tables import read_split
     from xtts_ka.starter.base_model import make_base_model
     from xtts_ka.starter.speech import read_sentences, speak_corpus

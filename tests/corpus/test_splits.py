@@ -12,7 +12,8 @@ from small_corpora import ALL, SENTENCES, add_row, coqui, speak
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus import splits as splitting
-from xtts_ka.corpus.metadata import MetadataOptions, create_metadata
+from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.splits import Asked, choose_plan, sentence_of
 from xtts_ka.corpus.tables import SPLITS, SPLITS_RECORD, Clip, read_drop_report, read_split, split_csv
 

@@ -1,7 +1,8 @@
 """Reads recordings as mono samples with bounded memory, measures them, and writes wav files atomically.
 
-libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3 at any rate and channel count. A header can be wrong or hostile,
-so every limit is checked against the samples that are really decoded.
+libsndfile reads wav, flac, ogg (Vorbis, Opus), mp3, aiff, au, caf and w64 at any rate and channel count; what it cannot
+read goes through PyAV (media.py): m4a, aac, webm, mp4, amr. The content decides, not the suffix. A header can be wrong
+or hostile, so every limit is checked against the samples that are really decoded.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ import soundfile
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
+from xtts_ka.corpus.content import kind_of
 from xtts_ka.corpus.drop_reasons import Drop
+from xtts_ka.corpus.media import MediaError, MediaFile
 
 RATES = (4_000, 384_000)  # Hz; a header with another rate is taken for damaged
 MAX_CHANNELS = 64
 MAX_SAMPLES = 2**27  # per channel, returned by one call at most: 512 MiB of float32, 1.7 hours at 22,050 Hz
+FRAME_SECONDS = 0.02  # of which the level is measured
+QUIET_END = 10 ** (-35 / 20)  # of the level that 5 % of the frames exceed: what is below it, at an end, is silence
+STEADY_LEVEL, STEADY_RANGE = 10 ** (-40 / 20), 10 ** (3 / 20)  # of hiss: its highest level, and loud over quiet frames
 FULL_SCALE = 0.99  # a sample of this amplitude counts as clipped: 8-bit audio ends at 127/128, mp3 rounds peaks off
 
 _BLOCK_VALUES = 2**19  # samples × channels decoded at a time: 2 MiB of float32
@@ -50,6 +56,9 @@ class AudioContent:
 
     seconds: float
     peak: float  # largest absolute sample of the mono mix
+    swing: float  # half the distance between the largest and the smallest sample: a constant offset has none
+    silence_at_ends: float  # seconds in which nothing comes within QUIET_END of the loud parts
+    steady: bool  # whether it is quiet and equally loud throughout: hiss, or nothing
     clipped_fraction: float  # share of the samples, over all channels, at or beyond `FULL_SCALE`
     sha256: str  # of rate and mono samples: equal for a wav and its flac copy
 
@@ -70,6 +79,27 @@ def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.nd
     return samples[:limit], rate
 
 
+def read_part(path: Path | str, start: float, end: float | None) -> tuple[np.ndarray, int]:
+    """Read the seconds from `start` to `end` (None: the end) of a recording; else as `read_mono`.
+
+    AudioError with reason UNREADABLE_AUDIO where the recording ends before `end`.
+    """
+    with _opened(path) as sound:
+        rate = sound.samplerate
+        first = round(start * rate)
+        wanted = min(MAX_SAMPLES, round(end * rate) - first if end is not None else MAX_SAMPLES)
+        if isinstance(sound, MediaFile) or not sound.seekable():
+            for skipped in range(0, first, _BLOCK_VALUES):
+                sound.read(min(_BLOCK_VALUES, first - skipped), dtype="float32", always_2d=True)
+        else:
+            sound.seek(min(first, sound.frames))
+        blocks = [mono for mono, _ in _blocks(sound, path, wanted, begun=True)]
+    samples = np.concatenate(blocks)
+    if end is not None and len(samples) < wanted - 0.1 * rate:
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, f"it ends before {end:g} s")
+    return samples, rate
+
+
 def measure(path: Path | str, max_seconds: float) -> AudioContent:
     """Decode and measure a recording in blocks, reading at most `max_seconds` + 1.
 
@@ -78,16 +108,39 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
     with _opened(path) as sound:
         rate, channels = sound.samplerate, sound.channels
         digest = hashlib.sha256(rate.to_bytes(4, "big"))
-        length, clipped, peak = 0, 0.0, 0.0
+        length, clipped, low, high = 0, 0.0, math.inf, -math.inf
+        levels, rest, frame = [], np.zeros(0, np.float32), max(1, round(FRAME_SECONDS * rate))
         for mono, block_clipped in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
             digest.update(mono.tobytes())
             length += len(mono)
             clipped += block_clipped
-            peak = max(peak, float(np.abs(mono).max()))
+            low, high = min(low, float(mono.min())), max(high, float(mono.max()))
+            rest = np.concatenate([rest, mono])
+            whole = len(rest) // frame * frame
+            levels.append(rest[:whole].reshape(-1, frame).std(axis=1))
+            rest = rest[whole:]
         if length > max_seconds * rate:
             claim = f"; its header says {sound.frames / rate:.1f} s" if sound.frames < _UNKNOWN_FRAMES else ""
             raise AudioError(path, Drop.TOO_LONG, f"longer than {max_seconds:g} s{claim}")
-    return AudioContent(length / rate, peak, clipped / (length * channels), digest.hexdigest())
+    peak, level = max(high, -low), np.concatenate(levels)
+    silence, steady = _silence_at_ends(level), _is_steady(level)
+    clipped_fraction = clipped / (length * channels)
+    return AudioContent(length / rate, peak, (high - low) / 2, silence, steady, clipped_fraction, digest.hexdigest())
+
+
+def _silence_at_ends(level: np.ndarray) -> float:
+    """Seconds of silence at both ends together, from the levels of frames."""
+    if not len(level):
+        return 0.0
+    loud = np.flatnonzero(level > QUIET_END * np.percentile(level, 95))
+    return FRAME_SECONDS * float(loud[0] + len(level) - 1 - loud[-1]) if len(loud) else FRAME_SECONDS * len(level)
+
+
+def _is_steady(level: np.ndarray) -> bool:
+    if len(level) < 20:
+        return False
+    quiet, loud = np.percentile(level, [10, 95])
+    return bool(loud < STEADY_LEVEL and loud <= STEADY_RANGE * quiet)
 
 
 def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
@@ -119,7 +172,7 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
     if status.st_size == 0:
         raise AudioError(path, Drop.EMPTY_AUDIO, "the file is empty")
     try:
-        with soundfile.SoundFile(os.fspath(path)) as sound:
+        with _decoder(os.fspath(path)) as sound:
             if not RATES[0] <= sound.samplerate <= RATES[1] or sound.channels > MAX_CHANNELS:
                 claim = f"its header says {sound.samplerate} Hz, {sound.channels} channels"
                 raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
@@ -128,14 +181,32 @@ def _opened(path: Path | str) -> Iterator[soundfile.SoundFile]:
                 claim = f"cut short: {cut[2]} bytes of the {cut[1]} in its header"
                 raise AudioError(path, Drop.UNREADABLE_AUDIO, claim)
             yield sound
-    except (soundfile.SoundFileError, UnicodeError, OSError) as error:
+    except (soundfile.SoundFileError, MediaError, UnicodeError, OSError) as error:
         text = " ".join(str(error).split())
         detail = text.partition(": ")[2] or text  # soundfile's messages begin with the path
-        raise AudioError(path, Drop.UNREADABLE_AUDIO, detail) from None
+        kind = kind_of(path)
+        named = f"{kind} by its content, and cannot be decoded: " if kind else ""
+        raise AudioError(path, Drop.UNREADABLE_AUDIO, named + detail) from None
 
 
-def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames were read."""
+def _decoder(path: str) -> soundfile.SoundFile | MediaFile:
+    """libsndfile's reader, or PyAV's where it has none for the file; the first error where neither can read it."""
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.SoundFileError as error:
+        try:
+            return MediaFile(path)
+        except MediaError as other:
+            raise (other if kind_of(path) else error) from None
+
+
+def _blocks(
+    sound: soundfile.SoundFile | MediaFile, path: Path | str, limit: int, begun: bool = False
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames were read.
+
+    begun: whether `sound` does not stand at its beginning; then its length is not compared with its header.
+    """
     step = max(1, _BLOCK_VALUES // sound.channels)
     given = 0
     while given < limit:
@@ -150,7 +221,7 @@ def _blocks(sound: soundfile.SoundFile, path: Path | str, limit: int) -> Iterato
         yield mono, int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
     if not given:
         raise AudioError(path, Drop.EMPTY_AUDIO, "it holds no samples")
-    if given < limit and sound.frames < _UNKNOWN_FRAMES:  # the file has ended: compare with its header
+    if given < limit and sound.frames < _UNKNOWN_FRAMES and not begun:  # the file has ended: compare with its header
         rate, claimed = sound.samplerate, sound.frames
         if claimed - given > max(0.1 * rate, 0.01 * claimed):
             seconds = f"{given / rate:.2f} s of the {claimed / rate:.2f} s in its header"

@@ -24,7 +24,7 @@ from xtts_ka.core.console import progress, warn
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.core.tensor_files import load_torch
-from xtts_ka.corpus.formats import AUDIO_SUFFIXES
+from xtts_ka.corpus.paths import AUDIO_SUFFIXES
 from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, source_roots
 from xtts_ka.corpus.tables import EMBEDDINGS_FOLDER as FOLDER
 

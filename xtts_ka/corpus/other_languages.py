@@ -50,7 +50,7 @@ def choose_clips(folder: Path | str, languages: Sequence[str]) -> dict[str, list
         home = str(corpus.folder)
         for row in corpus.rows():
             name = row.language or named
-            code, file = code_of(name), os.path.normpath(os.path.join(home, row.audio))
+            code, file = code_of(name), corpus.as_written(row)
             if row.problem or not row.text.strip() or not file.startswith(f"{root}{os.sep}"):
                 continue
             if not code:

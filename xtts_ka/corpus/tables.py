@@ -33,6 +33,8 @@ EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several file
 SOURCES = "split/sources.json"
 SPLITS_RECORD = "split/splits.json"
 DROP_REPORT = "split/drop_report.csv"
+SPEAKERS = "split/speakers.csv"
+SPEAKER_COLUMNS = ("speaker_id", "name", "known", "format", "folder", "clips", "seconds")
 DROP_COLUMNS = ("file_id", "action", "reason", "detail", "audio_path", "text")
 
 MAX_LINE_BYTES = 2**20  # a clip's row has some hundred bytes; the limit bounds the memory that a damaged file takes
@@ -296,6 +298,12 @@ def write_drop_report(data_dir: Path | str, rows: Iterable[Sequence[str]]) -> Pa
     with atomic_path(report) as temporary:
         _write_rows(temporary, DROP_COLUMNS, ([_harmless(cell) for cell in row] for row in rows))
     return report
+
+
+def write_speakers(data_dir: Path | str, rows: Iterable[Sequence[object]]) -> None:
+    """Write the table from speaker_ids to the corpora's own names, in SPEAKER_COLUMNS; harmless as the drop report."""
+    with atomic_path(Path(data_dir) / SPEAKERS) as temporary:
+        _write_rows(temporary, SPEAKER_COLUMNS, ([_harmless(cell) for cell in row] for row in rows))
 
 
 def read_drop_report(data_dir: Path | str) -> list[tuple[str, ...]]:

@@ -1,0 +1,158 @@
+"""The layouts of corpora that are read, one small reader each, and the search for the one that a folder has.
+
+To add a layout see CONTRIBUTING.md: one subclass of `Corpus`, one line in `LAYOUTS`, one test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.archives import find_archives, is_archive, unpack
+from xtts_ka.corpus.census import what_was_seen
+from xtts_ka.corpus.formats.folders import MirroredFolders, PlainFolder
+from xtts_ka.corpus.formats.layout import Corpus, Row, Source
+from xtts_ka.corpus.formats.listed import Fleurs, ListedTables, MAiLabs, OpenSlr, Transcripts
+from xtts_ka.corpus.formats.manifests import JsonLines, Kaldi, Lhotse
+from xtts_ka.corpus.formats.parquet import Parquet
+from xtts_ka.corpus.formats.tabular import AudioFolder, CommonVoice, HeadedTables
+from xtts_ka.corpus.paths import PathProblem, Root
+
+# In the order in which they are tried: the first that takes a table keeps it from the others.
+LAYOUTS: dict[str, type[Corpus]] = {
+    layout.format: layout
+    for layout in (
+        CommonVoice, Fleurs, OpenSlr, MAiLabs, Kaldi, Lhotse, AudioFolder, HeadedTables, ListedTables, JsonLines,
+        Parquet, Transcripts, MirroredFolders, PlainFolder,
+    )
+}  # fmt: skip
+FORMATS = ("auto", *LAYOUTS)
+LEVELS = 5  # folders below the source in which a corpus is looked for
+MAX_FOLDERS = 2_000  # on one level: below them only recordings can be
+PROBED_ROWS = 20  # of a corpus, before its archives are unpacked
+
+__all__ = ["FORMATS", "LAYOUTS", "Corpus", "Row", "Source", "find_corpus"]
+
+
+def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None = None) -> Corpus:
+    """Find the corpus in `source`, a folder or an archive. UserError where there is none, or several.
+
+    workspace: a folder into which archives may be unpacked, and recordings written that stand in tables. Archives are
+    unpacked only where no corpus is found without them, or where none of its first rows finds its recording.
+    """
+    folder = Path(os.path.realpath(source))
+    if folder.is_file() and is_archive(folder):
+        archives, place = [folder], Source(folder.parent, ())
+        corpus = None
+    elif folder.is_dir():
+        place = Source(folder, (Root(folder),))
+        corpus = _search(place, format, workspace)
+        if corpus and _has_recordings(corpus):
+            return corpus
+        archives = find_archives(folder)
+    else:
+        raise UserError(
+            f"the source {source} is neither a folder nor an archive that is known: give one with recordings"
+        )
+    if archives and workspace is None:
+        raise UserError(f"{archives[0]} is still packed: unpack it, or read it with create_metadata_files.py")
+    if archives and workspace:
+        unpacked = [root for each in archives for root in _roots(unpack(each, workspace), _inside(each, folder))]
+        kept = place.roots if folder.is_dir() else ()
+        corpus = _search(Source(place.folder, (*kept, *unpacked)), format, workspace) or corpus
+    if corpus:
+        return corpus
+    wanted = _wanted(format)
+    expected = "; ".join(f"{layout.format}: {layout.expects}" for layout in wanted)
+    seen = what_was_seen(folder) if folder.is_dir() else f"{folder.name} was unpacked"
+    raise UserError(
+        f"no recordings with transcripts in a known layout were found in {folder}: {seen}; looked for {expected}"
+    )
+
+
+def _inside(archive: Path, folder: Path) -> str:
+    """The folder of the source in which an archive's content stands: the archive's own."""
+    inside = os.path.relpath(archive.parent, folder) if archive != folder else "."
+    return "" if inside == "." else inside
+
+
+def _roots(unpacked: Path, inside: str) -> list[Root]:
+    """The roots of an unpacked archive: without the folder that only packs the others, and with it for paths."""
+    folder = unpacked
+    while len(entries := list(os.scandir(folder))) == 1 and entries[0].is_dir(follow_symlinks=False):
+        if not any(entry.is_dir() for entry in os.scandir(entries[0].path)):
+            break  # its only folder is the speaker's
+        folder = Path(entries[0].path)
+    whole = Root(unpacked, inside, walked=folder == unpacked)
+    return [whole] if whole.walked else [Root(folder, inside), whole]
+
+
+def _wanted(format: str) -> list[type[Corpus]]:
+    return [layout for name, layout in LAYOUTS.items() if format in ("auto", name)]
+
+
+def _search(source: Source, format: str, workspace: Path | None) -> Corpus | None:
+    """The corpus of the topmost level that has one."""
+    wanted = [layout for layout in _wanted(format) if layout is not PlainFolder]
+    plain = PlainFolder(source.folder, source)
+    for folders in _levels(source):
+        found = [corpus for folder in folders for corpus in _in_folder(folder, source, wanted, workspace)]
+        if (
+            found
+            and format == "auto"
+            and found[0].folder not in source.folders
+            and plain.has_pairs(but=found[0].folder)
+        ):
+            found.append(plain)
+        if len(found) > 1:
+            listed = ", ".join(f"{corpus.format} in {corpus.folder}" for corpus in found[:4])
+            remedy = "name one with --format, or its folder with --source (several folders may be given)"
+            raise UserError(f"{source.folder} holds more than one corpus ({listed}): {remedy}")
+        if found:
+            return found[0]
+    return plain if format in ("auto", PlainFolder.format) and plain.has_pairs() else None
+
+
+def _in_folder(
+    folder: Path, source: Source, wanted: Sequence[type[Corpus]], workspace: Path | None
+) -> Iterator[Corpus]:
+    """The corpora whose tables stand in a folder; a table belongs to the first layout that takes it."""
+    taken: set[Path] = set()
+    for layout in wanted:
+        corpus = layout(folder, source, workspace)
+        tables = corpus.tables()
+        if tables and taken.isdisjoint(tables):
+            taken |= {*tables, *corpus.family()}
+            yield corpus
+
+
+def _has_recordings(corpus: Corpus) -> bool:
+    """Whether each table finds one of its first recordings, or nothing is there that could be unpacked."""
+    if not find_archives(corpus.place.folder):
+        return True
+    tried: Counter[str] = Counter()  # table → rows that found nothing so far; negative once one has found something
+    for row in corpus.rows():
+        table = row.where.partition(",")[0]
+        if not row.problem and 0 <= tried[table] < PROBED_ROWS:
+            try:
+                corpus.find(row)
+                tried[table] = -1
+            except PathProblem:
+                tried[table] += 1
+    return max(tried.values(), default=0) <= 0
+
+
+def _levels(source: Source) -> Iterator[list[Path]]:
+    """The source's folders, the folders in them, and so on; no hidden ones, and links only into a hub's cache."""
+    folders = source.folders
+    for _ in range(LEVELS):
+        yield folders
+        if len(folders) > MAX_FOLDERS:
+            return
+        inside = [entry for folder in folders for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)]
+        folders = [
+            Path(e.path) for e in inside if e.is_dir(follow_symlinks=False) and not e.name.startswith((".", "__"))
+        ]

@@ -1,0 +1,162 @@
+"""What every layout of a corpus has in common: rows, and where their recordings and speakers are found."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from xtts_ka.corpus.drop_reasons import Suspicion
+from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, Root
+from xtts_ka.georgian.alphabet import georgian_letters
+
+# Folders that hold everybody's recordings: the folder below them names the speaker.
+_CONTAINERS = frozenset((*AUDIO_FOLDERS, "wav48", "wav48_silence_trimmed", "corpus", "dataset", "speakers", "by_book"))
+_CONTAINERS |= {"female", "male", "mix", "waves", "sounds", "flac", "mp3", "train_data", "all"}
+_PART = re.compile(r"(train|dev|test|val|valid|validation|eval|validated)(?:[-_ ].*)?", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a corpus as written there; nothing has been checked."""
+
+    where: str  # for people: "validated.tsv, line 17"
+    audio: str = ""  # a path relative to `beside` or the corpus folder, or whatever else the line says
+    text: str = ""
+    speaker: str = ""  # the corpus' own name; empty: none is named, and the folder tells who it is if one is known
+    speaker_known: bool = True  # whether all rows with this speaker, and no others, are one person's
+    problem: str = ""  # why the line cannot be used at all
+    language: str = ""  # as the corpus states it: "ka", "ab", "ka_GE"; empty where it states none
+    split: str = ""  # "train", "val" or "test" where the corpus has official splits
+    start: float | None = None  # seconds: the clip is a part of its recording
+    end: float | None = None
+    beside: Path | None = None  # the folder of the table
+    name: str = ""  # the corpus' own name of the clip, where its path is none
+    suspected: tuple[tuple[Suspicion, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user gave with --source: a folder, or an archive that was unpacked elsewhere."""
+
+    folder: Path  # absolute, links resolved
+    roots: tuple[Root, ...] = ()  # the folder, and those into which its archives were unpacked
+
+    @cached_property
+    def finder(self) -> PathFinder:
+        return PathFinder(self.roots or (Root(self.folder),))
+
+    @property
+    def folders(self) -> list[Path]:
+        """All folders from which files are used."""
+        return [root.folder for root in self.roots if root.walked] or [self.folder]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A folder in a known layout. Each layout is a subclass; see CONTRIBUTING.md on how to add one."""
+
+    folder: Path  # absolute, links resolved: where the tables are
+    source: Source | None = None  # None: the folder itself
+    workspace: Path | None = None  # where recordings that stand in tables may be written
+    remarks: list[str] = field(default_factory=list, compare=False)  # what was left out or guessed, for people
+
+    format: ClassVar[str]
+    expects: ClassVar[str]  # for people: what a folder of this layout holds
+    audio_folders: ClassVar[Sequence[str]] = AUDIO_FOLDERS  # that a path may omit
+    speakers_everywhere: ClassVar[bool] = False  # whether one speaker has the same name in every corpus of this kind
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is the speaker's where the corpus has one voice and does not name it."""
+        packed = not self.folder.is_relative_to(self.place.folder)
+        return re.sub(r"-[0-9a-f]{8}$", "", self.folder.name) if packed else self.folder.name
+
+    @cached_property
+    def place(self) -> Source:
+        return self.source or Source(self.folder)
+
+    def tables(self) -> list[Path]:
+        """The tables in the folder; none where it has another layout."""
+        raise NotImplementedError
+
+    def family(self) -> list[Path]:
+        """Tables of the same corpus that are not read: they are no other corpus."""
+        return []
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows in a fixed order."""
+        raise NotImplementedError
+
+    def find(self, row: Row) -> Found:
+        """The recording of a row. PathProblem where none can be used."""
+        return self.place.finder.find(row.audio, self.starts(row), self.folders_of(row))
+
+    def as_written(self, row: Row) -> str:
+        """Where a row says that its recording is, with or without a file there."""
+        found = self.place.finder.as_written(row.audio, self.starts(row), self.folders_of(row))
+        return found.path if found else os.path.normpath(self.starts(row)[0] / row.audio)
+
+    def folders_of(self, row: Row) -> Sequence[str]:
+        """The folders that the path of a row may omit."""
+        return self.audio_folders
+
+    def starts(self, row: Row) -> list[Path]:
+        """The folders that the path of a row may be relative to, the most likely first."""
+        folders = [row.beside or self.folder, self.folder, *(root.folder for root in self.place.roots)]
+        return list(dict.fromkeys(folders))
+
+    def speaker_of(self, row: Row, found: Found) -> str:
+        """The corpus' own name of a row's speaker; "" where it is the one voice of the corpus."""
+        return row.speaker or (folder_speaker(self.inside(found), needs_container=True) if row.speaker_known else "")
+
+    def inside(self, found: Found) -> str:
+        """The path of a recording relative to the corpus folder, or to the source where it lies elsewhere."""
+        for root in self.place.roots or (Root(self.folder),):
+            if str(self.folder).startswith(str(root.folder)):
+                prefix = os.path.join(root.inside, os.path.relpath(self.folder, root.folder))
+                prefix = "" if prefix == "." else f"{os.path.normpath(prefix)}{os.sep}"
+                if found.name.startswith(prefix):
+                    return found.name[len(prefix) :]
+        return found.name
+
+    def speaker_label(self, name: str) -> str:
+        """A short form of a speaker's name, from which the id is made."""
+        return name
+
+    def subfolder(self, *names: str) -> str:
+        """The first of these folders that exists, or nothing."""
+        return next((name for name in names if (self.folder / name).is_dir()), "")
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a table is a file of the source, links followed."""
+        real = os.path.realpath(path)
+        return os.path.isfile(real) and real.startswith(self.place.finder.inside)
+
+
+def folder_speaker(name: str, needs_container: bool) -> str:
+    """The speaker that the folders of a path name: the first that is not one for all, such as wavs/ or train/.
+
+    needs_container: whether a folder for all must stand above it, as it must in corpora with tables.
+    """
+    folders = name.split("/")[:-1]
+    stem = name.rpartition("/")[2]
+    if len(folders) > 1 and re.match(rf"{re.escape(folders[-2])}([-_]){re.escape(folders[-1])}\1", stem):
+        return folders[-2]  # LibriTTS and LibriSpeech: 19/198/19_198_000000_000000.wav
+    seen = not needs_container
+    for folder in folders:
+        if folder.lower() in _CONTAINERS or _PART.fullmatch(folder):
+            seen = True
+        else:
+            return folder if seen else ""
+    return ""
+
+
+def better_text(text: str, normalised: str) -> str:
+    """The normalised text of a row, unless it has lost the Georgian letters (a transliteration, or phonemes)."""
+    letters = len(georgian_letters(text))
+    return normalised if normalised.strip() and len(georgian_letters(normalised)) >= 0.6 * letters else text

@@ -1,0 +1,184 @@
+"""Corpora whose tables have no header: LJSpeech, Piper, VITS, OpenSLR, M-AILABS, FLEURS, transcripts.txt."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from xtts_ka.corpus.delimited import Cells, common_delimiter, first_lines, read_cells, text_lines
+from xtts_ka.corpus.formats.columns import infer_roles
+from xtts_ka.corpus.formats.layout import Corpus, Row
+from xtts_ka.corpus.formats.tabular import TABLE_SUFFIXES, header_of, row_of
+from xtts_ka.corpus.paths import AUDIO_FOLDERS, has_audio_suffix
+
+INFERRED_FROM = 2_000  # rows that decide which column holds what
+
+
+class ListedTables(Corpus):
+    """Tables without a header; a column's content tells what it holds (columns.infer_roles)."""
+
+    format = "ljspeech"
+    expects = "metadata.csv with id|text, id|text|normalised text or id|speaker|text, beside wavs/"
+    delimiters: ClassVar[str] = "|\t;,"
+
+    def tables(self) -> list[Path]:
+        files = sorted(file for suffix in TABLE_SUFFIXES for file in self.folder.glob(f"*{suffix}"))
+        tables = [file for file in files if self.may_read(file) and not header_of(file)[2] and self.is_mine(file)]
+        whole = [table for table in tables if table.name == "metadata.csv"]
+        return whole or tables
+
+    def is_mine(self, table: Path) -> bool:
+        """Whether its first lines name recordings that exist, or it is called as LJSpeech's and stands beside wavs/."""
+        lines = first_lines(table)
+        delimiter = common_delimiter(lines, self.delimiters)
+        if not delimiter:
+            return False
+        rows = [cells for _, cells, _ in itertools.islice(read_cells(table, delimiter, lambda n: n > 1), len(lines))]
+        if table.name == "metadata.csv" and delimiter == "|" and self.subfolder(*AUDIO_FOLDERS):
+            return True
+        return any(self.exists(table, cell) for row in rows if len(row) > 1 for cell in row[:2])
+
+    def exists(self, table: Path, cell: str) -> bool:
+        """Whether a cell leads to a recording."""
+        if not cell or len(cell) > 500 or (" " in cell and not has_audio_suffix(cell)):
+            return False
+        starts = self.starts(Row("", beside=table.parent))
+        return self.place.finder.as_written(cell.replace("\\", "/"), starts, self.audio_folders) is not None
+
+    def rows(self) -> Iterator[Row]:
+        for table in self.tables():
+            delimiter = common_delimiter(first_lines(table), self.delimiters) or self.delimiters[0]
+            yield from self.rows_of(table, read_cells(table, delimiter, lambda count: count > 1))
+
+    def rows_of(self, table: Path, lines: Iterator[Cells]) -> Iterator[Row]:
+        first = list(itertools.islice(lines, INFERRED_FROM))
+        usable = [cells for _, cells, problem in first if len(cells) > 1 and not problem]
+        width = max((times, cells) for cells, times in Counter(map(len, usable)).items())[1] if usable else 2
+        roles = self.roles(table, [cells for cells in usable if len(cells) <= width])
+        needed = 1 + max((roles[role] for role in ("audio", "text", "speaker") if role in roles), default=1)
+        for number, cells, problem in itertools.chain(first, lines):
+            where = f"{table.name}, line {number}"
+            if not problem and not needed <= len(cells) <= width:
+                problem = f"it has {len(cells)} cells instead of {width}"
+            if problem:
+                yield Row(where, problem=problem)
+            else:
+                yield self.row(table, where, {role: cells[i] for role, i in roles.items() if i < len(cells)})
+
+    def roles(self, table: Path, rows: list[list[str]]) -> dict[str, int]:
+        roles = infer_roles(rows, lambda cell: self.exists(table, cell))
+        return {"audio": 0, "text": 1, **roles} if "text" not in roles else roles
+
+    def row(self, table: Path, where: str, cells: dict[str, str]) -> Row:
+        return row_of(where, {"text": "", **cells}, table.parent)
+
+
+class OpenSlr(ListedTables):
+    """OpenSLR's crowd-sourced sets: kaf_03209_00443170675 is language and gender, speaker, utterance."""
+
+    format = "openslr"
+    expects = "line_index.tsv (or line_index_female.tsv …) with id<TAB>text, beside the recordings"
+
+    def tables(self) -> list[Path]:
+        return [table for table in sorted(self.folder.glob("line_index*.tsv")) if self.may_read(table)]
+
+    def rows_of(self, table: Path, lines: Iterator[Cells]) -> Iterator[Row]:
+        for number, cells, problem in lines:
+            where = f"{table.name}, line {number}"
+            if not problem and len(cells) < 2:
+                problem = "it has 1 cell instead of 2"
+            if problem:
+                yield Row(where, problem=problem)
+                continue
+            name = re.fullmatch(r"[a-z]+_(\d+)_\d+", cells[0])
+            yield Row(where, cells[0], cells[-1], name[1] if name else "", bool(name), beside=table.parent)
+
+
+class MAiLabs(ListedTables):
+    """M-AILABS: ka_GE/by_book/female/nino/book/metadata.csv, id|original|normalised, beside wavs/."""
+
+    format = "mailabs"
+    expects = "by_book/<gender>/<reader>/<book>/metadata.csv, beside wavs/"
+
+    def tables(self) -> list[Path]:
+        found = [t for depth in range(1, 3) for t in self.folder.glob("*/" * depth + "by_book/*/**/metadata.csv")]
+        found += self.folder.glob("by_book/*/**/metadata.csv")
+        return sorted({table for table in found if self.may_read(table) and (table.parent / "wavs").is_dir()})
+
+    def row(self, table: Path, where: str, cells: dict[str, str]) -> Row:
+        row = super().row(table, where, cells)
+        parts = table.parent.relative_to(self.folder).parts
+        below = parts[parts.index("by_book") + 1 :]  # gender, reader, book; mix, book where there are several readers
+        reader = below[1] if len(below) > 2 and below[0] != "mix" else ""
+        where = f"{table.relative_to(self.folder)}{where.removeprefix(table.name)}"
+        return Row(where, row.audio, row.text, reader, bool(reader), beside=table.parent)
+
+
+class Transcripts(ListedTables):
+    """transcripts.txt, or LibriSpeech's 19-198.trans.txt: a recording's name, white space, and its text."""
+
+    format = "transcripts"
+    expects = "transcripts.txt with a recording's name and its text on each line"
+
+    def tables(self) -> list[Path]:
+        below = self.folder.glob("**/*.trans.txt")
+        beside = [file for file in self.folder.glob("*.txt") if not file.name.endswith(".trans.txt")]
+        return sorted(t for t in (*below, *beside) if self.may_read(t) and self.is_mine(t))
+
+    def is_mine(self, table: Path) -> bool:
+        words = [line.split(None, 1) for line in first_lines(table)]
+        named = sum(len(pair) == 2 and self.exists(table, pair[0].rstrip(":|,;")) for pair in words)
+        return bool(named) and named * 2 >= len(words)
+
+    def rows(self) -> Iterator[Row]:
+        for table in self.tables():
+            name = os.path.relpath(table, self.folder)
+            for number, line, problem in text_lines(table):
+                audio, _, text = line.strip().partition(" ") if "\t" not in line else line.strip().partition("\t")
+                if line.strip() or problem:
+                    yield Row(
+                        f"{name}, line {number}",
+                        audio.rstrip(":|,;"),
+                        text.strip(),
+                        problem=problem,
+                        beside=table.parent,
+                    )
+
+
+class Fleurs(Corpus):
+    format = "fleurs"
+    expects = "train.tsv, dev.tsv, test.tsv without a header, beside audio/train/ and so on"
+    parts: ClassVar = {"train": "train", "dev": "val", "test": "test"}
+
+    def tables(self) -> list[Path]:
+        return [table for name in self.parts if self._is_mine(table := self.folder / f"{name}.tsv")]
+
+    def family(self) -> list[Path]:
+        return sorted(self.folder.glob("*.tsv"))
+
+    def _is_mine(self, table: Path) -> bool:
+        cells = first_lines(table, 1)[0].split("\t") if self.may_read(table) and first_lines(table, 1) else []
+        return len(cells) > 2 and cells[0].strip().isdigit() and has_audio_suffix(cells[1].strip())
+
+    def rows(self) -> Iterator[Row]:
+        for table in self.tables():
+            for number, cells, problem in read_cells(table, "\t", lambda count: count > 2):
+                where = f"{table.name}, line {number}"
+                if not problem and not 3 <= len(cells) <= 7:
+                    problem = f"it has {len(cells)} cells instead of 7"
+                if problem:
+                    yield Row(where, problem=problem)
+                    continue
+                gender = cells[6].lower() if len(cells) > 6 else ""  # all that FLEURS tells of its speakers
+                speaker = f"fleurs_{gender}" if gender in ("male", "female", "other") else "fleurs"
+                split = self.parts[table.stem]
+                yield Row(where, cells[1], cells[2], speaker, False, split=split, beside=table.parent)
+
+    def folders_of(self, row: Row) -> Sequence[str]:
+        part = next((part for part, split in self.parts.items() if split == row.split), "train")
+        return f"audio/{part}", part, "audio"

@@ -1,0 +1,93 @@
+"""Parquet shards of the Hugging Face hub, which hold the recordings themselves; read with pyarrow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.content import suffix_of
+from xtts_ka.corpus.extracted import keep_file
+from xtts_ka.corpus.formats.columns import SPLIT_WORDS, roles_of
+from xtts_ka.corpus.formats.layout import Corpus, Row
+from xtts_ka.corpus.formats.tabular import row_of
+from xtts_ka.corpus.paths import Found, has_audio_suffix
+
+ROWS_AT_ONCE = 32  # recordings in memory
+
+
+class Parquet(Corpus):
+    """Rows with text, and a recording as bytes (which are written to the output folder) or as a path."""
+
+    format = "parquet"
+    expects = "Hugging Face's .parquet shards with the columns audio and text (needs the extra `corpora`)"
+    shard: ClassVar = re.compile(r"([a-z]+)(?:[-_.].*)?", re.I)  # train-00000-of-00002
+
+    def tables(self) -> list[Path]:
+        files = sorted([*self.folder.glob("*.parquet"), *self.folder.glob("data/*.parquet")])
+        return [file for file in files if self.may_read(file)]
+
+    def rows(self) -> Iterator[Row]:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise UserError(f"{self.folder} holds .parquet files: install pyarrow with `pip install pyarrow`") from None
+        for table in self.tables():
+            try:
+                with pyarrow.parquet.ParquetFile(table) as shard:
+                    yield from self._rows_of(table, shard)
+            except (pyarrow.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())[:160]
+                raise UserError(f"{table} cannot be read as parquet ({reason}): download it again") from None
+
+    def _rows_of(self, table: Path, shard: Any) -> Iterator[Row]:
+        names = list(shard.schema_arrow.names)
+        roles = roles_of(names)
+        if not roles:
+            columns = ", ".join(names[:12])
+            raise UserError(f"{table} has the columns {columns}: a recording (audio) and its text (text) are needed")
+        part = self.shard.fullmatch(table.stem)
+        split = SPLIT_WORDS.get(part[1].lower(), "") if part else ""
+        wanted, number = [names[i] for i in roles.values()], 0
+        for batch in shard.iter_batches(ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted))):
+            for entry in batch.to_pylist():
+                number += 1
+                where = f"{table.name}, row {number}"
+                cells = {role: entry[names[i]] for role, i in roles.items()}
+                cells["audio"], problem = self._recording(table, number, cells["audio"])
+                if problem:
+                    yield Row(where, problem=problem)
+                    continue
+                row = row_of(where, {role: "" if v is None else str(v) for role, v in cells.items()}, table.parent)
+                yield replace(row, split=row.split or split)
+
+    def find(self, row: Row) -> Found:
+        if self.workspace and row.audio.startswith(f"{self.workspace}{os.sep}"):
+            return Found(row.audio, os.path.relpath(row.audio, self.workspace / self.folder.name))
+        return super().find(row)
+
+    def _recording(self, table: Path, number: int, value: Any) -> tuple[str, str]:
+        """(path, problem) of a row's recording; its bytes are written to the workspace."""
+        name, data = "", value
+        if isinstance(value, dict):
+            name, data = value.get("path") or "", value.get("bytes")
+        if isinstance(value, str) or data is None:
+            return (value if isinstance(value, str) else name), ""
+        if not isinstance(data, bytes):
+            return "", f"its recording is no bytes but {type(data).__name__}"
+        if self.workspace is None:
+            raise UserError(f"{table} holds recordings: read it with create_metadata_files.py, which writes them")
+        base = os.path.basename(name.replace("\\", "/"))
+        base = (
+            base
+            if has_audio_suffix(base) and base.isprintable()
+            else f"{base[:60] if base.isprintable() else ''}{suffix_of(data)}"
+        )
+        target = self.workspace / self.folder.name / table.stem / f"{number:07d}-{base}"
+        keep_file(target, data)
+        return str(target), ""

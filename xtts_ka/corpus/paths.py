@@ -1,0 +1,312 @@
+"""Finds the file that a table means by what it writes: as written first, then by guesses, each of which is told.
+
+A guess is taken only where one file fits: backslashes as slashes, %20 as a space, another Unicode normal form or letter
+case, another suffix, the end of an absolute path of another machine, and, in a table none of whose paths lead anywhere
+as written, a bare name anywhere in the source. No file outside the source is used, links followed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from xtts_ka.corpus.drop_reasons import Drop
+
+# libsndfile reads those of the first line, PyAV the others. Of several files with one stem, the first is taken.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64"),
+    *(".m4a", ".aac", ".webm", ".mp4", ".amr", ".3gp", ".wma", ".mka", ".m4b", ".mkv", ".mov"),
+)
+AUDIO_FOLDERS = (
+    "wavs",
+    "wav",
+    "audio",
+    "clips",
+    "audios",
+    "data",
+    "recordings",
+)  # usual names; the first is tried first
+UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no Unicode
+MAX_INDEXED = 5_000_000  # files of a source that guesses look at
+MAX_TWINS = 200  # missing files for which a near twin is looked for: each takes milliseconds
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]|~[/\\]")
+_FAR_AWAY = (
+    "the path is absolute, perhaps of another machine, and no file in the source ends like it: "
+    "write paths relative to the table's folder"
+)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]+://", re.I)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder with files of the source. `inside`: the folder of the source that they stand in (of an archive)."""
+
+    folder: Path  # absolute, links resolved
+    inside: str = ""
+    walked: bool = True  # False: another root holds the same files, this one only serves paths written in tables
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """path: of the recording, links resolved; name: its path in the source, as written there; note: the guess made."""
+
+    path: str
+    name: str
+    note: str = ""
+
+
+class PathProblem(Exception):
+    """No file can be used. reason: as in the drop report; detail: for people."""
+
+    def __init__(self, reason: Drop, detail: str):
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def link_targets(folder: Path) -> list[Path]:
+    """Folders beside `folder` that its links may lead into: the blobs of a Hugging Face cache's snapshot."""
+    if folder.parent.name == "snapshots" and (blobs := folder.parent.parent / "blobs").is_dir():
+        return [Path(os.path.realpath(blobs))]
+    return []
+
+
+def has_audio_suffix(name: str) -> bool:
+    return name.lower().endswith(AUDIO_SUFFIXES)
+
+
+def fold(name: str) -> str:
+    """`name` without differences of letter case and of Unicode normal forms."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+@dataclass
+class PathFinder:
+    """Finds files in the roots of one source. It remembers what folders list: make it anew when they change."""
+
+    roots: Sequence[Root]
+    bare_names: bool = False  # whether a name alone may be taken from any folder; see `choose_bare_names`
+    inside: tuple[str, ...] = field(init=False)  # folders that files may lie in, with a slash behind
+    _listings: dict[str, dict[str, bool]] = field(default_factory=dict)  # real folder → name → whether it is a link
+    _real: dict[str, str] = field(default_factory=dict)  # folder as written → links resolved
+    _index: _Index | None = None
+    _twins: int = 0
+
+    def __post_init__(self) -> None:
+        folders = [folder for root in self.roots for folder in (root.folder, *link_targets(root.folder))]
+        self.inside = tuple(f"{folder}{os.sep}" for folder in folders)
+
+    def find(self, written: str, starts: Sequence[Path], folders: Sequence[str] = ()) -> Found:
+        """The file that a row writes. PathProblem where there is none, or none that may be used.
+
+        starts: absolute folders that the path may be relative to; folders: names of folders in them that it may omit.
+        """
+        if not written:
+            raise PathProblem(Drop.BAD_ROW, "it names no recording")
+        if UNWRITABLE.search(written):
+            raise PathProblem(Drop.BAD_ROW, "the file name holds characters that no table can hold")
+        if written.startswith("file://"):
+            written = unquote(written.removeprefix("file://"))
+        if _ADDRESS.match(written):
+            raise PathProblem(Drop.MISSING_AUDIO, "it is a web address: download the file and write its path")
+        outside = ""
+        for name in completed(written):
+            for place in self._places(name, starts, folders):
+                found = self._file(*place)
+                if isinstance(found, Found):
+                    return found
+                outside = outside or found
+        guess = self._guess(written, starts, folders)
+        if guess:
+            return guess
+        if _ABSOLUTE.match(written):
+            raise PathProblem(Drop.OUTSIDE_SOURCE, outside or _FAR_AWAY)
+        first, _ = next(self._places(written, starts, folders))
+        if outside or not self._is_inside(first):
+            raise PathProblem(Drop.OUTSIDE_SOURCE, outside or f"the path leads out of {self.roots[0].folder}")
+        raise PathProblem(Drop.MISSING_AUDIO, f"the file does not exist{self._twin(written, starts, folders)}")
+
+    def as_written(self, written: str, starts: Sequence[Path], folders: Sequence[str] = ()) -> Found | None:
+        """The file that the path leads to without a guess; None where there is none that may be used."""
+        if not written or UNWRITABLE.search(written):
+            return None
+        places = (place for name in completed(written) for place in self._places(name, starts, folders))
+        return next((found for place in places if isinstance(found := self._file(*place), Found)), None)
+
+    def _places(self, name: str, starts: Sequence[Path], folders: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """(folder, file name) of every place where `name` may be."""
+        inner, _, base = name.rpartition("/")
+        if os.path.isabs(name):
+            yield inner or "/", base
+            return
+        for folder in ("", *folders):
+            for start in starts:
+                parts = [str(start), folder, inner]
+                yield os.sep.join(filter(None, parts)), base
+
+    def _file(self, folder: str, base: str) -> Found | str:
+        """The file `base` in `folder`, or why it may not be used; "" where there is none."""
+        real = self._real_folder(folder)
+        if not f"{real}{os.sep}".startswith(self.inside):
+            away = f"the recording is outside {self.roots[0].folder}: give its own folder as a --source too"
+            return away if base not in ("", ".", "..") and _exists(os.path.join(real, base)) else ""
+        listing = self._listing(real)
+        if base not in listing:
+            return ""
+        path = os.path.join(real, base)
+        target = os.path.realpath(path) if listing[base] else path
+        if not target.startswith(self.inside):
+            return f"the recording is a link that leads out of {self.roots[0].folder}: put the file itself there"
+        return Found(target, self._name(path)) if not os.path.isdir(target) else ""
+
+    def _name(self, path: str) -> str:
+        for root in self.roots:
+            if path.startswith(f"{root.folder}{os.sep}"):
+                return os.path.join(root.inside, path[len(str(root.folder)) + 1 :])
+        return os.path.basename(path)
+
+    def _real_folder(self, folder: str) -> str:
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
+
+    def _listing(self, real: str) -> dict[str, bool]:
+        if real not in self._listings:
+            try:
+                with os.scandir(real) as entries:
+                    self._listings[real] = {
+                        e.name: e.is_symlink() for e in entries if not e.is_dir(follow_symlinks=False)
+                    }
+            except OSError:
+                self._listings[real] = {}
+        return self._listings[real]
+
+    # ── guesses ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _guess(self, written: str, starts: Sequence[Path], folders: Sequence[str]) -> Found | None:
+        plain = written.replace("\\", "/")
+        for name in dict.fromkeys((plain, unquote(plain))):
+            if name != written and not _ABSOLUTE.match(name):
+                how = "backslashes" if name == plain else "%-escapes"
+                for place in (place for each in completed(name) for place in self._places(each, starts, folders)):
+                    if isinstance(found := self._file(*place), Found):
+                        return Found(found.path, found.name, f"{how}: {found.name}")
+            if _ABSOLUTE.match(name):
+                if tail := self._tail(re.sub(r"^[A-Za-z]:", "", name)):
+                    return tail
+            elif similar := self._similar(name, starts, folders):
+                return similar
+        return None
+
+    def _tail(self, name: str) -> Found | None:
+        """The file in the source whose path ends as this absolute one does, with at least one folder if possible."""
+        parts = [part for part in name.split("/") if part not in ("", ".", "..", "~")]
+        for count in range(len(parts), 0, -1):
+            paths = self._indexed().ending(parts[-count:])
+            if len(paths) == 1 and (found := self._checked(paths[0])):
+                note = f"an absolute path that is not in the source: {found.name} is taken in its place"
+                return Found(found.path, found.name, note)
+            if paths:
+                return None
+        return None
+
+    def _similar(self, name: str, starts: Sequence[Path], folders: Sequence[str]) -> Found | None:
+        index, others = self._indexed(), []
+        for each in completed(name):
+            for folder, base in self._places(each, starts, folders):
+                key = fold(self._name(os.path.normpath(os.path.join(folder, base))))
+                paths = index.paths.get(key, [])
+                if len(paths) == 1 and (found := self._checked(paths[0])):
+                    return Found(found.path, found.name, f"letter case or Unicode normal form: {found.name}")
+                others += index.by_stem.get(os.path.splitext(key)[0], []) if has_audio_suffix(base) else []
+        same_stem = {path for path in others if has_audio_suffix(path)}
+        if len(same_stem) == 1 and (found := self._checked(same_stem.pop())):
+            return Found(found.path, found.name, f"another suffix: {found.name}")
+        if self.bare_names and (found := self._anywhere(name)):
+            return found
+        return None
+
+    def _anywhere(self, name: str) -> Found | None:
+        parts = name.split("/")
+        if len(parts) > 1 and index_has_folder(self._indexed(), parts[-2]):
+            return None  # the folder is there and the file is not: a file of that name elsewhere is another one
+        for each in completed(parts[-1]):
+            paths = self._indexed().ending([each])
+            if len(paths) == 1 and (found := self._checked(paths[0])):
+                return Found(found.path, found.name, f"in another folder: {found.name}")
+        return None
+
+    def _checked(self, path: str) -> Found | None:
+        found = self._file(os.path.dirname(path), os.path.basename(path))
+        return found if isinstance(found, Found) else None
+
+    def _indexed(self) -> _Index:
+        if self._index is None:
+            self._index = _Index(self)
+        return self._index
+
+    def _twin(self, written: str, starts: Sequence[Path], folders: Sequence[str]) -> str:
+        """ "; X is there" for a file with a similar name."""
+        self._twins += 1
+        if self._twins > MAX_TWINS:
+            return ""
+        for folder, base in self._places(written.replace("\\", "/"), starts, folders):
+            names = list(self._listing(self._real_folder(folder))) if self._is_inside(folder) else []
+            close = difflib.get_close_matches(base, names[:5000], 1, 0.75)
+            if close:
+                return f"; {self._name(os.path.join(self._real_folder(folder), close[0]))} is there"
+        return ""
+
+    def _is_inside(self, folder: str) -> bool:
+        return f"{self._real_folder(folder)}{os.sep}".startswith(self.inside)
+
+
+class _Index:
+    """All files of the roots by their folded paths and names. It is made only where a path leads nowhere."""
+
+    def __init__(self, finder: PathFinder):
+        self.paths: dict[str, list[str]] = {}  # folded path in the source → files
+        self.by_stem: dict[str, list[str]] = {}  # the same without suffix
+        self._by_name: dict[str, list[str]] = {}  # folded name → files
+        self.folders: set[str] = set()
+        count = 0
+        for root in (root for root in finder.roots if root.walked):
+            for folder, subfolders, names in os.walk(root.folder):
+                subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+                self.folders.add(fold(os.path.basename(folder)))
+                for name in sorted(names):
+                    path = os.path.join(folder, name)
+                    key = fold(os.path.join(root.inside, os.path.relpath(path, root.folder)))
+                    self.paths.setdefault(key, []).append(path)
+                    self.by_stem.setdefault(os.path.splitext(key)[0], []).append(path)
+                    self._by_name.setdefault(fold(name), []).append(path)
+                count += len(names)
+                if count > MAX_INDEXED:
+                    return
+
+    def ending(self, parts: Sequence[str]) -> list[str]:
+        """The files whose path ends in these folders and this name."""
+        tail = [fold(part) for part in parts]
+        files = self._by_name.get(tail[-1], [])
+        return [path for path in files if [fold(p) for p in path.split(os.sep)[-len(tail) :]] == tail]
+
+
+def index_has_folder(index: _Index, name: str) -> bool:
+    return fold(name) in index.folders
+
+
+def completed(name: str) -> Iterable[str]:
+    """`name`, and where it has no suffix of audio, also with each of them."""
+    return (name,) if has_audio_suffix(name) else (name, *(name + suffix for suffix in AUDIO_SUFFIXES))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL in the name
+        return False
