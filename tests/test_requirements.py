@@ -95,6 +95,8 @@ def test_the_lock_pins_everything_that_is_installed():
     assert not {name for name, _ in needed} - {canonicalize_name(pin.name) for pin in locked}
 
 
-@pytest.mark.parametrize("name, extras", [("requirements.txt", "corpora,starter"), ("requirements-dev.txt", "corpora,starter,dev")])
+@pytest.mark.parametrize(
+    "name, extras", [("requirements.txt", "corpora,starter"), ("requirements-dev.txt", "corpora,starter,dev")]
+)
 def test_the_requirements_files_install_the_project_in_the_locked_versions(name, extras):
     assert lines_of(name) == ["-c requirements-lock.txt", f"-e .[{extras}]"]
