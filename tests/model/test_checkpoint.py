@@ -12,6 +12,7 @@ from xtts_ka.model.checkpoint import (
     base_languages,
     extended_config,
     grow_text_rows,
+    load_vocoder,
     missing_base_files,
     read_model,
     write_model,
@@ -175,3 +176,25 @@ def test_gap_ids_need_rows_too(base_folder):
     vocabulary = json.loads((base_folder / "vocab.json").read_text())["model"]["vocab"]
     model = read_model(base_folder)
     assert isinstance(model, XttsFiles) and model.text_rows == max(vocabulary.values()) + 1 > len(vocabulary)
+
+
+def test_the_vocoder_is_loaded_under_torchs_former_names_too(base):
+    vocoder = load_vocoder(base)
+    former = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): tensor
+        for name, tensor in base.state.items()
+    }
+    assert former.keys() != base.state.keys()
+    again = load_vocoder(XttsFiles(base.config, former, base.folder))
+    for name, tensor in vocoder.state_dict().items():
+        assert torch.equal(tensor, base.state[f"hifigan_decoder.waveform_decoder.{name}"])
+        assert torch.equal(tensor, again.state_dict()[name])
+
+
+def test_a_decoder_of_another_geometry_is_refused(base):
+    name = "hifigan_decoder.waveform_decoder.conv_post.weight"
+    other = XttsFiles(base.config, {**base.state, name: torch.zeros(1, 64, 7)}, base.folder)
+    with pytest.raises(UserError, match=r"model.pth is damaged, or of another architecture"):
+        load_vocoder(other)

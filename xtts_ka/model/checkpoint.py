@@ -25,7 +25,7 @@ from xtts_ka.core.config import BASE_FILES, STARTER_MARK
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
-from xtts_ka.model.networks import build_gpt
+from xtts_ka.model.networks import HifiganGenerator, build_gpt, build_vocoder
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
 VOCODER = "hifigan_decoder.waveform_decoder."  # prefix of the decoder's weights in an XTTS's
@@ -191,6 +191,19 @@ def load_gpt(model: XttsFiles) -> GPT:
     gpt = build_gpt(model.config, model.text_rows)
     gpt.load_state_dict(model.gpt_state(), strict=True)
     return gpt
+
+
+def load_vocoder(model: XttsFiles) -> HifiganGenerator:
+    """The HiFi-GAN of the model's decoder with a copy of its weights, ready to train; UserError for another geometry.
+
+    torch reads the names of its former weight_norm (`weight_g`, `weight_v`) too, which the released weights have.
+    """
+    vocoder = build_vocoder(model.config.model_args.decoder_input_dim)
+    with loading(model.folder / "model.pth"):
+        vocoder.load_state_dict(
+            {name.removeprefix(VOCODER): w for name, w in model.state.items() if name.startswith(VOCODER)}, strict=True
+        )
+    return vocoder
 
 
 def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:

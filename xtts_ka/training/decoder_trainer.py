@@ -232,18 +232,14 @@ def run_decoder_stage(
 
     data: the `data_loader.DataManager` of the GPT's training, whose tokens and codes are used.
     """
-    from xtts_ka.model.checkpoint import VOCODER, loading, read_model
+    from xtts_ka.model.checkpoint import load_vocoder, read_model
     from xtts_ka.model.networks import build_vocoder
     from xtts_ka.training.export import replace_decoder
 
     out, settings = Path(config.output_model_path), config.decoder
     exported = read_model(out, "train the GPT first, with: python run_pretrain.py")
     base = read_model(config.base_model_path)
-    vocoder = build_vocoder(exported.config.model_args.gpt_n_model_channels)
-    if not settings.fresh:
-        with loading(base.folder / "model.pth"):
-            weights = {name.removeprefix(VOCODER): w for name, w in base.state.items() if name.startswith(VOCODER)}
-            vocoder.load_state_dict(weights, strict=True)
+    vocoder = build_vocoder(base.config.model_args.decoder_input_dim) if settings.fresh else load_vocoder(base)
     with peers.main_first(LATENTS):
         pieces = {split: _latents(config, data, split, exported, str(accelerator.device)) for split in ("train", "val")}
     part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed)
