@@ -53,10 +53,29 @@ def test_informed_rows_lie_where_their_sound_lies(base, tokenizer):
     assert rows.anchored == len(TOKENS)
 
 
+@pytest.mark.parametrize("method, least, most", [("mean", 0.99, 1), ("informed", 0.99, 1), ("random", -0.9, 0.9)])
+def test_heads_begin_at_the_mean_of_trained_ones_or_at_random(base, tokenizer, method, least, most):
+    rows = new_rows(method, TOKENS, base.gpt_state(), tokenizer, None, seed=3)
+    trained = sorted(set(tokenizer.get_vocab().values()))
+    mean = base.state["gpt.text_head.weight"][trained].mean(dim=0)
+    likeness = torch.cosine_similarity(rows.head, mean, dim=1)
+    assert (likeness > least).all() and (likeness < most).all()
+    assert len(rows.head.unique(dim=0)) == len(TOKENS)
+    torch.testing.assert_close(rows.bias, base.state["gpt.text_head.bias"][trained].mean().expand(len(TOKENS)))
+    assert rows.anchored == (len(TOKENS) if method == "informed" else 0)
+
+
+def test_embeddings_of_the_mean_begin_at_the_mean_of_trained_ones(base, tokenizer):
+    rows = new_rows("mean", TOKENS, base.gpt_state(), tokenizer, None, seed=3)
+    mean = base.state["gpt.text_embedding.weight"][sorted(set(tokenizer.get_vocab().values()))].mean(dim=0)
+    assert (torch.cosine_similarity(rows.embedding, mean, dim=1) > 0.99).all()
+
+
 def test_biases_follow_token_frequencies(base, tokenizer):
     shares = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0]
     rows = new_rows("mean", TOKENS, base.gpt_state(), tokenizer, shares, seed=3)
-    torch.testing.assert_close(rows.bias - rows.bias[0], torch.tensor(shares) - shares[0])
+    usual = base.state["gpt.text_head.bias"][sorted(set(tokenizer.get_vocab().values()))].mean()
+    torch.testing.assert_close(rows.bias, usual + torch.tensor(shares) + 5.0)  # around the mean of the shares, -5
 
 
 def test_the_same_seed_gives_the_same_rows(base, tokenizer):
@@ -64,6 +83,8 @@ def test_the_same_seed_gives_the_same_rows(base, tokenizer):
         new_rows("informed", TOKENS, base.gpt_state(), load_tokenizer(base.vocab_file), None, seed=3) for _ in range(2)
     )
     assert torch.equal(first.embedding, second.embedding) and torch.equal(first.head, second.head)
+    other = new_rows("informed", TOKENS, base.gpt_state(), tokenizer, None, seed=4)
+    assert not torch.equal(first.embedding, other.embedding)
 
 
 def test_the_extension_leaves_the_base_languages_alone_and_the_proof_can_fail(base, tokenizer):
