@@ -63,9 +63,16 @@ def test_padding_by_hand():
     assert padding(positions, [np.array([0, 1]), np.array([2])]) == pytest.approx(1 - 60 / 70)
 
 
-def test_clips_of_equal_length_and_steps_of_one_clip_make_a_step_for_each():
-    plan = plan_epoch(np.full(9, 50, np.uint32), np.full(9, RATE, np.int64), RATE, 0, 0)
-    assert [len(step) for step in plan] == [1] * 9
+def test_steps_are_cut_where_their_audio_is_equal():
+    """Three clips of a second and one of three seconds, in steps of three seconds."""
+    plan = plan_epoch(np.array([90, 50, 50, 50], np.uint32), np.array([3, 1, 1, 1]) * RATE, 3 * RATE, 0, 0)
+    assert sorted(sorted(step.tolist()) for step in plan) == [[0], [1, 2, 3]]
+
+
+def test_a_micro_batch_may_fill_the_room_to_its_last_position():
+    step = Batch(np.arange(2), 0, 90)
+    assert len(step.cut(np.array([50, 50]), Room(100))) == len(step.cut(np.array([40, 40]), Room(100, 10))) == 1
+    assert len(step.cut(np.array([50, 51]), Room(100))) == len(step.cut(np.array([40, 40]), Room(100, 11))) == 2
 
 
 @pytest.mark.parametrize("count", [700, 5000, 20_000])
