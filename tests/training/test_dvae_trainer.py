@@ -7,6 +7,7 @@ from xtts_ka.core.config import DvaeConfig
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.model.networks import build_dvae
+from xtts_ka.training import dvae_trainer
 from xtts_ka.training.clip_pieces import make_pieces
 from xtts_ka.training.dvae_trainer import MELS, DvaePart, compare
 
@@ -73,6 +74,15 @@ def test_tuning_keeps_most_codes(pieces, tmp_path):
             == [len(codes) for codes in after]
             == [-(-m.shape[1] // 4) for m in samples]
         )
+
+
+def test_codes_that_nothing_uses_are_revived_until_the_last_fifth(pieces, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvae_trainer, "REVIVE_EVERY", 2)
+    learner = part(pieces, max_steps=8, revive_below=0.5)
+    run(learner, part_config(tmp_path))
+    lines = [line for line in read_jsonl(tmp_path / "logs/dvae/metrics.jsonl") if line.get("split") == "train"]
+    assert [line["step"] for line in lines if "revived" in line] == [2, 4, 6]
+    assert sum(line.get("revived", 0) for line in lines) > 0
 
 
 def test_quiet_bins_count_less_and_what_pads_a_clip_not_at_all(pieces):
