@@ -64,8 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--clips", type=int, default=150, help="recordings that the voices' covariance is estimated from"
     )
+    parser.add_argument("--voices", action="store_true", help="judge the voices only, without a recogniser")
     args = parser.parse_args(argv)
     config = load_config(args.config)
+    if args.voices:
+        return judge_voices(config, args)
     recogniser = Recogniser.load(args.recogniser) if args.recogniser else ensure_recogniser(config)
     clips = list(plant(recogniser, args.part, args.sentences))
     heard = recogniser.hear([clip.wave for clip in clips], SAMPLE_RATE)
@@ -84,6 +87,23 @@ def main(argv: list[str] | None = None) -> int:
     report(clips, found)
     by_distance, by_cosine = np.mean(right, axis=0)
     print(f"nearest to the right voice, sound clips: {by_distance:.3f}; by cosine alone {by_cosine:.3f}")
+    return 0
+
+
+def judge_voices(config, args) -> int:
+    """Precision and recall of "nearer to another voice", with as many recordings as --clips allows."""
+    judge, plain, encode = voice_judge(config, args.clips)
+    found = []
+    for _, _, voice, other, text in cast(args.part, args.sentences):
+        for speaker in (voice, other):
+            embedding = encode(spoken(text.reading, speaker))
+            wrong = [each.nearest(embedding) != voice.speaker_id for each in (judge, plain)]
+            found.append((speaker is other, *wrong))
+    planted, *judged = np.array(found).T
+    for name, wrong in zip(("by distance", "by cosine alone"), judged):
+        right = (planted & wrong).sum()
+        print(f"wrong speaker, {name}: {planted.sum()} planted in {len(planted)} clips, precision "
+              f"{right / wrong.sum():.3f}, recall {right / planted.sum():.3f}")  # fmt: skip
     return 0
 
 
@@ -106,12 +126,7 @@ def report(clips: list[Planted], found: list[set[str]]) -> None:
 
 def plant(recogniser: Recogniser, part: str, most: int) -> Iterator[Planted]:
     """One sound clip and one of each fault for every sentence of three words or more."""
-    texts = [text for name in KEPT_SETS for text in read_texts(SENTENCES / f"{name}.txt", Reading(), 100)]
-    texts = [text for text in texts if len(text.expected.split()) > 2]
-    texts = [text for n, text in enumerate(texts) if (n % 3 == 0) == (part == "tune")][:most]
-    for number, text in enumerate(texts):
-        draw = random.Random(f"{part}{number}")
-        voice, other = VOICES[number % len(VOICES)], VOICES[(number + 1) % len(VOICES)]
+    for _, draw, voice, other, text in cast(part, most):
         wave = spoken(text.reading, voice)
         yield Planted("sound", text.expected, voice.speaker_id, wave, "")
         yield Planted("wrong speaker", text.expected, voice.speaker_id, spoken(text.reading, other), other.speaker_id)
@@ -119,6 +134,16 @@ def plant(recogniser: Recogniser, part: str, most: int) -> Iterator[Planted]:
         words = word_edges(align(log_probs, text.expected), recogniser.seconds_per_frame, len(wave))
         for kind, faulty, detail in altered(wave, words, text.expected.split(), voice, draw):
             yield Planted(kind, text.expected, voice.speaker_id, faulty, detail)
+
+
+def cast(part: str, most: int) -> Iterator[tuple]:
+    """(number, random numbers, voice, another voice, text) of each sentence."""
+    texts = [text for name in KEPT_SETS for text in read_texts(SENTENCES / f"{name}.txt", Reading(), 100)]
+    texts = [text for text in texts if len(text.expected.split()) > 2]
+    texts = [text for n, text in enumerate(texts) if (n % 3 == 0) == (part == "tune")][:most]
+    for number, text in enumerate(texts):
+        draw = random.Random(f"{part}{number}")
+        yield number, draw, VOICES[number % len(VOICES)], VOICES[(number + 1) % len(VOICES)], text
 
 
 def altered(wave, words, names, voice, draw) -> Iterator[tuple[str, np.ndarray, str]]:
