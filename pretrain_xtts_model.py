@@ -31,6 +31,7 @@ from xtts_ka.model.checkpoint import (
     grow_text_rows,
     missing_base_files,
     read_model,
+    refuse_pointers,
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
@@ -400,6 +401,7 @@ class PretrainPipeline:
         With starter mode off, missing inputs are a UserError; with it on, `run` makes stand-ins.
         """
         config, problems = self.config, []
+        refuse_pointers(config.base_model_path)
         if missing := missing_base_files(config.base_model_path):
             problems.append(
                 f"base model folder {config.base_model_path} lacks {', '.join(missing)}: fetch it with: "

@@ -207,7 +207,7 @@ def test_the_same_source_twice_gives_each_clip_once(tmp_path):
 def test_nothing_found_lists_what_was_looked_for(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "notes.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="validated.tsv .*audio_file.text.speaker_name.* a .txt"):
+    with pytest.raises(UserError, match="audio_file.text.speaker_name.*id.text.* a .txt .*common_voice, fleurs"):
         find_corpus(tmp_path / "src")
     with pytest.raises(UserError, match="looked for ljspeech: metadata.csv"):
         find_corpus(tmp_path / "src", "ljspeech")

@@ -15,6 +15,7 @@ from xtts_ka.model.checkpoint import (
     load_vocoder,
     missing_base_files,
     read_model,
+    refuse_pointers,
     write_model,
 )
 
@@ -198,3 +199,23 @@ def test_a_decoder_of_another_geometry_is_refused(base):
     other = XttsFiles(base.config, {**base.state, name: torch.zeros(1, 64, 7)}, base.folder)
     with pytest.raises(UserError, match=r"model.pth is damaged, or of another architecture"):
         load_vocoder(other)
+
+
+def test_a_git_lfs_pointer_is_named_with_its_remedy(copied_base):
+    refuse_pointers(copied_base)
+    (copied_base / "model.pth").unlink()
+    (copied_base / "model.pth").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1867929118\n"
+    )
+    with pytest.raises(UserError, match="model.pth is a Git LFS pointer.*git lfs pull.*hf download"):
+        refuse_pointers(copied_base)
+
+
+def test_a_hugging_face_cache_s_links_are_read(copied_base, tmp_path):
+    snapshot, blobs = tmp_path / "models--coqui/snapshots/ab12", tmp_path / "models--coqui/blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in copied_base.iterdir() if path.is_file())):
+        (blobs / f"{number:040d}").write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(f"../../blobs/{number:040d}")
+    assert read_model(snapshot).state.keys() == read_model(copied_base).state.keys()

@@ -44,6 +44,11 @@ def _kind(head: bytes) -> str:
     return ""
 
 
+def is_pointer(path: Path | str) -> bool:
+    """Whether a file is a Git LFS pointer."""
+    return kind_of(path).startswith("a Git LFS pointer")
+
+
 def misnamed(path: Path | str) -> str:
     """What a file is whose suffix says another; "" where it is what its suffix says, or cannot be told."""
     kind = kind_of(path)

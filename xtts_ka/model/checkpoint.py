@@ -25,6 +25,7 @@ from xtts_ka.core.config import BASE_FILES, STARTER_MARK
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
+from xtts_ka.corpus.content import is_pointer
 from xtts_ka.model.networks import HifiganGenerator, build_gpt, build_vocoder
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
@@ -82,6 +83,13 @@ class XttsFiles:
 def missing_base_files(folder: Path | str) -> list[str]:
     """Names of the XTTS-v2 files that `folder` lacks (all of them if it does not exist)."""
     return [name for name in BASE_FILES if not (Path(folder) / name).is_file()]
+
+
+def refuse_pointers(folder: Path | str) -> None:
+    """UserError where a file of an XTTS-v2 folder is a Git LFS pointer, as `git clone` without git-lfs leaves it."""
+    if found := [name for name in BASE_FILES if is_pointer(Path(folder) / name)]:
+        remedy = f"run `git lfs pull` there, or {FETCH} {folder}"
+        raise UserError(f"{Path(folder) / found[0]} is a Git LFS pointer, not the weights themselves: {remedy}")
 
 
 def restore_advice(folder: Path) -> str:

@@ -65,12 +65,19 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
         corpus = _search(Source(place.folder, (*kept, *unpacked)), format, workspace) or corpus
     if corpus:
         return corpus
-    wanted = _wanted(format)
-    expected = "; ".join(f"{layout.format}: {layout.expects}" for layout in wanted)
+    expected = _expected(format)
     seen = what_was_seen(folder) if folder.is_dir() else f"{folder.name} was unpacked"
     raise UserError(
         f"no recordings with transcripts in a known layout were found in {folder}: {seen}; looked for {expected}"
     )
+
+
+def _expected(format: str) -> str:
+    """What would have been recognised; of all layouts the commonest, and the names of the others."""
+    if format != "auto":
+        return f"{format}: {LAYOUTS[format].expects}"
+    common = "; ".join(layout.expects for layout in (HeadedTables, ListedTables, PlainFolder))
+    return f"{common}; or one of {', '.join(name for name in LAYOUTS)} (the README shows each)"
 
 
 def _inside(archive: Path, folder: Path) -> str:

@@ -1,0 +1,139 @@
+"""Archives: members that lead elsewhere, bombs, damage; nothing is left behind, and each ends in one sentence."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from small_corpora import ALL, SENTENCES, coqui, speak
+
+from xtts_ka.core.errors import UserError
+from xtts_ka.corpus import archives
+from xtts_ka.corpus.archives import find_archives, unpack
+from xtts_ka.corpus.metadata import create_metadata
+
+
+def tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for info, data in members:
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, to
+    return info
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_members_that_lead_elsewhere_are_left_out_and_counted(tmp_path, capsys):
+    (tmp_path / "secret.txt").write_text("secret")
+    names = ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "C:\\evil.txt", "..\\evil.txt", "x" * 300 + ".txt"]
+    members = [(member(name), b"x") for name in names]
+    members += [(member("link.txt", tarfile.SYMTYPE, str(tmp_path / "secret.txt")), b"")]
+    members += [(member("hard.txt", tarfile.LNKTYPE, "../secret.txt"), b""), (member("dev.wav", tarfile.CHRTYPE), b"")]
+    members += [
+        (member("a/good.txt"), b"good"),
+        (member("run.sh"), b"#!/bin/sh"),
+        (member("__MACOSX/._good.txt"), b"x"),
+    ]
+    folder = unpack(tar(tmp_path / "odd.tar.gz", members), tmp_path / "out")
+    assert files(folder) == {"a/good.txt"} and files(tmp_path) == {
+        "secret.txt",
+        "odd.tar.gz",
+        f"out/{folder.name}.json",
+        f"out/{folder.name}/a/good.txt",
+    }
+    said = capsys.readouterr().out
+    assert "6 names that lead out of the archive" in said and "3 links or devices" in said
+
+
+def test_a_link_in_a_zip_is_left_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.txt")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("../up.txt", "x")
+        archive.writestr("good.txt", "x")
+    assert files(unpack(tmp_path / "odd.zip", tmp_path / "out")) == {"good.txt"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.xz"])
+def test_a_bomb_is_refused_and_leaves_nothing(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "FREE_OF_RATIO", 2**20)
+    zeros = bytes(2**24)
+    path = tmp_path / f"bomb.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("silence.wav", zeros)
+    else:
+        tar(path, [(member("silence.wav"), zeros)], f"w:{kind[4:]}")
+    with pytest.raises(UserError, match="bomb.* is not unpacked: it unpacks to more than 100 times its size"):
+        unpack(path, tmp_path / "out")
+    assert files(tmp_path / "out") == set() and not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar"])
+def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(tmp_path, kind):
+    source = coqui(tmp_path / "made", 12)
+    path = Path(shutil.make_archive(str(tmp_path / "whole"), {"tar.gz": "gztar"}.get(kind, kind), source))
+    broken = tmp_path / "src" / f"broken.{kind}"
+    broken.parent.mkdir()
+    for data in (path.read_bytes()[: path.stat().st_size // 2], b"", b"not an archive" * 50):
+        broken.write_bytes(data)
+        with pytest.raises(UserError, match=f"broken.{kind} cannot be unpacked .*download it again") as caught:
+            create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+        assert "\n" not in str(caught.value) and files(tmp_path / "data") == set()
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("a.txt", "x")
+    data = bytearray((tmp_path / "locked.zip").read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(data)
+    with pytest.raises(UserError, match="locked.zip cannot be unpacked .*encrypted"):
+        unpack(tmp_path / "locked.zip", tmp_path / "out")
+
+
+def test_a_full_disk_is_told_before_it_is_full(tmp_path, monkeypatch):
+    path = tar(tmp_path / "a.tar", [(member("a.txt"), b"x")], "w")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(2**20))
+    with pytest.raises(UserError, match="needs more room than the disk has"):
+        unpack(path, tmp_path / "out")
+
+
+def test_an_archive_that_changed_is_unpacked_again_and_one_that_did_not_is_not(tmp_path):
+    path = tar(tmp_path / "a.tar", [(member("a.txt"), b"one")], "w")
+    folder = unpack(path, tmp_path / "out")
+    (folder / "a.txt").write_text("mine")
+    assert (unpack(path, tmp_path / "out") / "a.txt").read_text() == "mine"
+    tar(path, [(member("a.txt"), b"another")], "w")
+    assert (unpack(path, tmp_path / "out") / "a.txt").read_text() == "another"
+
+
+def test_archives_beside_an_unpacked_corpus_are_left_alone(tmp_path):
+    source = coqui(tmp_path / "src", 12)
+    (source / "download.tar.gz").write_bytes(b"never opened")
+    assert create_metadata(source, tmp_path / "data", options=ALL).kept == 12
+    assert find_archives(source) == [source / "download.tar.gz"]
+    assert not (tmp_path / "data/audio").exists()
+
+
+def test_an_archive_without_a_corpus_says_so(tmp_path):
+    (tmp_path / "src").mkdir()
+    tar(tmp_path / "src/a.tar", [(member("readme.txt"), SENTENCES[0].encode())], "w")
+    speak(tmp_path / "src/1.wav", 1)
+    with pytest.raises(UserError, match="no recordings with transcripts .* 1 .wav, 1 .tar"):
+        create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)

@@ -1,0 +1,49 @@
+"""libmpg123's own lines do not reach the terminal; what it says is told with the file's name."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from small_corpora import ALL, SENTENCES, coqui
+
+from xtts_ka.corpus.decoder_warnings import decoder_warnings
+from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.tables import read_drop_report
+
+
+def test_lines_of_the_decoder_are_collected_and_others_are_passed_on(capfd):
+    with decoder_warnings() as heard:
+        os.write(2, b"[src/libmpg123/layer3.c:1844] error: dequantization failed!\nNote: Trying to resync...\nours\n")
+        print("also ours", file=sys.stderr)
+    assert heard == ["error: dequantization failed!", "Note: Trying to resync..."]
+    assert sorted(capfd.readouterr().err.splitlines()) == ["also ours", "ours"]
+
+
+def test_the_descriptor_is_restored_after_an_error(capfd):
+    with pytest.raises(ValueError), decoder_warnings():
+        raise ValueError
+    os.write(2, b"back\n")
+    assert "back" in capfd.readouterr().err
+
+
+def test_a_damaged_mp3_is_named(tmp_path, capfd):
+    source = coqui(tmp_path / "src", 12)
+    with open(source / "metadata.csv", "a", encoding="utf-8") as table:
+        for i in (20, 21):
+            wave = 0.4 * np.sin(np.arange(160_000) / (5 + i))
+            soundfile.write(source / f"wavs/{i}.mp3", wave, 16_000)
+            table.write(f"wavs/{i}.mp3|{SENTENCES[i]} {SENTENCES[i + 1]} {SENTENCES[i + 2]}|nino\n")
+    data = bytearray((source / "wavs/20.mp3").read_bytes())
+    data[9_000:9_020] = bytes(range(100, 120))
+    (source / "wavs/20.mp3").write_bytes(data)
+    create_metadata(source, tmp_path / "data", options=ALL)
+    captured = capfd.readouterr()
+    assert "Note:" not in captured.err and "mpg123" not in captured.err
+    damaged = [
+        line[0] for line in read_drop_report(tmp_path / "data") if line[2] in ("damaged_mp3", "unreadable_audio")
+    ]
+    assert damaged == ["20"]

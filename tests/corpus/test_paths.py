@@ -1,0 +1,81 @@
+"""Where a table's paths lead: as written first, then guesses that are told, never out of the source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xtts_ka.corpus.paths import PathFinder, PathProblem, Root
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    names = ["wavs/one.wav", "wavs/two.wav", "one.wav", "ana/3.wav", "gio/4.wav", "wavs/Big.WAV", "wavs/a b.wav"]
+    for name in (*names, "../outside.wav"):
+        path = tmp_path / "src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "src"
+
+
+def find(source: Path, written: str, bare: bool = False):
+    finder = PathFinder([Root(source)], bare_names=bare)
+    return finder.find(written, [source], ("wavs",))
+
+
+@pytest.mark.parametrize(
+    "written, name, noted",
+    [
+        ("one.wav", "one.wav", ""),  # as written before any guess
+        ("wavs/one.wav", "wavs/one.wav", ""),
+        ("two", "wavs/two.wav", ""),
+        ("./wavs/../one.wav", "one.wav", ""),
+        ("wavs\\two.wav", "wavs/two.wav", "backslashes"),
+        ("wavs/a%20b.wav", "wavs/a b.wav", "%-escapes"),
+        ("wavs/big.wav", "wavs/Big.WAV", "letter case"),
+        ("two.mp3", "wavs/two.wav", "another suffix"),
+        ("/home/x/wavs/two.wav", "wavs/two.wav", "an absolute path"),
+        ("D:\\x\\gio\\4.wav", "gio/4.wav", "an absolute path"),
+    ],
+)
+def test_a_path_is_found_and_a_guess_is_told(source, written, name, noted):
+    found = find(source, written)
+    assert (found.name.removeprefix("./"), found.note[: len(noted)]) == (name, noted) and bool(found.note) == bool(
+        noted
+    )
+    assert Path(found.path).is_relative_to(source)
+
+
+@pytest.mark.parametrize(
+    "written, reason, told",
+    [
+        ("../outside.wav", "outside_source", "outside"),
+        ("/etc/passwd", "outside_source", "outside"),
+        ("/nowhere/x.wav", "outside_source", "absolute"),
+        ("wavs/tow.wav", "missing_audio", "wavs/two.wav is there"),
+        ("https://a.ge/x.wav", "missing_audio", "web address"),
+        ("ana/4.wav", "missing_audio", "does not exist"),  # gio/4.wav is another recording
+        ("4.wav", "missing_audio", "does not exist"),
+        ("", "bad_row", "names no recording"),
+        ("a\x00b", "bad_row", "characters"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_why(source, written, reason, told):
+    with pytest.raises(PathProblem, match=told) as caught:
+        find(source, written)
+    assert caught.value.reason == reason
+
+
+def test_a_bare_name_is_taken_from_any_folder_only_where_no_path_leads_anywhere(source):
+    assert find(source, "4.wav", bare=True).name == "gio/4.wav"
+    with pytest.raises(PathProblem):
+        find(source, "ana/4.wav", bare=True)
+
+
+def test_links_out_of_the_source_are_refused(source):
+    (source / "link.wav").symlink_to(source.parent / "outside.wav")
+    (source / "inner.wav").symlink_to(source / "one.wav")
+    with pytest.raises(PathProblem, match="a link that leads out"):
+        find(source, "link.wav")
+    assert find(source, "inner.wav").path == str(source / "one.wav")
