@@ -107,7 +107,7 @@ def _tests(module: str) -> list[str]:
 
 
 def _passes(tree: Path, tests: list[str], limit: float) -> bool:
-    """Whether the tests pass, in a process of its own; its children end with it."""
+    """Whether the tests pass, in a process of its own."""
     process = multiprocessing.get_context("fork").Process(target=_test, args=(tree, tests))
     process.start()
     process.join(limit)
@@ -127,7 +127,10 @@ def _test(tree: Path, tests: list[str]) -> None:
     sys.dont_write_bytecode = True
     import pytest
 
-    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={tree.parent / 'tmp'}", *tests]))
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={tree.parent / 'tmp'}", *tests])
+    for child in multiprocessing.active_children():  # whose open pipes would make this process seem alive
+        child.kill()
+    os._exit(code)
 
 
 # ── mutants ──────────────────────────────────────────────────────────────────────────────────────────────────────────
