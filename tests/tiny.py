@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,18 @@ class World:
             config.max_steps,
             self.old_rows,
         )
+
+
+def wait_before_the_end(loop: PretrainLoop) -> None:
+    """Makes the loop sleep before its last step, so that a kill never comes too late."""
+    step = loop._train_step
+
+    def train_step(batches: list[dict]) -> None:
+        if loop.progress.step + 1 == loop.total:
+            time.sleep(600)
+        step(batches)
+
+    loop._train_step = train_step  # type: ignore[method-assign]
 
 
 def build_world(folder: Path, **settings) -> World:

@@ -42,7 +42,7 @@ def curve(world) -> dict[tuple[str, int], float]:
     return {(line["split"], line["step"]): line["loss"] for line in lines if "loss" in line}
 
 
-def train(world, steps: int = 10, **training) -> None:
+def train(world, steps: int = 10, until_killed: bool = False, **training) -> None:
     """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
     training = world.config.training.model_copy(update={"new_rows_rate": 3.0, **training})
     steps_of_five_clips = {"batch_size": None, "batch_seconds": 9.0}
@@ -54,6 +54,8 @@ def train(world, steps: int = 10, **training) -> None:
         loop.room = Room(int(4 * np.median(world.data.train.index.positions)))
         assert {len(loop._pieces(step)) for epoch in range(9) for step in loop.data.train_batches(epoch)} == {2}
         loop.start(loop.checkpoints.last())
+        if until_killed:
+            tiny.wait_before_the_end(loop)
         loop.fit()
 
 
@@ -116,11 +118,11 @@ def test_two_processes_reach_the_curve_of_one(world, alone, sharding):
 @pytest.mark.parametrize("sharding", [False, True])
 def test_killed_they_resume_and_so_does_another_number_of_them(world, alone, sharding):
     for lines in (4, 9):
-        children = launch(lambda rank: train(world, sharding=sharding))
+        children = launch(lambda rank: train(world, until_killed=True, sharding=sharding))
         wait_for_lines(world, lines, children)
         for process in children:
             os.kill(process.pid, signal.SIGKILL)
-        finish(children)
+        assert finish(children, within=20)[0] == -signal.SIGKILL
     assert finish(launch(lambda rank: train(world), processes=1)) == [0]
     assert curve(world) == pytest.approx(alone, rel=1e-4)
 
