@@ -137,3 +137,12 @@ def test_an_archive_without_a_corpus_says_so(tmp_path):
     speak(tmp_path / "src/1.wav", 1)
     with pytest.raises(UserError, match="no recordings with transcripts .* 1 .wav, 1 .tar"):
         create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+
+
+def test_clips_that_no_archive_holds_are_told_as_packed(tmp_path):
+    """Not "20 of 20 rows missing_audio": the table is there, and its recordings are in none of the archives."""
+    source = coqui(tmp_path / "src")
+    shutil.rmtree(source / "wavs")
+    tar(source / "wavs.tar", [], "w")
+    with pytest.raises(UserError, match="that metadata.csv names is in .* or in wavs.tar: .*still packed elsewhere"):
+        create_metadata(source, tmp_path / "data", options=ALL)

@@ -50,26 +50,30 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
     elif folder.is_dir():
         place = Source(folder, (Root(folder),))
         corpus = _search(place, format, workspace)
-        if corpus and _has_recordings(corpus):
-            return corpus
         archives = find_archives(folder)
+        if corpus and not (archives and _tables_without_recordings(corpus)[0]):
+            return corpus
     else:
         raise UserError(
             f"the source {source} is neither a folder nor an archive that is known: give one with recordings"
         )
     if archives and workspace is None:
         raise UserError(f"{archives[0]} is still packed: unpack it, or read it with create_metadata_files.py")
+    seen = what_was_seen(folder) if folder.is_dir() else ""
     if archives and workspace:
         unpacked = [root for each in archives for root in _roots(unpack(each, workspace), _inside(each, folder))]
         kept = place.roots if folder.is_dir() else ()
         corpus = _search(Source(place.folder, (*kept, *unpacked)), format, workspace) or corpus
+        packed = ", ".join(each.name for each in archives[:3])
+        lacking, others = _tables_without_recordings(corpus) if corpus else ([], True)
+        if lacking and not others:
+            remedy = "if its recordings are still packed elsewhere, put that archive or the files beside the table"
+            raise UserError(f"none of the recordings that {lacking[0]} names is in {folder} or in {packed}: {remedy}")
+        seen = "; ".join(filter(None, [seen, f"unpacked, {packed}: {what_was_seen(unpacked[0].folder)}"]))
     if corpus:
         return corpus
-    expected = _expected(format)
-    seen = what_was_seen(folder) if folder.is_dir() else f"{folder.name} was unpacked"
-    raise UserError(
-        f"no recordings with transcripts in a known layout were found in {folder}: {seen}; looked for {expected}"
-    )
+    where = f"no recordings with transcripts in a known layout were found in {folder}"
+    raise UserError(f"{where}: {seen}; looked for {_expected(format)}")
 
 
 def _expected(format: str) -> str:
@@ -136,20 +140,19 @@ def _in_folder(
             yield corpus
 
 
-def _has_recordings(corpus: Corpus) -> bool:
-    """Whether each table finds one of its first recordings, or nothing is there that could be unpacked."""
-    if not find_archives(corpus.place.folder):
-        return True
+def _tables_without_recordings(corpus: Corpus) -> tuple[list[str], bool]:
+    """(the tables none of whose first rows finds its recording, whether there are others)."""
     tried: Counter[str] = Counter()  # table → rows that found nothing so far; negative once one has found something
     for row in corpus.rows():
-        table = row.where.partition(",")[0]
+        table = row.where.partition(",")[0] if ", line" in row.where else ""
         if not row.problem and 0 <= tried[table] < PROBED_ROWS:
             try:
                 corpus.find(row)
                 tried[table] = -1
             except PathProblem:
                 tried[table] += 1
-    return max(tried.values(), default=0) <= 0
+    lacking = [table or "a transcript" for table, count in tried.items() if count > 0]
+    return lacking, len(lacking) < len(tried)
 
 
 def _levels(source: Source) -> Iterator[list[Path]]:

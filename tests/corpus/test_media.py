@@ -1,0 +1,81 @@
+"""What PyAV reads that libsndfile cannot, and how a file is told by its content."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from small_media import encode, tone
+
+from xtts_ka.corpus.audio import AudioError, measure, read_mono, read_part
+from xtts_ka.corpus.content import is_pointer, kind_of, misnamed, suffix_of
+
+
+@pytest.mark.parametrize(
+    "suffix, codec, rate", [("m4a", "aac", 44_100), ("webm", "libopus", 48_000), ("aac", "aac", 16_000)]
+)
+def test_sound_comes_back_at_its_own_rate(tmp_path, suffix, codec, rate):
+    path = encode(tmp_path / f"a.{suffix}", codec, tone(7, 2.0, rate), rate)
+    samples, read = read_mono(path)
+    assert read == rate and len(samples) / rate == pytest.approx(2.0, abs=0.15)
+    second = samples[rate // 2 : rate // 2 + rate]  # away from the edges, at which the codecs overshoot
+    assert np.abs(np.fft.rfft(second)).argmax() == pytest.approx(170, abs=1)  # bins of 1 Hz
+    assert np.abs(second).max() == pytest.approx(0.4, abs=0.05)
+    with pytest.raises(AudioError, match="longer than 1 s"):
+        measure(path, 1.0)
+
+
+def test_a_file_cut_short_is_told(tmp_path):
+    path = encode(tmp_path / "a.m4a", "aac", tone(7, 4.0))
+    data = path.read_bytes()
+    for part in (len(data) // 2, 100, 30):
+        path.write_bytes(data[:part])
+        with pytest.raises(AudioError) as caught:
+            measure(path, 10)
+        assert caught.value.reason == "unreadable_audio" and "MP4 (AAC) by its content" in caught.value.detail
+
+
+def test_a_video_without_sound_is_told(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    with pytest.raises(AudioError, match="it holds no sound"):
+        measure(tmp_path / "a.mp4", 10)
+
+
+def test_playlists_that_name_other_files_are_not_read(tmp_path):
+    soundfile.write(tmp_path / "secret.wav", tone(1), 16_000)
+    lists = {"a.m4a": "ffconcat version 1.0\nfile secret.wav\n", "b.mp3": "#EXTM3U\n#EXTINF:1\nsecret.wav\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(AudioError):
+            measure(tmp_path / name, 10)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "m4a"])
+def test_a_part_of_a_recording(tmp_path, suffix):
+    wave = np.concatenate([tone(1, 1.0), tone(40, 1.0), tone(1, 1.0)])
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, wave, 16_000) if suffix == "wav" else encode(path, "aac", wave)
+    samples, rate = read_part(path, 1.2, 1.8)
+    assert len(samples) == round(0.6 * rate)
+    assert np.abs(np.fft.rfft(samples)).argmax() / 0.6 == pytest.approx(500, abs=4)
+    with pytest.raises(AudioError, match="ends before 9 s"):
+        read_part(path, 2.0, 9.0)
+
+
+def test_kinds_by_content(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(1), 16_000, format="FLAC")
+    assert (kind_of(tmp_path / "a.wav"), misnamed(tmp_path / "a.wav")) == ("FLAC", "FLAC")
+    assert suffix_of((tmp_path / "a.wav").read_bytes()) == ".flac" and suffix_of(b"?" * 64) == ".wav"
+    soundfile.write(tmp_path / "b.wav", tone(1), 16_000)
+    assert (
+        misnamed(tmp_path / "b.wav") == "" and kind_of(tmp_path / "none") == "" and not is_pointer(tmp_path / "b.wav")
+    )
