@@ -47,6 +47,21 @@ def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):
     assert not has_metadata(tmp_path / "data")
 
 
+def test_thirty_clips_are_enough_without_a_flag(tmp_path, capsys):
+    source = coqui(tmp_path / "src", 30)
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data")]) == 0
+    assert "so that validation gets 2 clips" in capsys.readouterr().out and has_metadata(tmp_path / "data")
+
+
+def test_where_every_row_fails_no_limit_is_proposed(tmp_path, capsys):
+    source = coqui(tmp_path / "src", 12)
+    for path in source.glob("wavs/*"):
+        path.write_bytes(b"")
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data")]) == 2
+    error = capsys.readouterr().err
+    assert "12 of 12 rows cannot be used" in error and "the file is empty" in error and "limit" not in error
+
+
 def test_help_is_light():
     code = """
 import sys, create_metadata_files

@@ -383,16 +383,11 @@ def test_common_voice_counts_each_clip_once_and_keeps_official_splits(corpus):
     report = corpus.run()
     assert (report.rows, report.kept, report.dropped) == (24, 23, {"other_language": 1})
     assert [line[0] for line in corpus.lines("suspect") if line[2] == "voted_down"] == ["cv_3"]
-    of = {
-        name: path
-        for path in sorted((corpus.data / "split").glob("*/*.csv"))
-        for name in path.read_text("utf-8").split()
-    }
     splits = {clip: split for split in ("train", "val", "test") for clip in corpus.clips if _in(corpus, clip, split)}
     assert {splits[f"cv_{i}"] for i in range(16, 20)} == {"test"} and {splits[f"cv_{i}"] for i in range(12, 16)} == {
         "val"
     }
-    assert {splits[f"cv_{i}"] for i in range(12) if i != 5} == {"train"} and of
+    assert {splits[f"cv_{i}"] for i in range(12) if i != 5} == {"train"}
     corpus.run(official_splits="pool")
     assert {split for clip in corpus.clips for split in ("train", "val") if _in(corpus, clip, split)} == {
         "train",
@@ -466,11 +461,7 @@ def test_fleurs_with_missing_cells_and_files(corpus):
     corpus.write("dev.tsv", text)
     report = corpus.run()
     assert (report.kept, report.dropped) == (11, {"missing_audio": 1, "duplicate_id": 1})
-    assert all(_in(corpus, f"test_{i}", "test") or _in_any(corpus, i, "test") for i in (10, 11))
-
-
-def _in_any(corpus: Corpus, number: int, split: str) -> bool:
-    return f"/{number}.wav" in (corpus.data / f"split/{split}/{split}_metadata.csv").read_text("utf-8")
+    assert all(f"/{i}.wav" in (corpus.data / "split/test/test_metadata.csv").read_text("utf-8") for i in (10, 11))
 
 
 @case("32-hf-cache-symlinks")
@@ -488,7 +479,7 @@ def test_a_hugging_face_cache(corpus):
     for source in (snapshot, snapshot.parents[1]):
         report = corpus.run(source=source)
         assert (report.kept, report.corpora[0].format) == (12, "fleurs")
-        assert {clip.file_id.split("_")[-1][:1] for clip in corpus.clips.values()} <= set("0123456789") or True
+        assert "0" * 30 not in "".join(corpus.clips)  # ids come from the links' names, not from the blobs'
 
 
 # ── archives ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -460,6 +460,8 @@ TABLES = {
     "common_voice": ("validated.tsv", "client_id\tpath\tsentence"),
     "fleurs": ("train.tsv", "1\tc1.wav\tა ბ გ\tა"),
     "ljspeech": ("metadata.csv", "c1|ა ბ გ"),
+    "openslr": ("line_index.tsv", "c1\tა ბ გ"),
+    "audiofolder": ("metadata.csv", "file_name|text|split|offset|duration"),
 }
 ODD = [
     "c1.wav",
