@@ -29,6 +29,7 @@ from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.model.geometry import COND_POSITIONS, codes_of, frames_of
 from xtts_ka.training.batch_plan import Batch
 from xtts_ka.training.clip_index import AUDIO_STOPS
+from xtts_ka.training.process_group import Peers
 
 
 class MemoryCache:
@@ -324,6 +325,18 @@ def world(tmp_path_factory):
 
 def draws_of(data):
     return listed(data.train_batches(0)), {name: listed(part) for name, part in data.val.batches().items()}
+
+
+def test_the_shape_of_a_typical_clip_by_hand(manager):
+    samples = [22050, 44100, 66150]
+    clip = manager(samples, ["a"]).typical_clip()  # the clips have 3, 4 and 5 text tokens
+    codes = np.mean([codes_of(n) for n in samples]) + AUDIO_STOPS
+    assert clip == pytest.approx((1, 1 + 4, codes, 2.0 * 22050 / 256))
+
+
+def test_clips_at_once_are_of_each_process(world):
+    alone, two = (open_data(world.config, peers=peers).step_seconds for peers in (None, Peers(world=2)))
+    assert two == 2 * alone
 
 
 def test_a_second_start_reads_the_index_alone(world, monkeypatch):

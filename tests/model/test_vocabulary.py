@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_json
 from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS, GEORGIAN_LETTERS, PUNCTUATION
+from xtts_ka.model import vocabulary
 from xtts_ka.model.geometry import MAX_TEXT_TOKENS
 from xtts_ka.model.vocabulary import (
     count_words,
@@ -311,6 +312,9 @@ def broken(change) -> dict:
         (lambda b: b["model"]["vocab"].update(x=3), "two tokens"),
         (lambda b: b["model"]["merges"].append("a e"), "'ae'"),
         (lambda b: b["model"]["merges"].append("a"), "not a pair"),
+        (lambda b: b.update(added_tokens=[{"content": "[STOP]", "id": 77}]), "added_tokens contradict"),
+        (lambda b: b.update(added_tokens=[{"content": "[new]", "id": 3}]), "two tokens"),
+        (lambda b: b.update(added_tokens={"content": "[new]"}), "added_tokens contradict"),
         (lambda b: b["model"].update(end_of_word_suffix="</w>"), "end_of_word_suffix"),
         (lambda b: b.update(pre_tokenizer={"type": "Nonsense"}), "tokenizers library"),
         (
@@ -325,6 +329,15 @@ def test_a_vocabulary_that_is_not_xttss_is_refused_by_name(tmp_path, change, nam
     with pytest.raises(UserError, match=named) as error:
         extend(tmp_path, broken(change))
     assert "base.json" in str(error.value) and "hf download" in str(error.value)
+
+
+def test_only_the_bare_exception_of_the_library_is_a_broken_vocabulary(tmp_path, monkeypatch):
+    def fault(_):
+        raise ValueError("our own fault")
+
+    monkeypatch.setattr(vocabulary, "open_vocabulary", fault)
+    with pytest.raises(ValueError, match="our own fault"):
+        extend(tmp_path, small_vocabulary())
 
 
 def test_a_missing_or_malformed_file_is_refused(tmp_path):
