@@ -53,6 +53,17 @@ def test_voice_encoder_gives_what_coqui_gives(base, speech):
     reference.load_state_dict(base.state)
     torch.nn.Module.train(reference, False)
     torch.testing.assert_close(latent, reference.get_gpt_cond_latents(speech[0], 22050).cpu())
+    assert torch.equal(VoiceEncoder.of(reference).cond_latent(speech[0]), latent)
+
+
+def test_a_loaded_model_without_memory_for_a_voice_is_one_sentence_too(base, speech, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    encoder = VoiceEncoder.of(Xtts(extended_config(base.config, "ka", base.text_rows)))
+    monkeypatch.setattr(Xtts, "get_gpt_cond_latents", full)
+    with pytest.raises(RunError, match="out of memory while computing voices"):
+        encoder.cond_latent(speech[0])
 
 
 @pytest.fixture

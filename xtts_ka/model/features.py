@@ -56,7 +56,7 @@ class VoiceEncoder:
     def of(cls, xtts: Xtts) -> VoiceEncoder:
         """The voice encoder of a model that is loaded already."""
         encoder = cls.__new__(cls)
-        encoder._xtts = xtts
+        encoder._xtts, encoder._device = xtts, str(next(xtts.parameters()).device)
         return encoder
 
     def speaker_embedding(self, speech: Tensor) -> Tensor:
