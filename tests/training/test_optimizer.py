@@ -22,6 +22,11 @@ def test_learning_rate_warms_up_and_falls_to_its_floor():
     assert sorted(rates[10:], reverse=True) == rates[10:]
 
 
+def test_warm_up_is_a_tenth_of_all_steps_at_most():
+    schedule = Schedule.of(PretrainConfig(learning_rate=1e-3, training=TrainingConfig(warmup_steps=50)), 220)
+    assert rates_of(schedule, 0, 22) == pytest.approx([1e-3 * (step + 1) / 22 for step in range(22)])
+
+
 def rates_of(schedule, first, end):
     return [schedule.rate(step) for step in range(first, end)]
 
