@@ -100,6 +100,12 @@ SCRIPTS = {
             "A model trained for minutes on synthetic speech babbles: the starter shows the way, not the result.",
         )
     ],
+    "evaluate_model.py": [
+        Command(
+            f"python evaluate_model.py {CONFIG}",
+            "The first time it trains the project's recogniser on the recordings, which takes most of its time:",
+        )
+    ],
     "xtts_ka.georgian.text": commands(
         'echo "2026 წლის 12 მარტს, XIX საუკუნე, 3%-ით" | python -m xtts_ka.georgian.text'
     ),
