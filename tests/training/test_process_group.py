@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import socket
@@ -61,9 +62,10 @@ def train(world, steps: int = 10, until_killed: bool = False, **training) -> Non
 
 def launch(body, processes: int = 2, log: Path | None = None) -> list:
     """Start `body(rank)` in processes that find each other as under torchrun."""
+    # Below the ports that the kernel hands out: a connection of another test could take one before rank 0 listens.
+    port = random.randrange(20_000, 30_000)
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        free.bind(("127.0.0.1", port))
 
     def child(rank):
         if log:
