@@ -149,13 +149,18 @@ def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
     The bytes are libsndfile's, but not written by it: it reports a full disk as "System error" or not at all, and
     Ctrl-C while it writes into memory ends in a failed assertion of soundfile.
     """
+    write_bytes(path, wav_bytes(np.floor(samples * 32768), rate))
+
+
+def wav_bytes(levels: np.ndarray, rate: int) -> bytes:
+    """A mono 16-bit wav. levels: whole numbers; those beyond 16 bits are clipped."""
     memory = io.BytesIO()
     with wave.open(memory, "wb") as wav:
         wav.setnchannels(1)
         wav.setsampwidth(2)
         wav.setframerate(rate)
-        wav.writeframes(np.clip(np.floor(samples * 32768), -32768, 32767).astype("<i2").tobytes())
-    write_bytes(path, memory.getvalue())
+        wav.writeframes(np.clip(levels, -32768, 32767).astype("<i2").tobytes())
+    return memory.getvalue()
 
 
 @contextlib.contextmanager

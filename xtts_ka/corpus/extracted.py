@@ -6,10 +6,8 @@ left as it is, so that its time does not change and nothing that was computed fr
 
 from __future__ import annotations
 
-import io
 import os
 import threading
-import wave
 from pathlib import Path
 
 from xtts_ka.core.files import TEMPORARY_SUFFIX
@@ -37,13 +35,7 @@ def cut(recording: str, start: float, end: float | None, target: Path) -> None:
     """Write a part of a recording, in seconds, as a mono 16-bit wav of the same rate. AudioError as in `read_part`."""
     import numpy as np
 
-    from xtts_ka.corpus.audio import read_part
+    from xtts_ka.corpus.audio import read_part, wav_bytes
 
     samples, rate = read_part(recording, start, end)
-    memory = io.BytesIO()
-    with wave.open(memory, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes())
-    keep_file(target, memory.getvalue())
+    keep_file(target, wav_bytes(np.rint(samples * 32768), rate))

@@ -126,14 +126,7 @@ def build_index(
     rows: a table's, each with its key in the feature cache. find: keys → records. encode: texts → token ids, uint32.
     args: what coqui's config says of the model; of what it takes in, one place is kept for the stop token.
     """
-    for old in sorted(cache_folder.glob(f"index_{split}_*")):
-        manifest, damage = read_manifest(old)
-        if manifest is None:
-            warn(f"the training index {old} is damaged ({damage}): it is made anew")
-        else:
-            changes = ", ".join(_changes(manifest["key"], key))
-            say(f"the training index {old.name} is made anew; changed since it was made: {changes}")
-        shutil.rmtree(old)
+    _remove_old(cache_folder, split, key)
     clips = [row for row, _ in rows]
     records, tokens = find([key for _, key in rows]), []
     for start in range(0, len(clips), _CHUNK):
@@ -174,3 +167,15 @@ def build_index(
             (temporary / f"{name}.npy").write_bytes(buffer.getvalue())
         write_manifest(temporary, {"key": key, "facts": {"left_out": left_out}})
     return TrainingIndex(folder, left_out)
+
+
+def _remove_old(cache_folder: Path, split: str, key: dict[str, Any]) -> None:
+    """Delete the split's indexes, saying why each is made anew."""
+    for old in sorted(cache_folder.glob(f"index_{split}_*")):
+        manifest, damage = read_manifest(old)
+        if manifest is None:
+            warn(f"the training index {old} is damaged ({damage}): it is made anew")
+        else:
+            changes = ", ".join(_changes(manifest["key"], key))
+            say(f"the training index {old.name} is made anew; changed since it was made: {changes}")
+        shutil.rmtree(old)
