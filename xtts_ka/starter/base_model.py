@@ -25,6 +25,11 @@ _SPECIAL_IDS = """
 """.split()
 _SPECIAL = dict(zip(_SPECIAL_IDS[::2], map(int, _SPECIAL_IDS[1::2])))
 _LETTERS = "!'(),-.:;?abcdefghijklmnopqrstuvwxyzáäéíñóöúüçßабвгдежзийклмнопрстуфхцчшщъыьэюя"
+# More letters of the ten languages of the trained stand-in (recipes/starter_base). New ones go to the end: ids stay.
+_MORE_LETTERS = "àèìòùêëïâôãõąćęłńśźżčďěňřšťůýžőűçğışё¿¡" + "".join(
+    map(chr, [*range(0x901, 0x904), *range(0x905, 0x93A)])
+)
+_MORE_LETTERS += "".join(map(chr, range(0x93C, 0x94E)))
 _MERGES = (
     "t h,i n,th e,a n,e r,o u,s t,i n,s h,c h,k h,g h,t s,d z,z h,e n,r e,o n,a l,a r,i s,e s,с т,н о,о в,t h,in g,"
     "an d,q u,e i"
@@ -35,8 +40,9 @@ def starter_vocabulary() -> dict[str, Any]:
     """A tokenizer in XTTS's form with its oddities: gaps in the ids, languages between letters, merges listed twice."""
     vocab = dict(_SPECIAL)
     free = (i for i in range(3, 400) if i not in _SPECIAL.values() and i % 29)  # every 29th id stays unused
-    for symbol in [*_LETTERS, *dict.fromkeys(merge.replace(" ", "") for merge in _MERGES)]:
-        vocab[symbol] = next(free)
+    for symbol in [*_LETTERS, *dict.fromkeys(merge.replace(" ", "") for merge in _MERGES), *_MORE_LETTERS]:
+        if symbol not in vocab:
+            vocab[symbol] = next(free)
     as_is = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {
         "version": "1.0",
