@@ -2,7 +2,8 @@
 
 The folder holds
 
-    gpt.safetensors              coqui's GPT (`build_gpt`), names without the prefix `gpt.`
+    gpt.safetensors, gpt_2.safetensors, …
+                                 coqui's GPT (`build_gpt`), names without the prefix `gpt.`; files of at most 16 MiB
     dvae.safetensors             `build_dvae(1024, **geometry["dvae"])`
     decoder.safetensors          `build_vocoder(geometry["gpt"]["model_dim"], **geometry["decoder"])`
     speaker_encoder.safetensors  `build_speaker_encoder(**geometry["speaker_encoder"])`
@@ -33,7 +34,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recipes.starter_base import sizes
+from starter_base import sizes
 from xtts_ka.core.digests import file_digest
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
@@ -58,13 +59,16 @@ def run(work: Path, options: Any) -> None:
 def write_pack(target: Path, networks: Mapping[str, Mapping[str, Tensor]], mel_stats: Tensor, figures: Any) -> None:
     """Write the files above, base.json last. networks: narrow state dicts by the names in NETWORKS."""
     target.mkdir(parents=True, exist_ok=True)
+    files = []
     for name in NETWORKS:
-        save_tensors(target / f"{name}.safetensors", {key: _stored(value) for key, value in networks[name].items()})
+        for number, share in enumerate(_shares({key: _stored(value) for key, value in networks[name].items()}), 1):
+            files.append(f"{name}_{number}.safetensors" if number > 1 else f"{name}.safetensors")
+            save_tensors(target / files[-1], share)
     save_tensors(target / "mel_stats.safetensors", {"mel_stats": mel_stats.float().contiguous()})
-    vocabulary = starter_vocabulary()
-    write_json(target / "vocab.json", vocabulary)
-    files = [*(f"{name}.safetensors" for name in (*NETWORKS, "mel_stats")), "vocab.json"]
-    _check_sizes([target / name for name in files])
+    write_json(target / "vocab.json", starter_vocabulary())
+    files += ["mel_stats.safetensors", "vocab.json"]
+    if (size := sum((target / name).stat().st_size for name in files)) > LARGEST_PACK:
+        raise UserError(f"the pack has {size:,} bytes, more than {LARGEST_PACK:,}: make sizes.py smaller")
     gpt = {**sizes.GPT, "text_rows": len(networks["gpt"]["text_embedding.weight"])}
     geometry = {"gpt": gpt, "dvae": sizes.DVAE, "decoder": sizes.DECODER, "speaker_encoder": sizes.SPEAKER_ENCODER}
     facts = {
@@ -87,12 +91,14 @@ def _stored(value: Tensor) -> Tensor:
     return value.to(torch.float16 if fits else torch.float32)
 
 
-def _check_sizes(files: list[Path]) -> None:
-    sizes_of = {file.name: file.stat().st_size for file in files}
-    for name, size in sizes_of.items():
+def _shares(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each file: none becomes larger than LARGEST_FILE, its header included."""
+    shares: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, value in tensors.items():
+        size += value.nbytes + 200  # of its entry in the header
         if size > LARGEST_FILE:
-            raise UserError(
-                f"{name} has {size:,} bytes, more than the {LARGEST_FILE:,} of a file: make sizes.py smaller"
-            )
-    if sum(sizes_of.values()) > LARGEST_PACK:
-        raise UserError(f"the pack has {sum(sizes_of.values()):,} bytes, more than {LARGEST_PACK:,}")
+            shares.append({})
+            size = value.nbytes + 200
+        shares[-1][name] = value
+    return shares
