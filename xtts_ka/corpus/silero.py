@@ -1,0 +1,69 @@
+"""silero-vad's network over whole clips: the probability that somebody speaks, for each 32 ms.
+
+Its wheel carries the weights (MIT) as a TorchScript module that judges 32 ms at a time, 28 × real time on one core.
+Here the same layers judge all chunks of many clips at once: convolutions over each chunk, then one recurrent pass over
+each clip. The numbers are those of the original (tests/corpus/test_silero.py) at 600 × real time.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RATE = 16_000  # Hz at which it listens
+CHUNK = 512  # samples of which it gives one probability
+SECONDS_PER_CHUNK = CHUNK / RATE
+_CONTEXT, _REFLECTED, _TOGETHER = 64, 64, 512  # samples before a chunk, and reflected behind it; chunks at once
+_STRIDES = (1, 2, 2, 1)
+
+
+@functools.cache
+def _weights() -> tuple[dict[str, Tensor], nn.LSTM]:
+    spec = importlib.util.find_spec("silero_vad")  # importing it would set torch to one thread
+    assert spec is not None and spec.submodule_search_locations
+    module = torch.jit.load(str(Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"))  # type: ignore[no-untyped-call]
+    weights = dict(module._model.state_dict())
+    lstm = nn.LSTM(128, 128, batch_first=True)
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    lstm.load_state_dict({f"{kind}_l0": weights[f"decoder.rnn.{kind}"] for kind in kinds})
+    return weights, lstm.requires_grad_(False)
+
+
+@torch.inference_mode()
+def speech_probabilities(waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of each wave (mono float32 at RATE): float32 (chunks,); the last chunk is padded with silence."""
+    counts = [-(-len(wave) // CHUNK) for wave in waves]
+    if not any(counts):
+        return [np.zeros(0, np.float32) for _ in waves]
+    weights, lstm = _weights()
+    rows = [
+        F.pad(torch.from_numpy(np.ascontiguousarray(wave, np.float32)), (_CONTEXT, count * CHUNK - len(wave))).unfold(
+            0, _CONTEXT + CHUNK, CHUNK
+        )
+        for wave, count in zip(waves, counts)
+        if count
+    ]
+    features = torch.cat([_encoded(part, weights) for part in torch.cat(rows).split(_TOGETHER)])
+    clips = nn.utils.rnn.pad_sequence(features.split([count for count in counts if count]), batch_first=True)
+    hidden = lstm(clips)[0].relu().transpose(1, 2)
+    found = F.conv1d(hidden, weights["decoder.decoder.2.weight"], weights["decoder.decoder.2.bias"]).sigmoid()[:, 0]
+    by_clip = iter(found.numpy())
+    return [next(by_clip)[:count] if count else np.zeros(0, np.float32) for count in counts]
+
+
+def _encoded(chunks: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """(chunks, context + chunk) samples → (chunks, 128)."""
+    x = F.pad(chunks[:, None], (0, _REFLECTED), mode="reflect")
+    x = F.conv1d(x, weights["stft.forward_basis_buffer"], stride=128)
+    x = (x[:, :129] ** 2 + x[:, 129:] ** 2).sqrt()
+    for i, stride in enumerate(_STRIDES):
+        name = f"encoder.{i}.reparam_conv"
+        x = F.conv1d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=stride, padding=1).relu()
+    return x[..., 0]
