@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PACKAGE = [*ROOT.glob("*.py"), *ROOT.glob("xtts_ka/**/*.py")]
-OURS = {"xtts_ka"} | {
+OURS = {"xtts_ka", "starter_base"} | {
     path.stem for path in (*ROOT.glob("*.py"), *ROOT.glob("tests/*"), *ROOT.glob("tests/benchmarks/*.py"))
 }
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton|setuptools")  # torch pins its own versions, one set for each CUDA

@@ -71,7 +71,7 @@ def synthesise(text: str, voice: str, rate: int = 165, pitch: int = 50) -> np.nd
         return 0  # 1 would stop the synthesis
 
     callback = _SYNTH_CALLBACK(keep)  # kept in a variable, because C holds no reference to it
-    with _espeak() as (library, data):
+    with loaded_espeak() as (library, data):
         library.espeak_SetSynthCallback(callback)
         _choose_voice(library, data, voice)
         library.espeak_SetParameter(_RATE, rate, 0)
@@ -87,7 +87,7 @@ def synthesise(text: str, voice: str, rate: int = 165, pitch: int = 50) -> np.nd
 
 
 @contextmanager
-def _espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
+def loaded_espeak() -> Iterator[tuple[ctypes.CDLL, Path]]:
     """Yield a newly loaded espeak-ng and its data folder, and unload it afterwards.
 
     The phase of its oscillators, its echo and its noise run on from one utterance to the next and survive
@@ -158,7 +158,7 @@ def speak_corpus(
             rows = csv.writer(table, delimiter="|", lineterminator="\n")
             rows.writerow(["audio_file", "text", "speaker_name"])
             for name, sentence, voice in progress(clips, what="starter speech", unit="clip"):
-                audio = _speak_naturally(name, sentence, voice, seed)
+                audio = speak_naturally(name, sentence, voice, seed)
                 write_wav(folder / "wavs" / f"{name}.wav", audio, SAMPLE_RATE)
                 rows.writerow([f"wavs/{name}.wav", sentence, voice.speaker_id])
                 seconds += len(audio) / SAMPLE_RATE
@@ -183,7 +183,7 @@ def _cast(sentences: Sequence[str], voices: Sequence[EspeakVoice], seed: int) ->
             yield f"s{row + 1:05d}_{voice.speaker_id}", sentences[row], voice
 
 
-def _speak_naturally(name: str, sentence: str, voice: EspeakVoice, seed: int) -> np.ndarray:
+def speak_naturally(name: str, sentence: str, voice: EspeakVoice, seed: int) -> np.ndarray:
     """A sentence, a little faster or slower and higher or lower than its voice's average, without long silence."""
 
     def near(value: int, reach: int, what: str) -> int:

@@ -1,0 +1,137 @@
+"""Makes the stand-in base from nothing: see README.md beside this file.
+
+python recipes/starter_base/make_base.py --work DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+RECIPES = Path(__file__).resolve().parents[1]
+if sys.path[:1] == [str(RECIPES / "starter_base")]:
+    del sys.path[0]  # its modules are starter_base.…, and their names alone are common ones
+for folder in (str(RECIPES), str(RECIPES.parent)):  # processes that are spawned get this path too
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+import xtts_ka  # noqa: F401  first of all: it refuses other versions of Python
+
+# isort: split
+import argparse
+import importlib
+import os
+import shutil
+import subprocess
+import time
+from typing import NamedTuple
+
+from xtts_ka.core.command_line import add_verbosity_flags, run_cli
+from xtts_ka.core.console import say
+from xtts_ka.core.errors import RunError
+
+
+class Step(NamedTuple):
+    """A step: `<function>(work, options)` of a module beside this file leaves `output` in the work folder.
+
+    minutes: how long it trains, where it is a training.
+    """
+
+    module: str
+    function: str
+    output: str
+    minutes: float | None = None
+
+
+STEPS = {
+    "texts": Step("texts", "run", "texts.jsonl.gz"),
+    "speech": Step("speech", "run", "speech/done.json"),
+    "phonemes": Step("phonemes", "run", "phonemes.safetensors", 10),
+    "dvae": Step("dvae", "run", "dvae.safetensors", 120),
+    "speakers": Step("speakers", "run", "speaker_encoder.safetensors", 15),
+    "codes": Step("codes", "run", "codes.npz"),
+    "gpt": Step("gpt", "run", "gpt.safetensors", 240),
+    "decoder": Step("decoder", "run", "decoder.safetensors", 60),
+    "pack": Step("pack", "run", "base/base.json"),
+}
+
+
+BESIDE = {"dvae": "speakers"}  # on a GPU the latter runs at the same time, in a process of its own
+HANDED_OUT = ("*.safetensors", "*.json")  # what `--out` gets
+
+
+def make_base(options: argparse.Namespace) -> None:
+    options.work.mkdir(parents=True, exist_ok=True)
+    due = [name for name in options.steps if not _is_there(options, name)]
+    for name in due:
+        if name in BESIDE.values() and _is_there(options, name):
+            continue
+        beside = BESIDE.get(name, "")
+        other = _started(beside, options) if beside in due and _has_gpu(options.device) else None
+        _do(name, options)
+        if other and other.wait():
+            raise RunError(f"the step {beside} failed with exit code {other.returncode}: run --steps {beside}")
+        _hand_out(options)
+
+
+def _is_there(options: argparse.Namespace, name: str) -> bool:
+    if there := (options.work / STEPS[name].output).exists():
+        say(f"{name:<11} {options.work / STEPS[name].output} is there")
+    return there
+
+
+def _do(name: str, options: argparse.Namespace) -> None:
+    step, begun = STEPS[name], time.monotonic()
+    say(f"\n── {name} ──")
+    getattr(importlib.import_module(f"starter_base.{step.module}"), step.function)(options.work, options)
+    say(f"{name:<11} {time.monotonic() - begun:.1f} s")
+
+
+def _started(name: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """The step `name`, in a process of its own."""
+    minutes = f"--minutes-{name}={getattr(options, f'minutes_{name}')}"
+    command = [sys.executable, __file__, "--work", str(options.work), "--steps", name, minutes]
+    return subprocess.Popen([*command, "--device", options.device, "--quiet"])
+
+
+def _has_gpu(device: str) -> bool:
+    from xtts_ka.core.torch_settings import choose_device
+
+    return choose_device(device).startswith("cuda")
+
+
+def _hand_out(options: argparse.Namespace) -> None:
+    """Copy the networks and figures that are there to `--out`."""
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for file in [file for pattern in HANDED_OUT for file in options.work.glob(pattern)]:
+            shutil.copyfile(file, options.out / file.name)
+
+
+def _steps(given: str) -> list[str]:
+    names = given.split(",")
+    if unknown := [name for name in names if name not in STEPS]:
+        raise argparse.ArgumentTypeError(f"no step {unknown[0]!r}: they are {', '.join(STEPS)}")
+    return [name for name in STEPS if name in names]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Make the stand-in base from nothing, or what of it is missing.")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder of all intermediate results")
+    parser.add_argument("--steps", type=_steps, default=list(STEPS), help=f"some of {','.join(STEPS)} (default: all)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="copy the networks there too, while they are trained")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="that speak side by side (default: %(default)s)"
+    )
+    parser.add_argument("--clips", type=int, help="use so many sentences only, for a rehearsal")
+    for name, step in STEPS.items():
+        if step.minutes:
+            text = f"how long {name} is trained (default: %(default)s, for two CPU cores)"
+            parser.add_argument(f"--minutes-{name}", type=float, default=step.minutes, metavar="M", help=text)
+    add_verbosity_flags(parser)
+    args = parser.parse_args(argv)
+    return run_cli(lambda: make_base(args), args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
