@@ -14,7 +14,7 @@ import argparse
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from xtts_ka.core.console import say, style
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.corpus import recordings
 from xtts_ka.model import geometry as g
-from xtts_ka.training.batch_plan import Batch, Draw, plan_epoch
+from xtts_ka.training.batch_plan import Batch, Draw, group_clips, plan_epoch
 from xtts_ka.training.clip_index import AUDIO_STOPS, TrainingIndex
 from xtts_ka.training.feature_cache import FeatureCache
 from xtts_ka.training.memory_estimate import ROOM_ON_CPU, StepShape
@@ -45,6 +45,7 @@ class Sample(NamedTuple):
     codes: np.ndarray  # uint16, one per 1,024 samples
     cond_mel: np.ndarray  # float16, (frames, 80): the voice sample
     heard: tuple[int, int]  # first and last + 1 of the clip's own mel frames that are in the voice sample
+    voice: int = -1  # number of the voice sample: samples of a batch with the same number share it; -1: shared by none
 
 
 class XTTSDataset:
@@ -64,9 +65,11 @@ class XTTSDataset:
     def __getitem__(self, draw: Draw) -> Sample:
         clip, frames = draw.clip, draw.cond_frames
         codes, mel = self._features(self.index, clip)
-        random, text = self._random(clip, draw.epoch), self.index.text(clip)
+        sharing = draw.sharing or (clip,)
+        random, text = self._random(sharing[0], draw.epoch), self.index.text(clip)
         if self.hears_others[clip]:
-            return Sample(text, codes, self._voice(self._other_clips(clip, random), frames, random), (0, 0))
+            voice = self._voice(self._other_clips(sharing, random), frames, random)
+            return Sample(text, codes, voice, (0, 0), sharing[0])
         if self.conditioning == "coqui":
             first, end = _coquis_part(len(mel), frames, random)
         else:
@@ -80,11 +83,11 @@ class XTTSDataset:
     def _features(self, index: TrainingIndex, clip: int) -> tuple[np.ndarray, np.ndarray]:
         return self.cache.read(index.records[clip], index.file_id(clip))
 
-    def _other_clips(self, clip: int, random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
-        """Up to 16 other clips of the same speaker in random order, each with its index."""
-        clips = self.index.clips_of(self.index.speakers[clip])
-        drawn = random.choice(clips, min(17, len(clips)), replace=False)
-        return [(self.index, other) for other in drawn[drawn != clip][:16].tolist()]
+    def _other_clips(self, sharing: Sequence[int], random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
+        """Up to 16 clips of the same speaker other than these, in random order, each with its index."""
+        clips = self.index.clips_of(self.index.speakers[sharing[0]])
+        drawn = random.choice(clips, min(16 + len(sharing), len(clips)), replace=False)
+        return [(self.index, other) for other in drawn[~np.isin(drawn, sharing)][:16].tolist()]
 
     def _voice(self, clips: list[tuple[TrainingIndex, int]], frames: int, random: np.random.Generator) -> np.ndarray:
         """`frames` mel frames of these clips: a random crop of the first, and while it is too short, of the next.
@@ -150,10 +153,10 @@ class ValidationSet(XTTSDataset):
         self.heard = np.isin(index.voices, train.voices)[index.speakers]
         self.hears_others |= self.heard
 
-    def _other_clips(self, clip: int, random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
-        if others := super()._other_clips(clip, random):
+    def _other_clips(self, sharing: Sequence[int], random: np.random.Generator) -> list[tuple[TrainingIndex, int]]:
+        if others := super()._other_clips(sharing, random):
             return others
-        clips = self.train.clips_of(self._in_train[int(self.index.voices[self.index.speakers[clip]])])
+        clips = self.train.clips_of(self._in_train[int(self.index.voices[self.index.speakers[sharing[0]]])])
         return [(self.train, other) for other in random.choice(clips, min(16, len(clips)), replace=False).tolist()]
 
     def batches(self) -> dict[str, list[Batch]]:
@@ -190,7 +193,8 @@ class CollateFunction:
         text_target, audio_target        the scored tokens, stop tokens included
         text_scored, audio_scored        the place in the flat grid that predicts each of them
 
-    and of `cond_mels` (float32, (rows, 80, frames)), `shape` (rows, length) and `seconds` of speech.
+    and of `cond_mels` (float32, (voice samples, 80, frames)), `cond_of` (each row's voice sample), `shape` (rows,
+    length) and `seconds` of speech. A voice sample that several rows share is there once.
 
     as_coqui: leave unscored what coqui's GPTTrainer does.
     """
@@ -205,10 +209,12 @@ class CollateFunction:
         length = max(g.COND_POSITIONS + len(s.text) + 1 + len(s.codes) + AUDIO_STOPS for s in samples)
         rows = [self._row(sample, row * length) for row, sample in enumerate(samples)]
         lists = {name: np.concatenate([row[name] for row in rows]).astype(np.int64) for name in rows[0]}
-        mels = torch.from_numpy(np.stack([s.cond_mel for s in samples])).float()
+        voices, cond_of = _distinct(samples)
+        mels = torch.from_numpy(np.stack(voices)).float()
         return {
             **{name: torch.from_numpy(values) for name, values in lists.items()},
             "cond_mels": mels.transpose(1, 2).contiguous(),
+            "cond_of": torch.tensor(cond_of),
             "shape": (len(samples), length),
             "seconds": sum(len(s.codes) for s in samples) * g.CODE_STRIDE / g.SAMPLE_RATE,
         }
@@ -240,6 +246,19 @@ class CollateFunction:
             "audio_target": target[scored],
             "audio_scored": audio_at[scored],
         }
+
+
+def _distinct(samples: list[Sample]) -> tuple[list[np.ndarray], list[int]]:
+    """The voice samples without repetition, and which of them each row hears."""
+    numbers: dict[int, int] = {}
+    voices: list[np.ndarray] = []
+    cond_of = []
+    for sample in samples:
+        number = len(voices) if sample.voice < 0 else numbers.setdefault(sample.voice, len(voices))
+        if number == len(voices):
+            voices.append(sample.cond_mel)
+        cond_of.append(number)
+    return voices, cond_of
 
 
 def _masked_by_coqui(samples: list[Sample]) -> list[Sample]:
@@ -282,14 +301,25 @@ class DataManager:
         """The same in audio samples: with the seed, what an epoch's steps depend on."""
         return max(1, round(self.step_seconds * g.SAMPLE_RATE))
 
+    @property
+    def shared_voices(self) -> int:
+        """How many clips of a step may share a voice sample: one where they hear themselves."""
+        training = self.config.training
+        return training.shared_voices if training.conditioning == "same_speaker" else 1
+
     def train_batches(self, epoch: int) -> list[Batch]:
         """The batch of each of the epoch's steps, whose voice samples all have the same random number of mel frames."""
-        positions, samples = self.train.index.positions, self.train.index.records["samples"].astype(np.int64)
-        plan = plan_epoch(positions, samples, self.step_samples, self.config.seed, epoch)
+        index, seed = self.train.index, self.config.seed
+        positions, samples = index.positions, index.records["samples"].astype(np.int64)
+        groups = group_clips(index.speakers, positions, self.shared_voices, seed, epoch)
+        plan = plan_epoch(positions, samples, self.step_samples, seed, epoch, groups)
         shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         random = np.random.default_rng([self.config.seed, epoch, 2])
         frames = random.integers(shortest, longest + 1, len(plan)).tolist()
-        return [Batch(clips, epoch, self._voice_frames(clips, asked)) for clips, asked in zip(plan, frames)]
+        return [
+            Batch(clips, epoch, self._voice_frames(clips, asked), (clips, groups[clips]))
+            for clips, asked in zip(plan, frames)
+        ]
 
     def _voice_frames(self, clips: np.ndarray, asked: int) -> int:
         """Frames of a batch's voice samples: where all are of the clips themselves, no more than those can give."""

@@ -186,9 +186,9 @@ def step_flops(model: XttsFiles, batch: dict) -> float:
     4·length²·dim a layer, halved where causal (as in Kaplan et al. 2020, appendix; no recomputation counted)."""
     args = model.config.model_args
     dim, (rows, length) = args.gpt_n_model_channels, batch["shape"]
-    frames = batch["cond_mels"].shape[2]
+    voices, _, frames = batch["cond_mels"].shape
     blocks = args.gpt_layers * (2 * 12 * dim**2 * rows * length + 2 * rows * length**2 * dim)
-    voice = 6 * (2 * 4 * dim**2 * rows * frames + 4 * rows * frames**2 * dim)
+    voice = 6 * (2 * 4 * dim**2 * voices * frames + 4 * voices * frames**2 * dim)
     heads = (
         2 * dim * (len(batch["text_target"]) * model.text_rows + len(batch["audio_target"]) * args.gpt_num_audio_tokens)
     )

@@ -153,6 +153,7 @@ class TrainingConfig(_Section):
         "where voice samples come from: other clips of the speaker, an unscored third of the clip, as coqui",
     )
     conditioning_seconds: SecondsRange = _opt([3.0, 6.0], "shortest and longest voice sample in seconds")
+    shared_voices: int = _opt(4, "clips of a speaker that hear one voice sample in a step, at most", ge=1, le=1000)
     log_interval: int = _opt(10, "steps between metric lines", ge=1)
     validation_minutes: float = _opt(15.0, "minutes of work between validations, with a checkpoint each", gt=0)
     validation_interval: int | None = _opt(None, "steps between validations (null: validation_minutes)", ge=1)

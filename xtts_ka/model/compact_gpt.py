@@ -45,7 +45,7 @@ class CompactGPT(nn.Module):
         """
         gpt = self.gpt
         rows, length = batch["shape"]
-        voice = voice_latents(gpt, batch["cond_mels"])
+        voice = voice_latents(gpt, batch["cond_mels"])[batch["cond_of"]]
         text = gpt.text_embedding(batch["text"]) + gpt.text_pos_embedding.emb(batch["text_position"])
         audio = gpt.mel_embedding(batch["audio"]) + gpt.mel_pos_embedding.emb(batch["audio_position"])
         filled = torch.cat([voice.flatten(0, 1), text.to(voice.dtype), audio.to(voice.dtype)])

@@ -1,11 +1,13 @@
 """Plans which clips make which optimizer step, and cuts a step into the micro-batches that memory holds at once.
 
-The steps depend on the data, the seed, the epoch and the seconds of audio in a step, and on nothing else: a run that
-goes on with another memory or another number of processes takes the same steps.
+The steps depend on the data, the seed, the epoch, the seconds of audio in a step and the number of clips that may share
+a voice sample, and on nothing else: a run that goes on with another memory or another number of processes takes the
+same steps.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,14 +18,19 @@ from xtts_ka.model.geometry import SAMPLE_RATE
 PLAN_VERSION = 3  # raise when the same arguments give other steps: checkpoints count steps of a plan
 UNIT_SECONDS = 40  # clips of similar length stay together in units of about this much audio; a step is whole units
 WINDOW_UNITS = 50  # units among which clips are sorted by length
+CHUNK_GROUPS = 16  # groups of a speaker's clips that are sorted by length together
 
 
 class Draw(NamedTuple):
-    """One clip of a batch: its number, the epoch, and how many mel frames its voice sample has."""
+    """One clip of a batch: its number, the epoch, how many mel frames its voice sample has, and which clips hear it.
+
+    sharing: the clips of the step that hear the same voice sample, itself among them; empty: itself alone.
+    """
 
     clip: int
     epoch: int
     cond_frames: int
+    sharing: tuple[int, ...] = ()
 
 
 class Room(NamedTuple):
@@ -37,14 +44,24 @@ class Room(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A step or a micro-batch before it is loaded: clip numbers, the epoch, and the mel frames of the voice samples."""
+    """A step or a micro-batch before it is loaded: clip numbers, the epoch, and the mel frames of the voice samples.
+
+    step: all clips of the step and the group of each; those of one group share a voice sample, also where the step is
+    cut between them. None: each clip has its own.
+    """
 
     clips: np.ndarray
     epoch: int
     cond_frames: int
+    step: tuple[np.ndarray, np.ndarray] | None = None
 
     def draws(self) -> list[Draw]:
-        return [Draw(clip, self.epoch, self.cond_frames) for clip in self.clips.tolist()]
+        members, group_of = defaultdict(list), {}
+        for clip, group in zip(*(part.tolist() for part in self.step or ())):
+            members[group].append(clip)
+            group_of[clip] = group
+        sharing = {clip: tuple(members[group]) for clip, group in group_of.items() if len(members[group]) > 1}
+        return [Draw(clip, self.epoch, self.cond_frames, sharing.get(clip, ())) for clip in self.clips.tolist()]
 
     def cut(self, positions: np.ndarray, room: Room, processes: int = 1) -> list[Batch]:
         """The clips in micro-batches of similar length within `room`, as few as possible, a multiple of `processes`.
@@ -82,8 +99,34 @@ def _evenly(costs: list[int], count: int) -> list[int]:
     return ends
 
 
+def group_clips(speakers: np.ndarray, positions: np.ndarray, at_most: int, seed: int, epoch: int) -> np.ndarray:
+    """Each clip's group, numbered: up to `at_most` clips of one speaker and of similar length.
+
+    Half of a speaker's clips at most are a group, so that others are left for the voice sample. Groups are drawn anew in
+    each epoch: a speaker's clips are shuffled, and CHUNK_GROUPS groups at a time sorted by length.
+    """
+    if at_most == 1:
+        return np.arange(len(speakers))
+    order = np.random.default_rng([seed, epoch, 3]).permutation(len(speakers))
+    order = order[np.argsort(speakers[order], kind="stable")]
+    own, counts = speakers[order], np.bincount(speakers)
+    starts = np.cumsum(counts) - counts
+    places = np.arange(len(order)) - starts[own]  # among the speaker's clips
+    order = order[np.lexsort((positions[order], places // (CHUNK_GROUPS * at_most), own))]
+    size = np.clip(counts // 2, 1, at_most)[own]
+    begins = places % size == 0
+    groups = np.empty(len(order), np.int64)
+    groups[order] = np.cumsum(begins) - 1
+    return groups
+
+
 def plan_epoch(
-    positions: np.ndarray, samples: np.ndarray, step_samples: int, seed: int, epoch: int
+    positions: np.ndarray,
+    samples: np.ndarray,
+    step_samples: int,
+    seed: int,
+    epoch: int,
+    groups: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """The epoch's steps in order, as arrays of clip numbers; depends on nothing but the arguments.
 
@@ -91,14 +134,23 @@ def plan_epoch(
     `step_samples`, the last one too. The clips are shuffled and cut into windows of WINDOW_UNITS units; within a
     window they are sorted by length and cut into units; then all units are shuffled, and consecutive ones make a step.
     A small step is one unit, whose clips are of similar length; a large one mixes all lengths.
+
+    groups: of each clip, from `group_clips`: those of a group come one after another (None: each clip alone). A group
+    across the border of two units is torn, which keeps the steps of equal size.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(positions)).astype(np.int32)
+    if groups is None:
+        groups = np.arange(len(positions))
+    longest = np.zeros(int(groups.max()) + 1, np.int32)
+    np.maximum.at(longest, groups, positions.astype(np.int32))
+    places = np.empty(len(longest), np.int32)
+    places[random.permutation(len(longest))] = np.arange(len(longest))
+    order = np.argsort(places[groups], kind="stable").astype(np.int32)
     steps = max(1, round(int(samples.sum()) / step_samples))
     a_step = max(1, round(step_samples / (UNIT_SECONDS * SAMPLE_RATE)))  # its units
     windows = _places(samples[order], max(1, round(steps * a_step / WINDOW_UNITS)))
     # Every other window is sorted downwards: a unit that lies across two windows then holds clips of similar length.
-    lengths = positions[order].astype(np.int32)
+    lengths = longest[groups[order]]
     lengths[windows % 2 == 1] *= -1
     order = order[np.lexsort((lengths, windows))]
     units = random.permutation(steps * a_step)[_places(samples[order], steps * a_step)]

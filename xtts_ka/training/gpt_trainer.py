@@ -65,6 +65,7 @@ class Progress:
     parts: int = 1  # the room for a micro-batch is divided by it; doubled when memory runs out
     budget: int = 0  # that room in positions, undivided
     step_samples: int = 0  # audio samples in a step, by which the epoch's steps were planned
+    shared_voices: int = 1  # clips that may share a voice sample, by which they were planned too
     interval: int = 0  # steps in `validation_minutes`, by the pace that was measured once; 0: not measured, or too many
     plan: int = PLAN_VERSION
 
@@ -135,7 +136,9 @@ class PretrainLoop:
             "shards": shards,
         }
         self.room = choose_room(model, data, accelerator, config, self.memory_facts)
-        self.progress = Progress(budget=self.room.positions, step_samples=data.step_samples)
+        self.progress = Progress(
+            budget=self.room.positions, step_samples=data.step_samples, shared_voices=data.shared_voices
+        )
         self._record = checkpoints.folder / "memory.json"  # the number of pieces, until the next checkpoint holds it
         self._window = _Window()
         self._begun = (0, time.monotonic())  # the step at which `fit` began, and when
@@ -437,7 +440,8 @@ class PretrainLoop:
         if self.average:
             self.average.load(checkpoint.weights("ema" if checkpoint.has("ema") else "model"))
         # Older checkpoints lack these.
-        state = {"plan": 1, "step_samples": 0, "interval": 0, "schedule": None, **checkpoint.state()}
+        lacking = {"plan": 1, "step_samples": 0, "shared_voices": 1, "interval": 0, "schedule": None}
+        state = {**lacking, **checkpoint.state()}
         try:
             self.progress = Progress(**{name: operator.index(state[name]) for name in vars(Progress())})
             earlier = Schedule(**state["schedule"]) if state["schedule"] else None
@@ -458,11 +462,16 @@ class PretrainLoop:
             say(f"the learning rate climbs from {rate:.2g}, its last, to {planned:.2g}, the schedule's")
         if self.progress.budget != self.room.positions:  # another GPU
             self.progress = replace(self.progress, budget=self.room.positions, parts=1)
-        planned_by = {"step_samples": self.data.step_samples, "plan": PLAN_VERSION}
+        planned_by = {
+            "step_samples": self.data.step_samples,
+            "shared_voices": self.data.shared_voices,
+            "plan": PLAN_VERSION,
+        }
         if not planned_by.items() <= vars(self.progress).items():  # then `offset` counts steps of another plan
             self.progress = replace(self.progress, **planned_by, epoch=self.progress.epoch + 1, offset=0)
             say(
-                "batch_seconds or the planning of steps has changed: training goes on with the next epoch, planned anew"
+                "batch_seconds, training.shared_voices or the planning of steps has changed: "
+                "training goes on with the next epoch, planned anew"
             )
 
     # ── 8. stopping ──────────────────────────────────────────────────────────────────────────────────────────────────
