@@ -67,6 +67,17 @@ def test_short_reference_clips_are_joined(dataset):
     assert len(sources) > 1 and 0 not in sources
 
 
+def test_clips_that_share_a_voice_sample_hear_none_of_themselves(dataset):
+    data = dataset([90000] * 8, ["a", "b"])
+    for epoch in range(20):
+        first, second = (data[Draw(clip, epoch, 200, (4, 0))] for clip in (0, 4))
+        assert (first.cond_mel == second.cond_mel).all() and first.voice == second.voice
+        assert {int(value) // 1000 for value in first.cond_mel[:, 0]} <= {2, 6}
+        assert (first.codes[0], second.codes[0]) == (0, 4)
+    voices = {data[Draw(0, epoch, 200, (4, 0))].cond_mel[0, 0] for epoch in range(20)}
+    assert len(voices) > 5
+
+
 def unscored_codes(sample):
     """Places of the clip's codes that a batch of this sample leaves unscored."""
     numbered = sample._replace(codes=np.arange(len(sample.codes), dtype=np.uint16))
@@ -120,6 +131,20 @@ def manager(dataset):
         )
 
     return make
+
+
+@pytest.mark.parametrize(
+    "conditioning, shared", [("same_speaker", 4), ("same_speaker", 1), ("same_clip", 4), ("coqui", 4)]
+)
+def test_clips_share_voice_samples_as_the_config_says(manager, conditioning, shared):
+    training = TrainingConfig(conditioning=conditioning, shared_voices=shared)
+    data = manager([30000] * 200, ["a", "b"])
+    data.config = data.config.model_copy(update={"training": training})
+    data.train.conditioning, data.train.hears_others[:] = conditioning, conditioning == "same_speaker"
+    sizes = Counter(max(1, len(draw.sharing)) for batch in data.train_batches(0) for draw in batch.draws())
+    assert set(sizes) <= {1, 2, 3, 4} if (conditioning, shared) == ("same_speaker", 4) else set(sizes) == {1}
+    if len(sizes) > 1:
+        assert sizes[4] > 120
 
 
 @pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker", "coqui"])
@@ -293,8 +318,17 @@ def test_a_batch_by_hand():
     # the second clip's second code was heard as voice sample: it is not scored
     assert batch["audio_target"].tolist() == [1, 2, 3, *[1025] * 4, 4, *[1025] * 4]
     assert batch["audio_scored"].tolist() == [*range(35, 42), length + 34, *range(length + 36, length + 40)]
-    assert batch["cond_mels"].shape == (2, 80, 50)
+    assert batch["cond_mels"].shape == (2, 80, 50) and batch["cond_of"].tolist() == [0, 1]
     assert batch["seconds"] == pytest.approx(5 * 1024 / 22050)
+
+
+def test_a_shared_voice_sample_is_in_a_batch_once():
+    samples = [
+        Sample(np.array([7]), np.array([1], np.uint16), np.full((50, 80), mel, np.float16), (0, 0), voice)
+        for mel, voice in ((2, 5), (3, -1), (2, 5), (4, 0), (6, -1), (4, 0))
+    ]
+    batch = CollateFunction(ARGS)(samples)
+    assert batch["cond_mels"][:, 0, 0].tolist() == [2, 3, 4, 6] and batch["cond_of"].tolist() == [0, 1, 0, 2, 3, 2]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=6))

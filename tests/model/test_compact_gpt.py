@@ -92,6 +92,22 @@ def test_losses_and_gradients_equal_coqui_gpt_trainer(base, speech, trainer, row
         assert float((parameter.grad - reference).norm() / reference.norm()) < 1e-4, name
 
 
+def test_a_shared_voice_sample_gives_the_losses_and_gradients_of_one_each(base):
+    mels = np.random.default_rng(1).standard_normal((2, 60, 80)).astype(np.float16)
+    rows = [Sample(np.arange(5 + row), np.arange(9 + row, dtype=np.uint16), mels[row % 2], (0, 0)) for row in range(5)]
+    collate, found = CollateFunction(base.config.model_args), []
+    for samples in (rows, [sample._replace(voice=row % 2) for row, sample in enumerate(rows)]):
+        gpt, batch = load_gpt(base), collate(samples)
+        text, audio = CompactGPT(gpt).train()(batch)
+        (text + audio).backward()
+        gradients = [p.grad for name, p in gpt.named_parameters() if name.startswith("conditioning_")]
+        found.append((len(batch["cond_mels"]), float(text), float(audio), gradients))
+    (own, *losses, gradients), (shared, *same, also) = found
+    assert (own, shared) == (5, 2) and losses == pytest.approx(same, rel=1e-6)
+    assert any(gradient is not None and gradient.norm() > 0.1 for gradient in gradients)
+    torch.testing.assert_close(also, gradients, rtol=1e-4, atol=1e-4)
+
+
 def test_voice_latents_equal_coqui_get_style_emb(base):
     gpt = load_gpt(base).eval()
     mels = torch.randn(3, 80, 117, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtts_ka.training.batch_plan import Batch, Draw, Room, padding, plan_epoch
+from xtts_ka.training.batch_plan import Batch, Draw, Room, group_clips, padding, plan_epoch
 
 RATE = 22050
 
@@ -121,6 +121,56 @@ def test_micro_batches_hold_the_step_within_the_room(lengths, room, per_row, pro
         rows = len(piece.clips)
         assert rows == 1 or 0 < rows * (int(positions[piece.clips].max()) + per_row) <= room
     assert len(pieces) % processes == 0 or len(pieces) == len(lengths)
+
+
+# ── clips that share a voice sample ──
+
+
+def members(groups):
+    return [np.flatnonzero(groups == group) for group in np.unique(groups)]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
+def test_groups_are_of_one_speaker_and_leave_half_of_his_clips(numbers, at_most, seed, epoch):
+    _, speakers = np.unique(numbers, return_inverse=True)
+    groups = group_clips(speakers, np.arange(len(speakers)), at_most, seed, epoch)
+    assert len(groups) == len(speakers) and sorted(set(groups.tolist())) == list(range(int(groups.max()) + 1))
+    for clips in members(groups):
+        (speaker,) = set(speakers[clips].tolist())
+        count = int(np.sum(speakers == speaker))
+        assert len(clips) <= at_most and (len(clips) == 1 or 2 * len(clips) <= count)
+        assert count < 2 * at_most or len(clips) == at_most or len(clips) == count % at_most  # no more than needed
+    if at_most == 1:
+        assert groups.tolist() == list(range(len(speakers)))
+
+
+def test_groups_are_drawn_anew_in_each_epoch_and_are_of_similar_length():
+    positions, _ = natural_lengths(3000)
+    speakers = np.arange(3000) % 6
+    drawn = [group_clips(speakers, positions, 4, 1, epoch) for epoch in (0, 0, 1)]
+    assert drawn[0].tolist() == drawn[1].tolist()
+    mates = [{tuple(clips.tolist()) for clips in members(groups)} for groups in (drawn[0], drawn[2])]
+    assert len(mates[0] & mates[1]) < 50  # of 750
+    assert np.mean([np.std(positions[clips]) for clips in members(drawn[0])]) < 0.15 * np.std(positions)
+
+
+def test_groups_stay_together_and_cost_no_padding_and_no_equality_of_steps():
+    positions, samples = natural_lengths(5000)
+    groups = group_clips(np.arange(5000) % 40, positions, 4, 0, 0)
+    for seconds, torn in ((36, 0.35), (1260, 0.35)):
+        plan = plan_epoch(positions, samples, seconds * RATE, 0, 0, groups)
+        assert sorted(np.concatenate(plan).tolist()) == list(range(5000))
+        assert sum(len(np.unique(groups[step])) for step in plan) < (0.25 + torn / 2) * 5000
+        sizes = np.array([samples[step].sum() / RATE for step in plan])
+        assert np.std(sizes) < 0.2 * seconds and np.min(sizes) > 0.5 * seconds
+        assert padding(positions, pieces_of(positions, plan, Room(1440))) < 0.06
+
+
+def test_all_clips_of_a_group_are_told_of_one_another_though_the_step_is_cut_between_them():
+    positions, clips = np.array([90, 50, 60, 70, 80]), np.array([4, 0, 1, 3, 2])
+    step = Batch(clips, 2, 90, (clips, np.array([7, 7, 3, 5, 3])))
+    draws = {draw.clip: draw for piece in step.cut(positions, Room(100)) for draw in piece.draws()}
+    assert {clip: draw.sharing for clip, draw in draws.items()} == {4: (4, 0), 0: (4, 0), 1: (1, 2), 2: (1, 2), 3: ()}
 
 
 def test_micro_batches_are_few_and_alike():

@@ -253,12 +253,21 @@ def test_other_batch_seconds_go_on_with_the_next_epoch(clean, capsys):
     loop.fit()
 
 
-@pytest.mark.parametrize("plan", [{}, {"plan": PLAN_VERSION - 1}])
-def test_a_checkpoint_of_an_older_plan_goes_on_with_the_next_epoch(clean, capsys, plan):
+@pytest.mark.parametrize(
+    "lacks, plan",
+    [
+        ("plan", {}),
+        ("plan", {"plan": PLAN_VERSION - 1}),
+        ("shared_voices", {}),
+        ("shared_voices", {"shared_voices": 2}),
+    ],
+)
+def test_a_checkpoint_of_an_older_plan_goes_on_with_the_next_epoch(clean, capsys, lacks, plan):
     """Its `offset` counts batches that are no longer planned; the oldest checkpoints do not name their plan at all."""
     folder = run(clean, max_steps=3).checkpoints.last().folder
     state, facts = (json.loads((folder / name).read_text()) for name in ("state.json", "manifest.json"))
-    assert (state["epoch"], state["offset"], state.pop("plan")) == (0, 3, PLAN_VERSION)
+    assert (state["epoch"], state["offset"], state["plan"], state["shared_voices"]) == (0, 3, PLAN_VERSION, 4)
+    del state[lacks]
     write_json(folder / "state.json", {**state, **plan})
     del facts["checksum"]
     write_manifest(folder, facts)

@@ -102,8 +102,8 @@ def _evenly(costs: list[int], count: int) -> list[int]:
 def group_clips(speakers: np.ndarray, positions: np.ndarray, at_most: int, seed: int, epoch: int) -> np.ndarray:
     """Each clip's group, numbered: up to `at_most` clips of one speaker and of similar length.
 
-    Half of a speaker's clips at most are a group, so that others are left for the voice sample. Groups are drawn anew in
-    each epoch: a speaker's clips are shuffled, and CHUNK_GROUPS groups at a time sorted by length.
+    Half of a speaker's clips at most are a group, so that others are left for the voice sample. Groups are drawn anew
+    in each epoch: a speaker's clips are shuffled, and CHUNK_GROUPS groups at a time sorted by length.
     """
     if at_most == 1:
         return np.arange(len(speakers))
