@@ -6,8 +6,8 @@ The config is that of a finished starter run; its recogniser is trained first if
 the evaluation, of which the recogniser has heard none, are spoken by the starter's six voices. Words are cut out or
 doubled at boundaries that forced alignment finds; babble is other speech, pseudo-words or reversed; a wrong speaker is
 the next voice. A fault's precision and recall count all clips: the sound ones and those with another fault planted.
-The thresholds in evaluation/faults.py were chosen without sound (exp_fault_thresholds.py) before this was run; `--part`
-divides the sentences, for choosing others on `tune` and reporting `test`.
+The thresholds in recognition/faults.py were chosen without sound (exp_fault_thresholds.py) before this was run;
+`--part` divides the sentences, for choosing others on `tune` and reporting `test`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ import torch
 import xtts_ka
 from xtts_ka.core.config import load_config
 from xtts_ka.corpus.tables import read_split
-from xtts_ka.evaluation.faults import KINDS, find_faults
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
 from xtts_ka.evaluation.texts import KEPT_SETS, read_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.features import load_speech
 from xtts_ka.model.geometry import SAMPLE_RATE
+from xtts_ka.recognition.faults import KINDS, find_faults
 from xtts_ka.recognition.forced_alignment import align
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.train_recogniser import ensure_recogniser

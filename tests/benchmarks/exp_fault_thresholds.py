@@ -1,4 +1,4 @@
-"""Faults planted in texts with simulated mishearing: what the thresholds in evaluation/faults.py were chosen on.
+"""Faults planted in texts with simulated mishearing: what the thresholds in recognition/faults.py were chosen on.
 
     python tests/benchmarks/exp_fault_thresholds.py
 
@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 from bench_faults import SENTENCES, SYLLABLES
 
-from xtts_ka.evaluation.faults import find_faults
 from xtts_ka.evaluation.texts import KEPT_SETS, read_texts
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
 from xtts_ka.georgian.reading import Reading
+from xtts_ka.recognition.faults import find_faults
 
 ROUNDS = 4
 NO_SOUND = (np.ones(2000, np.float32), 1000)  # audible throughout: no silence is found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtts_ka.evaluation.character_errors import Errors, mean, ratio
-from xtts_ka.evaluation.faults import KINDS
+from xtts_ka.recognition.faults import KINDS
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from xtts_ka.core.console import progress
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.evaluation.character_errors import marked
 from xtts_ka.evaluation.evaluate import Outcome
-from xtts_ka.evaluation.faults import KINDS
 from xtts_ka.evaluation.figures import Measured
+from xtts_ka.recognition.faults import KINDS
 
 Found = Mapping[str, Any]
 _STYLE = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xtts_ka.evaluation.faults import find_faults, longest_pause, sounding_seconds
+from xtts_ka.recognition.faults import find_faults, longest_pause, sounding_seconds
 
 RATE = 24000
 SAID = "დღეს კარგი ამინდია და ბავშვები ეზოში თამაშობენ"

@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 from rapidfuzz import fuzz
 
-from xtts_ka.evaluation.letter_alignment import Alignment, align
+from xtts_ka.recognition.letter_alignment import Alignment, align
 
 KINDS = ("babble", "repetition", "skipped", "no_stop", "silence")
 

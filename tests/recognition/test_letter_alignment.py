@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from xtts_ka.evaluation.letter_alignment import align
+from xtts_ka.recognition.letter_alignment import align
 
 letters = st.text("აბგდ", max_size=12)
 
