@@ -10,6 +10,7 @@ the last clip that both files hold.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import multiprocessing
@@ -23,7 +24,7 @@ import numpy as np
 from starter_base.sizes import LANGUAGES
 from starter_base.texts import read_texts
 from xtts_ka.core.console import duration, progress, say
-from xtts_ka.core.digests import hash_to_unit
+from xtts_ka.core.digests import hash_to_unit, hash_value
 from xtts_ka.core.files import append_bytes, read_json, write_json
 from xtts_ka.model.geometry import SAMPLE_RATE
 from xtts_ka.starter.speech import EspeakVoice, speak_naturally, voices_for
@@ -76,6 +77,7 @@ class Speech:
         rows = (folder / CLIPS).read_text(encoding="utf-8").splitlines()
         self.clips = [Clip(*json.loads(row)) for row in rows]
         self.waves = np.memmap(folder / WAVES, "<i2", "r")
+        self.digest = hash_value(rows)
 
     def wave(self, number: int) -> Tensor:
         """(1, samples) float32 in [-1, 1] at 22,050 Hz."""
@@ -89,6 +91,7 @@ class Speech:
         return [number for number, clip in enumerate(self.clips) if clip.split in splits]
 
 
+@functools.cache
 def voices() -> list[EspeakVoice]:
     """14 of each language."""
     found = []

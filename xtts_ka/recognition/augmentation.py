@@ -48,12 +48,9 @@ def _stretch(mels: Tensor, lengths: Tensor, rng: np.random.Generator) -> tuple[T
     longer = torch.from_numpy(np.maximum(1, np.round(lengths.numpy() / speed))).long()
     time = (torch.arange(int(longer.max())) + 0.5)[None] * (lengths / longer)[:, None]  # in frames of `mels`
     band = (torch.arange(bands) + 0.5)[None] * voice[:, None]
-    grid = torch.stack(
-        torch.broadcast_tensors((band * 2 / bands - 1)[:, None, :], (time * 2 / frames - 1)[:, :, None]), -1
-    )
-    stretched = F.grid_sample(
-        mels[:, None], grid.float().to(mels.device), "bilinear", padding_mode="border", align_corners=False
-    )
+    band, time = ((band * 2 / bands - 1).to(mels.device), (time * 2 / frames - 1).float().to(mels.device))
+    grid = torch.stack(torch.broadcast_tensors(band[:, None, :], time[:, :, None]), -1)
+    stretched = F.grid_sample(mels[:, None], grid, "bilinear", padding_mode="border", align_corners=False)
     return stretched[:, 0], longer
 
 

@@ -84,28 +84,43 @@ class _ConvBlock(nn.Module):
 class CtcNetwork(nn.Module):
     """log-mel (batch, frames, MELS) → log-probabilities (batch, frames / STRIDE, symbols).
 
-    Two convolutions with stride 2, then `layers` residual ones with dilations 1, 2, 4, 8, 1, …. Nothing behind a clip's
-    end takes part, so a clip's result does not depend on its batch.
+    Two convolutions with stride 2 (or `strides`), then `layers` residual ones with dilations 1, 2, 4, 8, 1, …. Nothing
+    behind a clip's end takes part, so a clip's result does not depend on its batch.
     """
 
-    def __init__(self, dim: int, layers: int, dropout: float = 0.1):
+    def __init__(
+        self,
+        dim: int,
+        layers: int,
+        dropout: float = 0.1,
+        symbols: int = len(SYMBOLS),
+        strides: tuple[int, int] = (2, 2),
+    ):
         super().__init__()
-        pad = _KERNEL // 2
-        self.strided = nn.ModuleList(nn.Conv1d(inputs, dim, _KERNEL, stride=2, padding=pad) for inputs in (MELS, dim))
+        self._strides = strides
+        self.strided = nn.ModuleList(
+            nn.Conv1d(inputs, dim, _KERNEL, stride=stride, padding=_KERNEL // 2)
+            for inputs, stride in zip((MELS, dim), strides)
+        )
         self.blocks = nn.ModuleList(_ConvBlock(dim, 2 ** (i % 4), dropout) for i in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.output = nn.Linear(dim, len(SYMBOLS))
+        self.output = nn.Linear(dim, symbols)
 
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """lengths: (batch,) mel frames of each clip, on the CPU. Returns log-probabilities and their lengths."""
+        x, lengths = self.hidden(mels, lengths)
+        return self.output(x).float().log_softmax(-1), lengths
+
+    def hidden(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but what the last layer takes in: (batch, frames / STRIDE, dim)."""
         x = centred(mels, lengths)
-        for convolution in self.strided:
+        for convolution, stride in zip(self.strided, self._strides):
             x = F.gelu(convolution(x.transpose(1, 2)).transpose(1, 2))
-            lengths = (lengths + 1) // 2
+            lengths = (lengths + stride - 1) // stride
             x = x * (mask := inside(x, lengths))
         for block in self.blocks:
             x = block(x, mask)
-        return self.output(self.norm(x)).float().log_softmax(-1), lengths
+        return self.norm(x), lengths
 
 
 def inside(x: Tensor, lengths: Tensor) -> Tensor:

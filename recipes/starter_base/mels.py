@@ -1,0 +1,111 @@
+"""The DVAE's mels of all clips, on the device that trains: a batch of pieces is one indexing operation.
+
+30 hours take 1.5 GB in float16. The mels are those of `model.features.dvae_mels`, divided by the base's own mel_stats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
+
+from starter_base.speech import FOLDER, WAVES, Speech
+from xtts_ka.core.tensor_files import save_tensors
+from xtts_ka.model import geometry as g
+
+MEL_STATS = "mel_stats.safetensors"  # `mel_stats`, (80,)
+STATS_CLIPS = 2000  # that mel_stats is computed from
+SILENCE = float(np.log(1e-5))  # the lowest log-mel
+_TOGETHER = {"cuda": 2**24, "cpu": 2**21}  # samples transformed at once
+_REFLECTED = g.MEL_WINDOW // 2
+
+
+class Mels:
+    """Normalised mels of some clips. frames: of each clip, on the CPU; len: the number of clips.
+
+    scale: what the log-mels were divided by, (80,). lengths: as `ClipPieces` has it.
+    """
+
+    def __init__(self, log_mels: Sequence[Tensor], scale: Tensor, device: str):
+        self.device, self.scale = device, scale.to(device)
+        self.frames = np.array([len(mel) for mel in log_mels])
+        self.lengths = {"mels": self.frames}
+        ends = np.cumsum(self.frames)
+        self._starts = torch.from_numpy(ends - self.frames).to(device)
+        self._values = torch.empty(int(ends[-1]), g.MEL_BANDS, dtype=torch.half, device=device)
+        for mel, end in zip(log_mels, ends.tolist()):
+            self._values[end - len(mel) : end] = mel.to(device).float() / self.scale
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def pieces(self, clips: np.ndarray, starts: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+        """Pieces of `size` frames, (batch, size, 80) float32 with silence behind a clip's end, and each one's frames.
+
+        clips, starts: (batch,) numbers of clips and of the first frame in them.
+        """
+        left = torch.from_numpy(np.minimum(self.frames[clips] - starts, size)).to(self.device)
+        first = self._starts[torch.from_numpy(clips).to(self.device)] + torch.from_numpy(starts).to(self.device)
+        places = torch.arange(size, device=self.device)
+        inside = places < left[:, None]
+        rows = self._values[(first[:, None] + places).clamp(max=len(self._values) - 1)].float()
+        return torch.where(inside[..., None], rows, SILENCE / self.scale), left
+
+    def log_mels(self, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Whole clips: (batch, frames, 80) in nepers, and the frames of each, on the CPU."""
+        rows, _ = self.pieces(clips, np.zeros_like(clips), int(self.frames[clips].max()))
+        return rows * self.scale, torch.from_numpy(self.frames[clips])
+
+
+def load_mels(work: Path, speech: Speech, clips: Sequence[int], device: str) -> Mels:
+    """Mels of these clips of `speech`; writes mel_stats where there is none yet."""
+    waves = waves_on(work, speech, device)
+    starts = np.array([speech.clips[clip].start for clip in clips])
+    samples = np.array([speech.clips[clip].samples for clip in clips])
+    found: list[Tensor] = [torch.empty(0)] * len(clips)
+    for some, mels in _log_mels(waves, starts, samples):
+        for place, mel in zip(some.tolist(), mels):
+            found[place] = mel[: int(g.frames_of(samples[place]))].half()
+    if not (work / MEL_STATS).is_file():
+        chosen = np.random.default_rng(0).permutation(len(found))[:STATS_CLIPS]
+        scale = torch.cat([found[place].float() for place in chosen.tolist()]).abs().mean(0).cpu()
+        save_tensors(work / MEL_STATS, {"mel_stats": scale})
+    return Mels(found, load_file(work / MEL_STATS)["mel_stats"], device)
+
+
+def waves_on(work: Path, speech: Speech, device: str) -> Tensor:
+    """All samples, int16: on a CPU memory-mapped."""
+    path = str(work / FOLDER / WAVES)
+    return torch.from_file(path, shared=False, size=len(speech.waves), dtype=torch.int16).to(device)
+
+
+def _log_mels(waves: Tensor, starts: np.ndarray, samples: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """(numbers of clips, their log-mels (clips, frames, 80)), clips of similar length together."""
+    transform = TorchMelSpectrogram(filter_length=g.MEL_WINDOW, sampling_rate=g.SAMPLE_RATE, mel_norm_file=None)
+    transform.mel_stft.spectrogram.center = False  # the clips are reflected at their own ends
+    transform = transform.to(waves.device)
+    for some in _groups(samples, _TOGETHER[waves.device.type]):
+        yield some, transform(_reflected(waves, starts[some], samples[some])).transpose(1, 2)
+
+
+def _groups(samples: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    order, first = np.argsort(samples, kind="stable"), 0
+    while first < len(order):
+        last = first + 1
+        while last < len(order) and (last + 1 - first) * (samples[order[last]] + 2 * _REFLECTED) <= most:
+            last += 1
+        yield order[first:last]
+        first = last
+
+
+def _reflected(waves: Tensor, starts: np.ndarray, samples: np.ndarray) -> Tensor:
+    """(clips, samples) float32: each with half a window of its own reflection at either end."""
+    last = torch.from_numpy(samples - 1).to(waves.device)[:, None]
+    places = torch.arange(-_REFLECTED, int(samples.max()) + _REFLECTED, device=waves.device)[None].abs()
+    places = torch.where(places > last, 2 * last - places, places).clamp(min=0)
+    return waves[torch.from_numpy(starts).to(waves.device)[:, None] + places].float() / 32768
