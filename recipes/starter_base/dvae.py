@@ -107,7 +107,7 @@ def run(work: Path, options: Any) -> None:
     part = FastDvaePart(dvae, mels["train"], mels["val"], settings, 14, scale, Hearing(network, scale))  # type: ignore[arg-type]
     chosen = train_timed(part, work, options.minutes_dvae, device, speech)
     dvae.load_state_dict(chosen.weights())
-    through, use = _through(dvae.eval(), mels["val"], len(numbers["val"][:VAL_CLIPS]))
+    through, use = through_codes(dvae.eval(), mels["val"], len(numbers["val"][:VAL_CLIPS]))
     measured = [error_rates(network, symbols, speech, numbers["val"][:VAL_CLIPS], m) for m in (mels["val"], through)]
     facts = {"natural": measured[0], "through the codes": measured[1], **use, "steps": settings.max_steps}
     say(
@@ -119,7 +119,7 @@ def run(work: Path, options: Any) -> None:
 
 
 @torch.no_grad()
-def _through(dvae: Any, mels: Mels, count: int) -> tuple[Mels, dict[str, float]]:
+def through_codes(dvae: Any, mels: Mels, count: int) -> tuple[Mels, dict[str, float]]:
     """The first clips as the DVAE's decoder gives them back, each by itself, and how the codebook is used."""
     rows, codes = [], []
     for clip in range(count):

@@ -39,7 +39,7 @@ class Mels:
         self._starts = torch.from_numpy(ends - self.frames).to(device)
         self._values = torch.empty(int(ends[-1]), g.MEL_BANDS, dtype=torch.half, device=device)
         for mel, end in zip(log_mels, ends.tolist()):
-            self._values[end - len(mel) : end] = mel.to(device).float() / self.scale
+            self._values[end - len(mel) : end] = mel.to(device) / self.scale
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -70,10 +70,10 @@ def load_mels(work: Path, speech: Speech, clips: Sequence[int], device: str) -> 
     found: list[Tensor] = [torch.empty(0)] * len(clips)
     for some, mels in _log_mels(waves, starts, samples):
         for place, mel in zip(some.tolist(), mels):
-            found[place] = mel[: int(g.frames_of(samples[place]))].half()
+            found[place] = mel[: int(g.frames_of(samples[place]))].clone()
     if not (work / MEL_STATS).is_file():
         chosen = np.random.default_rng(0).permutation(len(found))[:STATS_CLIPS]
-        scale = torch.cat([found[place].float() for place in chosen.tolist()]).abs().mean(0).cpu()
+        scale = torch.cat([found[place] for place in chosen.tolist()]).abs().mean(0).cpu()
         save_tensors(work / MEL_STATS, {"mel_stats": scale})
     return Mels(found, load_file(work / MEL_STATS)["mel_stats"], device)
 

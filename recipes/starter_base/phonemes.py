@@ -61,11 +61,11 @@ def spoken(text: str) -> str:
 
 
 class PhonemeNetwork(nn.Module):
-    """log-mels in nepers (batch, frames, 80) → log-probabilities of phonemes and of letters, two frames in one."""
+    """log-mels in nepers (batch, frames, 80) → log-probabilities of phonemes and of letters."""
 
-    def __init__(self, phonemes: int, letters: int, dim: int = DIM, layers: int = LAYERS):
+    def __init__(self, phonemes: int, letters: int, dim: int, layers: int, strides: tuple[int, int] = STRIDES):
         super().__init__()
-        self.body = CtcNetwork(dim, layers, symbols=phonemes + 1, strides=STRIDES)
+        self.body = CtcNetwork(dim, layers, symbols=phonemes + 1, strides=strides)
         self.letters = nn.Linear(dim, letters + 1)
 
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,6 +86,7 @@ class PhonemePart(Part):
 
     def __init__(self, network: PhonemeNetwork, train: Mels, val: Mels, targets: Sequence[Sequence[Target]], seed: int):
         """targets: of the training clips and of the validation's, (phonemes, letters) of each."""
+        self.batch_frames = BATCH_FRAMES[torch.device(train.device).type]
         self.network, self.train, self.val, self.seed = network, train, val, seed
         self.targets, self.val_targets = targets
         self.settings = PartConfig(max_steps=100_000, learning_rate=RATE)
@@ -99,8 +100,8 @@ class PhonemePart(Part):
         middle, count = int(rng.integers(len(self.train))), min(NEIGHBOURS, len(self.train))
         first = min(max(0, middle - count // 2), len(self.train) - count)
         near = self._by_length[first : first + count]
-        most = BATCH_FRAMES[torch.device(self.train.device).type]
-        chosen = rng.choice(near, size=max(1, min(count, most // int(self.train.frames[near].mean()))), replace=False)
+        size = max(1, min(count, self.batch_frames // int(self.train.frames[near].mean())))
+        chosen = rng.choice(near, size=size, replace=False)
         return {"clips": torch.from_numpy(chosen)}
 
     def train_step(self, batch: Batch, step: int, tools: Tools) -> dict[str, Tensor]:
@@ -132,8 +133,8 @@ def run(work: Path, options: Any) -> None:
     symbols = symbols_of(speech)
     numbers = {split: speech.of(split) for split in ("train", "val")}
     mels = {split: load_mels(work, speech, numbers[split], device) for split in numbers}
-    targets = [[_targets(symbols, speech, number) for number in numbers[split]] for split in numbers]
-    network = PhonemeNetwork(len(symbols.phonemes), len(symbols.letters))
+    targets = [[targets_of(symbols, speech, number) for number in numbers[split]] for split in numbers]
+    network = PhonemeNetwork(len(symbols.phonemes), len(symbols.letters), DIM, LAYERS)
     part = PhonemePart(network, mels["train"], mels["val"], targets, seed=14)
     chosen = train_timed(part, work, options.minutes_phonemes, device, speech)
     network.load_state_dict(chosen.weights())
@@ -150,7 +151,7 @@ def symbols_of(speech: Speech) -> Symbols:
     return Symbols(phonemes, sorted({letter for clip in speech.clips for letter in spoken(clip.text)}))
 
 
-def _targets(symbols: Symbols, speech: Speech, number: int) -> Target:
+def targets_of(symbols: Symbols, speech: Speech, number: int) -> Target:
     clip = speech.clips[number]
     return torch.tensor(symbols.phoneme_ids(clip.phonemes)), torch.tensor(symbols.letter_ids(clip.text))
 

@@ -167,7 +167,7 @@ def _speak_some(task: Task) -> list[np.ndarray]:
 
 
 def _voice(language: str, number: int, seed: int) -> EspeakVoice:
-    own = [voice for voice in voices() if voice.voice.startswith(f"{language}+")]
+    own = [voice for voice in voices() if voice.voice.startswith(f"{language}+")] or voices_for(language)
     return own[int(hash_to_unit(f"{seed} voice {number}") * len(own))]
 
 
