@@ -33,12 +33,12 @@ from xtts_ka.core.errors import RunError
 class Step(NamedTuple):
     """A step: `<function>(work, options)` of a module beside this file leaves `output` in the work folder.
 
-    minutes: how long it trains, where it is a training.
+    output: None where the step is done every time. minutes: how long it trains, where it is a training.
     """
 
     module: str
     function: str
-    output: str
+    output: str | None
     minutes: float | None = None
 
 
@@ -48,6 +48,8 @@ STEPS = {
     "phonemes": Step("phonemes", "run", "phonemes.safetensors", 10),
     "dvae": Step("dvae", "run", "dvae.safetensors", 120),
     "speakers": Step("speakers", "run", "speaker_encoder.safetensors", 15),
+    "ear": Step("georgian_ear", "run", "georgian_ear.safetensors", 8),
+    "judge": Step("georgian_ear", "judge", None),
     "codes": Step("codes", "run", "codes.npz"),
     "gpt": Step("gpt", "run", "gpt.safetensors", 240),
     "decoder": Step("decoder", "run", "decoder.safetensors", 60),
@@ -55,27 +57,29 @@ STEPS = {
 }
 
 
-BESIDE = {"dvae": "speakers"}  # on a GPU the latter runs at the same time, in a process of its own
+BESIDE = {"dvae": ("speakers", "ear")}  # on a GPU the latter run at the same time, in processes of their own
 HANDED_OUT = ("*.safetensors", "*.json")  # what `--out` gets
 
 
 def make_base(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     due = [name for name in options.steps if not _is_there(options, name)]
-    for name in due:
-        if name in BESIDE.values() and _is_there(options, name):
-            continue
-        beside = BESIDE.get(name, "")
-        other = _started(beside, options) if beside in due and _has_gpu(options.device) else None
+    while due:
+        name = due.pop(0)
+        beside = [other for other in BESIDE.get(name, ()) if other in due and _has_gpu(options.device)]
+        due = [other for other in due if other not in beside]
+        started = {other: _started(other, options) for other in beside}
         _do(name, options)
-        if other and other.wait():
-            raise RunError(f"the step {beside} failed with exit code {other.returncode}: run --steps {beside}")
+        for other, process in started.items():
+            if process.wait():
+                raise RunError(f"the step {other} failed with exit code {process.returncode}: run --steps {other}")
         _hand_out(options)
 
 
 def _is_there(options: argparse.Namespace, name: str) -> bool:
-    if there := (options.work / STEPS[name].output).exists():
-        say(f"{name:<11} {options.work / STEPS[name].output} is there")
+    output = STEPS[name].output
+    if there := output is not None and (options.work / output).exists():
+        say(f"{name:<11} {options.work / output} is there")
     return there
 
 
@@ -90,7 +94,7 @@ def _started(name: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """The step `name`, in a process of its own."""
     minutes = f"--minutes-{name}={getattr(options, f'minutes_{name}')}"
     command = [sys.executable, __file__, "--work", str(options.work), "--steps", name, minutes]
-    return subprocess.Popen([*command, "--device", options.device, "--quiet"])
+    return subprocess.Popen([*command, "--device", options.device, f"--processes={options.processes}"])
 
 
 def _has_gpu(device: str) -> bool:
