@@ -1,4 +1,4 @@
-"""Speaks Georgian text with a trained model folder, through coqui's own `Xtts.inference`."""
+"""Speaks Georgian text with a trained model folder. A guard listens, and has faulty sentences spoken again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from xtts_ka.core.config import DEFAULT_CONFIG, load_config
 from xtts_ka.core.console import say
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Speak Georgian text with the trained model.",
@@ -20,6 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--text", required=True, help="what to say; numbers and abbreviations are read out")
     parser.add_argument("--speaker", help="a name in speakers_xtts.pth (default: the first)")
     parser.add_argument("--output", default="speech.wav", help="wav file to write (default: %(default)s)")
+    parser.add_argument(
+        "--attempts",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="times that a sentence with babble, repeated or lost words is spoken at most (default: %(default)s)",
+    )
+    parser.add_argument("--no-guard", action="store_true", help="speak every sentence once, and check nothing")
     add_verbosity_flags(parser)
     args = parser.parse_args(argv)
 
@@ -29,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         from xtts_ka.speech.synthesis import speak
 
         model_dir, device = Path(config.output_model_path), choose_device(config.device)
-        seconds = speak(model_dir, args.text, args.speaker, Path(args.output), device, config.seed)
+        attempts = 0 if args.no_guard else args.attempts
+        seconds = speak(model_dir, args.text, args.speaker, Path(args.output), device, config.seed, attempts)
         say(f"{args.output}: {seconds:.1f} s")
 
     return run_cli(run, args)

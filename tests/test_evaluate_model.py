@@ -12,7 +12,7 @@ from evaluation_project import evaluation_project
 import evaluate_model
 from xtts_ka.corpus.audio import write_wav
 from xtts_ka.evaluation import speak_all
-from xtts_ka.speech import batch
+from xtts_ka.speech import batch, guard
 
 HEARS, OTHER = "sh -c 'echo მზე მზე' {wav}", "sh -c 'echo დილა' {wav}"
 FIGURE = {"value", "low", "high"}
@@ -102,7 +102,7 @@ def test_the_same_command_again_speaks_nothing_and_gives_the_same_report(first, 
     def never(*_):
         raise AssertionError("spoken again")
 
-    monkeypatch.setattr(speak_all, "speak_together", never)
+    monkeypatch.setattr(guard, "speak_together", never)
     assert run(config, *first[1]) == 0
     assert without_times(first[0]) == before
 
@@ -117,7 +117,7 @@ def test_an_interrupted_evaluation_carries_on_to_the_same_report(first, config, 
         return batch.speak_together(model, pieces)
 
     flags = [tmp_path if flag == first[0] else flag for flag in first[1]]
-    monkeypatch.setattr(speak_all, "speak_together", stopped)
+    monkeypatch.setattr(guard, "speak_together", stopped)
     assert run(config, *flags) == 130 and "run the same command" in capsys.readouterr().err
     assert len(list((tmp_path / "clips").glob("*.json"))) == 2 and not (tmp_path / "report.json").exists()
     assert run(config, *flags) == 0

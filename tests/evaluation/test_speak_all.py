@@ -4,14 +4,15 @@ import numpy as np
 import torch
 
 from xtts_ka.core.files import write_text
-from xtts_ka.corpus.tables import Clip
 from xtts_ka.evaluation import speak_all
 from xtts_ka.evaluation.clip_store import ClipStore
-from xtts_ka.evaluation.speak_all import Task, clip_keys, letter_rates, longest, most_codes
+from xtts_ka.evaluation.speak_all import Task, clip_keys
 from xtts_ka.evaluation.subjects import Subject
 from xtts_ka.evaluation.texts import read_texts
 from xtts_ka.georgian.reading import Reading
+from xtts_ka.speech import guard
 from xtts_ka.speech.batch import Spoken
+from xtts_ka.speech.guard import Guard
 from xtts_ka.speech.synthesis import PAUSE
 
 
@@ -22,17 +23,6 @@ def subject(key: str = "weights", tint: float = 0.0) -> Subject:
     }
     model = SimpleNamespace(config=SimpleNamespace(model_args=SimpleNamespace(output_sample_rate=24000)))
     return Subject("m", model, None, voices, 30, Reading(), key)
-
-
-def test_a_voices_rate_is_its_letters_over_its_seconds():
-    clips = [Clip(f"c{n}", "დილა მშვიდობისა", "ეკა", 2.0 + n, None, None) for n in range(2)]
-    clips.append(Clip("x", "დილა", "ვიღაც", 1.0, None, None, speaker_known=False))
-    assert letter_rates(clips) == {"ეკა": 28 / 5}
-
-
-def test_the_limit_grows_with_the_text_and_with_a_slow_voice():
-    assert np.isclose(longest("დილა მშვიდობისა.", 14), 2.5)
-    assert most_codes("დილა", 7) > most_codes("დილა", 14) and abs(most_codes("დილა მშვიდობისა.", 14) - 2.5 * 21.5) < 1
 
 
 def test_a_clips_key_changes_with_all_that_it_depends_on(tmp_path):
@@ -47,7 +37,8 @@ def test_a_clips_key_changes_with_all_that_it_depends_on(tmp_path):
         clip_keys(subject(), [Task("ეკა", first, 1)], {"ეკა": 7.0}),
     ]
     assert clip_keys(subject(), [Task("ეკა", first, 1)], rates) == [key]
-    assert len({key, *(other for keys in others for other in keys)}) == 7
+    others.append(clip_keys(subject(), [Task("ეკა", first, 1)], rates, Guard(None)))
+    assert len({key, *(other for keys in others for other in keys)}) == 8
 
 
 def test_the_parts_of_a_long_text_are_joined_and_one_that_did_not_stop_counts(tmp_path, monkeypatch):
@@ -60,7 +51,7 @@ def test_the_parts_of_a_long_text_are_joined_and_one_that_did_not_stop_counts(tm
         asked.extend(pieces)
         return [Spoken(np.full(100 * (n + 1), 0.5, np.float32), 3, n == 0) for n in range(len(pieces))]
 
-    monkeypatch.setattr(speak_all, "speak_together", fake)
+    monkeypatch.setattr(guard, "speak_together", fake)
     store = ClipStore(tmp_path / "clips")
     (key,) = speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {"ეკა": 14.0}, store, "cpu")
     kept = store.get(key)
@@ -69,3 +60,22 @@ def test_the_parts_of_a_long_text_are_joined_and_one_that_did_not_stop_counts(tm
     assert (wave[100 : 100 + PAUSE] == 0).all() and len({piece.seed for piece in asked}) == 2
     speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {"ეკა": 14.0}, store, "cpu")
     assert len(asked) == 2  # nothing was spoken again
+
+
+def test_what_the_guard_did_is_kept_with_the_clip(tmp_path, monkeypatch):
+    write_text(tmp_path / "t.txt", "დღეს კარგი ამინდია ქალაქში. ხვალ მთაში წავალთ ყველანი.\n")
+    (text,) = read_texts(tmp_path / "t.txt", Reading(), 1)
+    calls = []
+
+    def fake(model, pieces):
+        calls.append(len(pieces))
+        return [
+            Spoken(np.full(24000, 0.5, np.float32), 2 if len(calls) == 1 and n else 90, True)
+            for n in range(len(pieces))
+        ]
+
+    monkeypatch.setattr(guard, "speak_together", fake)
+    store = ClipStore(tmp_path / "clips")
+    (key,) = speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {}, store, "cpu", Guard(None))
+    assert calls == [2, 1] and store.get(key).guard == {"attempts": 2, "first": ["too_short"], "left": []}
+    assert store.get(key).codes == 180

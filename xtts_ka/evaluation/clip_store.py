@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,16 @@ HEARD_TOGETHER = 16  # clips between two writes
 
 @dataclass(frozen=True)
 class KeptClip:
-    """One spoken clip. seconds_taken: of computing; codes: audio codes; stopped: the model ended it by itself."""
+    """One spoken clip. seconds_taken: of computing; codes: audio codes; stopped: the model ended it by itself.
+
+    guard: {"attempts", "first", "left"}, what the guard did and found at first and at last; None without one.
+    """
 
     wav: Path
     codes: int
     stopped: bool
     seconds_taken: float
+    guard: dict[str, Any] | None = None
 
     def read(self) -> tuple[np.ndarray, int]:
         """(float32 samples, rate in Hz)."""
@@ -44,9 +49,19 @@ class ClipStore:
         found = read_json(facts, "the facts of a spoken clip", "delete it, and the clip is spoken again")
         return KeptClip(facts.with_suffix(".wav"), **found)
 
-    def put(self, key: str, wave: np.ndarray, rate: int, *, codes: int, stopped: bool, seconds_taken: float) -> None:
+    def put(
+        self,
+        key: str,
+        wave: np.ndarray,
+        rate: int,
+        *,
+        codes: int,
+        stopped: bool,
+        seconds_taken: float,
+        guard: dict[str, Any] | None = None,
+    ) -> None:
         write_wav(self.folder / f"{key}.wav", wave, rate)
-        facts = {"codes": codes, "stopped": stopped, "seconds_taken": round(seconds_taken, 4)}
+        facts = {"codes": codes, "stopped": stopped, "seconds_taken": round(seconds_taken, 4), "guard": guard}
         write_json(self.folder / f"{key}.json", facts)
 
 

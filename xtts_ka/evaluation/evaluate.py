@@ -23,7 +23,7 @@ from xtts_ka.evaluation import dnsmos
 from xtts_ka.evaluation.character_errors import count_errors
 from xtts_ka.evaluation.clip_store import ClipStore, hear_all
 from xtts_ka.evaluation.figures import Measured
-from xtts_ka.evaluation.speak_all import USUAL_RATE, Task, letter_rates, longest, speak_all
+from xtts_ka.evaluation.speak_all import Task, speak_all
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
 from xtts_ka.evaluation.subjects import Subject, check_voices, free, open_checkpoint, open_folder
 from xtts_ka.evaluation.texts import TEST, Text, read_texts, split_texts
@@ -31,6 +31,7 @@ from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.coqui_georgian import FACTS_FILE
 from xtts_ka.recognition.faults import find_faults, sounding_seconds
 from xtts_ka.recognition.listener import Listener, open_listener, spoken_letters
+from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 
 # (texts of each kind, voices, test recordings, recordings for the voices' covariance): about what takes a minute or two
 USUAL = {"cpu": (1, 2, 30, 60), "cuda": (20, 3, 300, 600)}

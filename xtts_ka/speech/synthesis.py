@@ -5,30 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.stage_ledger import StageLedger
 from xtts_ka.corpus.audio import write_wav
 from xtts_ka.georgian.text import split_sentences
-from xtts_ka.model.checkpoint import load_xtts
+from xtts_ka.model.checkpoint import Xtts, load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.speakers import read_speakers
+from xtts_ka.speech.batch import TOGETHER, Piece, derived_seed
+from xtts_ka.speech.guard import ATTEMPTS, account, open_guard, speak_guarded
+from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, most_codes
 
 PAUSE = 10_000  # samples between two sentences, as in coqui's `Synthesizer`
 _FILES = (FACTS_FILE, "config.json", "vocab.json", "speakers_xtts.pth", "model.pth")  # that speaking reads
 
 
-def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int) -> float:
+def speak(
+    model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int, attempts: int = ATTEMPTS
+) -> float:
     """Write `output` (a 24 kHz wav) and return its length in seconds.
 
-    speaker: a name in `speakers_xtts.pth`; None takes the first. Raises UserError for an unknown speaker, a text with
-    nothing to read, and a model that is missing or damaged.
+    speaker: a name in `speakers_xtts.pth`; None takes the first. attempts: of the guard at each sentence at most; 0
+    speaks without a guard. Raises UserError for an unknown speaker, a text with nothing to read, and a model that is
+    missing or damaged.
     """
     if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*_FILES):
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     limit, reading = read_facts(model_dir / FACTS_FILE)
+    speaker, voice = _voice(model_dir, speaker)
+    texts = split_sentences(reading(text), limit)
+    if not texts:
+        raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
+    register()
+    model = load_xtts(model_dir, device)
+    guard = open_guard(model_dir, device, attempts) if attempts else None
+    rate = folder_rates(model_dir / FACTS_FILE).get(speaker, USUAL_RATE) if guard else None
+    pieces = [_piece(model, part, voice, derived_seed(seed, speaker, part), rate) for part in texts]
+    waves: list[np.ndarray] = []
+    for start in range(0, len(pieces), TOGETHER[device.partition(":")[0]]):
+        some = pieces[start : start + TOGETHER[device.partition(":")[0]]]
+        for piece, guarded in zip(some, speak_guarded(model, some, guard), strict=True):
+            waves += [guarded.spoken.wave, np.zeros(PAUSE, np.float32)]
+            say(account(piece.text, guarded) if guard else f"{speaker} on {device}: {piece.text}", verbose=True)
+    wave = np.concatenate(waves[:-1])
+    rate_hz = model.config.model_args.output_sample_rate
+    write_wav(output, wave, rate_hz)
+    return len(wave) / rate_hz
+
+
+def _voice(model_dir: Path, speaker: str | None) -> tuple[str, dict[str, Tensor]]:
+    """The name and tensors of the voice that is to speak."""
     voices = read_speakers(model_dir / "speakers_xtts.pth")
     if not voices:
         remedy = (
@@ -42,19 +71,11 @@ def speak(model_dir: Path, text: str, speaker: str | None, output: Path, device:
     if speaker not in voices:
         names = ", ".join(voices)
         raise UserError(f"speaker {speaker!r} is not in {model_dir / 'speakers_xtts.pth'}: choose one of {names}")
-    pieces = split_sentences(reading(text), limit)
-    if not pieces:
-        raise UserError(f"--text {text!r} holds nothing to read aloud: give Georgian text")
-    register()
-    model = load_xtts(model_dir, device)
-    torch.manual_seed(seed)
-    voice = voices[speaker]
-    waves: list[np.ndarray] = []
-    for piece in pieces:
-        spoken = model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"]
-        waves += [np.atleast_1d(spoken), np.zeros(PAUSE, np.float32)]
-        say(f"{speaker} on {device}: {piece}", verbose=True)
-    wave = np.concatenate(waves[:-1])
-    rate = model.config.model_args.output_sample_rate
-    write_wav(output, wave, rate)
-    return len(wave) / rate
+    return speaker, voices[speaker]
+
+
+def _piece(model: Xtts, text: str, voice: dict[str, Tensor], seed: int, rate: float | None) -> Piece:
+    """One sentence, with the bounds of its length; without a rate the model's own limit alone holds."""
+    most = most_codes(text, rate) if rate else model.gpt.max_gen_mel_tokens
+    fewest = fewest_codes(text, rate) if rate else 0
+    return Piece(text, voice["gpt_cond_latent"], voice["speaker_embedding"], seed, most, fewest)

@@ -20,6 +20,7 @@ from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.checkpoint import VOCODER, XttsFiles, extended_config, write_model
 from xtts_ka.model.features import VoiceEncoder
 from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
+from xtts_ka.speech.lengths import RATES_KEY, letter_rates
 from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.clip_index import TrainingIndex
 from xtts_ka.training.metrics_log import losses, unseen_losses
@@ -58,6 +59,7 @@ def export_model(
         "character_limit": language["character_limit"],
         **Reading.of(config.text).facts(),
         "text_rows": state["gpt.text_embedding.weight"].shape[0],
+        RATES_KEY: {name: round(rate, 3) for name, rate in letter_rates(clips).items()},
         **facts,
         "pretrain_config": config.model_dump(),
     }
