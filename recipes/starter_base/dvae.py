@@ -128,4 +128,4 @@ def through_codes(dvae: Any, mels: Mels, count: int) -> tuple[Mels, dict[str, fl
         found = reconstruct(dvae, whole.transpose(1, 2))
         rows.append(found.mels[0].T[:frames] * mels.scale)
         codes.append(found.codes[0].cpu())
-    return Mels(rows, mels.scale, mels.device), codebook_use(torch.cat(codes), dvae.num_tokens)
+    return Mels.of(rows, mels.scale, mels.device), codebook_use(torch.cat(codes), dvae.num_tokens)

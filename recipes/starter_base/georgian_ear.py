@@ -101,7 +101,7 @@ def judge(work: Path, options: Any) -> None:
     dvae.load_state_dict(load_file(work / "dvae.safetensors"))
     rows = [natural.log_mels(np.array([clip]))[0][0] for clip in clips]
     scale = load_file(work / MEL_STATS)["mel_stats"]
-    through, use = through_codes(dvae.to(device).eval(), Mels(rows, scale, device), len(clips))
+    through, use = through_codes(dvae.to(device).eval(), Mels.of(rows, scale, device), len(clips))
     rates = {
         "natural": rate(network, symbols, speech, natural),
         "through the codes": rate(network, symbols, speech, through),

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,15 +33,28 @@ class Mels:
     scale: what the log-mels were divided by, (80,). lengths: as `ClipPieces` has it.
     """
 
-    def __init__(self, log_mels: Sequence[Tensor], scale: Tensor, device: str):
-        self.device, self.scale = device, scale.to(device)
-        self.frames = np.array([len(mel) for mel in log_mels])
-        self.lengths = {"mels": self.frames}
-        ends = np.cumsum(self.frames)
-        self._starts = torch.from_numpy(ends - self.frames).to(device)
+    def __init__(self, frames: np.ndarray, scale: Tensor, device: str):
+        self.device, self.scale, self.frames = device, scale.to(device), frames
+        self.lengths = {"mels": frames}
+        ends = np.cumsum(frames)
+        self._starts = torch.from_numpy(ends - frames).to(device)
         self._values = torch.empty(int(ends[-1]), g.MEL_BANDS, dtype=torch.half, device=device)
-        for mel, end in zip(log_mels, ends.tolist()):
-            self._values[end - len(mel) : end] = mel.to(device) / self.scale
+
+    @classmethod
+    def of(cls, log_mels: Sequence[Tensor], scale: Tensor, device: str) -> Mels:
+        """Of log-mels in nepers, (frames, 80) each."""
+        found = cls(np.array([len(mel) for mel in log_mels]), scale, device)
+        for clip, mel in enumerate(log_mels):
+            found.fill(np.array([clip]), mel[None])
+        return found
+
+    def fill(self, clips: np.ndarray, log_mels: Tensor) -> None:
+        """Put in the log-mels (batch, frames, 80) of these clips; frames behind a clip's end are left out."""
+        places = torch.arange(log_mels.shape[1], device=self.device)
+        inside = places < torch.from_numpy(self.frames[clips]).to(self.device)[:, None]
+        first = self._starts[torch.from_numpy(clips).to(self.device)]
+        rows = log_mels.to(self.device)[inside] / self.scale
+        self._values[(first[:, None] + places)[inside]] = rows.half()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -64,18 +79,42 @@ class Mels:
 
 def load_mels(work: Path, speech: Speech, clips: Sequence[int], device: str) -> Mels:
     """Mels of these clips of `speech`; writes mel_stats where there is none yet."""
-    waves = waves_on(work, speech, device)
-    starts = np.array([speech.clips[clip].start for clip in clips])
-    samples = np.array([speech.clips[clip].samples for clip in clips])
-    found: list[Tensor] = [torch.empty(0)] * len(clips)
-    for some, mels in _log_mels(waves, starts, samples):
-        for place, mel in zip(some.tolist(), mels):
-            found[place] = mel[: int(g.frames_of(samples[place]))].clone()
+    return _load_mels(work, device, _Clips(speech, tuple(clips)))
+
+
+class _Clips(NamedTuple):
+    speech: Speech
+    numbers: tuple[int, ...]
+
+    def __hash__(self) -> int:
+        return hash((self.speech.digest, self.numbers))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Clips) and hash(self) == hash(other)
+
+
+@functools.lru_cache(maxsize=4)  # two steps in one process read the same
+def _load_mels(work: Path, device: str, clips: _Clips) -> Mels:
+    waves = waves_on(work, clips.speech, device)
+    starts = np.array([clips.speech.clips[number].start for number in clips.numbers])
+    samples = np.array([clips.speech.clips[number].samples for number in clips.numbers])
     if not (work / MEL_STATS).is_file():
-        chosen = np.random.default_rng(0).permutation(len(found))[:STATS_CLIPS]
-        scale = torch.cat([found[place] for place in chosen.tolist()]).abs().mean(0).cpu()
-        save_tensors(work / MEL_STATS, {"mel_stats": scale})
-    return Mels(found, load_file(work / MEL_STATS)["mel_stats"], device)
+        chosen = np.random.default_rng(0).permutation(len(samples))[:STATS_CLIPS]
+        save_tensors(work / MEL_STATS, {"mel_stats": _scale(waves, starts[chosen], samples[chosen])})
+    found = Mels(g.frames_of(samples), load_file(work / MEL_STATS)["mel_stats"], device)
+    for some, mels in _log_mels(waves, starts, samples):
+        found.fill(some, mels)
+    return found
+
+
+def _scale(waves: Tensor, starts: np.ndarray, samples: np.ndarray) -> Tensor:
+    """The mean absolute log-mel of each band, (80,)."""
+    sums, frames = torch.zeros(g.MEL_BANDS, dtype=torch.float64), 0
+    for some, mels in _log_mels(waves, starts, samples):
+        inside = torch.arange(mels.shape[1]) < torch.from_numpy(g.frames_of(samples[some]))[:, None]
+        sums += mels[inside.to(mels.device)].abs().sum(0).cpu().double()
+        frames += int(inside.sum())
+    return (sums / frames).float()
 
 
 def waves_on(work: Path, speech: Speech, device: str) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from starter_base.figures import note
 from starter_base.mels import Mels, load_mels
@@ -34,6 +35,7 @@ WEIGHTS, FACTS = "phonemes.safetensors", "phonemes.json"
 DIM, LAYERS = 256, 8
 STRIDES = (2, 1)  # a frame of 23 ms: at 46 ms, espeak's fastest phonemes would have none
 BATCH_FRAMES = {"cuda": 24_000, "cpu": 4_000}  # mel frames of a padded batch
+SHAPES = 64  # frames; a batch's length is a multiple of it
 NEIGHBOURS = 1500  # clips of similar length that a batch is drawn from
 VAL_CLIPS = 300
 RATE = 2e-3
@@ -100,7 +102,7 @@ class PhonemePart(Part):
         middle, count = int(rng.integers(len(self.train))), min(NEIGHBOURS, len(self.train))
         first = min(max(0, middle - count // 2), len(self.train) - count)
         near = self._by_length[first : first + count]
-        size = max(1, min(count, self.batch_frames // int(self.train.frames[near].mean())))
+        size = max(1, min(count, self.batch_frames // _up(int(1.1 * self.train.frames[near].mean()))))
         chosen = rng.choice(near, size=size, replace=False)
         return {"clips": torch.from_numpy(chosen)}
 
@@ -110,6 +112,7 @@ class PhonemePart(Part):
         rng = np.random.default_rng([self.seed, step, 6])
         generator = torch.Generator(mels.device).manual_seed(int(rng.integers(2**62)))
         mels, lengths = augment(mels, lengths, rng, generator)
+        mels = F.pad(mels, (0, 0, 0, _up(mels.shape[1]) - mels.shape[1]))
         loss = self._loss(mels, lengths, [self.targets[clip] for clip in clips])
         return {"loss": loss, "grad_norm": torch.tensor(tools.step(self.network, self.optimizers["model"], loss))}
 
@@ -125,6 +128,11 @@ class PhonemePart(Part):
             if len(clips):
                 losses.append(float(self._loss(*self.val.log_mels(clips), [self.val_targets[c] for c in clips])))
         return {"loss": float(np.mean(losses))}
+
+
+def _up(frames: int) -> int:
+    """The next of few lengths: cuDNN plans anew for every shape, which takes longer than a step."""
+    return -(-frames // SHAPES) * SHAPES
 
 
 def run(work: Path, options: Any) -> None:

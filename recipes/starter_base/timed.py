@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 
 from starter_base.speech import SEED, Speech
@@ -13,8 +14,8 @@ from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.gpt_trainer import build_accelerator
 from xtts_ka.training.parts_loop import Batch, Part, PartsLoop
 
-FIRST = 10  # steps that are slower: memory is taken, kernels are chosen
 EVERY = 20  # steps between plans
+RECENT = 10  # plans whose pace counts: the first steps are slower, since kernels are chosen then
 
 
 class TimedLoop(PartsLoop):
@@ -23,7 +24,7 @@ class TimedLoop(PartsLoop):
     def __init__(self, part: Part, config: PretrainConfig, run_id: str, minutes: float):
         super().__init__(part, config, run_id, build_accelerator(config))
         self.seconds, self._before = 60 * minutes, 0.0
-        self._begun: tuple[float, int] | None = None  # when the steady steps began, and at which step
+        self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT)  # (when, step), every EVERY steps
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         super()._resume(checkpoint)
@@ -36,19 +37,16 @@ class TimedLoop(PartsLoop):
 
     def _train_step(self, batch: Batch) -> None:
         super()._train_step(batch)
-        taken = self.step - self._first
-        if taken == FIRST:
-            self._begun = (time.monotonic(), self.step)
-        elif taken % EVERY == 0 and self._begun and self.step < self.total:
+        if (self.step - self._first) % EVERY == 0 and self.step < self.total:
             self._plan()
 
     def _plan(self) -> None:
         """Set the number of steps to what the time that is left allows."""
-        assert self._begun
         now = time.monotonic()
-        pace = (now - self._begun[0]) / (self.step - self._begun[1])
+        then, step = self._marks[0] if self._marks else (self._at, self._first)
+        self._marks.append((now, self.step))
         left = self.seconds - self._before - (now - self._at)
-        self.total = self.step + max(1, round(left / pace))
+        self.total = self.step + max(1, round(left * (self.step - step) / (now - then)))
         self.part.settings.max_steps = self.total
 
 
@@ -58,7 +56,7 @@ def train_timed(part: Part, work: Path, minutes: float, device: str, speech: Spe
         precision="float32",
         warmup_steps=200,
         final_learning_rate=0.01,
-        log_interval=20,
+        log_interval=250,
         validation_interval=2000,
         checkpoint_minutes=2,
     )
