@@ -57,13 +57,20 @@ STEPS = {
 }
 
 
-BESIDE = {"dvae": ("speakers", "ear")}  # on a GPU the latter run at the same time, in processes of their own
-HANDED_OUT = ("*.safetensors", "*.json")  # what `--out` gets
+TUNING = (
+    ("layers", int, "of the GPT (default: as in sizes.py)"),
+    ("positions", int, "of the GPT's sequences in a step (default: 2,048 on a CPU, 65,536 on a GPU)"),
+    ("rate", float, "peak learning rate of the GPT (default: 2e-3 on a CPU, 4e-3 on a GPU)"),
+)
+# On a GPU the latter run at the same time, in processes of their own.
+BESIDE = {"dvae": ("speakers", "ear"), "gpt": ("decoder",)}
+HAND_THEMSELVES = ("gpt", "decoder")  # to `--out`, again and again, in files of at most 16 MiB
 
 
 def make_base(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     due = [name for name in options.steps if not _is_there(options, name)]
+    asked = list(due)
     while due:
         name = due.pop(0)
         beside = [other for other in BESIDE.get(name, ()) if other in due and _has_gpu(options.device)]
@@ -73,7 +80,7 @@ def make_base(options: argparse.Namespace) -> None:
         for other, process in started.items():
             if process.wait():
                 raise RunError(f"the step {other} failed with exit code {process.returncode}: run --steps {other}")
-        _hand_out(options)
+        _hand_out(options, asked)
 
 
 def _is_there(options: argparse.Namespace, name: str) -> bool:
@@ -92,9 +99,12 @@ def _do(name: str, options: argparse.Namespace) -> None:
 
 def _started(name: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """The step `name`, in a process of its own."""
-    minutes = f"--minutes-{name}={getattr(options, f'minutes_{name}')}"
-    command = [sys.executable, __file__, "--work", str(options.work), "--steps", name, minutes]
-    return subprocess.Popen([*command, "--device", options.device, f"--processes={options.processes}"])
+    minutes = getattr(options, f"minutes_{name}") + (options.minutes_gpt if name == "decoder" else 0)
+    command = [sys.executable, __file__, "--work", str(options.work), "--steps", name, f"--minutes-{name}={minutes}"]
+    out = ["--out", str(options.out)] if options.out else []
+    return subprocess.Popen(
+        [*command, *out, "--device", options.device, f"--processes={options.processes}", "--beside"]
+    )
 
 
 def _has_gpu(device: str) -> bool:
@@ -103,12 +113,17 @@ def _has_gpu(device: str) -> bool:
     return choose_device(device).startswith("cuda")
 
 
-def _hand_out(options: argparse.Namespace) -> None:
-    """Copy the networks and figures that are there to `--out`."""
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for file in [file for pattern in HANDED_OUT for file in options.work.glob(pattern)]:
-            shutil.copyfile(file, options.out / file.name)
+def _hand_out(options: argparse.Namespace, steps: list[str]) -> None:
+    """Copy what is there of these steps' networks, with what JSON says of them, and the figures to `--out`."""
+    if not options.out:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    stems = [Path(STEPS[name].output or "").stem for name in steps if STEPS[name].minutes]
+    stems = [stem for stem in stems if stem not in HAND_THEMSELVES] + ["mel_stats"] * ("phonemes" in steps)
+    names = [f"{stem}.{ending}" for stem in stems for ending in ("safetensors", "json")]
+    for name in [*names, "figures.json"]:
+        if (options.work / name).is_file():
+            shutil.copyfile(options.work / name, options.out / name)
 
 
 def _steps(given: str) -> list[str]:
@@ -118,22 +133,30 @@ def _steps(given: str) -> list[str]:
     return [name for name in STEPS if name in names]
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make the stand-in base from nothing, or what of it is missing.")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder of all intermediate results")
-    parser.add_argument("--steps", type=_steps, default=list(STEPS), help=f"some of {','.join(STEPS)} (default: all)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="copy the networks there too, while they are trained")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description="Make the stand-in base from nothing, or what of it is missing.")
+    found.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder of all intermediate results")
+    found.add_argument("--steps", type=_steps, default=list(STEPS), help=f"some of {','.join(STEPS)} (default: all)")
+    found.add_argument("--out", type=Path, metavar="DIR", help="copy the networks there too, while they are trained")
+    found.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    found.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="that speak side by side (default: %(default)s)"
     )
-    parser.add_argument("--clips", type=int, help="use so many sentences only, for a rehearsal")
+    found.add_argument("--clips", type=int, help="use so many sentences only, for a rehearsal")
     for name, step in STEPS.items():
         if step.minutes:
             text = f"how long {name} is trained (default: %(default)s, for two CPU cores)"
-            parser.add_argument(f"--minutes-{name}", type=float, default=step.minutes, metavar="M", help=text)
-    add_verbosity_flags(parser)
-    args = parser.parse_args(argv)
+            found.add_argument(f"--minutes-{name}", type=float, default=step.minutes, metavar="M", help=text)
+    for name, kind, text in TUNING:
+        found.add_argument(f"--{name}", type=kind, help=text)
+    found.add_argument("--compile", action="store_true", help="compile the GPT's blocks")
+    found.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)  # started by this command itself
+    add_verbosity_flags(found)
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     return run_cli(lambda: make_base(args), args)
 
 

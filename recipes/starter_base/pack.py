@@ -59,11 +59,7 @@ def run(work: Path, options: Any) -> None:
 def write_pack(target: Path, networks: Mapping[str, Mapping[str, Tensor]], mel_stats: Tensor, figures: Any) -> None:
     """Write the files above, base.json last. networks: narrow state dicts by the names in NETWORKS."""
     target.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name in NETWORKS:
-        for number, share in enumerate(_shares({key: _stored(value) for key, value in networks[name].items()}), 1):
-            files.append(f"{name}_{number}.safetensors" if number > 1 else f"{name}.safetensors")
-            save_tensors(target / files[-1], share)
+    files = [file for name in NETWORKS for file in write_network(target, name, half(networks[name]))]
     save_tensors(target / "mel_stats.safetensors", {"mel_stats": mel_stats.float().contiguous()})
     write_json(target / "vocab.json", starter_vocabulary())
     files += ["mel_stats.safetensors", "vocab.json"]
@@ -82,13 +78,27 @@ def write_pack(target: Path, networks: Mapping[str, Mapping[str, Tensor]], mel_s
     write_json(target / "base.json", facts)
 
 
+def half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as the pack holds them. Vectors are small and, as BatchNorm's variances, may be too small for float16."""
+    return {name: _stored(value) for name, value in weights.items()}
+
+
 def _stored(value: Tensor) -> Tensor:
-    """A weight as the pack holds it. Vectors are small and, as BatchNorm's variances, may be too small for float16."""
     value = value.detach().cpu().contiguous()
     if not value.is_floating_point():
         return value
     fits = value.ndim >= 2 and float(value.abs().max()) < _HALF_LIMIT
     return value.to(torch.float16 if fits else torch.float32)
+
+
+def write_network(folder: Path, name: str, weights: dict[str, Tensor]) -> list[str]:
+    """Write a network's file or files into `folder` and return their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for number, share in enumerate(_shares(weights), 1):
+        names.append(f"{name}_{number}.safetensors" if number > 1 else f"{name}.safetensors")
+        save_tensors(folder / names[-1], share)
+    return names
 
 
 def _shares(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:

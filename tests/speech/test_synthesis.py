@@ -78,7 +78,10 @@ def test_a_sentence_with_a_fault_is_tried_again_and_verbose_tells(folder, tmp_pa
     speak(folder, "მზე ანათებს.", "ეკა", tmp_path / "a.wav", "cpu", 1, attempts=2)
     assert len(heard) == 2 and heard[0][0] == heard[1][0]
     told = capsys.readouterr().out
-    assert "guard: " in told and "მზე ანათებს.: 2 attempts (no_stop, too_short; no_stop, too_short); faults left: no_stop" in told
+    assert (
+        "guard: " in told
+        and "მზე ანათებს.: 2 attempts (no_stop, too_short; no_stop, too_short); faults left: no_stop" in told
+    )
 
 
 def test_without_a_guard_nothing_is_checked_and_the_models_own_limit_holds(

@@ -7,9 +7,10 @@ import tiny
 import torch
 
 from xtts_ka.core.config import PretrainConfig, TrainingConfig
+from xtts_ka.core.errors import UserError
 from xtts_ka.model.checkpoint import load_gpt, read_model
 from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.optimizer import NewRows, RunningAverage, Schedule, build_optimizer
+from xtts_ka.training.optimizer import Muon, NewRows, RunningAverage, Schedule, build_optimizer
 
 
 def test_learning_rate_warms_up_and_falls_to_its_floor():
@@ -124,3 +125,41 @@ def test_the_average_follows_slowly_and_forgets_the_first_weights():
     again = RunningAverage(layer, 0.9)
     again.load(saved)
     assert torch.equal(again.weights["weight"], saved["weight"])
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (8, 24, 1)])
+def test_muon_turns_a_matrix_by_its_rate_in_all_directions(shape):
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    other = torch.nn.Parameter(torch.zeros(shape))
+    optimizer = Muon([{"params": [weight, other], "muon": True}], lr=1e-2, weight_decay=0.0)
+    weight.grad, other.grad = torch.randn(shape) * 100, None
+    optimizer.step()
+    lengths = torch.linalg.svdvals(weight.detach().flatten(1)) / (1e-2 * 0.2 * 24**0.5)
+    assert float(lengths.min()) > 0.6 and float(lengths.max()) < 1.3
+    assert float((weight.flatten(1) * weight.grad.flatten(1)).sum()) < 0  # downhill
+    assert not other.any()
+
+
+def test_beside_muon_embeddings_heads_and_vectors_learn_by_adamw(tmp_path):
+    files = read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs")))
+
+    def trained(name):
+        torch.manual_seed(0)
+        model = CompactGPT(load_gpt(files))
+        optimizer = build_optimizer(model, PretrainConfig(learning_rate=1e-3, training={"optimizer": name}))
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        return dict(model.named_parameters())
+
+    adamw, muon = trained("adamw"), trained("muon")
+    same = {name for name, value in adamw.items() if torch.equal(value, muon[name])}
+    assert {"gpt.text_head.weight", "gpt.mel_embedding.weight", "gpt.final_norm.bias"} < same
+    assert not same & {"gpt.gpt.h.0.attn.c_attn.weight", "gpt.conditioning_encoder.init.weight"}
+
+
+def test_muon_cannot_share_its_matrices_among_processes():
+    with pytest.raises(UserError, match="muon needs whole matrices"):
+        config = PretrainConfig(training={"optimizer": "muon", "sharding": True})
+        build_optimizer(torch.nn.Linear(2, 2), config)

@@ -138,6 +138,7 @@ class InitConfig(_Section):
 class TrainingConfig(_Section):
     """The full_pretrain stage."""
 
+    optimizer: Literal["adamw", "muon"] = _opt("adamw", "muon: for training from random weights, not for adapting")
     accumulation: int | None = _opt(None, "with batch_size: batches per optimizer step (1)", ge=1)
     warmup_steps: int = _opt(50, "steps of linear warm-up before the cosine, a tenth of all at most", ge=0)
     new_rows_rate: float = _opt(1.0, "learning rate of the new text rows, as a multiple of the others'", gt=0, le=1000)

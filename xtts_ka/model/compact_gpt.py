@@ -43,6 +43,20 @@ class CompactGPT(nn.Module):
         batch: from `data_loader.CollateFunction`. Divide the sums by `len(batch["text_target"])` and
         `len(batch["audio_target"])`, over all ranks and micro-batches of the step, for coqui's mean losses.
         """
+        return self.losses(batch, self.hidden(batch))
+
+    def losses(self, batch: dict[str, Any], hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from `hidden` states."""
+        gpt = self.gpt
+
+        def summed_loss(head: nn.Module, kind: str) -> Tensor:
+            scores = head(gpt.final_norm(hidden[batch[f"{kind}_scored"]]))
+            return F.cross_entropy(scores.float(), batch[f"{kind}_target"], reduction="sum")
+
+        return summed_loss(gpt.text_head, "text"), summed_loss(gpt.mel_head, "audio")
+
+    def hidden(self, batch: dict[str, Any]) -> Tensor:
+        """The hidden states of a batch's flat grid, (rows × length, dim), before `final_norm`."""
         gpt = self.gpt
         rows, length = batch["shape"]
         voice = voice_latents(gpt, batch["cond_mels"])[batch["cond_of"]]
@@ -51,13 +65,7 @@ class CompactGPT(nn.Module):
         filled = torch.cat([voice.flatten(0, 1), text.to(voice.dtype), audio.to(voice.dtype)])
         where = torch.cat([batch["cond_at"], batch["text_at"], batch["audio_at"]])
         grid = filled.new_zeros(rows * length, filled.shape[1]).index_copy(0, where, filled)
-        hidden = self.transform(grid.view(rows, length, -1)).flatten(0, 1)
-
-        def summed_loss(head: nn.Module, kind: str) -> Tensor:
-            scores = head(gpt.final_norm(hidden[batch[f"{kind}_scored"]]))
-            return F.cross_entropy(scores.float(), batch[f"{kind}_target"], reduction="sum")
-
-        return summed_loss(gpt.text_head, "text"), summed_loss(gpt.mel_head, "audio")
+        return self.transform(grid.view(rows, length, -1)).flatten(0, 1)
 
     def transform(self, x: Tensor) -> Tensor:
         """GPT-2's blocks and last norm on (rows, length, dim) embeddings."""

@@ -6,24 +6,101 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.errors import UserError
 
 TEXT_TABLES = ("gpt.text_embedding.weight", "gpt.text_head.weight", "gpt.text_head.bias")  # a row for each text token
 
 
 def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices only (not on embeddings, biases and norms)."""
+    """Fused AdamW, or Muon beside it; weight decay on matrices only (not on embeddings, biases and norms)."""
     tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in tables]
-    decayed = {"params": matrices, "weight_decay": config.training.weight_decay}
-    groups = [decayed, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.96), eps=1e-8, fused=True)
+    decay = config.training.weight_decay
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    facts: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, 0.96), "eps": 1e-8, "fused": True}
+    if config.training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, **facts)
+    if config.training.sharding:
+        raise UserError("training.optimizer muon needs whole matrices: set training.sharding to false")
+    inner = _inner_matrices(model)
+    groups[0]["params"] = [p for p in matrices if id(p) not in inner]
+    return Muon([{"params": list(inner.values()), "weight_decay": decay, "muon": True}, *groups], **facts)
+
+
+def _inner_matrices(model: torch.nn.Module) -> dict[int, torch.nn.Parameter]:
+    """The matrices between layers, by id: all but the embeddings and the heads."""
+    found = {}
+    for name, module in model.named_modules():
+        # "Conv1D" is the linear layer of transformers' GPT-2.
+        linear = isinstance(module, torch.nn.Linear | torch.nn.Conv1d) or type(module).__name__ == "Conv1D"
+        if linear and not name.endswith("_head"):
+            found[id(module.weight)] = module.weight
+    return found
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, except for groups with `muon`: their matrices are changed by an orthogonalised momentum.
+
+    Jordan et al. 2024, with the scale of Liu et al. 2025 (eq. 4), by which the entries of a step are as large as
+    AdamW's and one learning rate serves both. torch.optim.Muon takes the matrices one by one, which on a GPU means some
+    thousand kernels a step; here those of one shape are orthogonalised together.
+    """
+
+    MOMENTUM = 0.95
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        groups = self.param_groups
+        try:
+            self.param_groups = [group for group in groups if not group.get("muon")]
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group.get("muon"):
+                self._step_of(group)
+
+    def _step_of(self, group: dict[str, Any]) -> None:
+        shapes: dict[torch.Size, list[Tensor]] = {}
+        for weight in group["params"]:
+            if weight.grad is not None:
+                shapes.setdefault(weight.shape, []).append(weight)
+        for shape, weights in shapes.items():
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            momenta = [self._momentum(weight) for weight in weights]
+            torch._foreach_lerp_(momenta, gradients, 1 - self.MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, self.MOMENTUM)  # Nesterov's
+            steps = _orthogonalised(torch.stack(ahead).flatten(2)).to(weights[0].dtype).view(-1, *shape)
+            rows, columns = shape[0], math.prod(shape[1:])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, list(steps), alpha=-0.2 * math.sqrt(max(rows, columns)) * group["lr"])
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum" not in state:
+            state["step"] = torch.zeros(())  # which AdamW looks for when a state is loaded
+            state["momentum"] = torch.zeros_like(weight)
+        return state["momentum"]
+
+
+def _orthogonalised(matrices: Tensor) -> Tensor:
+    """(n, rows, columns) with singular values near 1: five Newton-Schulz iterations, in bf16 on a GPU."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.mT if tall else x
 
 
 @dataclass(frozen=True)
