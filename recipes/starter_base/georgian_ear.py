@@ -79,7 +79,7 @@ def run(work: Path, options: Any) -> None:
     part = PhonemePart(network, mels[0], mels[1], targets, seed=14)
     part.batch_frames = BATCH_FRAMES[torch.device(device).type]
     network.load_state_dict(train_timed(part, folder, options.minutes_ear, device, speech).weights())
-    write_json(work / FACTS, symbols._asdict())
+    write_json(work / FACTS, symbols.lists())
     save_tensors(work / WEIGHTS, {name: tensor.cpu() for name, tensor in network.state_dict().items()})
 
 

@@ -69,7 +69,7 @@ HAND_THEMSELVES = ("gpt", "decoder")  # to `--out`, again and again, in files of
 
 def make_base(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
-    due = [name for name in options.steps if not _is_there(options, name)]
+    due, failed = [name for name in options.steps if not _is_there(options, name)], []
     asked = list(due)
     while due:
         name = due.pop(0)
@@ -77,10 +77,10 @@ def make_base(options: argparse.Namespace) -> None:
         due = [other for other in due if other not in beside]
         started = {other: _started(other, options) for other in beside}
         _do(name, options)
-        for other, process in started.items():
-            if process.wait():
-                raise RunError(f"the step {other} failed with exit code {process.returncode}: run --steps {other}")
+        failed += [other for other, process in started.items() if process.wait()]
         _hand_out(options, asked)
+    if failed:
+        raise RunError(f"these steps failed beside others: run --steps {','.join(failed)}")
 
 
 def _is_there(options: argparse.Namespace, name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,17 +44,23 @@ RATE = 2e-3
 Target = tuple[Tensor, Tensor]  # ids of phonemes and of letters
 
 
-class Symbols(NamedTuple):
+class Symbols:
     """Ids of phonemes and letters; 0 is CTC's blank in both."""
 
-    phonemes: list[str]
-    letters: list[str]
+    def __init__(self, phonemes: list[str], letters: list[str]):
+        self.phonemes, self.letters = phonemes, letters
+        self._phoneme_ids = {name: number for number, name in enumerate(phonemes, 1)}
+        self._letter_ids = {letter: number for number, letter in enumerate(letters, 1)}
 
     def phoneme_ids(self, phonemes: str) -> list[int]:
-        return [self.phonemes.index(name) + 1 for name in phonemes.split()]
+        return [self._phoneme_ids[name] for name in phonemes.split()]
 
     def letter_ids(self, text: str) -> list[int]:
-        return [self.letters.index(letter) + 1 for letter in spoken(text)]
+        return [self._letter_ids[letter] for letter in spoken(text)]
+
+    def lists(self) -> dict[str, list[str]]:
+        """What `Symbols(**lists)` takes."""
+        return {"phonemes": self.phonemes, "letters": self.letters}
 
 
 def spoken(text: str) -> str:
@@ -150,7 +156,7 @@ def run(work: Path, options: Any) -> None:
     wrong = f"phonemes {figures['phonemes']:.1%}, letters {figures['letters']:.1%}"
     say(f"phonemes    errors on {figures['clips']} new clips: {wrong}")
     note(work, "phonemes", figures)
-    write_json(work / FACTS, {**symbols._asdict(), "dim": DIM, "layers": LAYERS})
+    write_json(work / FACTS, {**symbols.lists(), "dim": DIM, "layers": LAYERS})
     save_tensors(work / WEIGHTS, {name: tensor.cpu() for name, tensor in network.state_dict().items()})
 
 
