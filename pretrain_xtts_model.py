@@ -35,7 +35,8 @@ from xtts_ka.model.checkpoint import (
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import stand_ins as starter_kit
-from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.checkpoint_folders import best_of
+from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
 from xtts_ka.training.pipeline_stage import PartStage, PipelineStage
 from xtts_ka.training.process_group import ALONE, Peers
 
@@ -44,18 +45,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from data_loader import DataManager
+    from xtts_ka.recognition.recogniser import Recogniser
     from xtts_ka.training.metrics_log import MetricsLog
 
 # Settings for watching, saving and memory use: the trained weights do not depend on them.
 _WATCHING = """log_interval validation_interval validation_minutes keep_checkpoints checkpoint_minutes max_bad_steps
-    gradient_checkpointing compile sharding""".split()
+    gradient_checkpointing compile sharding best_by""".split()
 # Of the section `training`, what the parts' trainers read.
 _PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
 DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 FEW_STEPS = 200  # four warm-ups
+BY_EAR = "the choice of the checkpoint"  # an input, where it is not by loss: older records lack the key
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
-_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes"}
+_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes", BY_EAR}
 # Until 2026-11-26; what is not here had no such key. A finished training is not trained anew for a new default.
 _FORMER_DEFAULTS = {
     **{"batch_size": 8, "learning_rate": 2e-5, "epochs": 1000, "max_steps": 50000},
@@ -172,7 +175,8 @@ class XTTSPretrainer(PipelineStage):
 
     def inputs(self) -> dict[str, str]:
         own = {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
-        return {**own, **self.replay_digest()}
+        by_ear = {BY_EAR: "cer"} if self.config.training.best_by == "cer" else {}
+        return {**own, **self.replay_digest(), **by_ear}
 
     def outputs(self) -> list[Path]:
         """Without `dvae.pth` where the dvae stage writes it."""
@@ -186,6 +190,7 @@ class XTTSPretrainer(PipelineStage):
 
     def run(self) -> dict[str, Any]:
         from data_loader import open_data
+        from xtts_ka.evaluation.samples import open_samples, training_listener
         from xtts_ka.model.checkpoint import load_gpt
         from xtts_ka.model.compact_gpt import CompactGPT
         from xtts_ka.training.gpt_trainer import PretrainLoop
@@ -195,10 +200,13 @@ class XTTSPretrainer(PipelineStage):
         accelerator = self.accelerator()
         base = read_model(config.base_model_path)
         checkpoints = self.checkpoints()
-        data = open_data(config, str(accelerator.device), peers if peers.world > 1 else None)
+        device = str(accelerator.device)
+        data = open_data(config, device, peers if peers.world > 1 else None)
         with peers.main_first("checkpoints"):
             if peers.is_main:
                 checkpoints.set_aside_others()
+        with peers.main_first("recogniser"):
+            listener = training_listener(config, device) if peers.is_main else None
         for line in data.describe() if peers.is_main else ():
             say(line)
         last = checkpoints.last()
@@ -210,13 +218,14 @@ class XTTSPretrainer(PipelineStage):
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
         steps, key = self._length(len(data.train_batches(0)))
-        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps, old_rows)
+        samples = open_samples(config, base, log, device, steps, listener) if log else None
+        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps, old_rows, samples)
         if last and last.step >= steps:
             say(f"nothing left to train: step {last.step} of {steps} is reached; for more raise {key}")
         loop.start(last)
         loop.fit()
-        del loop, model  # four times the model's size, which the export may need
-        return self._export(base, data, checkpoints, log, accelerator, key) if log else {}
+        del loop, model, samples  # four times the model's size, which the export may need
+        return self._export(base, data, checkpoints, log, accelerator, key, listener) if log else {}
 
     def _export(
         self,
@@ -226,21 +235,38 @@ class XTTSPretrainer(PipelineStage):
         log: MetricsLog,
         accelerator: Accelerator,
         key: str,
+        listener: Recogniser | None,
     ) -> dict[str, Any]:
         """Write the best checkpoint in coqui's layout, and the report. key: of the config, limits the training."""
         from xtts_ka.training.export import export_model, write_card, write_report
 
-        config, best, last = self.config, checkpoints.best() or checkpoints.last(), checkpoints.last()
-        assert best and last  # training ends with a checkpoint
+        config, last, device = self.config, checkpoints.last(), str(accelerator.device)
+        best, candidates = self._best(base, checkpoints, log, device, listener)
+        assert last  # training ends with a checkpoint
         facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
         say(f"exporting step {best.step} to {self.out}")
-        weights = best.weights("ema" if best.has("ema") else "model")
-        export_model(config, base, weights, facts, str(accelerator.device))
+        weights = best.present_weights()
+        export_model(config, base, weights, facts, device)
         log.event("finish", step=last.step)
         old = self._old_languages(weights, data, checkpoints, accelerator)
-        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key, old)
+        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key, old, candidates)
         write_card(config, figures)
         return figures
+
+    def _best(
+        self, base: XttsFiles, checkpoints: CheckpointManager, log: MetricsLog, device: str, listener: Recogniser | None
+    ) -> tuple[Checkpoint, list[dict[str, Any]]]:
+        """The checkpoint to export, and where they were heard, what was measured of the kept ones, the best first."""
+        kept = checkpoints.checkpoints()
+        if self.config.training.best_by == "cer":
+            from xtts_ka.evaluation.candidates import choose_by_ear
+
+            assert listener  # best_by cer trains it
+            heard = choose_by_ear(self.config, base, kept, listener, device)
+            candidates = [candidate.facts() for candidate in heard]
+            log.event("choice", by="cer", step=heard[0].checkpoint.step, listener=listener.name, candidates=candidates)
+            return heard[0].checkpoint, candidates
+        return best_of(kept) or kept[-1], []
 
     def _old_languages(
         self, weights: dict[str, Tensor], data: DataManager, checkpoints: CheckpointManager, accelerator: Accelerator

@@ -15,9 +15,13 @@ import torch
 from data_loader import DataManager, open_data
 from xtts_ka.core.config import PretrainConfig, StarterConfig, TrainingConfig
 from xtts_ka.core.files import write_json
-from xtts_ka.corpus.tables import Clip, write_splits
+from xtts_ka.core.tensor_files import save_torch, write_pickle
+from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
+from xtts_ka.corpus.tables import Clip, read_split, write_splits
 from xtts_ka.model.checkpoint import XttsFiles, extended_config, grow_text_rows, load_gpt, read_model, write_model
 from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.model.features import VoiceEncoder
+from xtts_ka.model.speakers import clip_speech, speaker_table
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import make_base_model
@@ -160,6 +164,17 @@ def build_world(folder: Path, **settings) -> World:
         **settings,
     )
     return World(config, model, open_data(config), base.text_rows)
+
+
+def write_voices(world: World) -> None:
+    """What the stages before training leave for speaking: the speaker table and the limit of characters."""
+    base, folder = read_model(world.config.base_model_path), Path(world.config.output_model_path)
+    clips = read_split(world.config.data_dir, "train")
+    encoder = VoiceEncoder(base.config, base.state)
+    speech = {clip.speaker_id: clip_speech(clip) for clip in reversed(clips)}
+    voices = {name: encoder.speaker_embedding(sound) for name, sound in speech.items()}
+    save_torch(folder / SPEAKERS_FILE, speaker_table(clips, encoder, voices))
+    write_pickle(folder / "language_model_results.pkl", {"character_limit": 60})
 
 
 def encode(tokenizer, text: str, language: str = "ka") -> list[int]:

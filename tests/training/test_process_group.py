@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from xtts_ka.core.command_line import run_cli
 from xtts_ka.core.jsonl import read_jsonl
@@ -43,6 +44,20 @@ def curve(world) -> dict[tuple[str, int], float]:
     return {(line["split"], line["step"]): line["loss"] for line in lines if "loss" in line}
 
 
+class KeepsWeights:
+    """A sampler that takes its time, and keeps what it was given."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def due(self, step: int) -> bool:
+        return step in (5, 10)
+
+    def speak(self, step: int, weights) -> None:
+        time.sleep(0.5)
+        torch.save(dict(weights), self.file)
+
+
 def train(world, steps: int = 10, until_killed: bool = False, **training) -> None:
     """What each process does: join, build the loop, carry on from the last checkpoint, train to the end."""
     training = world.config.training.model_copy(update={"new_rows_rate": 3.0, **training})
@@ -54,6 +69,8 @@ def train(world, steps: int = 10, until_killed: bool = False, **training) -> Non
         # Room for four clips: two micro-batches a step for one process and for two, so that their dropout is the same.
         loop.room = Room(int(4 * np.median(world.data.train.index.positions)))
         assert {len(loop._pieces(step)) for epoch in range(9) for step in loop.data.train_batches(epoch)} == {2}
+        if peers.is_main:
+            loop.sampler = KeepsWeights(Path(config.log_dir) / "heard.pt")
         loop.start(loop.checkpoints.last())
         if until_killed:
             tiny.wait_before_the_end(loop)
@@ -115,6 +132,9 @@ def alone(world):
 def test_two_processes_reach_the_curve_of_one(world, alone, sharding):
     assert finish(launch(lambda rank: train(world, sharding=sharding))) == [0, 0]
     assert curve(world) == pytest.approx(alone, rel=1e-4)
+    sampled = torch.load(Path(world.config.log_dir) / "heard.pt")  # by the main process, while the other waited
+    saved = load_file(Path(world.config.checkpoint_dir) / "step_00000010/model.safetensors")
+    assert sampled.keys() == saved.keys() and all(torch.equal(saved[name], w) for name, w in sampled.items())
 
 
 @pytest.mark.parametrize("sharding", [False, True])

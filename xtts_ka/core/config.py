@@ -165,6 +165,23 @@ class TrainingConfig(_Section):
     compile: bool = _opt(False, "compile the transformer blocks (needs a C++ compiler; Triton on CUDA)")
     ema_decay: float = _opt(0.0, "decay of the average weights that are used in the end (0: off)", ge=0, le=0.99999)
     sharding: bool = _opt(False, "with several processes: split weights, gradients and moments among them (FSDP)")
+    best_by: Literal["loss", "cer"] = _opt(
+        "loss", "which kept checkpoint is exported: by validation loss, or by what a recogniser hears (cer)"
+    )
+
+
+class SamplesConfig(_Section):
+    """What is spoken from the present weights while full_pretrain trains."""
+
+    enabled: bool = _opt(True, "speak samples while the GPT trains")
+    every_share: float = _opt(0.02, "share of the training's time that samples may take", gt=0, le=0.5)
+    sentences: int = _opt(4, "sentences of a round, of the validation clips or of texts", ge=1, le=100)
+    voices: int = _opt(2, "voices that speak each of them: the most recorded speakers", ge=1, le=20)
+    texts: PathText | None = _opt(None, "a file of sentences of your own, one a line")
+    speakers: list[Text] = _opt([], "names of the voices, in place of the most recorded")
+    recogniser: bool | None = _opt(
+        None, "train the recogniser first where there is none (null: on a GPU, or with best_by cer)"
+    )
 
 
 class RecogniserConfig(_Section):
@@ -260,6 +277,7 @@ class PretrainConfig(_Section):
     language_model: LanguageModelConfig = _opt({}, "the language stage")
     xtts_init: InitConfig = _opt({}, "the xtts_init stage")
     training: TrainingConfig = _opt({}, "the full_pretrain stage")
+    samples: SamplesConfig = _opt({}, "what is spoken while the GPT trains")
     recogniser: RecogniserConfig = _opt({}, "the project's own recogniser, which listens to what the model says")
     dvae: DvaeConfig = _opt({}, "the dvae stage, off unless enabled")
     decoder: DecoderConfig = _opt({}, "the decoder stage, off unless enabled")

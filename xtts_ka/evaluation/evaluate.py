@@ -20,16 +20,15 @@ from xtts_ka.corpus.audio import AudioError, read_mono
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
 from xtts_ka.evaluation import dnsmos
-from xtts_ka.evaluation.character_errors import count_errors
 from xtts_ka.evaluation.clip_store import ClipStore, hear_all
 from xtts_ka.evaluation.figures import Measured
+from xtts_ka.evaluation.measuring import measure_clip
 from xtts_ka.evaluation.speak_all import Task, speak_all
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
-from xtts_ka.evaluation.subjects import Subject, check_voices, free, open_checkpoint, open_folder
+from xtts_ka.evaluation.subjects import Subject, check_voices, free, most_recorded, open_checkpoint, open_folder
 from xtts_ka.evaluation.texts import TEST, Text, read_texts, split_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.coqui_georgian import FACTS_FILE
-from xtts_ka.recognition.faults import find_faults, sounding_seconds
 from xtts_ka.recognition.listener import Listener, open_listener, spoken_letters
 from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 
@@ -142,11 +141,7 @@ class _Evaluation:
         given = [*self.request.speakers, *(wav.stem for wav in self.request.references)]
         if given:
             return list(dict.fromkeys(given))
-        counts: dict[str, float] = {}
-        for clip in self.train:
-            if clip.speaker_known:
-                counts[clip.speaker_id] = counts.get(clip.speaker_id, 0.0) + clip.duration
-        return sorted(counts, key=lambda name: (-counts[name], name))[:some]
+        return most_recorded(self.train, some)
 
     def open_listeners(self) -> None:
         if not self.request.asr:
@@ -253,30 +248,11 @@ class _Evaluation:
         wave: np.ndarray, rate: int, wav: Path, stopped: bool, *, codes: int | None = None,
         seconds_taken: float | None = None,
     ) -> Measured:  # fmt: skip
-        embedding = self._embedding(key, wav) if voice else None
-        sounding = sounding_seconds(wave, rate)
-        return Measured(
-            model=model,
-            voice=voice,
-            kind=text.kind,
-            text=text.text,
-            expected=text.expected,
-            seed=seed,
-            wav_key=key,
-            heard=heard,
-            errors={name: count_errors(text.expected, said) for name, said in heard.items()},
-            faults={
-                name: find_faults(text.expected, said, wave, rate, stopped=stopped) for name, said in heard.items()
-            },
-            seconds=len(wave) / rate,
-            rate=len(text.expected.replace(" ", "")) / sounding if sounding else None,
-            stopped=stopped,
-            codes=codes,
-            similarity=None if embedding is None else self.judge.similarity(embedding, voice),
-            nearest=None if embedding is None else self.judge.nearest(embedding),
+        return measure_clip(
+            wave, rate, text, heard, self.judge, self._embedding(key, wav) if voice else None, voice=voice,
+            stopped=stopped, key=key, model=model, seed=seed, codes=codes, seconds_taken=seconds_taken,
             dnsmos=dnsmos.overall(wave, rate),
-            seconds_taken=seconds_taken,
-        )
+        )  # fmt: skip
 
     def _embedding(self, key: str, wav: Path) -> np.ndarray:
         """The speaker embedding of a clip, computed once for each model and kept."""

@@ -14,9 +14,10 @@ from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import read_pickle
+from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.reading import Reading
-from xtts_ka.model.checkpoint import Xtts, build_xtts, extended_config, load_xtts, read_model
+from xtts_ka.model.checkpoint import Xtts, XttsFiles, build_xtts, extended_config, load_xtts, read_model
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.features import VoiceEncoder, load_speech
 from xtts_ka.model.geometry import SAMPLE_RATE
@@ -96,21 +97,48 @@ def open_checkpoint(
     if found is None or found.problem:
         reason = found.problem if found else "there is none"
         raise UserError(f"checkpoint {folder} cannot be used: {reason}")
-    checkpoint, out = Checkpoint(**vars(found)), Path(config.output_model_path)
+    checkpoint = Checkpoint(**vars(found))
+    return open_weights(
+        config, read_model(config.base_model_path), checkpoint.present_weights(), device, clips, wanted,
+        label=folder.name, key=hash_value([folder.name, checkpoint.run_id, checkpoint.time]),
+    )  # fmt: skip
+
+
+def open_weights(
+    config: PretrainConfig, base: XttsFiles, weights: Mapping[str, Tensor], device: str, clips: Sequence[Clip],
+    wanted: Collection[str], *, label: str, key: str,
+) -> Subject:  # fmt: skip
+    """A GPT's weights (named without prefix) over the other parts of the base model; voices as `open_checkpoint`'s.
+
+    key: changes with the weights.
+    """
+    out = Path(config.output_model_path)
     limit = read_pickle(out / "language_model_results.pkl")["character_limit"]
-    base = read_model(config.base_model_path)
-    weights = checkpoint.weights("ema" if checkpoint.has("ema") else "model")
     state = {**base.state, **{f"gpt.{name}": tensor.float() for name, tensor in weights.items()}}
     geometry = extended_config(base.config, config.language, state["gpt.text_embedding.weight"].shape[0])
     register()
     model = build_xtts(geometry, state, out / "vocab.json", device)
-    encoder, table = VoiceEncoder.of(model), read_speakers(out / "speakers_base.pth")
     model.tokenizer.reading = reading = Reading.of(config.text)
-    embeddings = {name: voice["speaker_embedding"] for name, voice in table.items()}
-    known = {name: embeddings[name] for name in wanted if name in embeddings}
-    voices = {**table, **speaker_table(clips, encoder, known, suspect_ids(config.data_dir))}
-    key = hash_value([folder.name, checkpoint.run_id, checkpoint.time, file_digest(out / "vocab.json")])
-    return Subject(folder.name, model, encoder, voices, limit, reading, key)
+    key = hash_value([key, file_digest(out / "vocab.json")])
+    subject = Subject(label, model, VoiceEncoder.of(model), {}, limit, reading, key)
+    subject.voices |= read_speakers(out / SPEAKERS_FILE)
+    renew_voices(subject, config, clips, wanted)
+    return subject
+
+
+def renew_voices(subject: Subject, config: PretrainConfig, clips: Sequence[Clip], wanted: Collection[str]) -> None:
+    """Compute the latents of the `wanted` voices that are known with the model's present conditioning encoder."""
+    known = {name: subject.voices[name]["speaker_embedding"] for name in wanted if name in subject.voices}
+    subject.voices |= speaker_table(clips, subject.encoder, known, suspect_ids(config.data_dir))
+
+
+def most_recorded(clips: Sequence[Clip], most: int) -> list[str]:
+    """The names of the known speakers with the most seconds of recordings."""
+    seconds: dict[str, float] = {}
+    for clip in clips:
+        if clip.speaker_known:
+            seconds[clip.speaker_id] = seconds.get(clip.speaker_id, 0.0) + clip.duration
+    return sorted(seconds, key=lambda name: (-seconds[name], name))[:most]
 
 
 def check_voices(names: Sequence[str], voices: Mapping[str, Voice], where: Path) -> None:

@@ -67,6 +67,20 @@ def ensure_recogniser(config: PretrainConfig) -> Recogniser:
         with RunLock(folder / WORK / "lock").hold():
             _train(config, folder, wanted, device)
         shutil.rmtree(folder / WORK)
+    return _opened(config, folder, device)
+
+
+def present_recogniser(config: PretrainConfig) -> tuple[Recogniser | None, str]:
+    """The recogniser of this config if it is there and up to date, as `ensure_recogniser`; else None and why not."""
+    folder = recogniser_folder(config)
+    look_again()
+    if reason := _why_train(folder, _wanted(config)):
+        return None, reason
+    return _opened(config, folder, choose_device(config.device)), ""
+
+
+def _opened(config: PretrainConfig, folder: Path, device: str) -> Recogniser:
+    """The recogniser in `folder`, measured on the present held-out recordings; says its error rates."""
     recogniser = Recogniser.load(folder, device)
     recogniser.facts["settings"]["beam"] = config.recogniser.beam
     held_out = _held_out_digest(config)

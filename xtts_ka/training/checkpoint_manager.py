@@ -52,6 +52,10 @@ class Checkpoint(CheckpointFolder):
         """Whether there are weights of this name."""
         return (self.folder / f"{name}.safetensors").is_file()
 
+    def present_weights(self) -> dict[str, Tensor]:
+        """The weights that are used in the end: the running average, where one was kept."""
+        return self.weights("ema" if self.has("ema") else "model")
+
     def optimizer(self) -> dict[str, Any]:
         return load_torch(self.folder / "optimizer.pt", remedy=REMEDY)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from xtts_ka.core.config import STARTER_MARK, PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.files import atomic_path, read_json, write_json, write_text
+from xtts_ka.core.jsonl import number
 from xtts_ka.core.tensor_files import load_torch, read_pickle, save_torch, tensors_to_bytes, write_pickle
 from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.corpus.tables import read_split
@@ -23,7 +26,7 @@ from xtts_ka.model.speakers import read_speakers, speaker_table, suspect_ids
 from xtts_ka.speech.lengths import RATES_KEY, letter_rates
 from xtts_ka.training.checkpoint_manager import Checkpoint
 from xtts_ka.training.clip_index import TrainingIndex
-from xtts_ka.training.metrics_log import losses, unseen_losses
+from xtts_ka.training.metrics_log import SAMPLES, losses, rounds_of_samples, unseen_losses
 
 COMBINED_SCHEMA = 1
 _AFTER_STARTER = (
@@ -106,12 +109,14 @@ def write_report(
     stand_ins: list[str],
     length_key: str,
     old: dict[str, Any],
+    candidates: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write and print REPORT.md: what was trained on, losses first → best, what to do next. Returns its figures.
 
     metrics: the run's metrics.jsonl; train: the clips trained on; best: the exported checkpoint;
     length_key: the config's key that limits the number of steps; old: `old_rows` and `old_languages`, as
-    training/old_languages.py measures them, where it could.
+    training/old_languages.py measures them, where it could; candidates: step, val_loss, cer, similarity and fault_rate
+    of the checkpoints that were heard, the chosen one first.
     """
     out, (train_losses, val_losses) = Path(config.output_model_path), losses(metrics)
     unseen = unseen_losses(metrics, best.step)
@@ -126,6 +131,9 @@ def write_report(
         "best_val_loss": best.val_loss,
         "unseen_loss": unseen,
         "stand_ins": stand_ins,
+        "best_by": config.training.best_by,
+        "candidates": list(candidates),
+        "samples": rounds_of_samples(metrics)[-1:],
         **old,
     }
     report = ["# Georgian XTTS-v2", "", f"Trained on: {figures['train_clips']} clips, {figures['train_hours']} h"]
@@ -140,6 +148,7 @@ def write_report(
     if unseen:
         first, exported = unseen
         report.append(f"Validation loss of speakers not trained on: {first:.4f} → {exported:.4f} (step {best.step})")
+    report += _heard_lines(metrics, candidates)
     report += [
         f"Exported: step {best.step} to {out}",
         *(f"{name}: {value}" for name, value in _old_language_lines(figures).items()),
@@ -150,6 +159,39 @@ def write_report(
     for line in report:
         say(line)
     return figures
+
+
+def _heard_lines(metrics: Path, candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was heard in samples, first → last, and in the candidates for the export."""
+    lines, rounds = [], rounds_of_samples(metrics)
+    if rounds:
+        first, last = rounds[0], rounds[-1]
+        shown = [
+            f"{title} {form.format(first[name])} → {form.format(last[name])}"
+            for name, (title, form) in _HEARD.items()
+            if math.isfinite(number(first.get(name))) and math.isfinite(number(last.get(name)))
+        ]
+        own = number(last.get("recogniser_cer"))
+        floor = f"; the recogniser's own CER on real recordings {own:.1%}" if math.isfinite(own) else ""
+        where = metrics.with_name(SAMPLES) / "index.html"
+        lines.append(
+            f"Samples, step {first['step']} → {last['step']} ({len(rounds)} rounds): {', '.join(shown)}{floor}; {where}"
+        )
+    for candidate in candidates:
+        loss, cer = candidate["val_loss"], candidate["cer"]
+        chosen = "chosen by CER" if candidate is candidates[0] else "also heard"
+        validation = "not validated" if loss is None else f"validation loss {loss:.4f}"
+        interval = f"{cer['value']:.1%} ({cer['low']:.1%} to {cer['high']:.1%})"
+        faults = f"clips with a fault {candidate['fault_rate']:.0%}"
+        lines.append(f"Step {candidate['step']}, {chosen}: CER {interval}, {validation}, {faults}")
+    return lines
+
+
+_HEARD = {
+    "cer": ("CER", "{:.1%}"),
+    "similarity": ("voice similarity", "{:.3f}"),
+    "fault_rate": ("clips with a fault", "{:.0%}"),
+}
 
 
 def _old_language_lines(figures: dict[str, Any]) -> dict[str, str]:

@@ -38,6 +38,7 @@ from xtts_ka.training.checkpoint_manager import REMEDY, Checkpoint, CheckpointMa
 from xtts_ka.training.measuring import summed_losses
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import NewRows, RunningAverage, Schedule, build_optimizer
+from xtts_ka.training.sampling import Sampler, present_weights
 from xtts_ka.training.step_room import choose_room, describe
 from xtts_ka.training.stop_signals import StopSignals
 
@@ -100,6 +101,7 @@ class PretrainLoop:
     """Trains `model` on `data` up to `total_steps`. checkpoints, log: where it saves and reports; log may be None.
 
     old_rows: text rows of the base model; those behind them learn at `new_rows_rate` (None: there are no new ones).
+    sampler: on the main process, where samples are wanted.
     """
 
     def __init__(
@@ -112,8 +114,10 @@ class PretrainLoop:
         accelerator: Accelerator,
         total_steps: int,
         old_rows: int | None = None,
+        sampler: Sampler | None = None,
     ):
         self.data, self.checkpoints, self.log, self.config = data, checkpoints, log, config
+        self.sampler = sampler
         self.accelerator, self.total = accelerator, total_steps
         self.sharded = config.training.sharding and accelerator.num_processes > 1
         if config.training.compile:
@@ -194,8 +198,10 @@ class PretrainLoop:
                 self._measure_pace()
                 due = step % self._every(self.config.checkpoint_interval) == 0 or step == self.total
                 late = time.monotonic() - last_saved > 60 * training.checkpoint_minutes
-                # All processes must save and stop at the same step.
-                stop, overdue = self._over_all(torch.tensor([self._signals.received > 0, late])).tolist()
+                wanted = self.sampler is not None and self.sampler.due(step)
+                # All processes must save and stop at the same step, and gather weights that are split among them.
+                flags = torch.tensor([self._signals.received > 0, late, wanted])
+                stop, overdue, sampled = self._over_all(flags).tolist()
                 if step % training.log_interval == 0:
                     self._report()
                 validated = due or step % (training.validation_interval or self._every()) == 0
@@ -205,6 +211,10 @@ class PretrainLoop:
                     last_saved = time.monotonic()
                 if stop:
                     self._stop()
+                if sampled:
+                    weights = present_weights(self.bare, self.average, self.sharded)
+                    if self.sampler:  # the other processes wait in their next collective operation
+                        self.sampler.speak(step, weights)
         self.checkpoints.close()
 
     def _every(self, interval: int | None = None) -> int:

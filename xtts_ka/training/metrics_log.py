@@ -1,4 +1,7 @@
-"""Training metrics: each logged step goes to `metrics.jsonl`, to TensorBoard and to the console."""
+"""Training metrics: each logged step goes to `metrics.jsonl`, to TensorBoard and to the console.
+
+A line's `split` is train, val, or samples: what is heard in clips that were spoken from the weights of its step.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import re
 import socket
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from xtts_ka.core.jsonl import append_jsonl, number, read_jsonl
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
+SAMPLES = "samples"  # the split of their lines, and the folder beside the log
 _FORMS = {  # how the console shows a metric, in this order
     "loss": "loss {:.4f}",
     "loss_text": "text {:.3f}",
@@ -26,23 +32,49 @@ _FORMS = {  # how the console shows a metric, in this order
     "audio_s_per_s": "{:.1f} audio s/s",
     "data_wait_s": "data wait {:.2f} s",
     "unseen_loss": "unseen speakers {:.4f}",
+    "cer": "CER {:.1%}",
+    "recogniser_cer": "(the recogniser's own {:.1%})",
+    "wer": "WER {:.1%}",
+    "similarity": "voice similarity {:.3f}",
+    "fault_rate": "clips with a fault {:.0%}",
+    "seconds": "spoken and heard in {:.1f} s",
 }
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A mono wav file's bytes. length: in samples."""
+
+    wav: bytes
+    rate: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file's bytes."""
+
+    png: bytes
+    height: int
+    width: int
 
 
 class MetricsLog:
     """Appends to `folder/metrics.jsonl` and to TensorBoard event files in `folder/tensorboard`.
 
-    fresh: begin a new log; an earlier run's is renamed to `metrics_N.jsonl` and `tensorboard_N`.
+    fresh: begin a new log; an earlier run's is renamed to `metrics_N.jsonl`, `tensorboard_N` and `samples_N`.
     """
 
     def __init__(self, folder: Path | str, *, fresh: bool):
         self.file, board = Path(folder) / METRICS, Path(folder) / BOARD
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if fresh and self.file.exists():
-            earlier = [re.fullmatch(rf"metrics_(\d+)\.jsonl|{BOARD}_(\d+)", name) for name in os.listdir(folder)]
-            last = max((int(found[1] or found[2]) for found in earlier if found), default=0)
-            if board.is_dir():
-                board.rename(board.with_name(f"{BOARD}_{last + 1}"))
+            pattern = rf"(?:{METRICS[:-6]}|{BOARD}|{SAMPLES})_(\d+)(?:\.jsonl)?"
+            earlier = [re.fullmatch(pattern, name) for name in os.listdir(folder)]
+            last = max((int(found[1]) for found in earlier if found), default=0)
+            for beside in (board, board.with_name(SAMPLES)):
+                if beside.is_dir():
+                    beside.rename(beside.with_name(f"{beside.name}_{last + 1}"))
             self.file.rename(self.file.with_name(f"metrics_{last + 1}.jsonl"))
         self.board = board / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._to_board(file_version="brain.Event:2")
@@ -58,7 +90,7 @@ class MetricsLog:
     def log(
         self, step: int, split: str, values: dict[str, float], total: int, seconds_left: float | None = None
     ) -> None:
-        """Log the metrics of one step. split: train or val; total: steps of the whole training.
+        """Log the metrics of one step. split: train, val or samples; total: steps of the whole training.
 
         seconds_left: an estimate for the console.
         """
@@ -69,6 +101,34 @@ class MetricsLog:
         self._to_board(step=step, summary=Summary(value=points))
         left = "" if seconds_left is None else f"  left {duration(seconds_left)}"
         say(_line(step, total, split, values) + left)
+
+    def log_media(self, step: int, sounds: Mapping[str, Sound], pictures: Mapping[str, Picture]) -> None:
+        """Put clips and pictures into TensorBoard, by their names."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(
+                tag=f"{SAMPLES}/{name}",
+                audio=Summary.Audio(
+                    sample_rate=sound.rate,
+                    num_channels=1,
+                    length_frames=sound.length,
+                    encoded_audio_string=sound.wav,
+                    content_type="audio/wav",
+                ),
+            )
+            for name, sound in sounds.items()
+        ]
+        values += [
+            Summary.Value(
+                tag=f"{SAMPLES}/{name}",
+                image=Summary.Image(
+                    height=picture.height, width=picture.width, colorspace=3, encoded_image_string=picture.png
+                ),
+            )
+            for name, picture in pictures.items()
+        ]
+        self._to_board(step=step, summary=Summary(value=values))
 
     def _to_board(self, **record: Any) -> None:
         """Append a record to the event file.
@@ -112,6 +172,47 @@ def unseen_losses(file: Path, step: int) -> tuple[float, float] | None:
     found = _lines(file, "unseen_loss")
     at_step = [number(line["unseen_loss"]) for line in found if line.get("step") == step]
     return (number(found[0]["unseen_loss"]), at_step[-1]) if at_step else None
+
+
+@dataclass(frozen=True)
+class TimeSpent:
+    """Seconds since training began at step 0, without the pauses between restarts, and those that samples took."""
+
+    training: float = 0.0
+    samples: float = 0.0
+    last_round: float = 0.0  # seconds of the last round of samples; 0: there was none
+    last_step: int | None = None  # its step
+
+
+def time_spent(file: Path) -> TimeSpent:
+    """What a log says of the time up to its last line, since the run last began at step 0."""
+    training, began, latest = 0.0, math.nan, math.nan
+    rounds: list[dict[str, Any]] = []
+    for line in read_jsonl(file):
+        if line.get("event") == "start":
+            training += max(0.0, latest - began) if latest >= began else 0.0
+            began = number(line.get("time"))
+            if not line.get("resumed"):
+                training, rounds = 0.0, []
+        if not math.isnan(now := number(line.get("time"))):
+            latest = now
+        if line.get("split") == SAMPLES and number(line.get("seconds")) >= 0:
+            rounds.append(line)
+    training += latest - began if latest >= began else 0.0
+    seconds = [number(line["seconds"]) for line in rounds]
+    step = rounds[-1].get("step") if rounds else None
+    return TimeSpent(training, sum(seconds), seconds[-1] if seconds else 0.0, step if type(step) is int else None)
+
+
+def rounds_of_samples(file: Path) -> list[dict[str, Any]]:
+    """The lines of samples since the run last began at step 0, by step; of a step that was repeated the last one."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in read_jsonl(file):
+        if line.get("event") == "start" and not line.get("resumed"):
+            found = {}
+        elif line.get("split") == SAMPLES and type(line.get("step")) is int:
+            found[line["step"]] = line
+    return [found[step] for step in sorted(found)]
 
 
 def _lines(file: Path, name: str) -> list[dict[str, Any]]:
