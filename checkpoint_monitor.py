@@ -205,7 +205,12 @@ def cleanup(args: argparse.Namespace, config: PretrainConfig, history: RunHistor
     from xtts_ka.training.checkpoint_folders import delete_folder
 
     def items() -> list[Item]:
-        return plan(Path(config.checkpoint_dir), args.keep or config.monitor.keep, superseded=args.superseded)
+        return plan(
+            Path(config.checkpoint_dir),
+            args.keep or config.monitor.keep,
+            superseded=args.superseded,
+            chosen=history.choice.step if history.choice else None,
+        )
 
     planned = items()
     doomed = [item for item in planned if item.action == "delete"]

@@ -14,11 +14,11 @@ numbers = st.one_of(
     st.lists(st.integers(), max_size=2),
 )
 metric = st.fixed_dictionaries(
-    {"step": st.one_of(st.integers(0, 60), numbers), "split": st.sampled_from(["train", "val", "test", 3])},
-    optional={"loss": numbers, "lr": numbers, "time": numbers, "grad_norm": numbers},
+    {"step": st.one_of(st.integers(0, 60), numbers), "split": st.sampled_from(["train", "val", "samples", "test", 3])},
+    optional=dict.fromkeys(("loss", "lr", "time", "grad_norm", "cer", "similarity", "seconds"), numbers),
 )
 event = st.fixed_dictionaries(
-    {"event": st.sampled_from(["start", "stop", "finish", "skip", "oom", "x", None])},
+    {"event": st.sampled_from(["start", "stop", "finish", "skip", "oom", "choice", "x", None])},
     optional={
         "step": numbers,
         "total_steps": numbers,
@@ -26,6 +26,9 @@ event = st.fixed_dictionaries(
         "run_id": numbers,
         "time": numbers,
         "parts": numbers,
+        "candidates": st.one_of(
+            numbers, st.lists(st.one_of(numbers, st.fixed_dictionaries({"step": numbers, "cer": numbers})))
+        ),
     },
 )
 record_line = st.one_of(metric, event).map(lambda record: json.dumps(record).encode())

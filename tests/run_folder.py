@@ -86,6 +86,22 @@ def curve(kind: str, lines: int = 400, total_lines: int | None = None, every: in
     return records
 
 
+def heard(kind: str = "better", rounds: int = 20, last: int = 4000, seed: int = 1) -> list[dict]:
+    """The lines of samples. kind: better; worse: the CER rises from the middle on; similarity alone: nobody listens."""
+    draw = random.Random(f"{kind}{seed}")
+    lines = []
+    for i in range(1, rounds + 1):
+        share, step = i / rounds, i * last // rounds
+        cer = 0.9 - 0.6 * share if kind == "better" or share < 0.5 else 0.6 + 0.5 * (share - 0.5)
+        values = {"cer": cer + draw.gauss(0, 0.01), "wer": 0.9, "fault_rate": 0.4 + draw.gauss(0, 0.02)}
+        values |= {"recogniser_cer": 0.04}
+        similarity = {"similarity": 0.5 + 0.2 * share + draw.gauss(0, 0.005)}
+        times = {"seconds": 2.0, "time": START + 0.3 * step + 1.5}
+        spoken = similarity if kind == "similarity alone" else values | similarity
+        lines.append({"step": step, "split": "samples", **spoken, **times})
+    return lines
+
+
 def started(step: int = 0, total: int = 4000, resumed: bool = False, time: float = START) -> dict:
     return {"event": "start", "step": step, "total_steps": total, "resumed": resumed, "run_id": "run-a", "time": time}
 

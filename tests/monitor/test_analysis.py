@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folder import curve, started, write_log
+from run_folder import curve, heard, started, write_log
 
 from xtts_ka.monitor.analysis import Finding, analyse, data_wait_share, recommend, sen_slope, trend
-from xtts_ka.monitor.history import RunHistory
+from xtts_ka.monitor.history import Choice, RunHistory
 from xtts_ka.training.checkpoint_folders import CheckpointFolder
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -159,6 +159,35 @@ def test_data_wait_is_a_share_of_the_time_between_lines():
     assert math.isnan(data_wait_share({name: column[:0] for name, column in table.items()}))
 
 
+# ── samples ──
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_that_rise_while_the_validation_loss_falls_are_told(tmp_path, seed):
+    result = judged(tmp_path, [*curve("healthy", 400, seed=seed), *heard("worse", seed=seed)])
+    finding = result.findings[0]
+    assert result.verdict == finding.kind == "worse-heard" and abs(finding.step - 1900) <= 400
+    words = f"Heard: since step {finding.step} the CER of samples has risen from 0.6"
+    assert finding.sentence.startswith(words) and "while the validation loss falls" in finding.sentence
+    assert [found.kind for found in result.findings if found.severity == "warning"] == ["worse-heard"]
+
+
+def test_likeness_that_falls_is_told(tmp_path):
+    lines = [line | {"similarity": 1.2 - line["similarity"]} for line in heard("similarity alone")]
+    result = judged(tmp_path, [*curve("healthy", 400), *lines])
+    assert "the voice similarity of samples has fallen" in result.sentence
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_samples_that_improve_are_a_note_with_the_recognisers_own_errors(tmp_path, seed):
+    result = judged(tmp_path, [*curve("healthy", 400, seed=seed), *heard(seed=seed)])
+    assert result.verdict == "healthy" and [found.kind for found in result.findings] == ["healthy", "heard"]
+    assert result.findings[1].sentence.startswith("20 rounds of samples: CER 0.8")
+    assert "the recogniser's own CER on real recordings: 0.04" in result.findings[1].sentence
+    alone = judged(tmp_path, [*curve("healthy", 400), *heard("similarity alone")])
+    assert "CER" not in alone.findings[1].sentence and "voice similarity 0.5" in alone.findings[1].sentence
+
+
 # ── the checkpoint to use ──
 
 
@@ -175,3 +204,12 @@ def test_the_recommended_checkpoint():
     assert name is None and "step 900" in reason
     assert recommend([listed(500), listed(1000)], [])[0] == "step_00001000"
     assert recommend([], [])[0] is None
+
+
+def test_a_checkpoint_that_was_chosen_by_ear_is_recommended_and_says_so():
+    several = [listed(500, 3.0), listed(1000, 2.0), listed(1500, 2.5)]
+    name, reason = recommend(several, [], Choice(1500, 0.12, 3))
+    assert name == "step_00001500" and "lowest CER (12.0%) of 3 heard" in reason
+    assert "by validation loss it would be step_00001000" in reason
+    name, reason = recommend(several[:2], [], Choice(1500, 0.12, 3))  # it was deleted
+    assert name == "step_00001000" and "lowest validation loss" in reason

@@ -98,3 +98,10 @@ def test_best_last_and_newest_are_never_deleted(tmp_path_factory, data):
     scored = [s for s in valid if runs[s][0] is not None]
     must = {*valid[-keep:], *([min(scored, key=lambda s: (runs[s][0], s))] if scored else [])}
     assert left == (must if valid else set(runs))
+
+
+def test_the_checkpoint_that_was_exported_by_cer_is_kept(folder):
+    (kept,) = [item for item in plan(folder, 2, chosen=1000) if item.path.name == "step_00001000"]
+    assert kept.action == "keep" and kept.why == "exported by CER"
+    clean(folder, chosen=1000)
+    assert names(folder) == ["step_00001000", "step_00001500", "step_00002500", "step_00003000"]

@@ -45,15 +45,17 @@ def test_export_has_each_step_once_and_right_types(tmp_path):
             line(30, 3.5, lr=4e-5, epoch=1),
             line(40, math.nan, lr=5e-5, epoch=1),
             line(45, 9.5, "val"),
+            {"step": 45, "split": "samples", "cer": 0.25},
         ],
     )
     target = tmp_path / "out.csv"
     assert export(log, target) == 5
     frame = pd.read_csv(target)
-    assert frame.columns.tolist() == ["step", "loss", "lr", "epoch", "val_loss"]
+    assert frame.columns.tolist() == ["step", "loss", "lr", "epoch", "val_loss", "samples_cer"]
     assert frame["step"].tolist() == [10, 20, 30, 40, 45] and frame["step"].dtype == np.int64
     assert frame["loss"].dtype == frame["lr"].dtype == frame["val_loss"].dtype == np.float64
     assert frame["loss"][:3].tolist() == [5.0, 4.0, 3.5] and frame["loss"][3:].isna().all()
+    assert frame["samples_cer"].dropna().tolist() == [0.25]
     assert frame["val_loss"].dropna().tolist() == [4.5, 9.5]
     assert frame["epoch"][:4].tolist() == [0, 0, 1, 1]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from random_logs import any_line, record_line, torn_line
 from run_folder import started, write_log
 
-from xtts_ka.monitor.history import RunHistory
+from xtts_ka.monitor.history import Choice, RunHistory
 from xtts_ka.monitor.time_left import estimate_time_left
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -239,3 +239,29 @@ def test_fuzz_reading_in_pieces_gives_what_reading_at_once_gives(tmp_path, lines
         path.write_bytes(data[:end])
         pieces.refresh()
     assert shape(pieces) == shape(read(path))
+
+
+# ── samples ──
+
+
+def sample(step, cer=0.5):
+    return {"step": step, "split": "samples", "cer": cer, "similarity": 0.6, "seconds": 2.0, "time": 1.0}
+
+
+def test_samples_have_a_track_of_their_own_which_a_restart_cuts(tmp_path):
+    lines = [started(), line(10), sample(10), line(20), sample(20, 0.4), started(10, resumed=True), line(20, 4.0)]
+    history = read(write_log(tmp_path / "m.jsonl", lines))
+    assert history.damaged == 0 and history.samples.table()["cer"].tolist() == [0.5]
+    assert steps_and_losses(history.train) == [(10, 1.0), (20, 4.0)] and history.train.nonfinite == []
+
+
+def test_the_choice_of_a_checkpoint_stands_until_training_goes_on(tmp_path):
+    candidates = [{"step": 20, "cer": {"value": 0.1}}, {"step": 10, "cer": {"value": 0.2}}]
+    choice = {"event": "choice", "step": 20, "by": "cer", "candidates": candidates}
+    lines = [started(), line(10), line(20), choice]
+    assert read(write_log(tmp_path / "m.jsonl", lines)).choice == Choice(20, 0.1, 2)
+    assert read(write_log(tmp_path / "n.jsonl", [*lines, started(20, resumed=True)])).choice is None
+    damaged = read(
+        write_log(tmp_path / "o.jsonl", [started(), {**choice, "candidates": ["x", {"step": 20, "cer": 3}]}])
+    )
+    assert damaged.choice.step == 20 and math.isnan(damaged.choice.cer) and damaged.choice.candidates == 1

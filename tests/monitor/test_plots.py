@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from run_folder import curve, started, write_log
+from run_folder import curve, heard, started, write_log
 
 from xtts_ka.monitor.history import RunHistory
 from xtts_ka.monitor.plots import draw_plot
@@ -86,3 +86,12 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         draw_plot(history, target)
     assert target.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_samples_have_a_row_of_their_own(tmp_path):
+    image = drawn(tmp_path, [started(), *curve("healthy", 400), *heard()])
+    assert image.shape[:2] == (1875, 1800)
+    below = image[1500:]
+    assert all(colour_share(below, colour) > 0.0005 for colour in ("#d1495b", "#e08a1e", "#1f6fb4", "#7a5230"))
+    alone = drawn(tmp_path, [started(), *curve("healthy", 400), *heard("similarity alone")])
+    assert colour_share(alone[1500:], "#d1495b") == 0 and colour_share(alone[1500:], "#1f6fb4") > 0.0005

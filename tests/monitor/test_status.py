@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from run_folder import START, add_checkpoint, curve, make_run, progress_record, started, write_log
+from run_folder import START, add_checkpoint, curve, heard, make_run, progress_record, started, write_log
 
 from xtts_ka.core.config import PretrainConfig, load_config
 from xtts_ka.monitor import status as run_status
 from xtts_ka.monitor.history import RunHistory
-from xtts_ka.monitor.screen import screen
+from xtts_ka.monitor.screen import one_line, screen
 from xtts_ka.monitor.status import read_status
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's would reach the user's screen
@@ -274,3 +274,24 @@ def test_fuzz_whatever_the_files_hold_the_status_is_strict_json(tmp_path, record
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     json.dumps(status_of(config), allow_nan=False)
+
+
+def test_samples_and_the_choice_are_shown(tmp_path):
+    config = running(tmp_path)
+    candidates = [{"step": 2000, "cer": {"value": 0.25}}, {"step": 3000, "cer": {"value": 0.3}}]
+    choice = {"event": "choice", "step": 2000, "by": "cer", "candidates": candidates}
+    lines = [started(), *curve("healthy", 300, 400), *heard(rounds=10, last=3000), choice]
+    write_log(tmp_path / "logs/metrics.jsonl", lines)
+    status = status_of(config, now=START + 905)
+    samples = status["training"]["samples"]
+    assert samples["rounds"] == 10 and samples["step"] == 3000 and samples["recogniser_cer"] == 0.04
+    assert samples["cer"] == pytest.approx(0.3, abs=0.04) and samples["trend"]["direction"] == "falling"
+    assert samples["share_of_time"] == pytest.approx(20 / 900, rel=0.02)
+    terminal = Console(file=io.StringIO(), width=120)
+    terminal.print(screen(status))
+    shown = terminal.file.getvalue()
+    assert "samples of step 3000: CER " in shown and "the recogniser's own 4.0 %" in shown
+    assert "exported by CER: step 2000 (25.0 %), of 2 checkpoints" in shown
+    assert "CER " in one_line(status)
+    write_log(tmp_path / "logs/metrics.jsonl", lines[:200])
+    assert status_of(config)["training"]["samples"] is None

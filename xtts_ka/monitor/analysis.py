@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xtts_ka.core.robust import deviation, rolling_median, smooth
-from xtts_ka.monitor.history import RunHistory, Table
+from xtts_ka.monitor.history import Choice, RunHistory, Table
 from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of
 
 # Thresholds. Shares are of the loss itself.
@@ -24,6 +24,7 @@ FLAT = 0.01  # the loss is flat in a window in which it moves by less than this
 NOISY = 0.10  # noise from line to line above this is high
 DIVERGED = 0.10  # divergence: this far above the best smoothed loss, and beyond the noise
 OVERFIT = 0.01  # overfitting: validation loss this far above its best while the training loss falls
+WORSE_HEARD = 0.02  # CER, similarity and share of clips with a fault: worse than their best by more than this
 SPIKE = 6.0  # a spike is this many standard deviations of the noise above its neighbours, and
 SPIKE_SHARE = 0.15  # this share above them
 STARVED = 0.20  # share of the time spent waiting for data
@@ -83,7 +84,7 @@ class Analysis:
 def analyse(history: RunHistory, *, clip_norm: float, checkpoints: Sequence[CheckpointFolder] = ()) -> Analysis:
     """Judge a run. clip_norm: the limit of the gradient norm."""
     curves = _Curves(history.train.table(), history.val.table(), clip_norm)
-    found = [_nonfinite(history, curves)]
+    found = [_nonfinite(history, curves), *_worse_heard(history.samples.table(), curves)]
     if len(curves.loss) >= ENOUGH_LINES:
         diverging = _divergence(curves)
         found += [diverging] if diverging else [_overfitting(curves), _noise(curves), _plateau(curves)]
@@ -91,6 +92,8 @@ def analyse(history: RunHistory, *, clip_norm: float, checkpoints: Sequence[Chec
     findings = [f for severity in ("bad", "warning", "note") for f in found if f and f.severity == severity]
     if not findings or (curves.direction == "falling" and findings[0].severity == "note"):
         findings.insert(0, _healthy(curves))
+    if heard := _heard(history.samples.table()):
+        findings.append(heard)
     facts = {"noise": curves.noise, "data_wait_share": curves.wait, "lr_share_of_peak": curves.lr_share}
     return Analysis(
         findings[0].kind,
@@ -98,7 +101,7 @@ def analyse(history: RunHistory, *, clip_norm: float, checkpoints: Sequence[Chec
         findings,
         curves.train_trend,
         curves.val_trend,
-        *recommend(checkpoints, findings),
+        *recommend(checkpoints, findings, history.choice),
         {"lines": len(history.train.records), **{name: None if math.isnan(v) else v for name, v in facts.items()}},
     )
 
@@ -315,6 +318,60 @@ def _starvation(c: _Curves) -> Finding | None:
     return Finding("data-starvation", "warning", f"{what}. {remedy}")
 
 
+_HEARD = (  # metric of samples, its name, whether more is worse
+    ("cer", "CER", True),
+    ("fault_rate", "share of clips with a fault", True),
+    ("similarity", "voice similarity", False),
+)
+
+
+def _worse_heard(samples: Table, c: _Curves) -> list[Finding]:
+    """Metrics of samples that have become worse since their best, as `_overfitting` finds a rising loss."""
+    findings = []
+    for metric, name, more_is_worse in _HEARD:
+        known = ~np.isnan(samples[metric])
+        step, value = samples["step"][known], samples[metric][known]
+        badness = value if more_is_worse else -value
+        if len(step) < 6:
+            continue
+        turn = int(np.argmin(smooth(badness, 3)))
+        if len(step) - turn < 4:
+            continue
+        _, low, _, confidence = sen_slope(step[turn:], badness[turn:])
+        best, now = (float(np.median(part)) for part in (value[max(0, turn - 1) : turn + 2], value[-3:]))
+        noise = deviation(badness - rolling_median(badness, 5))
+        if low <= 0 or confidence < 0.9 or abs(now - best) <= max(WORSE_HEARD, 2 * noise):
+            continue
+        moved = f"the {name} of samples has {'risen' if more_is_worse else 'fallen'} from {best:.3g} to {now:.3g}"
+        remedy = "Listen to the rounds, and set training.best_by to cer; the learning rate may be too high"
+        sentence = f"Heard: since step {step[turn]:.0f} {moved}{_meanwhile(c.val, step[turn])}. {remedy}."
+        findings.append(Finding("worse-heard", "warning", sentence, int(step[turn])))
+    return findings
+
+
+def _meanwhile(val: Table, since: float) -> str:
+    """What the validation loss has done since a step, as the end of a sentence."""
+    loss, step = val["loss"][val["step"] >= since], val["step"][val["step"] >= since]
+    if len(loss) < 4:
+        return ""
+    _, low, high, _ = sen_slope(step, loss)
+    done = "falls" if high < 0 else "rises too" if low > 0 else "does not move"
+    return f", while the validation loss {done}"
+
+
+def _heard(samples: Table) -> Finding | None:
+    """First → last of what is heard in samples, with the recogniser's own errors beside."""
+    shown = []
+    for metric, name, _ in _HEARD:
+        known = samples[metric][~np.isnan(samples[metric])]
+        if len(known):
+            shown.append(f"{name} {known[0]:.3g} → {known[-1]:.3g}")
+    own = samples["recogniser_cer"][~np.isnan(samples["recogniser_cer"])]
+    floor = f" (the recogniser's own CER on real recordings: {own[-1]:.3g})" if len(own) else ""
+    rounds = f"{len(samples['step'])} rounds of samples"
+    return Finding("heard", "note", f"{rounds}: {', '.join(shown)}{floor}.") if shown else None
+
+
 def _healthy(c: _Curves) -> Finding:
     t = c.train_trend
     if len(c.step) < ENOUGH_LINES or t is None:
@@ -328,8 +385,14 @@ def _healthy(c: _Curves) -> Finding:
     return Finding("healthy", "good", f"Healthy: the training loss falls ({t}){val}.")
 
 
-def recommend(checkpoints: Sequence[CheckpointFolder], findings: Sequence[Finding]) -> tuple[str | None, str]:
-    """The name of the checkpoint to use, and why: the best of those written before the loss diverged."""
+def recommend(
+    checkpoints: Sequence[CheckpointFolder], findings: Sequence[Finding], choice: Choice | None = None
+) -> tuple[str | None, str]:
+    """The name of the checkpoint to use, and why: the best of those written before the loss diverged.
+
+    Best is the one that was understood best, where the training has listened to its checkpoints; else the one with the
+    lowest validation loss.
+    """
     broken = min((f.step for f in findings if f.severity == "bad" and f.step is not None), default=None)
     valid = [c for c in checkpoints if c.of_this_run]
     sound = [c for c in valid if broken is None or c.step <= broken]
@@ -339,6 +402,10 @@ def recommend(checkpoints: Sequence[CheckpointFolder], findings: Sequence[Findin
         why = f"every checkpoint was written after the loss fell apart at step {broken}"
         return None, f"{why}: start again with a lower learning rate"
     where = f" of those before step {broken}, where the loss fell apart" if broken is not None else ""
-    if best := best_of(sound):
+    best = best_of(sound)
+    if choice and (heard := next((c for c in sound if c.step == choice.step), None)):
+        other = f"; by validation loss it would be {best.folder.name}" if best and best.step != choice.step else ""
+        return heard.folder.name, f"it has the lowest CER ({choice.cer:.1%}) of {choice.candidates} heard{where}{other}"
+    if best:
         return best.folder.name, f"it has the lowest validation loss ({best.val_loss:.4g}){where}"
     return sound[-1].folder.name, f"it is the newest{where}; none was validated"

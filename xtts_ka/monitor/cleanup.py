@@ -26,15 +26,17 @@ class Item:
         return f"{self.action:<7} {self.path.name}{freed}  ({self.why})"
 
 
-def plan(folder: Path, keep: int, *, superseded: bool = False) -> list[Item]:
-    """What a cleanup of `folder` deletes: all but the `keep` newest checkpoints, the best and the last.
+def plan(folder: Path, keep: int, *, superseded: bool = False, chosen: int | None = None) -> list[Item]:
+    """What a cleanup of `folder` deletes: all but the `keep` newest checkpoints, the best, the last, and the chosen.
+
+    chosen: the step of the checkpoint that was exported by CER.
 
     A damaged checkpoint is deleted only if there is a valid one, a replaced run only with `superseded`. Left alone are
     folders without our manifest, those that hold a file the manifest does not name, links, and everything else.
     """
     found = read_checkpoints(folder)
     newest = [c for c in found if c.of_this_run][-keep:]
-    items = [_checkpoint(c, newest, keep) for c in found]
+    items = [_checkpoint(c, newest, keep, chosen) for c in found]
     for path, _ in subfolders(folder, checkpoint_folders.SUPERSEDED):
         freed = folder_bytes(path)
         if reason := _foreign_run(path):
@@ -50,7 +52,9 @@ def plan(folder: Path, keep: int, *, superseded: bool = False) -> list[Item]:
     return sorted(items, key=lambda item: ("keep", "leave", "delete").index(item.action))
 
 
-def _checkpoint(c: CheckpointFolder, newest: list[CheckpointFolder], keep: int) -> Item:
+def _checkpoint(c: CheckpointFolder, newest: list[CheckpointFolder], keep: int, chosen: int | None) -> Item:
+    if c.of_this_run and c.step == chosen:
+        return Item("keep", c.folder, "exported by CER")
     if c.best or c.last or c in newest:
         marks = [mark for mark in ("best", "last") if getattr(c, mark)]
         return Item("keep", c.folder, " and ".join(marks) or f"one of the {keep} newest")

@@ -14,11 +14,12 @@ from xtts_ka.monitor.history import RunHistory
 def export_csv(history: RunHistory, target: Path) -> int:
     """Write every logged metric to `target`, one row per step; returns the number of rows.
 
-    Columns: `step`, the training metrics under their own names, the validation metrics as `val_…`. A cell is empty
+    Columns: `step`, the training metrics under their own names, those of validation as `val_…`, of samples as
+    `samples_…`. A cell is empty
     where nothing was logged, and `nan` where that was no finite number. Raises UserError if there is no metric.
     """
     rows: dict[int, dict[str, float]] = {}
-    for prefix, track in (("", history.train), ("val_", history.val)):
+    for prefix, track in (("", history.train), ("val_", history.val), ("samples_", history.samples)):
         for record in track.records:
             row = rows.setdefault(record["step"], {"step": record["step"]})
             for name, value in record.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,6 +24,7 @@ from xtts_ka.core.jsonl import number, parse_jsonl
 TRAIN_METRICS = ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
 UNSEEN = "unseen_"  # before the names of the losses over speakers that training does not hear
 VAL_METRICS = ("loss", "loss_text", "loss_mel", *(UNSEEN + name for name in ("loss", "loss_text", "loss_mel")), "time")
+SAMPLE_METRICS = ("cer", "wer", "similarity", "fault_rate", "recogniser_cer", "seconds", "time")
 Table = dict[str, np.ndarray]
 
 _LARGEST_STEP = 10**12
@@ -30,7 +32,7 @@ _TAIL_BYTES = 64  # compared on every refresh, to notice that the log was replac
 
 
 class Track:
-    """The lines of one split (train or val), with strictly increasing steps."""
+    """The lines of one split (train, val or samples), with strictly increasing steps."""
 
     def __init__(self, metrics: tuple[str, ...]):
         self.metrics = metrics
@@ -67,6 +69,15 @@ class Track:
         return table["step"][np.isnan(table["loss"])].astype(int).tolist()
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The checkpoint that was exported because it was understood best of `candidates`; its CER, NaN if damaged."""
+
+    step: int
+    cer: float
+    candidates: int
+
+
 class RunHistory:
     """A run's metrics with restarts merged. Each `refresh()` reads the lines appended since the one before.
 
@@ -86,7 +97,7 @@ class RunHistory:
         self._begin()
 
     def _begin(self) -> None:
-        self.train, self.val = Track(TRAIN_METRICS), Track(VAL_METRICS)
+        self.train, self.val, self.samples = Track(TRAIN_METRICS), Track(VAL_METRICS), Track(SAMPLE_METRICS)
         self.restarts: list[int] = []  # the step from which each restart carried on
         self.resumed_at = 0
         self.total_steps: int | None = None
@@ -94,6 +105,7 @@ class RunHistory:
         self.last_event: str | None = None  # start, finish or stop, whichever came last
         self.last_time = math.nan
         self.skipped: list[int] = []  # steps skipped because their loss or gradient was not finite
+        self.choice: Choice | None = None
         self.splits: list[tuple[int, int]] = []  # (step, pieces per batch from then on): out of GPU memory
 
     def refresh(self) -> bool:
@@ -127,8 +139,9 @@ class RunHistory:
             self.damaged += 1
             return
         split, step = record.get("split"), record.get("step")
-        track = {"train": self.train, "val": self.val}.get(split) if isinstance(split, str) else None
-        if track is None or not _is_step(step) or "loss" not in record:
+        tracks = {"train": self.train, "val": self.val, "samples": self.samples}
+        track = tracks.get(split) if isinstance(split, str) else None
+        if track is None or not _is_step(step) or not ("loss" in record or track is self.samples):
             self._add_event(record)
         else:
             if step <= track.last:
@@ -146,6 +159,8 @@ class RunHistory:
         step = given if _is_step(given) else 0
         if event == "start":
             self._start(record, step)
+        elif event == "choice":
+            self.choice = _choice(record, step)
         elif event == "skip":
             self.skipped.append(step)
         elif event == "oom" and (parts := number(record.get("parts"))) >= 1:
@@ -166,11 +181,20 @@ class RunHistory:
 
     def _undo(self, step: int) -> None:
         """Note a restart from `step` and forget what was logged after it."""
-        for track in (self.train, self.val):
+        self.choice = None
+        for track in (self.train, self.val, self.samples):
             track.cut(step + 1)
         self.skipped = [skipped for skipped in self.skipped if skipped <= step]
         self.splits = [split for split in self.splits if split[0] <= step]
         self.restarts.append(step)
+
+
+def _choice(record: dict[str, Any], step: int) -> Choice:
+    candidates = record.get("candidates")
+    found = [each for each in candidates if isinstance(each, dict)] if isinstance(candidates, list) else []
+    own = next((each for each in found if each.get("step") == step), {})
+    cer = own.get("cer")
+    return Choice(step, number(cer.get("value") if isinstance(cer, dict) else None), len(found))
 
 
 def _is_step(value: Any) -> TypeGuard[int]:

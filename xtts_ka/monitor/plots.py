@@ -26,17 +26,22 @@ LEGEND: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "b
 
 
 def draw_plot(history: RunHistory, target: Path, *, total_steps: int = 0, clip_norm: float = 0.0) -> None:
-    """Draw the run to the PNG `target` (1800 × 1500 pixels), atomically."""
+    """Draw the run to the PNG `target` (1800 × 1500 pixels, with samples × 1875), atomically."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    train, val = history.train.table(), history.val.table()
+    train, val, samples = history.train.table(), history.val.table(), history.samples.table()
+    rows = 3 + bool(len(samples["step"]))
     with style.context(["seaborn-v0_8-whitegrid", STYLE]):
-        figure = Figure(figsize=(12, 10), dpi=150, layout="constrained")
-        grid = figure.add_gridspec(3, 2, height_ratios=(2.2, 1, 1))
+        figure = Figure(figsize=(12, 2.5 * rows + 2.5), dpi=150, layout="constrained")
+        grid = figure.add_gridspec(rows, 2, height_ratios=(2.2, *[1] * (rows - 1)))
         top = figure.add_subplot(grid[0, :])
-        places = [grid[row, column] for row in (1, 2) for column in (0, 1)]
-        rate, norm, throughput, parts = (figure.add_subplot(place, sharex=top) for place in places)
+        places = [grid[row, column] for row in range(1, rows) for column in (0, 1)]
+        rate, norm, throughput, parts, *heard = (figure.add_subplot(place, sharex=top) for place in places)
+        if heard:
+            _errors(heard[0], samples)
+            heard[1].set(title="მსგავსება ხმასთან", ylabel="კოსინუსი")
+            _curve(heard[1], samples, "similarity", smoothed=False, dots=60)
         _losses(top, train, val)
         _metric(rate, train, "lr", "სწავლის ტემპი (learning rate)", "ტემპი", smoothed=False)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
@@ -48,7 +53,7 @@ def draw_plot(history: RunHistory, target: Path, *, total_steps: int = 0, clip_n
             norm.legend(**LEGEND)
         _metric(throughput, train, "audio_s_per_s", "გამტარობა", "აუდიოს წამი წამში")
         _parts(parts, train)
-        for axes in (top, rate, norm, throughput, parts):
+        for axes in (top, rate, norm, throughput, parts, *heard):
             axes.set_xlabel("ნაბიჯი")
             if history.restarts:
                 label = f"გადატვირთვა ({len(history.restarts)})"
@@ -107,6 +112,19 @@ def _parts(axes: Axes, train: Table) -> None:
     drawn = [_curve(axes, train, name, colour, label=label) for name, colour, label in parts]
     if any(drawn):
         axes.legend(**LEGEND, ncols=2)
+
+
+def _errors(axes: Axes, samples: Table) -> None:
+    """What is heard in samples: wrong letters and clips with a fault, in percent, and the recogniser's own errors."""
+    axes.set(title="ნიმუშები: რა ისმის", ylabel="%")
+    percent = {name: 100 * column if name != "step" else column for name, column in samples.items()}
+    own: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "label": "ამომცნობის საკუთარი"}
+    curves = (("cer", VAL, {"label": "მცდარი ასოები (CER)"}), ("fault_rate", TEXT, {"label": "ხარვეზიანი"}))
+    drawn = [_curve(axes, percent, name, c, smoothed=False, dots=60, **look) for name, c, look in curves]
+    drawn.append(_curve(axes, percent, "recogniser_cer", UNHEARD, smoothed=False, dots=0, **own))
+    if any(drawn):
+        axes.set_ylim(bottom=0)
+        axes.legend(**LEGEND, ncols=3)
 
 
 def _curve(

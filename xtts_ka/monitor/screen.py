@@ -62,6 +62,7 @@ def one_line(status: dict[str, Any]) -> str:
             f"loss {figure(train['now'])}",
             f"val {figure(val['now'])}",
             f"best {figure(val['best'])} at {figure(val['best_step'], 'd')}",
+            *([f"CER {percent(training['samples']['cer'], '.1f')}"] if training["samples"] else []),
             f"lr {figure(training['lr'])}",
             f"{figure(training['audio_s_per_s'], '.3g')} audio s/s",
             f"data wait {percent(training['data_wait_share'])}",
@@ -145,7 +146,25 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
         (percent(wait), "yellow" if wait and wait > 0.2 else ""),
     )
     parts = Text(f"text {text}   audio {audio}   (train / validation)", "dim")
-    return [head, bar, *left, losses, parts, rates]
+    return [head, bar, *left, losses, parts, *_heard(t), rates]
+
+
+def _heard(t: dict[str, Any]) -> list[RenderableType]:
+    """The newest round of samples, and the choice of the checkpoint by ear."""
+    lines = []
+    if s := t["samples"]:
+        own = "" if s["recogniser_cer"] is None else f", the recogniser's own {percent(s['recogniser_cer'], '.1f')}"
+        best = f"best {percent(s['best_cer'], '.1f')} at step {figure(s['best_step'], 'd')}"
+        heard = f"CER {percent(s['cer'], '.1f')} ({best}{own})   clips with a fault {percent(s['fault_rate'])}   "
+        lines.append(
+            f"samples of step {s['step']}: {'' if s['cer'] is None else heard}voice similarity "
+            f"{figure(s['similarity'], '.3f')}   {s['rounds']} rounds, {percent(s['share_of_time'], '.1f')} of the time"
+        )
+    if c := t["choice"]:
+        lines.append(
+            f"exported by CER: step {c['step']} ({percent(c['cer'], '.1f')}), of {c['candidates']} checkpoints"
+        )
+    return [Text(line) for line in lines]
 
 
 def _trend(trend: dict[str, Any] | None) -> Text:

@@ -143,6 +143,8 @@ def _training(config: PretrainConfig, history: RunHistory, stages: list[dict], f
         "last_line_age_seconds": np.maximum(0.0, now - history.last_time),
         "line_gap_seconds": gap or None,
         "loss": {"train": _train_losses(train), "val": _val_losses(val), "unseen": _val_losses(val, UNSEEN)},
+        "samples": _samples(history.samples.table(), training_seconds(train)),
+        "choice": vars(history.choice) if history.choice else None,
         "lr": _newest(train, "lr"),
         "grad_norm": _newest(train, "grad_norm"),
         "audio_s_per_s": _newest(train, "audio_s_per_s", NOW_LINES),
@@ -205,6 +207,24 @@ def _losses(now: list[float], loss: np.ndarray, step: np.ndarray, found: Trend |
         "best": None if best is None else loss[best],
         "best_step": None if best is None else int(step[best]),
         "trend": vars(found) if found else None,
+    }
+
+
+def _samples(samples: Table, seconds: float) -> dict[str, Any] | None:
+    """What was heard in the rounds of samples; None where there was none. seconds: of training."""
+    if not len(samples["step"]):
+        return None
+    cer = samples["cer"]
+    best = int(np.nanargmin(cer)) if not np.all(np.isnan(cer)) else None
+    found = trend({"step": samples["step"], "loss": cer}, share=0.5)
+    return {
+        "rounds": len(samples["step"]),
+        "step": int(samples["step"][-1]),
+        **{name: _newest(samples, name) for name in ("cer", "wer", "similarity", "fault_rate", "recogniser_cer")},
+        "best_cer": None if best is None else cer[best],
+        "best_step": None if best is None else int(samples["step"][best]),
+        "trend": vars(found) if found else None,
+        "share_of_time": float(np.nansum(samples["seconds"])) / seconds if seconds else None,
     }
 
 
