@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
-from xtts_ka.evaluation import speak_all
 from xtts_ka.evaluation.candidates import choose_by_ear
 from xtts_ka.evaluation.samples import plan_samples
+from xtts_ka.speech import lengths
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
 
@@ -40,8 +40,8 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_clips(monkeypatch):
-    monkeypatch.setattr(speak_all, "LIMIT_FACTOR", 0.1)
-    monkeypatch.setattr(speak_all, "LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(lengths, "LIMIT_FACTOR", 0.1)
+    monkeypatch.setattr(lengths, "LIMIT_SECONDS", 0.2)
 
 
 def choose(world, listener):

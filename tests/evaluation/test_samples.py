@@ -19,10 +19,10 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.corpus.tables import read_split, write_splits
 from xtts_ka.evaluation import samples as module
-from xtts_ka.evaluation import speak_all
 from xtts_ka.evaluation.samples import Samples, open_samples, plan_samples
 from xtts_ka.model.checkpoint import load_gpt
 from xtts_ka.recognition.recogniser import CtcNetwork, Recogniser
+from xtts_ka.speech import lengths
 
 FORK = multiprocessing.get_context("fork")
 
@@ -31,8 +31,8 @@ FORK = multiprocessing.get_context("fork")
 def short_clips():
     """An untrained model speaks up to its limit: half a second here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speak_all, "LIMIT_FACTOR", 0.1)
-        patch.setattr(speak_all, "LIMIT_SECONDS", 0.2)
+        patch.setattr(lengths, "LIMIT_FACTOR", 0.1)
+        patch.setattr(lengths, "LIMIT_SECONDS", 0.2)
         yield
 
 

@@ -97,7 +97,8 @@ def test_fuzz_export_agrees_with_the_history_or_says_there_is_nothing(tmp_path, 
     path = tmp_path / "m.jsonl"
     path.write_bytes(content + b"\n")
     history = read(path)
-    expected = sorted({*history.train.table()["step"].tolist(), *history.val.table()["step"].tolist()})
+    tracks = (history.train, history.val, history.samples)
+    expected = sorted({step for track in tracks for step in track.table()["step"].tolist()})
     target = tmp_path / "out.csv"
     target.unlink(missing_ok=True)
     if not expected:

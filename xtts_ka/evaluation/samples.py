@@ -31,7 +31,7 @@ from xtts_ka.evaluation.clip_store import ClipStore, KeptClip
 from xtts_ka.evaluation.figures import Measured, figures
 from xtts_ka.evaluation.measuring import measure_clip
 from xtts_ka.evaluation.samples_page import write_page
-from xtts_ka.evaluation.speak_all import USUAL_RATE, Task, letter_rates, longest, speak_all
+from xtts_ka.evaluation.speak_all import Task, speak_all
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
 from xtts_ka.evaluation.subjects import Subject, most_recorded, open_weights, renew_voices
 from xtts_ka.evaluation.texts import Text, read_texts, split_texts
@@ -40,6 +40,7 @@ from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.checkpoint import XttsFiles
 from xtts_ka.recognition.recogniser import Recogniser, at_rate, log_mel
 from xtts_ka.recognition.train_recogniser import ensure_recogniser, present_recogniser
+from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 from xtts_ka.training.metrics_log import SAMPLES, MetricsLog, Picture, Sound
 
 LETTERS = (15, 120)  # of a validation sentence that is spoken: what takes one to ten seconds
