@@ -22,7 +22,9 @@ from dataclasses import fields
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import say
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import FORMATS
+from xtts_ka.corpus.measurements import cores
 from xtts_ka.corpus.metadata import create_metadata, print_report
 from xtts_ka.corpus.options import MetadataOptions
 
@@ -40,13 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--embeddings_dir", metavar="DIR", help="embeddings named as clips (default: OUTPUT_DIR/embeddings/embeddings)")
     for option in fields(MetadataOptions):
         if option.metadata:
-            text = f"{option.metadata['help']} {default}"
+            text = f"{option.metadata['help']} {default if option.default is not None else '(default: no limit)'}"
             if option.name == "val_fraction":  # else it is raised as far as few clips need
                 text = f"{option.metadata['help']} (default: {option.default}, or as much as gives two clips)"
             default_value = None if option.name == "val_fraction" else option.default
             add(f"--{option.name}", type=float, default=default_value, metavar="X", help=text)
     add("--archaic", choices=("respell", "keep"), default="respell", help=f"archaic letters in transcripts {default}")
     add("--official_splits", choices=("respect", "pool"), default="respect", help=f"splits of the corpora {default}")
+    add("--no_quality", action="store_true", help="do not measure the recordings' quality, nor trim their silence")
+    add("--no_dnsmos", action="store_true", help="measure without DNSMOS, which takes most of the time")
+    add("--no_trim", action="store_true", help="read the silence at both ends of clips as well")
+    add("--processes", type=int, metavar="N", help="how many processes measure quality (default: as many as cores)")
     add("--join_speakers", action="store_true", help="one speaker name in several sources is one person")
     add("--copy", action="store_true", help="copy the clips kept to audio/ beside each table, to do without the source")
     add_verbosity_flags(parser)
@@ -57,8 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def body() -> None:
-        given = {option.name: getattr(args, option.name) for option in fields(MetadataOptions)}
+        given = {option.name: getattr(args, option.name, None) for option in fields(MetadataOptions)}
         enough = given["val_fraction"] is None
+        given |= {"quality": not args.no_quality, "dnsmos": not args.no_dnsmos, "trim": not args.no_trim}
+        if args.processes is not None and args.processes < 1:
+            raise UserError(f"--processes is {args.processes}: give 1 or more")
         options = MetadataOptions(**{name: value for name, value in given.items() if value is not None})
         report = create_metadata(
             args.source,
@@ -67,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             embeddings_dir=args.embeddings_dir,
             options=options,
             enough_validation=enough,
+            processes=args.processes or cores(),
         )
         print_report(report)
         say(f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}')

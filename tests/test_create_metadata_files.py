@@ -20,6 +20,7 @@ def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
     source = coqui(tmp_path / "src")
     add_row(source, "wavs/none.wav|ა ბ|nino")
     arguments = ["--source", str(source), "--output_dir", str(tmp_path / "data"), "--val_fraction", "0.2"]
+    arguments += ["--no_dnsmos"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     for words in ("found coqui", "kept 20 of 21 clips", "2 speakers", "missing_audio", "run_pretrain.py --config"):
@@ -41,7 +42,8 @@ def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
 )
 def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):
     source = coqui(tmp_path / "src")
-    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), "--quiet", *extra]) == 2
+    quickly = ["--quiet", "--no_dnsmos"]
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), *quickly, *extra]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and word in error
     assert not has_metadata(tmp_path / "data")
@@ -49,7 +51,7 @@ def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):
 
 def test_thirty_clips_are_enough_without_a_flag(tmp_path, capsys):
     source = coqui(tmp_path / "src", 30)
-    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data")]) == 0
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), "--no_dnsmos"]) == 0
     assert "so that validation gets 2 clips" in capsys.readouterr().out and has_metadata(tmp_path / "data")
 
 
@@ -57,7 +59,7 @@ def test_where_every_row_fails_no_limit_is_proposed(tmp_path, capsys):
     source = coqui(tmp_path / "src", 12)
     for path in source.glob("wavs/*"):
         path.write_bytes(b"")
-    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data")]) == 2
+    assert main(["--source", str(source), "--output_dir", str(tmp_path / "data"), "--no_dnsmos"]) == 2
     error = capsys.readouterr().err
     assert "12 of 12 rows cannot be used" in error and "the file is empty" in error and "limit" not in error
 

@@ -23,7 +23,7 @@ def small_batches_without_ratings():
     """DNSMOS is an extra that takes seconds to load."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(speak_all.TOGETHER, "cpu", 2)
-        patch.setattr("xtts_ka.evaluation.dnsmos.installed", lambda: False)
+        patch.setattr("xtts_ka.corpus.dnsmos.installed", lambda: False)
         yield
 
 

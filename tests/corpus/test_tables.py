@@ -15,9 +15,12 @@ from mutations import mutated
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus import tables as metadata_table
+from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.corpus.tables import (
     COLUMNS,
+    CUT_COLUMNS,
     DROP_REPORT,
+    QUALITY_COLUMNS,
     SOURCES,
     SPLITS,
     Clip,
@@ -89,6 +92,24 @@ def test_whether_the_speaker_is_known_stands_in_the_last_column_and_old_tables_l
     put(tmp_path, f"{HEADER}\n" + "".join(f"{name},ა,{name},1,a.wav,\n" for name in speakers))
     assert [clip.speaker_known for clip in read_split(tmp_path, "train")] == [True, False, False, True, False]
     assert "line 2, column speaker_known: '1'" in refusal(tmp_path, f"{HEADER},speaker_known\nc,ა,s,1,a.wav,,1\n")
+
+
+def test_what_is_read_of_a_recording_stands_in_the_table_with_its_quality(tmp_path):
+    whole, part = (Clip(name, "ა", "s", 1.0, tmp_path / "split/train/a.wav", None) for name in "ab")
+    part = replace(part, cut=Cut(0.25, 1.25, -3.5))
+    measured = {"b": {"snr": 31.25, "dnsmos": None}}
+    write_splits(tmp_path, {"train": [whole, part], "val": [part], "test": []}, measured=measured)
+    assert read_split(tmp_path, "train") == [whole, part]
+    columns = (*COLUMNS, "speaker_known", *CUT_COLUMNS, *QUALITY_COLUMNS)
+    header, first, second = split_csv(tmp_path, "train").read_text("utf-8").splitlines()
+    assert header == ",".join(columns) and first.endswith(",yes" + "," * len(CUT_COLUMNS + QUALITY_COLUMNS))
+    assert dict(zip(columns, second.split(",")))["snr"] == "31.25" and "0.2500,1.2500,-3.50" in second
+
+
+@pytest.mark.parametrize("cut", ["1,1,0", "-1,2,0", "a,2,0", "0,nan,0", "0,1,99", "0,1e9,0", "1,,"])
+def test_a_wrong_cut_is_refused(tmp_path, cut):
+    table = f"{HEADER},{','.join(CUT_COLUMNS)}\nc,ა,s,1,a.wav,,{cut}\n"
+    assert "line 2, column read_from, read_to, gain_db" in refusal(tmp_path, table)
 
 
 def test_a_linked_data_folder_reads_the_same(tmp_path):

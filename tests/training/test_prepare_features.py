@@ -69,6 +69,17 @@ def test_an_edited_recording_alone_is_computed_again(config, computed, capsys):
     assert data.train.index.records[clip]["samples"] == len(samples) // 2
 
 
+def test_a_cut_alone_computes_its_clip_again_and_is_what_is_read(config, computed, capsys):
+    table = split_csv(config.data_dir, "train")
+    header, *rows = table.read_text("utf-8").splitlines()
+    cut = [f"{row},{'0.1000,0.6000,0.00' if row.startswith('clip03,') else ',,'}" for row in rows]
+    table.write_text("\n".join([f"{header},read_from,read_to,gain_db", *cut]) + "\n", "utf-8")
+    data = open_data(config)
+    assert len(computed) == 1
+    clip = next(clip for clip in range(10) if data.train.index.file_id(clip) == "clip03")
+    assert data.train.index.records[clip]["samples"] == 0.5 * 22_050
+
+
 def test_two_processes_compute_what_one_has_computed_and_open_the_same_indexes(config):
     folder = next(Path(config.data_dir).glob("features/*/"))
     names = ("codes.bin", "mels.bin", "index.bin")

@@ -18,6 +18,7 @@ import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -26,6 +27,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
 from xtts_ka.corpus.content import kind_of
 from xtts_ka.corpus.drop_reasons import Drop
+from xtts_ka.corpus.excerpt import Excerpt, Recording
 from xtts_ka.corpus.media import MediaError, MediaFile
 
 RATES = (4_000, 384_000)  # Hz; a header with another rate is taken for damaged
@@ -61,14 +63,23 @@ class AudioContent:
     steady: bool  # whether it is quiet and equally loud throughout: hiss, or nothing
     clipped_fraction: float  # share of the samples, over all channels, at or beyond `FULL_SCALE`
     sha256: str  # of rate and mono samples: equal for a wav and its flac copy
+    offset: float  # mean of the mono mix: the recording's direct current
+    cancelled: float  # dB by which the mix is weaker than its channels: 0 for equal ones, 3 for unlike ones
 
 
-def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
-    """Read the first `max_seconds` of a recording as (float32 samples (n,), rate in Hz), channels averaged.
+class _BlockFacts(NamedTuple):
+    clipped: int  # samples at or beyond FULL_SCALE, over all channels
+    power: float  # sum of squares, mean of the channels
+
+
+def read_mono(path: Recording, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Read the first `max_seconds` of a recording or excerpt as (float32 samples (n,), rate in Hz), channels averaged.
 
     AudioError with reason MISSING_AUDIO, UNREADABLE_AUDIO, EMPTY_AUDIO (no samples), NON_FINITE_AUDIO, or TOO_LONG
     (more than MAX_SAMPLES, where no `max_seconds` is given).
     """
+    if isinstance(path, Excerpt):
+        return _read_excerpt(path, max_seconds)
     with _opened(path) as sound:
         rate = sound.samplerate
         limit = MAX_SAMPLES if max_seconds is None else min(MAX_SAMPLES, math.ceil(max_seconds * rate))
@@ -77,6 +88,17 @@ def read_mono(path: Path | str, max_seconds: float | None = None) -> tuple[np.nd
     if max_seconds is None and len(samples) > limit:
         raise AudioError(path, Drop.TOO_LONG, f"longer than {limit / rate:.0f} s, which is no single clip")
     return samples[:limit], rate
+
+
+def _read_excerpt(excerpt: Excerpt, max_seconds: float | None) -> tuple[np.ndarray, int]:
+    """Decoded from the beginning, since seeking in an mp3 gives other samples than decoding up to there."""
+    start, end, gain = excerpt.cut
+    samples, rate = read_mono(excerpt.path, end if max_seconds is None else min(end, start + max_seconds))
+    wanted = samples[round(start * rate) :]
+    if not len(wanted):
+        reason = f"it ends before {start:g} s, from where the table has it read: make the tables anew"
+        raise AudioError(excerpt.path, Drop.UNREADABLE_AUDIO, reason)
+    return (wanted * np.float32(10 ** (gain / 20)) if gain else wanted), rate
 
 
 def read_part(path: Path | str, start: float, end: float | None) -> tuple[np.ndarray, int]:
@@ -103,17 +125,38 @@ def read_part(path: Path | str, start: float, end: float | None) -> tuple[np.nda
 def measure(path: Path | str, max_seconds: float) -> AudioContent:
     """Decode and measure a recording in blocks, reading at most `max_seconds` + 1.
 
+    Errors as in `read_and_measure`.
+    """
+    return _measured(path, max_seconds, None)[0]
+
+
+def read_and_measure(path: Path | str, max_seconds: float) -> tuple[AudioContent, np.ndarray, int]:
+    """`measure`, and the mono samples (n,) with their rate.
+
     Errors as in `read_mono`, and AudioError with reason TOO_LONG where it is longer than `max_seconds`.
     """
+    blocks: list[np.ndarray] = []
+    content, rate = _measured(path, max_seconds, blocks)
+    return content, np.concatenate(blocks), rate
+
+
+def _measured(path: Path | str, max_seconds: float, kept: list[np.ndarray] | None) -> tuple[AudioContent, int]:
+    """kept: where the blocks of the mono mix go."""
     with _opened(path) as sound:
         rate, channels = sound.samplerate, sound.channels
         digest = hashlib.sha256(rate.to_bytes(4, "big"))
         length, clipped, low, high = 0, 0.0, math.inf, -math.inf
+        total, mixed, single = 0.0, 0.0, 0.0  # sums of samples, of the mix's power, of the channels' mean power
         levels, rest, frame = [], np.zeros(0, np.float32), max(1, round(FRAME_SECONDS * rate))
-        for mono, block_clipped in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
+        for mono, facts in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
             digest.update(mono.tobytes())
             length += len(mono)
-            clipped += block_clipped
+            clipped += facts.clipped
+            total += float(mono.sum(dtype=np.float64))
+            mixed += float(mono @ mono)
+            single += facts.power
+            if kept is not None:
+                kept.append(mono)
             low, high = min(low, float(mono.min())), max(high, float(mono.max()))
             rest = np.concatenate([rest, mono])
             whole = len(rest) // frame * frame
@@ -124,8 +167,21 @@ def measure(path: Path | str, max_seconds: float) -> AudioContent:
             raise AudioError(path, Drop.TOO_LONG, f"longer than {max_seconds:g} s{claim}")
     peak, level = max(high, -low), np.concatenate(levels)
     silence, steady = _silence_at_ends(level), _is_steady(level)
-    clipped_fraction = clipped / (length * channels)
-    return AudioContent(length / rate, peak, (high - low) / 2, silence, steady, clipped_fraction, digest.hexdigest())
+    clipped_fraction, offset = clipped / (length * channels), total / length
+    centred = max(0.0, mixed - length * offset**2), max(0.0, single - length * offset**2)
+    cancelled = 10 * math.log10((centred[1] + 1e-9) / (centred[0] + 1e-9)) if channels > 1 else 0.0
+    content = AudioContent(
+        length / rate,
+        peak,
+        (high - low) / 2,
+        silence,
+        steady,
+        clipped_fraction,
+        digest.hexdigest(),
+        offset,
+        max(0.0, cancelled),
+    )
+    return content, rate
 
 
 def _silence_at_ends(level: np.ndarray) -> float:
@@ -207,8 +263,8 @@ def _decoder(path: str) -> soundfile.SoundFile | MediaFile:
 
 def _blocks(
     sound: soundfile.SoundFile | MediaFile, path: Path | str, limit: int, begun: bool = False
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (float32 mono block (n,), clipped samples in it) until the end or until `limit` frames were read.
+) -> Iterator[tuple[np.ndarray, _BlockFacts]]:
+    """Yield (float32 mono block (n,), what its channels hold) until the end or until `limit` frames were read.
 
     begun: whether `sound` does not stand at its beginning; then its length is not compared with its header.
     """
@@ -223,7 +279,8 @@ def _blocks(
         if not np.isfinite(mono).all():
             raise AudioError(path, Drop.NON_FINITE_AUDIO, "it holds NaN or infinite samples")
         given += len(block)
-        yield mono, int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+        clipped = int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+        yield mono, _BlockFacts(clipped, float(np.vdot(block, block)) / block.shape[1])
     if not given:
         raise AudioError(path, Drop.EMPTY_AUDIO, "it holds no samples")
     if given < limit and sound.frames < _UNKNOWN_FRAMES and not begun:  # the file has ended: compare with its header

@@ -34,6 +34,27 @@ class Drop(StrEnum):
     TOO_LONG = "too_long"  # above --max_seconds
 
 
+class Flaw(StrEnum):
+    """What is wrong with a recording's quality, by what quality_limits.py measures.
+
+    Rows are dropped beyond the limit that an option sets, and suspected beyond the usual one (quality_judging.py).
+    """
+
+    NO_SPEECH = "no_speech"  # nobody speaks in it
+    LITTLE_SPEECH = "little_speech"  # most of what is read is no speech
+    LONG_SILENCE = "long_silence"  # before or after the speech
+    TOO_QUIET = "too_quiet"
+    CLIPPED = "clipped"
+    OFFSET = "constant_offset"  # the samples' mean is far from zero
+    CHANNELS_CANCEL = "channels_cancel"  # the sum of the channels is far weaker than each
+    NARROW_BAND = "narrow_band"  # made from a recording of a lower sample rate
+    NOISY = "noisy"
+    POOR_SOUND = "poor_sound"  # by DNSMOS
+    ODD_RATE = "odd_rate"  # far more or fewer letters a second of speech than the speaker's other clips
+    WRONG_TEXT = "wrong_text"  # a recogniser hears something else
+    OTHER_VOICE = "other_voice"  # unlike the speaker's other clips
+
+
 class Mending(StrEnum):
     """What was changed in a row that is kept."""
 

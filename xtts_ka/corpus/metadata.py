@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
 from xtts_ka.corpus import extracted, tables
 from xtts_ka.corpus import splits as splitting
 from xtts_ka.corpus.formats import Corpus, find_corpus
+from xtts_ka.corpus.measurements import Measurements
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import UNWRITABLE, link_targets
+from xtts_ka.corpus.quality_judging import Cost, judge
 from xtts_ka.corpus.screening import Checked, check_rows, is_inside
 from xtts_ka.corpus.splits import SplitPlan, sentence_of
 from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, split_csv
@@ -50,6 +53,7 @@ class MetadataReport:
     mended: dict[str, int]  # reason → rows kept after a change of their text or path
     suspected: dict[str, int]  # reason → rows kept that should be looked at
     voices: dict[str, tuple[str, int]]  # known speaker_id → (the corpus' own name, clips), most clips first
+    costs: list[Cost]  # of each limit of the quality, where it was measured
 
 
 def create_metadata(
@@ -60,12 +64,13 @@ def create_metadata(
     embeddings_dir: Path | str | None = None,
     options: MetadataOptions = MetadataOptions(),
     enough_validation: bool = False,
+    processes: int = 1,
 ) -> MetadataReport:
     """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
 
     `embeddings_dir` holds voice embeddings named after the clips (default `<output_dir>/embeddings/embeddings`).
     `enough_validation` raises the share of validation as far as it needs; the splits of few clips then depend on how
-    many there are.
+    many there are. `processes` measure the quality, where `options.quality` asks for it.
     UserError where no corpus is found, where more than `options.max_drop_fraction` of the rows would be dropped, or
     where fewer than two clips would be left for validation. Then no table is changed, but the drop report is written as
     soon as every row has been checked.
@@ -85,7 +90,8 @@ def create_metadata(
 
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
-    checked = check_rows(corpora, options)
+    checked = check_rows(corpora, options, _measuring(output_dir, options, processes))
+    costs = judge(checked, options) if checked.measured is not None else []
     kept = checked.clips
     for remark in dict.fromkeys(f"{corpus.folder}: {remark}" for corpus in corpora for remark in corpus.remarks):
         say(f"  {remark}")
@@ -104,7 +110,8 @@ def create_metadata(
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
     os.sync()  # what was written into `workspace` is on the disk before a table names it
-    tables.write_splits(output_dir, splits, embeddings if options.copy else folders + embeddings, asdict(plan))
+    sources_of_tables = embeddings if options.copy else folders + embeddings
+    tables.write_splits(output_dir, splits, sources_of_tables, asdict(plan), checked.measured)
     return MetadataReport(
         corpora=corpora,
         rows=checked.rows,
@@ -119,7 +126,16 @@ def create_metadata(
         mended=checked.count("mended"),
         suspected=checked.count("suspect"),
         voices=_write_speakers(output_dir, checked),
+        costs=costs,
     )
+
+
+def _measuring(
+    output_dir: Path, options: MetadataOptions, processes: int
+) -> Callable[[int], AbstractContextManager[Measurements]] | None:
+    if not options.quality:
+        return None
+    return lambda rows: Measurements(output_dir, options.max_seconds, processes, rows, options.dnsmos)
 
 
 def _roots(corpora: Sequence[Corpus]) -> list[Path]:

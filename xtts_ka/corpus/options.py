@@ -9,8 +9,8 @@ from typing import Any
 from xtts_ka.core.errors import UserError
 
 
-def _option(default: float, help: str, at_most: float = math.inf) -> Any:
-    return field(default=default, metadata={"help": help, "at_most": at_most})
+def _option(default: float | None, help: str, at_most: float = math.inf, at_least: float = 0.0) -> Any:
+    return field(default=default, metadata={"help": help, "at_most": at_most, "at_least": at_least})
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,40 @@ class MetadataOptions:
     val_fraction: float = _option(0.05, "share of the sentences kept for validation", at_most=0.9)
     test_fraction: float = _option(0.05, "share of the sentences kept for the final test", at_most=0.9)
     eval_clips: float = _option(1000, "validation and test take no more sentences than give about so many clips")
+    # Of the quality, measured where `quality` is true. None: no clip is dropped by it.
+    min_speech_seconds: float | None = _option(0.1, "least speech in a clip kept")
+    min_speech_share: float | None = _option(None, "smallest share of speech in what is read of a clip", at_most=1)
+    max_silence: float | None = _option(None, "longest silence before or after the speech, in seconds")
+    min_loudness: float | None = _option(None, "lowest loudness in LUFS", at_most=0, at_least=-100)
+    max_offset: float | None = _option(None, "largest distance of the samples' mean from zero", at_most=1)
+    max_cancelled: float | None = _option(20.0, "most dB by which the mix may be weaker than its channels")
+    min_bandwidth: float | None = _option(None, "lowest bandwidth in Hz")
+    min_snr: float | None = _option(None, "lowest ratio of speech to noise in dB", at_least=-10)
+    min_dnsmos: float | None = _option(None, "lowest DNSMOS, 1 to 5; with the extra dnsmos", at_most=5)
+    max_rate_ratio: float | None = _option(None, "how many times faster or slower than its speaker a clip may be")
+    max_cer: float | None = _option(None, "largest share of letters heard otherwise, with --check_transcripts")
+    min_voice_similarity: float | None = _option(
+        None, "lowest likeness to its speaker's clips, with --base_model", at_most=1, at_least=-1
+    )
+    loudness: float | None = _option(
+        None, "level clips to so many LUFS when they are read; -23 is usual", at_most=-5, at_least=-60
+    )
     archaic: str = "respell"  # of the letters ჱ ჲ ჳ ჴ ჵ: respell or keep
     copy: bool = False  # copy the clips that are kept into audio/ beside each table
     official_splits: str = "respect"  # of corpora that have them: respect, or pool and split all clips alike
     join_speakers: bool = False  # whether one name in several sources is one person
+    quality: bool = False  # whether the recordings' quality is measured
+    dnsmos: bool = True  # whether DNSMOS is part of that, where its extra is installed: it takes most of the time
+    trim: bool = True  # whether silence at the ends of what was measured is left out in reading
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value, at_most = getattr(self, spec.name), spec.metadata.get("at_most", math.inf)
-            if spec.metadata and not 0 <= value <= at_most:  # a NaN fails too
-                raise UserError(f"{spec.name} is {value}: it must lie between 0 and {at_most:g}")
+            value = getattr(self, spec.name)
+            if not spec.metadata or value is None:
+                continue
+            least, most = spec.metadata["at_least"], spec.metadata["at_most"]
+            if not least <= value <= most:  # a NaN fails too
+                raise UserError(f"{spec.name} is {value}: it must lie between {least:g} and {most:g}")
         if self.archaic not in ("respell", "keep"):
             raise UserError(f"archaic is {self.archaic!r}: it must be respell or keep")
         if self.official_splits not in ("respect", "pool"):

@@ -12,16 +12,19 @@ import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xtts_ka.core.console import progress
 from xtts_ka.corpus import tables
 from xtts_ka.corpus.content import kind_of, misnamed
 from xtts_ka.corpus.decoder_warnings import decoder_warnings
-from xtts_ka.corpus.drop_reasons import Drop, Mending, Suspicion
+from xtts_ka.corpus.drop_reasons import Drop, Flaw, Mending, Suspicion
+from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.corpus.formats import Corpus, Row
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import PathFinder, PathProblem
@@ -30,9 +33,16 @@ from xtts_ka.corpus.transcripts import read_transcript
 from xtts_ka.georgian.alphabet import georgian_fraction, georgian_letters
 from xtts_ka.georgian.text import normalise
 
+if TYPE_CHECKING:
+    from xtts_ka.corpus.audio import AudioContent
+    from xtts_ka.corpus.measurements import Measurements
+    from xtts_ka.corpus.quality import Quality
+
 SILENCE_PEAK = 1e-3  # of full scale, -60 dB: a clip that is nowhere louder is silence
 MAX_TEXT = 2_000  # characters; a clip of 28 s, the longest that XTTS can speak, has some 400
 LONG_SILENCE = 1.5  # seconds of silence at the ends together, and half of the clip, from which it is suspected
+HIGHEST_PEAK = 10 ** (-1 / 20)  # that levelling the loudness may lead to: -1 dB of full scale
+LEAST_SPEECH = 0.3  # seconds; letters a second of less speech are those of the clip
 BATCH = 256  # rows checked together: small, so that Ctrl-C does not wait long for the threads
 PROBED_ROWS = 200  # of each corpus, to see whether its paths lead anywhere as written
 # Letters a second. Georgian is spoken with 10 to 20; no one speaks faster than the first or slower than the second.
@@ -50,7 +60,7 @@ Line = tuple[str, str, str, str, str, str]  # of the drop report: file_id, actio
 class _Dropped(Exception):
     """A row that is left out; file_id is "" where it got none."""
 
-    def __init__(self, reason: Drop, detail: str, file_id: str = ""):
+    def __init__(self, reason: Drop | Flaw, detail: str, file_id: str = ""):
         self.reason, self.detail, self.file_id = reason, detail, file_id
 
 
@@ -74,6 +84,19 @@ class Checked:
     official: dict[str, str] = field(default_factory=dict)  # file_id → split that the corpus states
     speakers: dict[str, Speaker] = field(default_factory=dict)  # of the clips kept, by speaker_id
     rows: int = 0
+    measured: dict[str, dict[str, float | None]] | None = None  # file_id → tables.QUALITY_COLUMNS; None: not measured
+    sources: dict[str, Row] = field(default_factory=dict)  # of the clips kept whose quality was measured, by file_id
+
+    def drop(self, reasons: Mapping[str, tuple[str, str]]) -> None:
+        """Leave out clips: file_id → (reason, detail)."""
+        self.clips = [clip for clip in self.clips if clip.file_id not in reasons]
+        self.lines = [line for line in self.lines if line[0] not in reasons or line[1] == "dropped"]
+        self.lines += [_line(self.sources[key], key, "dropped", *why) for key, why in reasons.items()]
+        self.speakers = {clip.speaker_id: self.speakers[clip.speaker_id] for clip in self.clips}
+
+    def suspect(self, file_id: str, reason: str, detail: str) -> None:
+        """List a clip that is kept."""
+        self.lines.append(_line(self.sources[file_id], file_id, "suspect", reason, detail))
 
     def leave_out(self, clips: Iterable[Clip]) -> None:
         """Drop clips of speakers that are kept from training, whose sentences are trained."""
@@ -103,30 +126,49 @@ class _Candidate:
     part: tuple[str, float, float | None] | None = None
 
 
-def check_rows(corpora: Sequence[Corpus], options: MetadataOptions) -> Checked:
-    """Check every row of the corpora."""
+_Heard = tuple[_Candidate, "AudioContent", "Quality | None"]
+
+
+def check_rows(
+    corpora: Sequence[Corpus],
+    options: MetadataOptions,
+    measuring: Callable[[int], AbstractContextManager[Measurements]] | None = None,
+) -> Checked:
+    """Check every row of the corpora. measuring: rows → what measures their quality (measurements.py)."""
     rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
     _choose_bare_names(rows)
-    checked, screen = Checked(rows=len(rows)), _Screen(options)
+    checked, screen = Checked(rows=len(rows), measured={} if measuring else None), _Screen(options)
     first_with: dict[str, str] = {}  # sha256 of the samples → file_id
     rates: dict[int, list[tuple[Clip, Row, float]]] = {}  # by corpus
-    # Threads, because libsndfile and SHA-256 release the interpreter lock.
-    with progress(total=len(rows), what="checking audio", unit="clip") as bar, ThreadPoolExecutor() as pool:
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
+    with ExitStack() as stack:
+        # Threads, because libsndfile and SHA-256 release the interpreter lock.
+        pool = stack.enter_context(ThreadPoolExecutor())
+        measurements = stack.enter_context(measuring(len(rows))) if measuring else None
+        bar = stack.enter_context(progress(total=len(rows), what="checking audio", unit="clip"))
+        step = BATCH * (measurements.processes if measurements else 1)
+        for start in range(0, len(rows), step):
+            batch = rows[start : start + step]
             screened = [screen(corpus, row) for corpus, row in batch]
-            for (corpus, row), found in zip(batch, _measured_together(screened, options, pool)):
+            if measurements:
+                together = _with_quality(screened, options, pool, measurements)
+            else:
+                together = _measured_together(screened, options, pool)
+            for (corpus, row), found in zip(batch, together):
                 if isinstance(found, _Dropped):
                     checked.lines.append(_line(row, found.file_id, "dropped", found.reason, found.detail))
                     continue
-                candidate, sha256 = found
+                candidate, content, quality = found
                 clip = candidate.clip
-                first = first_with.setdefault(sha256, clip.file_id)
+                first = first_with.setdefault(content.sha256, clip.file_id)
                 if first != clip.file_id:
                     same = f"the same samples as {first}"
                     checked.lines.append(_line(row, clip.file_id, "dropped", Drop.DUPLICATE_AUDIO, same))
                     continue
                 _keep(checked, candidate)
+                if quality and checked.measured is not None:
+                    checked.measured[clip.file_id] = _values(clip, content, quality)
+                    checked.sources[clip.file_id] = row
+                    continue
                 letters = len(georgian_letters(clip.text))
                 rates.setdefault(id(corpus), []).append((clip, row, letters / clip.duration))
             bar.update(len(batch))
@@ -265,7 +307,7 @@ def _part_file(corpus: Corpus, file_id: str) -> Path:
 
 def _measured_together(
     screened: Sequence[_Candidate | _Dropped], options: MetadataOptions, pool: ThreadPoolExecutor
-) -> list[tuple[_Candidate, str] | _Dropped]:
+) -> list[_Heard | _Dropped]:
     """`_measured` of each in threads. Where libmpg123 complains, each mp3 is decoded again to learn about which."""
     with decoder_warnings() as heard:
         results = list(pool.map(lambda each: _measured(each, options), screened))
@@ -276,27 +318,74 @@ def _measured_together(
                     _measured(screened[i], options)
                 if own:
                     note = ("suspect", Suspicion.DAMAGED_MP3, own[0])
-                    results[i] = replace(found[0], notes=(*found[0].notes, note)), found[1]
+                    results[i] = replace(found[0], notes=(*found[0].notes, note)), *found[1:]
     return results
 
 
-def _measured(candidate: _Candidate | _Dropped, options: MetadataOptions) -> tuple[_Candidate, str] | _Dropped:
-    """Decode a clip's recording: the candidate with its duration and the SHA-256 of its samples. Runs in a thread."""
-    from xtts_ka.corpus import extracted  # these import numpy, which --help does not need
-    from xtts_ka.corpus.audio import AudioError, measure
+def _measured(screened: _Candidate | _Dropped, options: MetadataOptions) -> _Heard | _Dropped:
+    """Decode a clip's recording and judge it. Runs in a thread."""
+    from xtts_ka.corpus.audio import AudioError, measure  # imports numpy, which --help does not need
 
+    candidate = _cut_out(screened, options)
     if isinstance(candidate, _Dropped):
         return candidate
-    clip, path = candidate.clip, candidate.clip.audio_path
     try:
-        if candidate.part:
-            _, begin, end = candidate.part
-            if end is not None and end - begin > options.max_seconds:
-                return _Dropped(Drop.TOO_LONG, f"{end - begin:.2f} s", clip.file_id)
-            extracted.cut(*candidate.part, path)
-        sound = measure(path, options.max_seconds)
+        return _judged(candidate, measure(candidate.clip.audio_path, options.max_seconds), None, options)
     except AudioError as error:
-        return _Dropped(error.reason, error.detail, clip.file_id)
+        return _Dropped(error.reason, error.detail, candidate.clip.file_id)
+
+
+def _with_quality(
+    screened: Sequence[_Candidate | _Dropped],
+    options: MetadataOptions,
+    pool: ThreadPoolExecutor,
+    measurements: Measurements,
+) -> list[_Heard | _Dropped]:
+    """As `_measured_together`, with the quality of each, which processes of their own measure."""
+    from xtts_ka.corpus.quality import Unusable
+
+    ready = list(pool.map(lambda each: _cut_out(each, options), screened))
+    sounds = iter(measurements([each.clip.audio_path for each in ready if not isinstance(each, _Dropped)]))
+    found: list[_Heard | _Dropped] = []
+    for each in ready:
+        if isinstance(each, _Dropped):
+            found.append(each)
+        elif isinstance(sound := next(sounds), Unusable):
+            found.append(_Dropped(sound.reason, sound.detail, each.clip.file_id))
+        else:
+            if sound.complaint:
+                each = replace(each, notes=(*each.notes, ("suspect", Suspicion.DAMAGED_MP3, sound.complaint)))
+            found.append(_judged(each, sound.content, sound.quality, options))
+    return found
+
+
+def _cut_out(candidate: _Candidate | _Dropped, options: MetadataOptions) -> _Candidate | _Dropped:
+    """Write the clip's own file where it is a part of a long recording."""
+    from xtts_ka.corpus import extracted
+    from xtts_ka.corpus.audio import AudioError
+
+    if isinstance(candidate, _Dropped) or not candidate.part:
+        return candidate
+    _, begin, end = candidate.part
+    if end is not None and end - begin > options.max_seconds:
+        return _Dropped(Drop.TOO_LONG, f"{end - begin:.2f} s", candidate.clip.file_id)
+    try:
+        extracted.cut(*candidate.part, candidate.clip.audio_path)
+    except AudioError as error:
+        return _Dropped(error.reason, error.detail, candidate.clip.file_id)
+    return candidate
+
+
+def _judged(
+    candidate: _Candidate, sound: AudioContent, quality: Quality | None, options: MetadataOptions
+) -> _Heard | _Dropped:
+    """The candidate with its duration and with what is read of it, or why it is dropped."""
+    clip, path = candidate.clip, candidate.clip.audio_path
+    if sound.seconds > options.max_seconds:
+        return _Dropped(Drop.TOO_LONG, f"{sound.seconds:.2f} s", clip.file_id)  # measured with another limit
+    most_cancelled = options.max_cancelled
+    if most_cancelled is not None and sound.cancelled > most_cancelled:
+        return _Dropped(Flaw.CHANNELS_CANCEL, f"their sum is {sound.cancelled:.0f} dB weaker than each", clip.file_id)
     if sound.swing < SILENCE_PEAK:
         offset = "" if sound.peak < SILENCE_PEAK else ", all samples at one level"
         return _Dropped(Drop.EMPTY_AUDIO, f"{sound.seconds:.2f} s of silence{offset}", clip.file_id)
@@ -314,15 +403,54 @@ def _measured(candidate: _Candidate | _Dropped, options: MetadataOptions) -> tup
         return _Dropped(
             Drop.WRONG_LENGTH, f"{letters} letters in {sound.seconds:.2f} s: most is not written", clip.file_id
         )
-    notes = candidate.notes
-    if sound.steady:
+    notes, cut, seconds = candidate.notes, None, sound.seconds
+    if quality:
+        cut = _cut_of(sound, quality, options)
+        seconds = cut.end - cut.start if cut else seconds
+        if seconds < options.min_seconds:
+            return _Dropped(Drop.TOO_SHORT, f"{seconds:.2f} s without the silence at its ends", clip.file_id)
+    elif sound.steady:
         notes += (("suspect", Suspicion.NO_SPEECH, "quiet and equally loud throughout"),)
     elif sound.silence_at_ends > max(LONG_SILENCE, sound.seconds / 2):
         silence = f"{sound.silence_at_ends:.1f} of {sound.seconds:.1f} s are silence before and after the speech"
         notes += (("suspect", Suspicion.LONG_SILENCE, silence),)
     if not candidate.part and (kind := misnamed(path)):
         notes += (("suspect", Suspicion.WRONG_SUFFIX, f"{kind} by its content, and read as such"),)
-    return replace(candidate, clip=replace(clip, duration=sound.seconds), notes=notes), sound.sha256
+    return replace(candidate, clip=replace(clip, duration=seconds, cut=cut), notes=notes), sound, quality
+
+
+def _cut_of(sound: AudioContent, quality: Quality, options: MetadataOptions) -> Cut | None:
+    """What is read of a recording; None: all of it as it is."""
+    from xtts_ka.corpus.quality import trimmed
+
+    start, end = trimmed(quality, sound.seconds) if options.trim else (0.0, sound.seconds)
+    gain = 0.0
+    if options.loudness is not None and quality.speech_seconds:
+        most = 20 * math.log10(HIGHEST_PEAK / sound.peak)
+        gain = max(-tables.MAX_GAIN_DB, min(options.loudness - quality.loudness, most, tables.MAX_GAIN_DB))
+    gain, start, end = round(gain, 2), round(start, 4), math.ceil(10_000 * end) / 10_000
+    return Cut(start, end, gain) if gain or end - start < sound.seconds - 1e-3 else None
+
+
+def _values(clip: Clip, sound: AudioContent, quality: Quality) -> dict[str, float | None]:
+    """Of tables.QUALITY_COLUMNS, what a recording by itself tells."""
+    speech = quality.speech_seconds
+    return {
+        "speech_share": min(1.0, speech / clip.duration),
+        "silence_start": quality.silence_start,
+        "silence_end": quality.silence_end,
+        "loudness": quality.loudness,
+        "clipped_share": sound.clipped_fraction,
+        "offset": abs(sound.offset),
+        "cancelled": sound.cancelled,
+        "bandwidth": quality.bandwidth,
+        "rate": quality.rate,
+        "seconds": sound.seconds,
+        "snr": quality.snr,
+        "dnsmos": quality.dnsmos,
+        "speech_seconds": speech,
+        "letters_per_second": len(georgian_letters(clip.text)) / (speech if speech >= LEAST_SPEECH else clip.duration),
+    }
 
 
 def _unique_id(name: str, key: str, taken: dict[str, str], other: str = "") -> str:

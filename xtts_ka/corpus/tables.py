@@ -22,11 +22,30 @@ from typing import Any, NamedTuple
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path, read_json
+from xtts_ka.corpus.excerpt import Cut, Excerpt
 
 SPLITS = ("train", "val", "test")
 TRAINING_SPLITS = SPLITS[:2]  # what training reads; nothing but the evaluation reads the test split
 COLUMNS = ("file_id", "text", "speaker_id", "duration", "audio_path", "embedding_path")
-SPEAKER_KNOWN = "speaker_known"  # the last column; tables from before 2026-11-26 lack it
+SPEAKER_KNOWN = "speaker_known"  # a column that tables from before 2026-11-26 lack
+CUT_COLUMNS = ("read_from", "read_to", "gain_db")  # seconds and dB; of tables whose recordings' quality was measured
+MAX_SECONDS, MAX_GAIN_DB = 1e6, 60.0  # that these may hold
+QUALITY_COLUMNS = (  # likewise; what they mean: quality_limits.py
+    "speech_share",
+    "silence_start",
+    "silence_end",
+    "loudness",
+    "clipped_share",
+    "offset",
+    "cancelled",
+    "bandwidth",
+    "snr",
+    "dnsmos",
+    "letters_per_second",
+    "rate_ratio",
+    "cer",
+    "voice_similarity",
+)
 NOT_PEOPLE = ("fleurs", "fleurs_male", "fleurs_female", "fleurs_other", "cv_e3b0c442")  # speaker_ids of such tables
 EMBEDDINGS_FOLDER = "embeddings/embeddings"  # in the data folder
 EMBEDDING_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".json")  # of several files with one stem, the first is taken
@@ -56,13 +75,19 @@ class Clip:
     audio_path: Path  # absolute
     embedding_path: Path | None  # absolute
     speaker_known: bool = True  # False: other clips with this speaker_id may be of other people
+    cut: Cut | None = None  # what of the recording is read; None: all
+
+    @property
+    def sound(self) -> Path | Excerpt:
+        """What `read_mono` and `load_speech` read."""
+        return Excerpt(self.audio_path, self.cut) if self.cut else self.audio_path
 
 
 class Row(NamedTuple):
     """A row of a table with paths as strings: making a `Clip` of each of a million rows takes 6 s more.
 
     audio_path: absolute; embedding_path: absolute, or "" where there is none; recording: the cell of `audio_path` as
-    written, relative to the table's folder; speaker_known: as of `Clip`.
+    written, relative to the table's folder; speaker_known, cut: as of `Clip`.
     """
 
     file_id: str
@@ -73,6 +98,12 @@ class Row(NamedTuple):
     embedding_path: str
     recording: str
     speaker_known: bool = True
+    cut: Cut | None = None
+
+    @property
+    def sound(self) -> str | Excerpt:
+        """As of `Clip`."""
+        return Excerpt(Path(self.audio_path), self.cut) if self.cut else self.audio_path
 
 
 def split_csv(data_dir: Path | str, split: str) -> Path:
@@ -94,7 +125,11 @@ def read_split(data_dir: Path | str, split: str) -> list[Clip]:
     """The whole table of `split`; errors as in `read_rows`."""
     return [
         Clip(
-            *row[:4], Path(row.audio_path), Path(row.embedding_path) if row.embedding_path else None, row.speaker_known
+            *row[:4],
+            Path(row.audio_path),
+            Path(row.embedding_path) if row.embedding_path else None,
+            row.speaker_known,
+            row.cut,
         )
         for row in read_rows(data_dir, split)
     ]
@@ -110,8 +145,8 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
         raise UserError(f"{table} does not exist: {_REMEDY.format(data_dir)}")
     resolve = _path_resolver(table)
     lines_of: dict[str, int] = {}
-    rows = _rows(table, COLUMNS, SPEAKER_KNOWN)
-    for line, (file_id, text, speaker_id, duration, audio_path, embedding_path, known) in rows:
+    rows = _rows(table, COLUMNS, SPEAKER_KNOWN, *CUT_COLUMNS)
+    for line, (file_id, text, speaker_id, duration, audio_path, embedding_path, known, *cut) in rows:
         for column, value in (("file_id", file_id), ("speaker_id", speaker_id)):
             if not is_safe_id(value):
                 raise _bad(table, line, column, value, _ID_RULE)
@@ -125,7 +160,8 @@ def read_rows(data_dir: Path | str, split: str) -> Iterator[Row]:
         if known not in ("yes", "no", ""):
             raise _bad(table, line, SPEAKER_KNOWN, known, "write yes or no")
         is_known = known == "yes" if known else speaker_id not in NOT_PEOPLE
-        yield Row(file_id, text, sys.intern(speaker_id), seconds, audio, embedding, audio_path, is_known)
+        read = _cut(cut, table, line) if any(cut) else None
+        yield Row(file_id, text, sys.intern(speaker_id), seconds, audio, embedding, audio_path, is_known, read)
     if not lines_of and split != "test":
         raise UserError(f"{table} has no rows: {_REMEDY.format(data_dir)}")
 
@@ -142,6 +178,17 @@ def _seconds(value: str, table: Path, line: int) -> float:
     if not 0 < seconds < math.inf:
         raise _bad(table, line, "duration", value, "give the seconds, a number above 0")
     return seconds
+
+
+def _cut(cells: Sequence[str], table: Path, line: int) -> Cut:
+    try:
+        start, end, gain = (float(cell or "0") for cell in cells)
+    except ValueError:
+        start = end = gain = math.nan
+    if not (0 <= start < end < MAX_SECONDS and abs(gain) <= MAX_GAIN_DB):
+        remedy = "give the seconds where the clip begins and ends, and decibels, or leave all three empty"
+        raise _bad(table, line, ", ".join(CUT_COLUMNS), ", ".join(cells), remedy)
+    return Cut(start, end, gain)
 
 
 def source_roots(data_dir: Path | str) -> tuple[str, ...]:
@@ -249,20 +296,23 @@ def write_splits(
     splits: Mapping[str, Sequence[Clip]],
     sources: Iterable[Path | str] = (),
     record_of_splits: Mapping[str, Any] | None = None,
+    measured: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> None:
     """Write the tables of all three splits, with paths relative to each.
 
     sources: the folders that hold files of these clips; those outside `data_dir` are listed in sources.json.
-    record_of_splits: what splits.json says. All files
-    are written in full before the first is renamed, and the train table is renamed last: until then `has_metadata` is
-    false, so an interruption cannot leave tables of two runs side by side that look complete.
+    record_of_splits: what splits.json says. measured: file_id → QUALITY_COLUMNS of it that are known; None: these
+    columns and those of the cuts are left out.
+    All files are written in full before the first is renamed, and the train table is renamed last: until then
+    `has_metadata` is false, so an interruption cannot leave tables of two runs side by side that look complete.
     """
     with contextlib.ExitStack() as replaced:  # the contexts end in reverse order, and each renames its file
         for split in SPLITS:
             table = split_csv(data_dir, split)
             temporary = replaced.enter_context(atomic_path(table))
             folder = os.path.realpath(table.parent)
-            _write_rows(temporary, (*COLUMNS, SPEAKER_KNOWN), (_cells(clip, folder) for clip in splits[split]))
+            columns = (*COLUMNS, SPEAKER_KNOWN, *(CUT_COLUMNS + QUALITY_COLUMNS if measured is not None else ()))
+            _write_rows(temporary, columns, (_cells(clip, folder, measured) for clip in splits[split]))
         record, home = Path(data_dir) / SOURCES, os.path.realpath(data_dir)
         outside = {real for real in map(os.path.realpath, sources) if not f"{real}/".startswith(f"{home}/")}
         names = sorted(os.path.relpath(real, os.path.realpath(record.parent)) for real in outside)
@@ -273,12 +323,20 @@ def write_splits(
         split_csv(data_dir, SPLITS[0]).unlink(missing_ok=True)
 
 
-def _cells(clip: Clip, folder: str) -> tuple[str, ...]:
+def _cells(
+    clip: Clip, folder: str, measured: Mapping[str, Mapping[str, float | None]] | None = None
+) -> tuple[str, ...]:
     audio, embedding = (
         os.path.relpath(path, folder) if path else "" for path in (clip.audio_path, clip.embedding_path)
     )
     known = "yes" if clip.speaker_known else "no"
-    return clip.file_id, clip.text, clip.speaker_id, f"{clip.duration:.4f}", audio, embedding, known
+    cells = clip.file_id, clip.text, clip.speaker_id, f"{clip.duration:.4f}", audio, embedding, known
+    if measured is None:
+        return cells
+    cut = (f"{clip.cut.start:.4f}", f"{clip.cut.end:.4f}", f"{clip.cut.gain_db:.2f}") if clip.cut else ("", "", "")
+    values = measured.get(clip.file_id, {})
+    found = (values.get(column) for column in QUALITY_COLUMNS)
+    return (*cells, *cut, *("" if value is None else f"{value:.5g}" for value in found))
 
 
 def _write_rows(file_path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -13,6 +13,7 @@ from xtts_ka.core.console import progress
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.jsonl import append_jsonl, read_jsonl
 from xtts_ka.corpus.audio import read_mono, write_wav
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.recognition.listener import Listener
 
 HEARD_TOGETHER = 16  # clips between two writes
@@ -65,7 +66,9 @@ class ClipStore:
         write_json(self.folder / f"{key}.json", facts)
 
 
-def hear_all(listener: Listener, clips: Sequence[tuple[str, Path]], record: Path, version: str = "") -> dict[str, str]:
+def hear_all(
+    listener: Listener, clips: Sequence[tuple[str, Recording]], record: Path, version: str = ""
+) -> dict[str, str]:
     """What `listener` hears in each (key, wav): key → letters. What stands in `record` is not listened to again.
 
     version: changes with the listener, where its name does not.
@@ -86,7 +89,7 @@ def hear_all(listener: Listener, clips: Sequence[tuple[str, Path]], record: Path
     return known
 
 
-def _hear(listener: Listener, wavs: Sequence[Path]) -> list[str]:
+def _hear(listener: Listener, wavs: Sequence[Recording]) -> list[str]:
     """What is heard, in the order of `wavs`; those of one sample rate are given together."""
     waves = [read_mono(wav) for wav in wavs]
     heard = [""] * len(wavs)

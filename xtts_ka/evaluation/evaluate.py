@@ -16,10 +16,11 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path, read_json, sweep_partials
 from xtts_ka.core.lock import RunLock
 from xtts_ka.core.torch_settings import choose_device
+from xtts_ka.corpus import dnsmos
 from xtts_ka.corpus.audio import AudioError, read_mono
 from xtts_ka.corpus.drop_reasons import Drop
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
-from xtts_ka.evaluation import dnsmos
 from xtts_ka.evaluation.clip_store import ClipStore, hear_all
 from xtts_ka.evaluation.figures import Measured
 from xtts_ka.evaluation.measuring import measure_clip
@@ -191,16 +192,16 @@ class _Evaluation:
     def floor(self, test: Sequence[Clip], reading: Reading, covariance: int) -> None:
         """Measure real recordings as the model's clips are measured."""
         heard = _spread(self.train, self.subject.voices, covariance)
-        embeddings = [self._embedding(_digest(clip), clip.audio_path) for clip in self._bar(heard, "voices")]
+        embeddings = [self._embedding(_digest(clip), clip.sound) for clip in self._bar(heard, "voices")]
         voices = {name: voice["speaker_embedding"].numpy().ravel() for name, voice in self.subject.voices.items()}
         self.judge = VoiceJudge(voices, np.array(embeddings).reshape(-1, 512), [clip.speaker_id for clip in heard])
         keys = [_digest(clip) for clip in test]
-        said = self._hear(list(zip(keys, [clip.audio_path for clip in test])))
+        said = self._hear(list(zip(keys, [clip.sound for clip in test])))
         for clip, key in zip(self._bar(test, "recordings"), keys, strict=True):
             expected = spoken_letters(clip.text, reading)
             if not expected:
                 continue
-            wave, rate = read_mono(clip.audio_path)
+            wave, rate = read_mono(clip.sound)
             known = clip.speaker_known and clip.speaker_id in voices
             voice = clip.speaker_id if known else ""
             usual = self.rates.get(clip.speaker_id, USUAL_RATE)
@@ -208,7 +209,7 @@ class _Evaluation:
             heard_here = {name: texts[key] for name, texts in said.items()}
             stopped = len(wave) / rate <= longest(text.reading, usual)
             self.outcome.floor.append(
-                self._measured("", voice, text, None, key, heard_here, wave, rate, clip.audio_path, stopped)
+                self._measured("", voice, text, None, key, heard_here, wave, rate, clip.sound, stopped)
             )
 
     def speak(self, tasks: Sequence[Task]) -> None:
@@ -234,7 +235,7 @@ class _Evaluation:
                     )
                 )  # fmt: skip
 
-    def _hear(self, clips: Sequence[tuple[str, Path]]) -> Mapping[str, Mapping[str, str]]:
+    def _hear(self, clips: Sequence[tuple[str, Recording]]) -> Mapping[str, Mapping[str, str]]:
         """listener's name → clip's key → what it heard."""
         heard = {}
         for number, listener in enumerate(self.outcome.listeners):
@@ -245,7 +246,7 @@ class _Evaluation:
 
     def _measured(
         self, model: str, voice: str, text: Text, seed: int | None, key: str, heard: dict[str, str],
-        wave: np.ndarray, rate: int, wav: Path, stopped: bool, *, codes: int | None = None,
+        wave: np.ndarray, rate: int, wav: Recording, stopped: bool, *, codes: int | None = None,
         seconds_taken: float | None = None,
     ) -> Measured:  # fmt: skip
         return measure_clip(
@@ -254,7 +255,7 @@ class _Evaluation:
             dnsmos=dnsmos.overall(wave, rate),
         )  # fmt: skip
 
-    def _embedding(self, key: str, wav: Path) -> np.ndarray:
+    def _embedding(self, key: str, wav: Recording) -> np.ndarray:
         """The speaker embedding of a clip, computed once for each model and kept."""
         kept = self.request.output / "embeddings" / f"{hash_value([self.subject.key, key])[:24]}.npy"
         if not kept.is_file():
@@ -270,7 +271,8 @@ def _digest(clip: Clip) -> str:
     """A recording's content, shortened. AudioError where it is missing."""
     if not clip.audio_path.is_file():
         raise AudioError(clip.audio_path, Drop.MISSING_AUDIO, "the file does not exist: restore it or delete its row")
-    return file_digest(clip.audio_path)[:24]
+    digest = file_digest(clip.audio_path)[:24]
+    return hash_value([digest, clip.cut])[:24] if clip.cut else digest
 
 
 def _spread(clips: Sequence[Clip], voices: Collection[str], most: int) -> list[Clip]:

@@ -15,6 +15,7 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import read_pickle
 from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.checkpoint import Xtts, XttsFiles, build_xtts, extended_config, load_xtts, read_model
@@ -44,7 +45,7 @@ class Subject:
     def rate(self) -> int:
         return self.model.config.model_args.output_sample_rate
 
-    def embedding(self, wav: Path) -> np.ndarray:
+    def embedding(self, wav: Recording) -> np.ndarray:
         """The speaker embedding, (512,), of the first 30 s of a recording; of a shorter one than XTTS takes, zeros."""
         speech = load_speech(wav, MAX_SECONDS)
         if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:

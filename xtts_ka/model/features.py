@@ -22,6 +22,7 @@ from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.out_of_memory import in_pieces, is_out_of_memory, release
 from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.model import geometry as g
 from xtts_ka.model.checkpoint import extended_config, loading, restore_advice
 from xtts_ka.model.networks import build_dvae
@@ -33,8 +34,11 @@ _FREE = "close other programs that use memory"
 Result = TypeVar("Result")
 
 
-def load_speech(path: Path | str, max_seconds: float | None = None, rate: int = g.SAMPLE_RATE) -> Tensor:
-    """Read a recording as float32 (1, samples) at `rate`, mixed to mono and clipped to ±1 as coqui's loader does."""
+def load_speech(path: Recording, max_seconds: float | None = None, rate: int = g.SAMPLE_RATE) -> Tensor:
+    """Read a recording, or an excerpt of one, as float32 (1, samples) at `rate`.
+
+    It is mixed to mono and clipped to ±1 as coqui's loader does.
+    """
     samples, recorded = read_mono(path, max_seconds)
     if recorded // math.gcd(recorded, rate) > LARGEST_RATIO:
         samples, recorded = resample_poly(samples, rate, recorded).astype("float32"), rate

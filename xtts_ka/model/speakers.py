@@ -29,7 +29,7 @@ Table = dict[str, dict[str, Tensor]]
 
 def clip_speech(clip: Clip) -> Tensor:
     """(1, samples) of a clip at 22,050 Hz, 30 s at most; UserError if it is too short to encode."""
-    speech = load_speech(clip.audio_path, MAX_SECONDS)
+    speech = load_speech(clip.sound, MAX_SECONDS)
     if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
         raise UserError(f"{clip.audio_path} is shorter than {LEAST_SECONDS} s: delete it and its row")
     return speech

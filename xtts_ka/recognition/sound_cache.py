@@ -62,7 +62,7 @@ class SoundCache:
 
 def clip_mel(clip: Clip) -> Tensor:
     """The recording's log-mel spectrogram, (frames, MELS) float32. AudioError where it cannot be read."""
-    return log_mel(at_rate(*read_mono(clip.audio_path)))
+    return log_mel(at_rate(*read_mono(clip.sound)))
 
 
 def _batched(clips: Sequence[Clip]) -> list[Sequence[Clip]]:

@@ -237,7 +237,7 @@ def measure(recogniser: Recogniser, clips: Sequence[Clip], reading: Reading) -> 
     said, heard, simply = [], [], []
     with progress(what="held-out recordings", unit="clip", total=len(clips)) as bar:
         for clip in clips:
-            (log_probs,) = recogniser.log_probs([(sound := read_mono(clip.audio_path))[0]], sound[1])
+            (log_probs,) = recogniser.log_probs([(sound := read_mono(clip.sound))[0]], sound[1])
             said.append(spoken_letters(clip.text, reading))
             heard.append(recogniser.decode(log_probs))
             simply.append(greedy(log_probs))

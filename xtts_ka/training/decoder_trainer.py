@@ -23,6 +23,7 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus.audio import write_wav
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import Clip, read_split
 from xtts_ka.model import geometry as g
 from xtts_ka.model.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
@@ -170,14 +171,14 @@ Voice = Mapping[str, Tensor]  # as in the speaker table: gpt_cond_latent (1, 32,
 class SpokenClip(NamedTuple):
     """A clip whose latents are to be computed. tokens, codes: without start and stop; voice: None for its own."""
 
-    path: Path
+    path: Recording
     tokens: np.ndarray
     codes: np.ndarray
     voice: Voice | None
 
 
 def latent_pieces(
-    folder: Path, key: Any, clips: Sequence[SpokenClip], gpt: GPT, own_voice: Callable[[Path], Voice]
+    folder: Path, key: Any, clips: Sequence[SpokenClip], gpt: GPT, own_voice: Callable[[Recording], Voice]
 ) -> ClipPieces:
     """Latents, recording and voice of clips, for `DecoderPart`.
 
@@ -285,7 +286,7 @@ def _latents(config: PretrainConfig, data: Any, split: str, exported: XttsFiles,
     def spoken(clip: Clip) -> SpokenClip:
         place = places[clip.file_id]
         voice = speakers.get(clip.speaker_id) if clip.speaker_known else None
-        return SpokenClip(clip.audio_path, index.text(place), cache.read(index.records[place], clip.file_id)[0], voice)
+        return SpokenClip(clip.sound, index.text(place), cache.read(index.records[place], clip.file_id)[0], voice)
 
     key = [index.folder.name, chosen, gpt_digest(exported.state)]
     clips = [spoken(table[name]) for name in chosen]
@@ -300,7 +301,7 @@ class _OwnVoice:
         self._exported, self._device = exported, device
         self._encoder: VoiceEncoder | None = None
 
-    def __call__(self, path: Path) -> Voice:
+    def __call__(self, path: Recording) -> Voice:
         from xtts_ka.model.features import VoiceEncoder, load_speech
 
         self._encoder = self._encoder or VoiceEncoder(self._exported.config, self._exported.state, self._device)

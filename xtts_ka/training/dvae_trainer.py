@@ -24,6 +24,7 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.corpus import recordings
+from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Clip, read_split
 from xtts_ka.model import geometry as g
 from xtts_ka.model.codebook import codebook_use, follow, k_means, nearest, reconstruct, revive, settle
@@ -167,11 +168,11 @@ def _inside(lengths: Tensor, count: int, stride: int = 1) -> Tensor:
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def mel_pieces(folder: Path, key: Any, paths: Sequence[Path], mel_stats: Path, device: str = "cpu") -> ClipPieces:
+def mel_pieces(folder: Path, key: Any, paths: Sequence[Recording], mel_stats: Path, device: str = "cpu") -> ClipPieces:
     """The DVAE's mels of recordings, (frames, 80) float16 each. key: what says that the recordings are unchanged."""
     from xtts_ka.model.features import dvae_mels, load_speech
 
-    def make(batch: Sequence[Path]) -> list[Arrays]:
+    def make(batch: Sequence[Recording]) -> list[Arrays]:
         speech = [load_speech(path, g.MAX_SPEECH_SECONDS) for path in batch]
         return [{MELS: mel.T.contiguous().half().numpy()} for mel in dvae_mels(speech, mel_stats, device)]
 
@@ -189,7 +190,9 @@ def compare(old: DiscreteVAE, new: DiscreteVAE, mels: Sequence[Tensor]) -> tuple
     return float(differing.float().mean()), both[0], both[1]
 
 
-def gpt_losses(base: XttsFiles, clips: Sequence[Path], *codings: Sequence[Tensor], device: str = "cpu") -> list[float]:
+def gpt_losses(
+    base: XttsFiles, clips: Sequence[Recording], *codings: Sequence[Tensor], device: str = "cpu"
+) -> list[float]:
     """The base GPT's nats a code on each coding of these clips, each in the clip's own voice and without text.
 
     Without text, because the base model reads no Georgian: the figure says how familiar the codes are, nothing else.
@@ -244,7 +247,7 @@ def _chosen_clips(config: PretrainConfig, split: str) -> list[Clip]:
 def _mels(config: PretrainConfig, split: str, clips: Sequence[Clip], mel_stats: Path, device: str) -> ClipPieces:
     key = recordings.listing(config.data_dir, split).digest
     folder = Path(config.data_dir) / PARTS / f"{MELS}_{split}"
-    return mel_pieces(folder, key, [clip.audio_path for clip in clips], mel_stats, device)
+    return mel_pieces(folder, key, [clip.sound for clip in clips], mel_stats, device)
 
 
 def _changes(
@@ -261,7 +264,7 @@ def _changes(
     chosen = audible or [int(np.argmax([clip.duration for clip in clips]))]
     mels = [torch.from_numpy(pieces.read(place, MELS)).float().T for place in chosen]
     moved, codes_before, codes_after = compare(old, new, mels)
-    paths = [clips[place].audio_path for place in chosen]
+    paths = [clips[place].sound for place in chosen]
     before, after = gpt_losses(base, paths, codes_before, codes_after, device=device)
     use = codebook_use(torch.cat(codes_after), new.num_tokens)
     say(

@@ -28,6 +28,7 @@ from xtts_ka.core.console import say, warn
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, write_bytes
+from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.model.geometry import MEL_BANDS, codes_of, frames_of
 
 if TYPE_CHECKING:
@@ -86,9 +87,13 @@ class Unit(NamedTuple):
         return cls(records.copy(), parts[: len(records)], parts[len(records) :])
 
 
-def clip_key(file_id: str, size: int, changed_ns: int) -> int:
-    """64 bits that change when the recording does: its id, size in bytes, or modification time."""
-    name = f"{file_id}\0{size}\0{changed_ns}".encode()
+def clip_key(file_id: str, size: int, changed_ns: int, cut: Cut | None = None) -> int:
+    """64 bits that change when the recording does: its id, size in bytes, or modification time; or what of it is read.
+
+    A recording that is read whole has the key of versions before 2026-11-26.
+    """
+    read = f"\0{cut.start:.4f}\0{cut.end:.4f}\0{cut.gain_db:.2f}" if cut else ""
+    name = f"{file_id}\0{size}\0{changed_ns}{read}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 

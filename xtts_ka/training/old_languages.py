@@ -157,7 +157,17 @@ class _OldClips:
                 left_out.append(clip.file_id)
                 continue
             tokens[clip.text] = np.array(ids, "<u4")
-            row = Row(clip.file_id, clip.text, clip.speaker_id, 0.0, str(clip.audio_path), "", "", clip.speaker_known)
+            row = Row(
+                clip.file_id,
+                clip.text,
+                clip.speaker_id,
+                0.0,
+                str(clip.audio_path),
+                "",
+                "",
+                clip.speaker_known,
+                clip.cut,
+            )
             rows.append((row, len(self._samples)))
             speech.append(heard)
             self._samples.append(heard.shape[1])
@@ -177,7 +187,7 @@ class _OldClips:
         """(1, samples), cut where it is too long for the model (the index leaves it out); None if there is none."""
         longest = (self._args.gpt_max_audio_tokens + 1) * CODE_STRIDE / SAMPLE_RATE
         try:
-            speech = load_speech(clip.audio_path, longest)
+            speech = load_speech(clip.sound, longest)
         except AudioError:
             return None
         return speech if speech.shape[1] > REFLECTED else None

@@ -13,7 +13,7 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
 from xtts_ka.core.lock import RunLock
-from xtts_ka.corpus import recordings
+from xtts_ka.corpus import excerpt, recordings
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
@@ -80,7 +80,7 @@ def _make_indexes(
 
     sweep_partials(cache.folder)
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
-    clips = [Clip(key, row.audio_path, row.duration) for pairs in rows.values() for row, key in pairs]
+    clips = [Clip(key, str(row.sound), row.duration) for pairs in rows.values() for row, key in pairs]
     fill(cache, clips, filling_tools(config, args, device), peers)
     reading, tokenizer = Reading.of(config.text), load_tokenizer(extended_vocabulary(config))
 
@@ -107,7 +107,7 @@ def filling_tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
         from xtts_ka.corpus.drop_reasons import Drop
         from xtts_ka.model.features import REFLECTED, load_speech
 
-        speech = load_speech(path, longest)
+        speech = load_speech(excerpt.parse(path), longest)
         if speech.shape[1] <= REFLECTED:  # then there is no mel frame
             seconds = speech.shape[1] / SAMPLE_RATE
             raise AudioError(path, Drop.TOO_SHORT, f"{seconds:.3f} s is no clip; delete its row from the tables")
@@ -135,7 +135,8 @@ def _decoding_threads(on_gpu: bool) -> int:
 def _keyed_rows(config: PretrainConfig, split: str) -> list[tuple[Row, int]]:
     """The rows of a table, each with its key in the feature cache."""
     files = recordings.listing(config.data_dir, split).files.tolist()
-    return [(row, clip_key(row.file_id, *file)) for row, file in zip(read_rows(config.data_dir, split), files)]
+    rows = zip(read_rows(config.data_dir, split), files)
+    return [(row, clip_key(row.file_id, size, changed, row.cut)) for row, (size, changed) in rows]
 
 
 def _index_key(config: PretrainConfig, split: str, cache: FeatureCache, args: XttsArgs, look: bool) -> dict[str, Any]:

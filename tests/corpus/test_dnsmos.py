@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xtts_ka.evaluation import dnsmos
+from xtts_ka.corpus import dnsmos
 from xtts_ka.starter.speech import synthesise
 
 
@@ -18,3 +18,11 @@ def test_speech_is_rated_above_noise():
     good, bad = (dnsmos.overall(wave, 22050) for wave in (speech, noise))
     assert 1 <= bad < good - 0.5 <= 5
     assert dnsmos.overall(speech[:100], 22050) is None
+
+
+def test_as_speechmos_rates():
+    reference = pytest.importorskip("speechmos.dnsmos")
+    wave = synthesise("დღეს კარგი ამინდია და ყველა ბავშვი ეზოში თამაშობს.", "ka+m1")
+    for seconds in (2.0, 11.5):
+        sound = np.resize(wave, int(seconds * 16_000)).astype(np.float32)
+        assert dnsmos.overall(sound, 16_000) == pytest.approx(reference.run(sound, sr=16_000)["ovrl_mos"], abs=1e-3)
