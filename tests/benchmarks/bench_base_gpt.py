@@ -7,6 +7,7 @@ steps, clips and positions a second, and the GPU's memory. Nothing is kept.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -33,9 +34,9 @@ def measured(feed: Feed, work: Path, layers: int, positions: int, seconds: float
     manager = CheckpointManager(folder, "bench", 2)
     loop = TimedLoop(model, feed, manager, None, config, 60, None)
     loop.progress.epoch = 5  # clips of all lengths
-    steps, done, clips, tokens, begun = loop._steps(), 0, 0, 0, 0.0
+    steps, done, clips, tokens, begun = loop._steps(), 0, 0, 0, math.inf
     warm = 8
-    while done < warm or time.monotonic() - begun < seconds:
+    while time.monotonic() - begun < seconds:
         if done == warm:
             if on_gpu:
                 torch.cuda.synchronize()
