@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "recipes")]
 import torch
 
 from starter_base.feed import Feed
-from starter_base.gpt import BaseGPT, TimedLoop, codebook, config_of, new_gpt
+from starter_base.gpt import SNAPSHOTS, BaseGPT, TimedLoop, codebook, config_of, measure, new_gpt
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.training.checkpoint_manager import CheckpointManager
 
@@ -56,6 +56,24 @@ def measured(feed: Feed, work: Path, layers: int, positions: int, seconds: float
     return f"{layers} layers {positions:>7} positions{' compiled' if compiled else ''}: {pace}  {memory}"
 
 
+def trained(feed: Feed, work: Path, layers: int, positions: int, rate: float, seconds: float, folder: Path) -> str:
+    """What a training of so many seconds reaches with this peak rate."""
+    feed.step_positions = positions
+    torch.manual_seed(1)
+    config = config_of(work, feed, feed.clips.device, positions, rate)
+    model = BaseGPT(new_gpt(layers), codebook(work))
+    (folder / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
+    loop = TimedLoop(model, feed, CheckpointManager(folder, "bench", 2), None, config, seconds / 60, None)
+    loop.progress.epoch = 5
+    loop.start(None)
+    loop.fit()
+    found = measure(loop, feed)
+    figures = f"nats a code {found['audio']:.4f}, with another text {found['audio_wrong_text']:.4f}"
+    return (
+        f"rate {rate:g}, {layers} layers, {positions} positions, {seconds:g} s: {loop.progress.step} steps, {figures}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
@@ -63,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 6])
     parser.add_argument("--positions", type=int, nargs="+", default=[16384, 32768, 65536])
     parser.add_argument("--compile", action="store_true", help="measure the first size compiled too")
+    parser.add_argument("--rates", type=float, nargs="*", default=[], help="also train with these learning rates")
+    parser.add_argument("--rate-seconds", type=float, default=12.0, help="how long each is trained")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     begun = time.monotonic()
@@ -73,6 +93,12 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for layers, positions, compiled in sizes:
             print(measured(feed, args.work, layers, positions, args.seconds, compiled, Path(scratch)), flush=True)
+        for rate in args.rates:
+            folder = Path(scratch) / f"{rate}"
+            print(
+                trained(feed, args.work, args.layers[0], args.positions[-1], rate, args.rate_seconds, folder),
+                flush=True,
+            )
     return 0
 
 
