@@ -311,7 +311,8 @@ class DataManager:
         """The batch of each of the epoch's steps, whose voice samples all have the same random number of mel frames."""
         index, seed = self.train.index, self.config.seed
         positions, samples = index.positions, index.records["samples"].astype(np.int64)
-        groups = group_clips(index.speakers, positions, self.shared_voices, seed, epoch)
+        clips = self.step_samples * len(samples) / int(samples.sum())  # in a step, which has two groups at least
+        groups = group_clips(index.speakers, positions, min(self.shared_voices, max(1, round(clips / 2))), seed, epoch)
         plan = plan_epoch(positions, samples, self.step_samples, seed, epoch, groups)
         shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         random = np.random.default_rng([self.config.seed, epoch, 2])

@@ -144,7 +144,15 @@ def test_clips_share_voice_samples_as_the_config_says(manager, conditioning, sha
     sizes = Counter(max(1, len(draw.sharing)) for batch in data.train_batches(0) for draw in batch.draws())
     assert set(sizes) <= {1, 2, 3, 4} if (conditioning, shared) == ("same_speaker", 4) else set(sizes) == {1}
     if len(sizes) > 1:
-        assert sizes[4] > 120
+        assert sizes[4] > 180
+
+
+def test_a_step_has_two_voice_samples_at_least(manager):
+    data = manager([90000] * 60, ["a", "b"])  # 4.1 s each
+    for seconds, largest in ((33.0, 4), (20.0, 2), (5.0, 1)):
+        data.config = data.config.model_copy(update={"batch_seconds": seconds})
+        draws = [draw for batch in data.train_batches(0) for draw in batch.draws()]
+        assert max(max(1, len(draw.sharing)) for draw in draws) == largest
 
 
 @pytest.mark.parametrize("conditioning", ["same_clip", "same_speaker", "coqui"])

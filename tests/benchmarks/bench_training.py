@@ -51,16 +51,20 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
         log_dir=str(work / "logs"),
         checkpoint_dir=str(work / "checkpoints"),
         output_model_path=str(work / "model"),
-        batch_size=args.batch,
         device=args.device,
         learning_rate=1e-4,
-        training=TrainingConfig(precision=args.precision, dropout=0.1, conditioning=args.conditioning),
+        training=TrainingConfig(
+            precision=args.precision, dropout=0.1, conditioning=args.conditioning, shared_voices=args.shared_voices
+        ),
     )
     if not has_metadata(config.data_dir):
         sentences = read_sentences(ROOT / "data/starter_sentences_ka.txt")
         speak_corpus(sentences, work / "speech", seed=1, max_clips=args.clips)
         create_metadata(work / "speech", Path(config.data_dir), format="coqui")
     clips = read_split(config.data_dir, "train")
+    config.batch_seconds = (
+        args.batch * sum(clip.duration for clip in clips) / len(clips)
+    )  # as much audio as coqui's step
     if not Path(config.base_model_path).exists():
         make_base_model(
             Path(config.base_model_path),
@@ -216,6 +220,7 @@ def geometry_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=360)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--conditioning", default="same_speaker", help="ours; coqui cuts voice samples from the clips")
+    parser.add_argument("--shared_voices", type=int, default=TrainingConfig().shared_voices, help="ours")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
     return parser

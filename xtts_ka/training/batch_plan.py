@@ -135,28 +135,35 @@ def plan_epoch(
     window they are sorted by length and cut into units; then all units are shuffled, and consecutive ones make a step.
     A small step is one unit, whose clips are of similar length; a large one mixes all lengths.
 
-    groups: of each clip, from `group_clips`: those of a group come one after another (None: each clip alone). A group
-    across the border of two units is torn, which keeps the steps of equal size.
+    groups: of each clip, from `group_clips`; those of a group stay together (None: each clip alone).
     """
     random = np.random.default_rng([seed, epoch])
     if groups is None:
         groups = np.arange(len(positions))
-    longest = np.zeros(int(groups.max()) + 1, np.int32)
+    sizes, weights = np.bincount(groups), np.bincount(groups, samples)  # of the groups
+    longest = np.zeros(len(sizes), np.int32)
     np.maximum.at(longest, groups, positions.astype(np.int32))
-    places = np.empty(len(longest), np.int32)
-    places[random.permutation(len(longest))] = np.arange(len(longest))
-    order = np.argsort(places[groups], kind="stable").astype(np.int32)
+    order = random.permutation(len(sizes)).astype(np.int32)
     steps = max(1, round(int(samples.sum()) / step_samples))
     a_step = max(1, round(step_samples / (UNIT_SECONDS * SAMPLE_RATE)))  # its units
-    windows = _places(samples[order], max(1, round(steps * a_step / WINDOW_UNITS)))
+    windows = _places(weights[order], max(1, round(steps * a_step / WINDOW_UNITS)))
     # Every other window is sorted downwards: a unit that lies across two windows then holds clips of similar length.
-    lengths = longest[groups[order]]
+    lengths = longest[order]
     lengths[windows % 2 == 1] *= -1
     order = order[np.lexsort((lengths, windows))]
-    units = random.permutation(steps * a_step)[_places(samples[order], steps * a_step)]
+    units = random.permutation(steps * a_step)[_places(weights[order], steps * a_step)]
     order = order[np.argsort(units, kind="stable")]
     ends = np.bincount(units // a_step, minlength=steps).cumsum()
-    return [step for step in np.split(order, ends[:-1]) if len(step)]
+    clip_ends = np.append(0, sizes[order].cumsum())[ends]
+    return [step for step in np.split(_members(groups, sizes, order), clip_ends[:-1]) if len(step)]
+
+
+def _members(groups: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The clips of the groups, in this order of the groups."""
+    by_group, starts = np.argsort(groups, kind="stable").astype(np.int32), sizes.cumsum() - sizes
+    ordered = sizes[order]
+    shifts = np.repeat(starts[order] - (ordered.cumsum() - ordered), ordered)
+    return by_group[shifts + np.arange(len(groups))]
 
 
 def _places(weights: np.ndarray, parts: int) -> np.ndarray:

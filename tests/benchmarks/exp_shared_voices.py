@@ -1,0 +1,100 @@
+"""Compares voice samples that clips of a speaker share with one for each clip, by what they reach at equal steps.
+
+    python tests/benchmarks/exp_shared_voices.py --work /tmp/shared
+
+Starter speech, untrained base models of 2 × 128 and 4 × 256, three seeds each, steps of 24 s as in the shipped config;
+how many clips share a sample at most is `training.shared_voices`. Validation is the product's, in which no clip shares.
+Runs go in parallel, one thread each; finished ones are kept in WORK, not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/benchmarks")]
+
+import torch
+from exp_scoring import prepare, summary
+
+from data_loader import open_data
+from xtts_ka.core.console import say
+from xtts_ka.core.files import write_json
+from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.model.checkpoint import load_gpt
+from xtts_ka.model.compact_gpt import CompactGPT
+from xtts_ka.training.checkpoint_manager import CheckpointManager
+from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.training.metrics_log import MetricsLog
+
+STEPS = {(2, 128): 90, (4, 256): 45}  # by layers and width
+STEP_SECONDS = 24.0
+
+
+def run(work: Path, size: tuple[int, int], shared: int, seed: int, clips: int) -> list[dict]:
+    """The validation lines of one training."""
+    layers, dim = size
+    folder = work / f"{layers}x{dim}" / f"shared{shared}_{seed}"
+    done = folder / "val.json"
+    if not done.is_file():
+        torch.set_num_threads(1)
+        config, model = prepare(work, layers, dim, clips)
+        steps = STEPS[size]
+        changes = {"shared_voices": shared, "validation_interval": steps // 3}
+        config = config.model_copy(
+            update={
+                "seed": seed,
+                "batch_size": None,
+                "batch_seconds": STEP_SECONDS,
+                "training": config.training.model_copy(update=changes),
+                "checkpoint_interval": steps,
+                "checkpoint_dir": str(folder / "checkpoints"),
+                "log_dir": str(folder / "logs"),
+            }
+        )
+        log = MetricsLog(folder / "logs", fresh=True)
+        loop = PretrainLoop(
+            CompactGPT(load_gpt(model), config.training.dropout),
+            open_data(config),
+            CheckpointManager(folder / "checkpoints", "run", 2),
+            log,
+            config,
+            build_accelerator(config),
+            steps,
+        )
+        loop.start(None)
+        loop.fit()
+        write_json(done, [line for line in read_jsonl(log.file) if line.get("split") == "val"])
+    return json.loads(done.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for speech, models and finished runs")
+    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shared", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    for size in STEPS:  # the features are computed here, once for all runs of a size
+        config, _ = prepare(args.work, *size, args.clips)
+        open_data(config)
+    jobs = list(itertools.product(STEPS, range(1, args.seeds + 1), args.shared))
+    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
+        running = {job: pool.submit(run, args.work, job[0], job[2], job[1], args.clips) for job in jobs}
+        lines = {job: future.result() for job, future in running.items()}
+    for size in STEPS:
+        say(f"\n{size[0]} × {size[1]}: nats a code of validation, mean (lowest–highest of {args.seeds} seeds)")
+        for shared in args.shared:
+            by_seed = [lines[size, seed, shared] for seed in range(1, args.seeds + 1)]
+            say(f"  {shared} clips a sample  " + "  ".join(summary(same_step) for same_step in zip(*by_seed)))
+
+
+if __name__ == "__main__":
+    main()
