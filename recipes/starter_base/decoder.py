@@ -24,7 +24,7 @@ from torch import Tensor
 from starter_base import sizes
 from starter_base.feed import Clips, Feed, Step
 from starter_base.figures import note
-from starter_base.gpt import FOLDER, PACED, SNAPSHOTS, UNKNOWN_END, load_gpt
+from starter_base.gpt import FOLDER, PACED, SNAPSHOTS, UNKNOWN_END, load_gpt, own_accelerator
 from starter_base.pack import half, write_network
 from starter_base.speech import FOLDER as SPEECH
 from starter_base.speech import WAVES as WAVES_FILE
@@ -39,7 +39,6 @@ from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.latents import SAMPLES_PER_LATENT
 from xtts_ka.model.networks import build_speaker_encoder, build_vocoder
 from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart
-from xtts_ka.training.gpt_trainer import build_accelerator
 from xtts_ka.training.parts_loop import Batch, PartsLoop, crop_start
 
 DECODER = "decoder.safetensors"
@@ -238,7 +237,7 @@ def run(work: Path, options: Any) -> None:
     vocoder = build_vocoder(sizes.GPT["model_dim"], **sizes.DECODER)
     part = BaseDecoder(vocoder, feed, sounds, snapshots, settings)
     minutes = options.minutes_decoder - (time.monotonic() - began) / 60 if options.beside else options.minutes_decoder
-    accelerator = build_accelerator(config)
+    accelerator = own_accelerator(config)
     loop = TimedPartsLoop(part, config, "base", accelerator, minutes=minutes, out=options.out)
     loop.start()
     loop.fit()

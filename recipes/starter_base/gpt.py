@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -95,7 +97,7 @@ class TimedLoop(PretrainLoop):
         minutes: float,
         out: Path | None,
     ):
-        super().__init__(model, feed, checkpoints, log, config, build_accelerator(config), UNKNOWN_END)
+        super().__init__(model, feed, checkpoints, log, config, own_accelerator(config), UNKNOWN_END)
         self.seconds, self.out = 60 * minutes, out
         self._origin = self._next_save = time.monotonic()
 
@@ -135,6 +137,12 @@ class TimedLoop(PretrainLoop):
         save_tensors(self.checkpoints.folder / SNAPSHOTS / f"{self.progress.step:07d}.safetensors", weights)
         if self.out:
             write_network(self.out, "gpt", weights)
+
+
+def own_accelerator(config: PretrainConfig) -> Accelerator:
+    """A step's accelerator. Those of a process share a state, which would refuse another precision than the last's."""
+    AcceleratorState._reset_state()
+    return build_accelerator(config)
 
 
 def narrow_state(model: CompactGPT) -> dict[str, Tensor]:
