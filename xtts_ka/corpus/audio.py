@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -110,16 +110,77 @@ def read_part(path: Path | str, start: float, end: float | None) -> tuple[np.nda
         rate = sound.samplerate
         first = round(start * rate)
         wanted = min(MAX_SAMPLES, round(end * rate) - first if end is not None else MAX_SAMPLES)
-        if isinstance(sound, MediaFile) or not sound.seekable():
-            for skipped in range(0, first, _BLOCK_VALUES):
-                sound.read(min(_BLOCK_VALUES, first - skipped), dtype="float32", always_2d=True)
-        else:
-            sound.seek(min(first, sound.frames))
+        _skip(sound, first, 0)
         blocks = [mono for mono, _ in _blocks(sound, path, wanted, begun=True)]
     samples = np.concatenate(blocks)
     if end is not None and len(samples) < wanted - 0.1 * rate:
         raise AudioError(path, Drop.UNREADABLE_AUDIO, f"it ends before {end:g} s")
     return samples, rate
+
+
+def length(path: Path | str) -> tuple[float | None, bool]:
+    """(seconds as the header says, None where it does not say; whether reading can begin anywhere at no cost)."""
+    with _opened(path) as sound:
+        known = sound.frames / sound.samplerate if sound.frames < _UNKNOWN_FRAMES else None
+        return known, _seekable(sound)
+
+
+def stream(
+    path: Path | str, block_seconds: int, start: float = 0.0, seconds: float | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (float32 mono samples, rate) from `start` on in blocks of `block_seconds`, the last one shorter.
+
+    seconds: how many are read; None: all. Memory is that of a block, however long the recording is. Errors as in
+    `read_mono`, TOO_LONG excepted; a recording that ends before `start` is UNREADABLE_AUDIO.
+    """
+    with _opened(path) as sound:
+        rate = sound.samplerate
+        _skip(sound, round(start * rate), 0)
+        limit = _UNKNOWN_FRAMES if seconds is None else round(seconds * rate)
+        waiting: list[np.ndarray] = []
+        count, size = 0, block_seconds * rate
+        for mono, _ in _blocks(sound, path, limit, begun=start > 0):
+            waiting.append(mono)
+            count += len(mono)
+            while count >= size:
+                whole = np.concatenate(waiting)
+                yield whole[:size], rate
+                waiting, count = [whole[size:]], count - size
+        if count:
+            yield np.concatenate(waiting), rate
+
+
+def read_parts(path: Path | str, parts: Sequence[tuple[float, float]]) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (float32 mono samples, rate) of each part (start, end in seconds), which stand in order.
+
+    The recording is opened once and read forwards, so many parts of one that cannot be read from the middle cost no
+    more than reading it. Errors as in `read_part`.
+    """
+    with _opened(path) as sound:
+        rate, at = sound.samplerate, 0
+        for start, end in parts:
+            first, wanted = round(start * rate), round(end * rate) - round(start * rate)
+            if not _seekable(sound) and first < at:
+                raise ValueError(f"part {start}–{end} overlaps the one before it")
+            _skip(sound, first, at)
+            samples = np.concatenate([mono for mono, _ in _blocks(sound, path, wanted, begun=True)])
+            at = first + len(samples)
+            if len(samples) < wanted - 0.1 * rate:
+                raise AudioError(path, Drop.UNREADABLE_AUDIO, f"it ends before {end:g} s")
+            yield samples, rate
+
+
+def _seekable(sound: soundfile.SoundFile | MediaFile) -> bool:
+    return not isinstance(sound, MediaFile) and sound.seekable()
+
+
+def _skip(sound: soundfile.SoundFile | MediaFile, frame: int, at: int) -> None:
+    """Go to `frame`, forwards from `at` where the recording cannot be read from the middle."""
+    if isinstance(sound, MediaFile) or not sound.seekable():
+        for skipped in range(at, frame, _BLOCK_VALUES):
+            sound.read(min(_BLOCK_VALUES, frame - skipped), dtype="float32", always_2d=True)
+    else:
+        sound.seek(min(frame, sound.frames))
 
 
 def measure(path: Path | str, max_seconds: float) -> AudioContent:

@@ -52,10 +52,35 @@ def speech_probabilities(waves: Sequence[np.ndarray]) -> list[np.ndarray]:
     ]
     features = torch.cat([_encoded(part, weights) for part in torch.cat(rows).split(_TOGETHER)])
     clips = nn.utils.rnn.pad_sequence(features.split([count for count in counts if count]), batch_first=True)
-    hidden = lstm(clips)[0].relu().transpose(1, 2)
-    found = F.conv1d(hidden, weights["decoder.decoder.2.weight"], weights["decoder.decoder.2.bias"]).sigmoid()[:, 0]
-    by_clip = iter(found.numpy())
+    by_clip = iter(_decided(lstm(clips)[0], weights).numpy())
     return [next(by_clip)[:count] if count else np.zeros(0, np.float32) for count in counts]
+
+
+class SpeechStream:
+    """The same over consecutive pieces of one recording, however long: it keeps what the network remembers."""
+
+    def __init__(self) -> None:
+        self._before = torch.zeros(_CONTEXT)
+        self._state: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        """Of mono float32 samples at RATE, whole chunks: float32 (chunks,)."""
+        if not len(wave):
+            return np.zeros(0, np.float32)
+        weights, lstm = _weights()
+        samples = torch.cat([self._before, torch.from_numpy(np.ascontiguousarray(wave, np.float32))])
+        self._before = samples[-_CONTEXT:].clone()
+        chunks = samples.unfold(0, _CONTEXT + CHUNK, CHUNK)
+        features = torch.cat([_encoded(part, weights) for part in chunks.split(_TOGETHER)])
+        hidden, self._state = lstm(features[None], self._state)
+        return _decided(hidden, weights)[0].numpy()
+
+
+def _decided(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """What the LSTM gives, (clips, chunks, 128) → probabilities (clips, chunks)."""
+    x = hidden.relu().transpose(1, 2)
+    return F.conv1d(x, weights["decoder.decoder.2.weight"], weights["decoder.decoder.2.bias"]).sigmoid()[:, 0]
 
 
 def _encoded(chunks: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,160 @@
+"""Planted truth for prepare_recordings.py: espeak speech with known boundaries, pauses, noise, tones and faults.
+
+    python tests/benchmarks/exp_prepare.py --work DIR                    # 2 hours
+    python tests/benchmarks/exp_prepare.py --work DIR --minutes 10       # a quick run
+
+Makes recordings of 20 minutes with subtitles whose times are wrong by --jitter, prepares them through the script, and
+compares with what was planted. A sentence is good when what is written is what is said. It is found when one clip has
+all of it, and lost when none has; a clip is right when its text is all that is said in it, in order. A cut that is more
+than 20 ms inside a phrase cuts a word. A fault is listed when left_out.csv has its text, or for speech without text its
+time, with a reason that fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+import numpy as np
+import planted_speech
+import soundfile
+from planted_speech import ENGLISH, EXTRA, MISSING, NOISE, RATE, TAG, TONES, WRONG, Planted
+
+import prepare_recordings
+from xtts_ka.core.console import say
+from xtts_ka.core.files import read_json, write_json
+from xtts_ka.corpus.segmentation import MARGIN
+
+FAULTS = {NOISE: 0.02, TONES: 0.02, MISSING: 0.02, EXTRA: 0.02, WRONG: 0.02, TAG: 0.01, ENGLISH: 0.01}
+REASONS = {
+    NOISE: {"no_speech", "not_read"},
+    TONES: {"no_speech", "not_read"},
+    MISSING: {"no_speech", "not_read"},
+    EXTRA: {"no_text"},
+    WRONG: {"wrong_length", "not_heard", "not_read", "unsure"},
+    TAG: {"noise_tag"},
+    ENGLISH: {"non_georgian_text"},
+}
+INSIDE = 0.02  # seconds inside a phrase from which on a cut cuts a word
+
+
+def make(folder: Path, minutes: float, jitter: float, faults: dict[str, float]) -> None:
+    folder.mkdir(parents=True)
+    for number in range(max(1, round(minutes / 20))):
+        voice = planted_speech.VOICES[number % len(planted_speech.VOICES)]
+        name = f"r{number:02d}"
+        with soundfile.SoundFile(folder / f"{name}.flac", "w", RATE, 1) as file:
+            for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice):
+                file.write(wave)
+        (folder / f"{name}.srt").write_text(planted_speech.srt(tape.planted, jitter, number), "utf-8")
+        write_json(folder / f"{name}.truth", [vars(each) for each in tape.planted])
+
+
+def judge(source: Path, output: Path) -> dict[str, float]:
+    """The figures, over all recordings."""
+    clips = list(csv.DictReader((output / "metadata.csv").open(encoding="utf-8"), delimiter="|"))
+    left = list(csv.DictReader((output / "left_out.csv").open(encoding="utf-8")))
+    counts: Counter[str] = Counter()
+    errors: list[float] = []
+    for truth in sorted(source.glob("*.truth")):
+        planted = [Planted(**each) for each in read_json(truth)]
+        mine = [clip for clip in clips if Path(clip["source_file"]).stem == truth.stem]
+        counts += _clips(planted, mine, errors)
+        counts += _sentences(planted, mine, [row for row in left if Path(row["source_file"]).stem == truth.stem])
+    found = {f"listed {fault}": counts[f"listed {fault}"] / max(1, counts[fault]) for fault in FAULTS}
+    faults = sum(counts[fault] for fault in FAULTS)
+    return {
+        "clips": len(clips),
+        "good sentences": counts["good"],
+        "good lost": counts["lost"] / max(1, counts["good"]),
+        "clips that cut a word": counts["cut"],
+        "clips with a wrong text": counts["wrong text"] / max(1, len(clips)),
+        "median boundary error, ms": 1000 * float(np.median(np.abs(errors))),
+        "95 % of boundaries within, ms": 1000 * float(np.percentile(np.abs(errors), 95)),
+        "the same with the margin of a clip, ms": 1000 * float(np.median(np.abs(errors) + MARGIN)),
+        "faults": faults,
+        "faults listed": sum(counts[f"listed {fault}"] for fault in FAULTS) / max(1, faults),
+        **found,
+    }
+
+
+def _clips(planted: Sequence[Planted], clips: Sequence[dict], errors: list[float]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    spans = np.array([span for each in planted for span in each.phrases])
+    for clip in clips:
+        start, end = float(clip["source_start"]), float(clip["source_end"])
+        for edge in (start, end):
+            counts["cut"] += bool(((spans[:, 0] + INSIDE < edge) & (edge < spans[:, 1] - INSIDE)).any())
+        inside = spans[(spans[:, 0] > start - INSIDE - 1e-3) & (spans[:, 1] < end + INSIDE + 1e-3)]
+        if len(inside):
+            errors += [start + MARGIN - inside[0][0], end - MARGIN - inside[-1][1]]
+        said = [each.spoken for each in planted if each.phrases and _covers(start, end, each)]
+        counts["wrong text"] += clip["text"] != " ".join(said)
+    return counts
+
+
+def _covers(start: float, end: float, each: Planted) -> bool:
+    middle = (each.start + each.end) / 2
+    return start < middle < end
+
+
+def _sentences(planted: Sequence[Planted], clips: Sequence[dict], left: Sequence[dict]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for each in planted:
+        if not each.fault:
+            counts["good"] += 1
+            whole = [c for c in clips if _covers(float(c["source_start"]), float(c["source_end"]), each)]
+            counts["lost"] += not any(each.text in clip["text"] for clip in whole)
+            continue
+        counts[each.fault] += 1
+        rows = [row for row in left if row["reason"] in REASONS[each.fault]]
+        if each.fault == EXTRA:
+            listed = any(row["source_start"] and _covers(*_times(row), each) for row in rows)
+        else:
+            listed = any(each.text in row["text"] or row["text"] in each.text for row in rows if row["text"])
+        counts[f"listed {each.fault}"] += listed
+    return counts
+
+
+def _times(row: dict) -> tuple[float, float]:
+    return float(row["source_start"]), float(row["source_end"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--jitter", type=float, default=0.2, help="seconds, standard deviation of the subtitles' times")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    source, output = args.work / "recordings", args.work / "clips"
+    if not source.exists():
+        make(source, args.minutes, args.jitter, FAULTS)
+    began, used = time.monotonic(), _cpu()
+    flags = ["--source", source, "--output_dir", output, "--processes", args.processes]
+    assert prepare_recordings.main(list(map(str, flags))) == 0
+    seconds = 60 * args.minutes
+    say(
+        f"real-time factor {(time.monotonic() - began) / seconds:.4f}, CPU seconds a second {(_cpu() - used) / seconds:.4f}"
+    )
+    for name, value in judge(source, output).items():
+        say(f"{name}: {value:.4g}")
+
+
+def _cpu() -> float:
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""From subtitles and speech between pauses to clips."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xtts_ka.core.console import duration
+from xtts_ka.corpus.cue_fitting import ENOUGH_CUES, FITS, Fitted, fit_cues, fit_of, moved
+from xtts_ka.corpus.planned_clips import Left, Limits, Passage, Plan, RecordingProblem, plan_of, text_problem
+from xtts_ka.corpus.segmentation import Speech
+from xtts_ka.corpus.subtitles import Cue
+
+_OVERLAP = 0.5  # of the shorter cue: from there on two people speak at once
+_DIALOGUE = re.compile(r"^\s*[-–—]\s*\S", re.M)
+_SUNG = re.compile("[♪♫♩♬]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A cue that takes part in the fit, with its text mended and why it cannot be in a clip."""
+
+    cue: Cue
+    problem: tuple[Left, str] | None
+
+
+def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float, limits: Limits) -> Plan:
+    """The clips of a recording with subtitles. RecordingProblem where they belong to another recording or language."""
+    lines = [_line(cue) for cue in _together(cues)]
+    _check_language(lines)
+    heard = [line for line in lines if not line.problem or line.problem[0] not in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
+    silent = [line for line in lines if line.problem and line.problem[0] in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
+    remark = ""
+    if speech and heard:
+        fit = fit_of([line.cue for line in heard], speech)
+        if len(heard) >= ENOUGH_CUES and fit.score < FITS:
+            raise RecordingProblem("its times fit the speech no better than chance: is it of another recording?")
+        if len(heard) >= ENOUGH_CUES and (fit.shift or fit.ratio != 1.0):
+            cues_there = moved([line.cue for line in heard], fit)
+            heard = [_Line(cue, line.problem) for cue, line in zip(cues_there, heard)]
+            late = f"{duration(abs(fit.shift))} {'early' if fit.shift > 0 else 'late'}" if abs(fit.shift) > 1 else ""
+            drift = f"{fit.ratio:.4f} × as long as written" if fit.ratio != 1.0 else ""
+            remark = f"the times were corrected: {', '.join(filter(None, [late, drift])) or f'{fit.shift:.2f} s'}"
+    fitted = fit_cues([line.cue for line in heard], speech)
+    plan = plan_of([_passage(heard, unit) for unit in fitted], speech, seconds, limits)
+    silent_passages = [Passage(range(0), line.cue.text, problem=line.problem) for line in silent]
+    plan.left += plan_of(silent_passages, [], seconds, limits).left
+    plan.remarks += [remark] if remark else []
+    return plan
+
+
+def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:
+    """Cues, those at the same time as one; and whether they were several."""
+    found: list[tuple[Cue, bool]] = []
+    for cue in cues:
+        if found:
+            before, _ = found[-1]
+            overlap = min(before.end, cue.end) - max(before.start, cue.start)
+            if overlap > _OVERLAP * min(before.end - before.start, cue.end - cue.start):
+                if before.text.strip() == cue.text.strip():
+                    continue
+                whole = Cue(before.start, max(before.end, cue.end), f"{before.text} / {cue.text}", before.speaker)
+                found[-1] = (whole, True)
+                continue
+        found.append((cue, False))
+    return found
+
+
+def _line(found: tuple[Cue, bool]) -> _Line:
+    cue, several = found
+    text, problem = text_problem(cue.text)
+    if several:
+        problem = (Left.TWO_SPEAKERS, "two texts at the same time")
+    elif len(_DIALOGUE.findall(cue.text)) > 1:
+        problem = (Left.TWO_SPEAKERS, "a dialogue in one text")
+    elif _SUNG.search(cue.text):
+        problem = (Left.NOISE_TAG, "♪ marks music")
+    return _Line(Cue(cue.start, cue.end, " ".join(text.split()).lstrip("-–— "), cue.speaker), problem)
+
+
+def _check_language(lines: Sequence[_Line]) -> None:
+    foreign = [line for line in lines if line.problem and line.problem[0] == Left.NON_GEORGIAN_TEXT]
+    if len(foreign) * 2 > len(lines):
+        raise RecordingProblem(f"its text is not in Georgian letters: {foreign[0].cue.text[:40]!r}")
+
+
+def _passage(lines: Sequence[_Line], unit: Fitted) -> Passage:
+    mine = lines[unit.first : unit.last]
+    text = " ".join(line.cue.text for line in mine)
+    speakers = {line.cue.speaker for line in mine}
+    problem = next((line.problem for line in mine if line.problem), None)
+    if not unit.pieces:
+        where = f"{mine[0].cue.start:.1f} to {mine[-1].cue.end:.1f} s"
+        problem = problem or (Left.NO_SPEECH, f"nobody speaks at {where}")
+    elif len(speakers) > 1 and not problem:
+        problem = (Left.TWO_SPEAKERS, "two people without a pause between them")
+    return Passage(unit.pieces, text, mine[0].cue.speaker, unit.confidence, problem)

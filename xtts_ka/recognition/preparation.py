@@ -1,0 +1,302 @@
+"""From hours-long recordings to a folder of clips in coqui's layout: the work of prepare_recordings.py.
+
+Every recording is listened to in stretches (where somebody speaks, how loud it is), then its transcript is fitted to
+the pauses, then the clips are cut. Stretches and recordings are shared among processes; each leaves a file when it is
+finished (corpus/preparation_store.py), so a killed run carries on with the next clip.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xtts_ka.core.console import duration, progress, say
+from xtts_ka.core.digests import hash_file
+from xtts_ka.core.errors import RunError, UserError
+from xtts_ka.core.files import sweep_partials
+from xtts_ka.core.lock import RunLock
+from xtts_ka.corpus import audio, voice_activity
+from xtts_ka.corpus.audio import AudioError, write_wav
+from xtts_ka.corpus.cue_clips import plan_from_cues
+from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of
+from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
+from xtts_ka.corpus.preparation_report import say_results, write_results
+from xtts_ka.corpus.preparation_store import WAVS, WORK, Outcome, Store
+from xtts_ka.corpus.segmentation import speech_between_pauses
+from xtts_ka.corpus.subtitles import SubtitleError, read_cues
+from xtts_ka.corpus.voice_activity import Activity
+
+STRETCH = 1800.0  # seconds of a recording that one process listens to: whole chunks and frames of voice_activity.py
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. shard: (i, n) from 1; processes: None for the cores."""
+
+    source: Path
+    output: Path
+    transcript: Path | None = None
+    speaker: str = ""
+    limits: Limits = field(default_factory=Limits)
+    processes: int | None = None
+    shard: tuple[int, int] = (1, 1)
+
+
+def prepare(request: Request) -> list[Outcome]:
+    """Prepare the recordings of this shard, then write the tables and the report over all that are finished.
+
+    UserError where none of the recordings has a transcript, or the output folder is in use or inside the source.
+    """
+    recordings = _recordings(request)
+    mine = share_of(recordings, request.shard)
+    number, count = request.shard
+    lock = request.output / WORK / (f"lock-{number}-of-{count}" if count > 1 else "lock")
+    with RunLock(lock).hold():
+        sweep_partials(request.output / WAVS)
+        jobs = [_Job(request.output, recording, _asked(request, recording), request.limits) for recording in mine]
+        waiting = [job for job in jobs if not job.store.done()]
+        if len(waiting) < len(jobs):
+            say(f"{len(jobs) - len(waiting):,} of {len(jobs):,} recordings are finished already")
+        _work_off(waiting, request.processes or os.cpu_count() or 1)
+        outcomes = _finished(request, recordings)
+        write_results(request.output, outcomes, len(recordings))
+        say_results(request.output, outcomes, len(recordings))
+        return outcomes
+
+
+def _recordings(request: Request) -> list[LongRecording]:
+    found = find_recordings(request.source, request.transcript)
+    output, source = os.path.realpath(request.output), os.path.realpath(request.source)
+    if output == source or (os.path.isdir(source) and output.startswith(source + os.sep)):
+        raise UserError(f"--output_dir {request.output} is inside the source, which is only read: give another folder")
+    with_text = [recording for recording in found if recording.transcript]
+    if not with_text:
+        raise UserError(
+            f"none of the {len(found):,} recordings in {request.source} has a transcript: put one beside each with the "
+            f"same name ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript"
+        )
+    if len(with_text) < len(found):
+        lacking = next(recording.name for recording in found if not recording.transcript)
+        count = f"{len(found) - len(with_text):,} of {len(found):,}"
+        say(f"without a transcript, and therefore left out: {count} recordings, such as {lacking}")
+    if request.speaker:
+        with_text = [replace(recording, speaker=request.speaker) for recording in with_text]
+    return with_text
+
+
+def _asked(request: Request, recording: LongRecording) -> dict[str, Any]:
+    """What the plan of a recording depends on besides the recording."""
+    transcript = hash_file(recording.transcript) if recording.transcript else ""
+    return {"limits": asdict(request.limits), "transcript": transcript, "speaker": recording.speaker}
+
+
+def _finished(request: Request, recordings: Sequence[LongRecording]) -> list[Outcome]:
+    stores = (Store(request.output, recording, _asked(request, recording)) for recording in recordings)
+    return [outcome for store in stores if (outcome := store.done())]
+
+
+# ── one recording ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Job:
+    output: Path
+    recording: LongRecording
+    asked: dict[str, Any]
+    limits: Limits
+
+    @property
+    def store(self) -> Store:
+        return Store(self.output, self.recording, self.asked)
+
+
+def _stretches(job: _Job) -> tuple[list[float], float] | Outcome:
+    """(where each stretch begins, the recording's seconds or 0 where its header does not tell).
+
+    What can only be read from its beginning is one stretch.
+    """
+    job.store.open()
+    try:
+        seconds, anywhere = audio.length(job.recording.path)
+    except AudioError as error:
+        return _fail(job, f"{error.detail} ({error.reason})")
+    if not seconds or not anywhere or seconds <= STRETCH:
+        return [0.0], seconds or 0.0
+    return [number * STRETCH for number in range(int(-(-seconds // STRETCH)))], seconds
+
+
+def _fail(job: _Job, problem: str) -> Outcome:
+    outcome = Outcome(job.recording.name, job.recording.key, 0.0, Plan(), problem)
+    job.store.write_done(outcome)
+    return outcome
+
+
+def _listen(job: _Job, number: int, count: int) -> Outcome | float:
+    """Listen to one stretch; its seconds, or the outcome where the recording cannot be used."""
+    store = job.store
+    if not store.has_array("activity", number):
+        try:
+            found = voice_activity.listen(job.recording.path, number * STRETCH, STRETCH if number + 1 < count else None)
+        except AudioError as error:
+            return _fail(job, f"{error.detail} ({error.reason})")
+        store.save_arrays("activity", number, seconds=np.array(found.seconds), speech=found.speech, level=found.level)
+        return found.seconds
+    return float(store.load_arrays("activity", number)["seconds"])
+
+
+def _finish(job: _Job, stretches: int) -> Outcome:
+    """Plan the clips of a recording that was listened to, and cut those that are not there yet."""
+    store = job.store
+    outcome = store.plan()
+    if outcome is None:
+        parts = (store.load_arrays("activity", number) for number in range(stretches))
+        activity = voice_activity.joined(Activity(float(p["seconds"]), p["speech"], p["level"]) for p in parts)
+        try:
+            plan = _plan(job, activity)
+        except (RecordingProblem, SubtitleError) as error:
+            return _fail(job, str(error))
+        outcome = Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
+        store.write_plan(outcome)
+    try:
+        _cut(job, outcome.plan.clips)
+    except AudioError as error:
+        return _fail(job, f"{error.detail} ({error.reason})")
+    store.write_done(outcome)
+    return outcome
+
+
+def _plan(job: _Job, activity: Activity) -> Plan:
+    recording = job.recording
+    assert recording.transcript
+    speech = speech_between_pauses(activity)
+    if not speech:
+        raise RecordingProblem("nobody speaks in it")
+    plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, job.limits)
+    named = [replace(clip, speaker=_speaker(clip, recording)) for clip in plan.clips]
+    return replace(plan, clips=named)
+
+
+def _speaker(clip: PlannedClip, recording: LongRecording) -> str:
+    """As the transcript says, told apart by the recording; else that of the recording."""
+    if not clip.speaker:
+        return recording.speaker
+    return f"{recording.key}-{clip.speaker}"
+
+
+def _cut(job: _Job, clips: Sequence[PlannedClip]) -> None:
+    store = job.store
+    missing = [clip for clip in clips if not store.wav(clip).is_file()]
+    parts = audio.read_parts(job.recording.path, [(clip.start, clip.end) for clip in missing])
+    for clip, (wave, rate) in zip(missing, parts, strict=True):
+        write_wav(store.wav(clip), wave, rate)
+
+
+# ── many recordings ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _work_off(jobs: Sequence[_Job], processes: int) -> None:
+    """Listen to all recordings and finish each as soon as all of it was heard."""
+    planned: list[tuple[_Job, int]] = []
+    total = 0.0
+    for job in jobs:
+        found = _stretches(job)
+        if isinstance(found, Outcome):
+            _tell(found)
+        else:
+            planned.append((job, len(found[0])))
+            total += found[1]
+    if not planned:
+        return
+    tasks = sum(count for _, count in planned)
+    began = time.monotonic()
+    with progress(what="recordings", unit="second of sound", total=round(total) or None) as bar:
+        for outcome in _outcomes(planned, min(processes, tasks), lambda seconds: bar.update(round(seconds))):
+            _tell(outcome)
+    say(f"{duration(total)} of sound took {duration(time.monotonic() - began)}", verbose=True)
+
+
+def _outcomes(planned: Sequence[tuple[_Job, int]], processes: int, heard: Callable[[float], Any]) -> Iterator[Outcome]:
+    if processes == 1:
+        for job, count in planned:
+            yield _alone(job, count, heard)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),))
+    try:
+        yield from _in_pool(pool, planned, heard)
+    except BrokenProcessPool:
+        remedy = "the machine may be out of memory: give fewer --processes, and run the same command to carry on"
+        raise RunError(f"a process that prepares recordings was killed; {remedy}") from None
+    finally:
+        children = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:  # their writes are atomic
+            child.terminate()
+
+
+def _alone(job: _Job, count: int, heard: Callable[[float], Any]) -> Outcome:
+    for number in range(count):
+        found = _listen(job, number, count)
+        if isinstance(found, Outcome):
+            return found
+        heard(found)
+    return _finish(job, count)
+
+
+def _in_pool(
+    pool: ProcessPoolExecutor, planned: Sequence[tuple[_Job, int]], heard: Callable[[float], Any]
+) -> Iterator[Outcome]:
+    running: dict[Future, int] = {}
+    missing = [count for _, count in planned]
+    ended: set[int] = set()  # a recording that is broken in two stretches ends once
+    for place, (job, count) in enumerate(planned):
+        for number in range(count):
+            running[pool.submit(_listen, job, number, count)] = place
+    while running:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            place = running.pop(future)
+            found, (job, count) = future.result(), planned[place]
+            if isinstance(found, Outcome):
+                if place not in ended:
+                    ended.add(place)
+                    yield found
+                continue
+            heard(found)
+            missing[place] -= 1
+            if not missing[place] and place not in ended:
+                running[pool.submit(_finish, job, count)] = place
+
+
+def _begin_worker(parent: int) -> None:
+    """One thread of torch for each process; Ctrl-C is the parent's; a process whose parent has died ends."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _tell(outcome: Outcome) -> None:
+    if outcome.problem:
+        say(f"{outcome.name}: left out, {outcome.problem}")
+        return
+    seconds = sum(clip.end - clip.start for clip in outcome.plan.clips)
+    remarks = "".join(f"; {remark}" for remark in outcome.plan.remarks)
+    clips = f"{len(outcome.plan.clips):,} clips, {duration(seconds)} of {duration(outcome.seconds)}"
+    say(f"{outcome.name}: {clips}; {len(outcome.plan.left):,} parts left out{remarks}")
