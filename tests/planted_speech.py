@@ -1,7 +1,7 @@
 """Long recordings of espeak speech with known boundaries: sentences of phrases, pauses, noise, tones, planted faults.
 
-A phrase is one call of espeak without punctuation, trimmed at −40 dB, so it has no pause inside; where it stands is known
-to the sample. Used by the tests of prepare_recordings.py and by benchmarks/exp_prepare.py.
+A phrase is one call of espeak without punctuation, trimmed at −40 dB, so it has no pause inside; where it stands is
+known to the sample. Used by the tests of prepare_recordings.py and by benchmarks/exp_prepare.py.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 
+import planted_speech
 import pytest
+import soundfile
 from pipeline_run import ROOT
 
 READER = "xtts_ka.georgian.text"
@@ -16,6 +18,7 @@ FLAGS = {
     "embedding_adapter": ["--config", "--force"],
     "phoneme_processor": ["--config", "--words"],
     "data_loader": ["--config"],
+    "prepare_recordings": ["--source", "--output_dir", "--transcript", "--speaker", "--processes", "--shard"],
     "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
     "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
     READER: ["--archaic"],
@@ -61,6 +64,20 @@ def test_help_shows_flags_and_an_example_and_imports_nothing_heavy(script):
     )
 
 
+WITHOUT_CONFIG = ("create_metadata_files", "prepare_recordings", READER)
+
+
+def film(folder):
+    """A recording of one sentence with its subtitle."""
+    tape = planted_speech.Tape(seed=1)
+    tape.pause(1, 1)
+    tape.plant(["დილა მშვიდობისა"])
+    tape.pause(1, 1)
+    soundfile.write(folder / "film.wav", tape.taken(), planted_speech.RATE)
+    (folder / "film.srt").write_text(planted_speech.srt(tape.planted, 0.0), "utf-8")
+    return folder / "film.wav"
+
+
 def arguments(script: str, config, folder) -> list[str]:
     """Arguments with which the script has something to do on a finished run."""
     words = folder / "words.txt"
@@ -74,6 +91,14 @@ def arguments(script: str, config, folder) -> list[str]:
             str(folder / "data"),
             *("--max_seconds", "4", "--max_drop_fraction", "0.99"),  # --verbose lists what is dropped
         ],
+        "prepare_recordings": [
+            "--source",
+            str(film(folder)),
+            "--output_dir",
+            str(folder / "clips"),
+            "--processes",
+            "1",
+        ],
         READER: [str(words)],
         "synthesize": ["--text", "დილა", "--output", str(folder / "a.wav")],
         "evaluate_model": [
@@ -81,7 +106,7 @@ def arguments(script: str, config, folder) -> list[str]:
             *("--output", str(config.parent / "evaluation")),  # what is finished there is not spoken again
         ],
     }.get(script, [])
-    return of_its_own if script in ("create_metadata_files", READER) else ["--config", str(config), *of_its_own]
+    return of_its_own if script in WITHOUT_CONFIG else ["--config", str(config), *of_its_own]
 
 
 @pytest.fixture(params=FLAGS)
@@ -122,4 +147,4 @@ def test_colour_is_for_terminals_without_no_color(script, monkeypatch, no_color)
     monkeypatch.setattr(sys, "stdout", terminal)
     assert run() == 0
     coloured = b"\x1b[" in terminal.buffer.getvalue()
-    assert coloured == (not no_color and name not in (*FILTERS, "synthesize", "evaluate_model"))
+    assert coloured == (not no_color and name not in (*FILTERS, "synthesize", "evaluate_model", "prepare_recordings"))

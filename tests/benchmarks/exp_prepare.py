@@ -52,7 +52,7 @@ def make(folder: Path, minutes: float, jitter: float, faults: dict[str, float]) 
         voice = planted_speech.VOICES[number % len(planted_speech.VOICES)]
         name = f"r{number:02d}"
         with soundfile.SoundFile(folder / f"{name}.flac", "w", RATE, 1) as file:
-            for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice):
+            for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice):  # noqa: B007
                 file.write(wave)
         (folder / f"{name}.srt").write_text(planted_speech.srt(tape.planted, jitter, number), "utf-8")
         write_json(folder / f"{name}.truth", [vars(each) for each in tape.planted])
@@ -142,9 +142,8 @@ def main() -> None:
     flags = ["--source", source, "--output_dir", output, "--processes", args.processes]
     assert prepare_recordings.main(list(map(str, flags))) == 0
     seconds = 60 * args.minutes
-    say(
-        f"real-time factor {(time.monotonic() - began) / seconds:.4f}, CPU seconds a second {(_cpu() - used) / seconds:.4f}"
-    )
+    wall, cpu = (time.monotonic() - began) / seconds, (_cpu() - used) / seconds
+    say(f"real-time factor {wall:.4f}, CPU seconds a second {cpu:.4f}, {args.processes} processes")
     for name, value in judge(source, output).items():
         say(f"{name}: {value:.4g}")
 

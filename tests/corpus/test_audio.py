@@ -8,6 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import small_media
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -207,3 +208,38 @@ def test_a_written_wav_has_the_bytes_that_libsndfile_writes(tmp_path, kind):
     audio.write_wav(tmp_path / "ours.wav", samples, 22_050)
     soundfile.write(tmp_path / "theirs.wav", samples, 22_050, subtype="PCM_16")
     assert (tmp_path / "ours.wav").read_bytes() == (tmp_path / "theirs.wav").read_bytes()
+
+
+# ── long recordings ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("suffix, seekable", [("wav", True), ("flac", True), ("m4a", False)])
+def test_a_stream_in_blocks_and_parts_are_what_reading_at_once_gives(tmp_path, suffix, seekable):
+    path, wave = tmp_path / f"long.{suffix}", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 7 + 123)
+    if suffix == "m4a":
+        small_media.encode(path, "aac", wave)
+    else:
+        soundfile.write(path, wave, 16_000)
+    whole, rate = read_mono(path)
+    assert audio.length(path) == (pytest.approx(len(whole) / rate, abs=0.1), seekable)
+    blocks = [block for block, _ in audio.stream(path, 2)]
+    assert [len(block) for block in blocks[:-1]] == [2 * rate] * (len(blocks) - 1)
+    assert np.array_equal(np.concatenate(blocks), whole)
+    middle = np.concatenate([block for block, _ in audio.stream(path, 1, 2.5, 3.0)])
+    assert np.array_equal(middle, whole[round(2.5 * rate) : round(5.5 * rate)])
+    spans = [(0.0, 0.5), (0.5, 1.25), (4.0, 6.5)]
+    for (part, _), (start, end) in zip(audio.read_parts(path, spans), spans, strict=True):
+        assert np.array_equal(part, whole[round(start * rate) : round(end * rate)])
+    assert reason_of(lambda file: list(audio.read_parts(file, [(6.0, 9.0)])), path) == "unreadable_audio"
+
+
+def test_a_stream_of_a_long_recording_holds_one_block_at_a_time(tmp_path):
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+        for _ in range(600):
+            file.write(np.zeros(8_000, np.float32))
+    tracemalloc.start()
+    assert sum(len(block) for block, _ in audio.stream(path, 10)) == 600 * 8_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12e6  # all of it would be 19 MB

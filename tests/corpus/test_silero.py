@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xtts_ka.corpus.silero import CHUNK, RATE, speech_probabilities
+from xtts_ka.corpus.silero import CHUNK, RATE, SpeechStream, speech_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,11 @@ def test_a_clip_is_judged_alike_alone_and_among_others(spoken):
     assert np.allclose(together[2], speech_probabilities([spoken])[0], atol=1e-5)
     assert len(together[1]) == 0
     assert speech_probabilities([nothing])[0].shape == (0,)
+
+
+def test_a_stream_of_pieces_gives_what_the_whole_gives():
+    rng = np.random.default_rng(2)
+    wave = (rng.standard_normal(512 * 40) * np.repeat(rng.uniform(0, 0.3, 40), 512)).astype(np.float32)
+    stream = SpeechStream()
+    pieces = [stream(wave[512 * first : 512 * last]) for first, last in ((0, 3), (3, 3), (3, 30), (30, 40))]
+    assert np.allclose(np.concatenate(pieces), speech_probabilities([wave])[0], atol=1e-6)

@@ -66,9 +66,12 @@ def prepare(request: Request) -> list[Outcome]:
     with RunLock(lock).hold():
         sweep_partials(request.output / WAVS)
         jobs = [_Job(request.output, recording, _asked(request, recording), request.limits) for recording in mine]
-        waiting = [job for job in jobs if not job.store.done()]
-        if len(waiting) < len(jobs):
-            say(f"{len(jobs) - len(waiting):,} of {len(jobs):,} recordings are finished already")
+        finished = {job.recording.key: outcome for job in jobs if (outcome := job.store.done())}
+        for outcome in finished.values():
+            _tell(outcome, verbose=True)
+        if finished:
+            say(f"{len(finished):,} of {len(jobs):,} recordings are finished already")
+        waiting = [job for job in jobs if job.recording.key not in finished]
         _work_off(waiting, request.processes or os.cpu_count() or 1)
         outcomes = _finished(request, recordings)
         write_results(request.output, outcomes, len(recordings))
@@ -292,11 +295,11 @@ def _begin_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: Outcome, verbose: bool = False) -> None:
     if outcome.problem:
-        say(f"{outcome.name}: left out, {outcome.problem}")
+        say(f"{outcome.name}: left out, {outcome.problem}", verbose=verbose)
         return
     seconds = sum(clip.end - clip.start for clip in outcome.plan.clips)
     remarks = "".join(f"; {remark}" for remark in outcome.plan.remarks)
     clips = f"{len(outcome.plan.clips):,} clips, {duration(seconds)} of {duration(outcome.seconds)}"
-    say(f"{outcome.name}: {clips}; {len(outcome.plan.left):,} parts left out{remarks}")
+    say(f"{outcome.name}: {clips}; {len(outcome.plan.left):,} parts left out{remarks}", verbose=verbose)
