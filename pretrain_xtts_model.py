@@ -205,11 +205,13 @@ class XTTSPretrainer(PipelineStage):
         with peers.main_first("checkpoints"):
             if peers.is_main:
                 checkpoints.set_aside_others()
-        with peers.main_first("recogniser"):
-            listener = training_listener(config, device) if peers.is_main else None
         for line in data.describe() if peers.is_main else ():
             say(line)
+        steps, key = self._length(len(data.train_batches(0)))
         last = checkpoints.last()
+        left = not last or last.step < steps
+        with peers.main_first("recogniser"):
+            listener = training_listener(config, device, samples=left) if peers.is_main else None
         initializer, settings = XTTSModelInitializer(config), config.training
         model = CompactGPT(load_gpt(initializer.initial_model(base)), settings.dropout, settings.gradient_checkpointing)
         old_rows = base.text_rows
@@ -217,14 +219,14 @@ class XTTSPretrainer(PipelineStage):
         # A run killed before its first checkpoint starts again in its own log.
         fresh = last is None and unfinished_run(config.log_dir) != checkpoints.run_id
         log = MetricsLog(config.log_dir, fresh=fresh) if peers.is_main else None
-        steps, key = self._length(len(data.train_batches(0)))
-        samples = open_samples(config, base, log, device, steps, listener) if log else None
-        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps, old_rows, samples)
-        if last and last.step >= steps:
+        loop = PretrainLoop(model, data, checkpoints, log, config, accelerator, steps, old_rows)
+        if log and left:
+            loop.sampler = open_samples(config, base, log, device, steps, listener)
+        if last and not left:
             say(f"nothing left to train: step {last.step} of {steps} is reached; for more raise {key}")
         loop.start(last)
         loop.fit()
-        del loop, model, samples  # four times the model's size, which the export may need
+        del loop, model  # four times the model's size, which the export may need
         return self._export(base, data, checkpoints, log, accelerator, key, listener) if log else {}
 
     def _export(

@@ -18,10 +18,12 @@ import soundfile
 import torch
 from small_project import Outcome, here, write_config
 
+import checkpoint_monitor
 import run_pretrain
 import synthesize
 from xtts_ka import load_xtts
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.speech import lengths
 
 STAGES = PretrainConfig().stages()
 
@@ -291,6 +293,31 @@ def test_a_stage_that_only_the_export_reads_does_not_train_anew(project):
     assert "phonemes: phonemes.level broad → narrow" in result.out
     assert "nothing left to train: step 6 of 6 is reached; for more raise max_steps" in result.out
     assert trained(project) == [] and not any("superseded" in name for name in steps(project))
+
+
+def test_best_by_cer_exports_the_checkpoint_that_is_understood_best_without_training_anew(project, monkeypatch):
+    monkeypatch.setattr(lengths, "LIMIT_FACTOR", 0.1)  # an untrained model speaks up to its limit
+    settings = {"training": {"best_by": "cer"}, "recogniser": {"max_steps": 2, "dim": 16, "layers": 1}}
+    before = steps(project)
+    done = run(project, **settings)
+    assert done.code == 0, done.err
+    assert "the choice of the checkpoint" in done.out and trained(project) == [] and steps(project) == before
+    record = json.loads((project / "models/xtts_v2_ka/pretrain_progress.json").read_text("utf-8"))
+    metrics = record["stages"]["full_pretrain"]["metrics"]
+    assert metrics["best_by"] == "cer" and len(metrics["candidates"]) == len(before)
+    chosen = metrics["candidates"][0]
+    assert metrics["step"] == chosen["step"] and all(
+        c["cer"]["value"] >= chosen["cer"]["value"] for c in metrics["candidates"]
+    )
+    exported = json.loads((project / "models/xtts_v2_ka/xtts_v2_ka_config.json").read_text("utf-8"))
+    assert exported["step"] == chosen["step"]
+    report = (project / "models/xtts_v2_ka/REPORT.md").read_text("utf-8")
+    assert f"Step {chosen['step']}, chosen by CER: CER" in report and report.count("also heard: CER") == len(before) - 1
+    told = here(checkpoint_monitor.main, "--config", project / "config.json", "--analyze")
+    assert f"use step_{chosen['step']:08d}: it has the lowest CER" in told.out
+    assert "full_pretrain up to date" in run(project, **settings).out
+    back = run(project)
+    assert back.code == 0 and trained(project) == [] and steps(project) == before
 
 
 def test_a_corpus_that_names_no_speaker_trains_a_model_that_speaks_after_a_recording(project):

@@ -92,14 +92,14 @@ def plan_samples(config: PretrainConfig, sentences: int, voices: int) -> Plan:
     return Plan(texts, names or [path.stem for path in some], own, some, letter_rates(own), config.seed)
 
 
-def training_listener(config: PretrainConfig, device: str) -> Recogniser | None:
+def training_listener(config: PretrainConfig, device: str, *, samples: bool = True) -> Recogniser | None:
     """The recogniser that hears samples and candidates; None, having said why, where there is none.
 
     It is trained first where `best_by` needs it, where the config asks for it, and on a GPU, which takes minutes;
-    else only one that is there and up to date is used.
+    else only one that is there and up to date is used. samples: whether any will be spoken.
     """
     by_ear, wanted = config.training.best_by == "cer", config.samples.recogniser
-    if not (by_ear or config.samples.enabled):
+    if not (by_ear or (samples and config.samples.enabled)):
         return None
     if by_ear or wanted or (wanted is None and device.startswith("cuda")):
         try:

@@ -101,7 +101,7 @@ class PretrainLoop:
     """Trains `model` on `data` up to `total_steps`. checkpoints, log: where it saves and reports; log may be None.
 
     old_rows: text rows of the base model; those behind them learn at `new_rows_rate` (None: there are no new ones).
-    sampler: on the main process, where samples are wanted.
+    Set `sampler` on the main process before `fit`, where samples are wanted.
     """
 
     def __init__(
@@ -114,10 +114,9 @@ class PretrainLoop:
         accelerator: Accelerator,
         total_steps: int,
         old_rows: int | None = None,
-        sampler: Sampler | None = None,
     ):
         self.data, self.checkpoints, self.log, self.config = data, checkpoints, log, config
-        self.sampler = sampler
+        self.sampler: Sampler | None = None
         self.accelerator, self.total = accelerator, total_steps
         self.sharded = config.training.sharding and accelerator.num_processes > 1
         if config.training.compile:
