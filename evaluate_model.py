@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     asr = "a transformers folder, or a command that prints what a wav says ({wav} in it is the path); repeat to compare"
     add("--asr", action="append", default=[], metavar="DIR|COMMAND", help=f"{asr} (default: the project's recogniser)")
     add("--seeds", type=_count, default=1, metavar="N", help="times each text is spoken (default: %(default)s)")
+    guard = "times a text with a fault is spoken at most, as by synthesize.py (default: %(default)s)"
+    add("--attempts", type=_count, default=3, metavar="N", help=guard)
+    add("--no-guard", action="store_true", help="measure the model alone: every text is spoken once")
     add("--output", type=Path, metavar="DIR", help="folder of clips and report (default: evaluation in log_dir)")
     add_verbosity_flags(parser)
     return parser
@@ -73,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             asr=args.asr,
             seeds=args.seeds,
             sentences=args.sentences,
+            attempts=0 if args.no_guard else args.attempts,
         )
         report = write_report(evaluate(config, request), _settings(args, config.seed), output)
         for line in summary_lines(report):
@@ -89,7 +93,7 @@ def _settings(args: argparse.Namespace, seed: int) -> dict:
     paths = {
         name: [str(path) for path in getattr(args, name)] for name in ("model", "checkpoints", "texts", "reference")
     }
-    others = {name: getattr(args, name) for name in ("speakers", "asr", "seeds", "sentences")}
+    others = {name: getattr(args, name) for name in ("speakers", "asr", "seeds", "sentences", "attempts", "no_guard")}
     return {**paths, **others, "seed": seed}
 
 

@@ -40,7 +40,8 @@ def texts(tmp_path):
 
 
 def run(config, *flags) -> int:
-    return evaluate_model.main(["--config", str(config), *map(str, flags)])
+    guard = [] if "--attempts" in flags else ["--no-guard"]
+    return evaluate_model.main(["--config", str(config), *guard, *map(str, flags)])
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,20 @@ def test_two_listeners_stand_side_by_side(first):
     assert one["model"]["cer"] == report["model"]["cer"] != other["model"]["cer"]
     rows = csv.DictReader((first[0] / "results.csv").read_text("utf-8").splitlines())
     assert {row["listener"] for row in rows} == {f"command {HEARS!r}", f"command {OTHER!r}"}
+
+
+def test_what_the_guard_did_is_counted(first, config, texts, tmp_path, capsys):
+    alone = json.loads((first[0] / "report.json").read_text("utf-8"))["model"]["guard"]
+    assert {figure["value"] for figure in alone.values()} == {None}  # there was none
+    flags = ("--texts", texts, "--sentences", 1, "--speakers", "ეკა", "--asr", HEARS, "--output", tmp_path)
+    assert run(config, *flags, "--attempts", 2) == 0
+    model = json.loads((tmp_path / "report.json").read_text("utf-8"))["model"]
+    told = {name: figure["value"] for name, figure in model["guard"].items()}
+    assert told == {"second_attempt": 1.0, "faults_first": 1.0, "faults_left": 1.0}  # the model is untrained
+    assert "guard: spoken again 100.0 %" in capsys.readouterr().out
+    (row, *_) = csv.DictReader((tmp_path / "results.csv").read_text("utf-8").splitlines())
+    assert row["attempts"] == "2" and "no_stop" in row["guard_first"] and "no_stop" in row["guard_left"]
+    assert "spoken again by the guard" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_the_page_is_one_file_with_players_and_marks(first):

@@ -14,7 +14,7 @@ RATE = 16_000
 LETTERS = "აიმსდ"
 TRAINED = ["მამა", "სიმი", "დადის", "მამა სიმი", "სიმი დადის", "დადის მამა", "მამა დადის", "სიმი მამა"]
 HELD_OUT = ["დადის სიმი", "მამა დადის სიმი"]
-SETTINGS = RecogniserConfig(dim=32, layers=2, batch_seconds=4.0, epochs=40, learning_rate=5e-3)
+SETTINGS = RecogniserConfig(dim=32, layers=2, recurrent=0, batch_seconds=4.0, epochs=40, learning_rate=5e-3)
 
 
 def speak(text: str, seed: int = 0) -> np.ndarray:

@@ -39,6 +39,7 @@ from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import HOP, MELS, RATE, Recogniser, centred, greedy, inside
 from xtts_ka.recognition.sound_cache import SoundCache, unpacked
 from xtts_ka.recognition.symbols import SYMBOLS, encode
+from xtts_ka.recognition.train_recogniser import settled
 from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
 
 SENTENCES = Path(__file__).parents[2] / "data/evaluation_sentences_ka"
@@ -209,12 +210,12 @@ def main(argv: list[str] | None = None) -> int:
     sounds = SoundCache(data / "work", clips)
     targets = [encode(spoken_letters(clip.text)) for clip in clips]
     network = Network(args)
-    settings = RecogniserConfig(dim=8, epochs=1, batch_seconds=args.batch)
+    settings = settled(RecogniserConfig(dim=8, epochs=1, batch_seconds=args.batch), 1)
     order = CtcTrainer(sounds, targets, settings, args.seed, args.work / "none", "none")
     optims = optimizers(network, args)
     weights = sum(p.numel() for p in network.parameters()) / 1e6
     minutes = sounds.frames.sum() * HOP / RATE / 60
-    total, step, epoch, began, loss = 10**6, 0, 0, time.process_time(), math.nan
+    total, step, epoch, began, loss = 10**6, 0, 0, time.process_time(), torch.zeros(())
     parts = {"augment": 0.0, "network": 0.0, "loss": 0.0, "backward": 0.0, "optimizer": 0.0}
     at = time.process_time()
 
@@ -258,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     used = time.process_time() - began
     shown = {k: v for k, v in vars(args).items() if v != parser.get_default(k) and k not in ("work", "keep")}
     print(f"\n{shown}\n{weights:.2f} M weights, {minutes:.0f} min, {step} steps, {epoch} epochs, CPU {used:.0f} s, "
-          f"loss {float(loss):.3f}")  # fmt: skip
+          f"loss {float(loss.detach()):.3f}")  # fmt: skip
     print({k: round(v, 1) for k, v in parts.items()})
     ngram = CharacterNgram(sorted({spoken_letters(clip.text) for clip in clips}), 5)
     listener = Recogniser(network.eval(), {"fingerprint": "bench", "settings": {"beam": 1}})

@@ -58,6 +58,16 @@ def test_noise_only_adds_power(monkeypatch):
     assert (found >= mels() - 1e-4).all() and (found > mels() + 1).any()
 
 
+def test_noise_can_be_rarer():
+    def noisy(share: float) -> int:
+        rows = torch.full((200, 40, 80), -5.0)
+        lengths = torch.full((200,), 40)
+        found, _ = augment(rows, lengths, np.random.default_rng(0), torch.Generator(), share)
+        return int((found.std((1, 2)) > 1e-5).sum())
+
+    assert noisy(0.0) == 0 < 25 < noisy(0.4) < 75 < noisy(1.0) < 150
+
+
 def test_another_clip_is_heard_behind(monkeypatch):
     nothing(monkeypatch)
     monkeypatch.setattr(augmentation, "CROWDED", 1.0)

@@ -11,7 +11,7 @@ from xtts_ka.recognition.ctc_trainer import CtcTrainer, ctc_loss, fits
 from xtts_ka.recognition.recogniser import at_rate, log_mel
 from xtts_ka.recognition.symbols import SYMBOLS, encode
 
-SETTINGS = RecogniserConfig(dim=16, layers=1, batch_seconds=6.0, epochs=6, learning_rate=5e-3)
+SETTINGS = RecogniserConfig(dim=16, layers=1, recurrent=1, batch_seconds=6.0, epochs=6, learning_rate=5e-3, noise=1.0)
 
 
 class Spoken:

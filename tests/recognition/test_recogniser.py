@@ -95,3 +95,28 @@ def test_the_network_has_a_frame_for_four():
     log_probs, lengths = network(torch.zeros(2, 13, MELS), torch.tensor([13, 4]))
     assert lengths.tolist() == [4, 1] and log_probs.shape == (2, 4, len(SYMBOLS))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("recurrent", [0, 2])
+def test_nothing_behind_a_clip_takes_part(recurrent):
+    torch.manual_seed(0)
+    network = CtcNetwork(8, 1, recurrent=recurrent).eval()
+    mels, behind = torch.randn(1, 21, MELS), torch.randn(2, 50, MELS)
+    behind[:1, :21] = mels
+    (alone,), _ = network(mels, torch.tensor([21]))
+    (row, _), lengths = network(behind, torch.tensor([21, 50]))
+    torch.testing.assert_close(row[: lengths[0]], alone)
+
+
+@pytest.mark.parametrize("recurrent", [0, 1])
+def test_lstms_hear_the_whole_clip_in_both_directions(recurrent):
+    torch.manual_seed(0)
+    network = CtcNetwork(8, 1, recurrent=recurrent).eval()
+    mels, lengths = torch.randn(1, 48, MELS), torch.tensor([48])
+    change = torch.randn(MELS)
+    for changed, beside, heard in ((-1, -2, 0), (0, 1, -1)):
+        other = mels.clone()
+        other[0, changed] += change
+        other[0, beside] -= change  # the mean of each band, which every frame is less of, stays
+        before, after = (network.hidden(given, lengths)[0][0, heard] for given in (mels, other))
+        assert torch.allclose(before, after, atol=1e-6) == (recurrent == 0)

@@ -107,13 +107,14 @@ def test_other_held_out_clips_or_another_beam_are_measured_without_training(quic
 
 
 @pytest.mark.parametrize(
-    ("hours", "dim", "steps"), [(0.05, 192, 360), (0.26, 192, 1279), (2, 192, 1440), (9, 192, 4320), (150, 512, 33750)]
+    ("hours", "dim", "steps"),
+    [(0.05, 160, 1080), (0.26, 160, 2434), (2, 160, 2880), (9, 160, 12960), (150, 512, 33750)],
 )
 def test_open_settings_follow_the_amount_of_speech(hours, dim, steps):
     chosen = settled(tone_speech.RecogniserConfig(), hours * 3600)
-    assert chosen.dim == dim
+    assert chosen.dim == dim and (chosen.layers, chosen.recurrent) == ((2, 2) if dim == 160 else (8, 0))
     assert chosen.epochs * hours * 3600 / chosen.batch_seconds == pytest.approx(steps, rel=0.05)
-    own = {"dim": 64, "batch_seconds": 7.0, "epochs": 3}
+    own = {"dim": 64, "layers": 1, "recurrent": 0, "batch_seconds": 7.0, "epochs": 3, "learning_rate": 0.5}
     assert settled(tone_speech.RecogniserConfig(**own), hours * 3600).model_dump(include=set(own)) == own
 
 

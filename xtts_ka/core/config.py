@@ -187,19 +187,27 @@ class SamplesConfig(_Section):
 class RecogniserConfig(_Section):
     """The project's own recogniser, which listens to what the model says."""
 
-    dim: int | None = _opt(None, "width of the network (null: 192, from 10 hours of speech 512)", ge=8)
-    layers: int = _opt(8, "residual convolutions of the network", ge=1)
+    dim: int | None = _opt(None, "width of the network (null: 160, from 10 hours of speech 512)", ge=8)
+    layers: int | None = _opt(None, "residual convolutions of the network (null: 2, from 10 hours of speech 8)", ge=1)
+    recurrent: int | None = _opt(
+        None, "LSTMs in both directions behind the convolutions (null: 2, from 10 hours of speech 0)", ge=0
+    )
     beam: int = _opt(8, "texts that the beam search with the n-gram keeps (1: greedy decoding)", ge=1, le=100)
     batch_seconds: float | None = _opt(
-        None, "seconds of padded audio per batch (null: 30, from 10 hours of speech 240)", gt=0, le=MAX_NUMBER
+        None, "seconds of padded audio per batch (null: 10, from 10 hours of speech 240)", gt=0, le=MAX_NUMBER
     )
     epochs: int | None = _opt(
         None,
-        "passes over the training clips (null: what 1,250 batches take, 4 to 60; from 10 hours of speech 15)",
+        "passes over the training clips (null: what 2,400 batches take, 4 to 60; from 10 hours of speech 15)",
         ge=1,
     )
     max_steps: int = _opt(40000, "optimizer steps at most", ge=2)
-    learning_rate: float = _opt(2e-3, "peak learning rate", gt=0, le=1)
+    learning_rate: float | None = _opt(
+        None, "peak learning rate (null: 4e-3, from 10 hours of speech 2e-3)", gt=0, le=1
+    )
+    noise: float | None = _opt(
+        None, "how many clips get noise, 1: every second (null: 0.4, from 10 hours of speech 1)", ge=0, le=2
+    )
 
 
 class PartConfig(_Section):

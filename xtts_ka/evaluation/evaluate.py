@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from xtts_ka.evaluation.texts import TEST, Text, read_texts, split_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.coqui_georgian import FACTS_FILE
 from xtts_ka.recognition.listener import Listener, open_listener, spoken_letters
+from xtts_ka.recognition.recogniser import Recogniser
+from xtts_ka.speech.guard import ATTEMPTS, Guard, open_guard
 from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 
 # (texts of each kind, voices, test recordings, recordings for the voices' covariance): about what takes a minute or two
@@ -42,7 +45,7 @@ class Request:
     """What to evaluate; None and empty lists stand for the usual.
 
     models, checkpoints: folders. texts: files of one text a line. asr: as `open_listener`; empty for the project's own
-    recogniser. sentences: texts of each kind at most.
+    recogniser. attempts: of the guard at each text at most; 0: no guard. sentences: texts of each kind at most.
     """
 
     output: Path
@@ -54,6 +57,7 @@ class Request:
     references: Sequence[Path] = ()
     asr: Sequence[str] = ()
     seeds: int = 1
+    attempts: int = ATTEMPTS
     sentences: int | None = None
 
 
@@ -85,6 +89,7 @@ def evaluate(config: PretrainConfig, request: Request) -> Outcome:
         run = _Evaluation(config, request, device, train)
         voices = run.choose_voices(some_voices)
         run.open_listeners()
+        run.open_guard()
         run.open_first(voices)
         run.floor(sorted(test, key=_by_hash)[:recordings], reading, covariance)
         run.speak([Task(v, text, config.seed + i) for text in texts for v in voices for i in range(request.seeds)])
@@ -130,6 +135,7 @@ class _Evaluation:
         self.config, self.request, self.device, self.train = config, request, device, train
         self.rates = letter_rates(train)
         self.store = ClipStore(request.output / "clips")
+        self.guard: Guard | None = None
         self.outcome = Outcome([], [], [], [], 0)
         self.models = list(request.models)
         if not self.models and not request.checkpoints:
@@ -155,6 +161,16 @@ class _Evaluation:
         names = [listener.name for listener in self.outcome.listeners]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"--asr is given twice with {twice}: give each once")
+
+    def open_guard(self) -> None:
+        """The guard of synthesis, with the project's recogniser where there is one."""
+        mine = next((each for each in self.outcome.listeners if isinstance(each, Recogniser)), None)
+        if not self.request.attempts:
+            self.guard = None
+        elif mine:
+            self.guard = Guard(mine, self.request.attempts)
+        else:
+            self.guard = open_guard(Path(self.config.output_model_path), self.device, self.request.attempts)
 
     def open_first(self, voices: list[str]) -> None:
         """Open the first model, which also knows the voices, and check them."""
@@ -220,7 +236,7 @@ class _Evaluation:
                 free(self.subject)
                 self.subject = self._open(number, voices)
                 check_voices(voices, self.subject.voices, Path(self.subject.label))
-            keys = speak_all(self.subject, tasks, self.rates, self.store, self.device)
+            keys = speak_all(self.subject, tasks, self.rates, self.store, self.device, self.guard)
             said = self._hear([(key, self.store.folder / f"{key}.wav") for key in keys])
             for task, key in zip(self._bar(tasks, "measuring"), keys, strict=True):
                 kept = self.store.get(key)
@@ -231,7 +247,7 @@ class _Evaluation:
                 self.outcome.clips.append(
                     self._measured(
                         label, task.voice, task.text, task.seed, key, heard, wave, rate, kept.wav, kept.stopped,
-                        codes=kept.codes, seconds_taken=kept.seconds_taken,
+                        codes=kept.codes, seconds_taken=kept.seconds_taken, guard=kept.guard,
                     )
                 )  # fmt: skip
 
@@ -247,12 +263,12 @@ class _Evaluation:
     def _measured(
         self, model: str, voice: str, text: Text, seed: int | None, key: str, heard: dict[str, str],
         wave: np.ndarray, rate: int, wav: Recording, stopped: bool, *, codes: int | None = None,
-        seconds_taken: float | None = None,
+        seconds_taken: float | None = None, guard: dict[str, Any] | None = None,
     ) -> Measured:  # fmt: skip
         return measure_clip(
             wave, rate, text, heard, self.judge, self._embedding(key, wav) if voice else None, voice=voice,
             stopped=stopped, key=key, model=model, seed=seed, codes=codes, seconds_taken=seconds_taken,
-            dnsmos=dnsmos.overall(wave, rate),
+            dnsmos=dnsmos.overall(wave, rate), guard=guard,
         )  # fmt: skip
 
     def _embedding(self, key: str, wav: Recording) -> np.ndarray:

@@ -20,7 +20,7 @@ class Measured:
 
     model: its label, "" for a recording. heard, errors, faults: by the listener's name. similarity, nearest: None where
     the voice is not known. rate: letters a second between first and last sound, None where there is none. dnsmos: None
-    where it was not measured. wav_key: of the clip, for the report's files.
+    where it was not measured. wav_key: of the clip, for the report's files. guard: as `KeptClip.guard`.
     """
 
     model: str
@@ -41,6 +41,7 @@ class Measured:
     nearest: str | None
     dnsmos: float | None
     seconds_taken: float | None
+    guard: dict[str, Any] | None = None
 
 
 def figures(clips: Sequence[Measured], listener: str, voices: int) -> dict[str, Any]:
@@ -59,8 +60,21 @@ def figures(clips: Sequence[Measured], listener: str, voices: int) -> dict[str, 
         "top1": _mean_of(clips, lambda clip: None if voices < 2 or not clip.nearest else clip.nearest == clip.voice),
         "letters_per_second": _mean_of(clips, lambda clip: clip.rate),
         "dnsmos": _mean_of(clips, lambda clip: clip.dnsmos),
+        "guard": {name: _guard_share(clips, found) for name, found in GUARD.items()},
     }
     return found
+
+
+GUARD: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "second_attempt": lambda guard: guard["attempts"] > 1,
+    "faults_first": lambda guard: bool(guard["first"]),
+    "faults_left": lambda guard: bool(guard["left"]),
+}
+
+
+def _guard_share(clips: Sequence[Measured], found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The share of the clips, of those that a guard has seen, of which it found this."""
+    return _mean_of(clips, lambda clip: None if clip.guard is None else found(clip.guard))
 
 
 def grouped(clips: Sequence[Measured], listener: str, voices: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from xtts_ka.recognition.faults import find_faults, sounding_seconds
 def measure_clip(
     wave: np.ndarray, rate: int, text: Text, heard: Mapping[str, str], judge: VoiceJudge, embedding: np.ndarray | None,
     *, voice: str, stopped: bool, key: str, model: str = "", seed: int | None = None, codes: int | None = None,
-    seconds_taken: float | None = None, dnsmos: float | None = None,
+    seconds_taken: float | None = None, dnsmos: float | None = None, guard: dict[str, Any] | None = None,
 ) -> Measured:  # fmt: skip
     """heard: by the listener's name. embedding: of the clip, None where its voice is not known."""
     sounding = sounding_seconds(wave, rate)
@@ -39,4 +40,5 @@ def measure_clip(
         nearest=None if embedding is None else judge.nearest(embedding),
         dnsmos=dnsmos,
         seconds_taken=seconds_taken,
+        guard=guard,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from xtts_ka.core.files import json_bytes, write_bytes
 from xtts_ka.core.lock import utc_now
 from xtts_ka.evaluation.evaluate import Outcome
-from xtts_ka.evaluation.figures import Measured, figures, grouped, real_time_factor
+from xtts_ka.evaluation.figures import GUARD, Measured, figures, grouped, real_time_factor
 from xtts_ka.evaluation.report_page import page
 from xtts_ka.recognition.listener import Listener
 
@@ -80,6 +80,9 @@ _COLUMNS: dict[str, Callable[[Measured, str], Any]] = {
     "codes": lambda clip, name: clip.codes,
     "stopped": lambda clip, name: int(clip.stopped),
     "dnsmos": lambda clip, name: _rounded(clip.dnsmos),
+    "attempts": lambda clip, name: clip.guard and clip.guard["attempts"],
+    "guard_first": lambda clip, name: clip.guard and " ".join(clip.guard["first"]),
+    "guard_left": lambda clip, name: clip.guard and " ".join(clip.guard["left"]),
     "clip": lambda clip, name: f"clips/{clip.wav_key}.wav" if clip.model else clip.wav_key,
     "seconds_taken": lambda clip, name: clip.seconds_taken,
 }
@@ -118,6 +121,9 @@ def summary_lines(report: dict[str, Any]) -> Sequence[str]:
             shown = [f"{title} {shown_share(found[key])}" for title, key in _SUMMED]
             lines.append(f"  {label}: {', '.join(shown)}")
             lines.append("    faults: " + ", ".join(f"{kind} {shown_share(f)}" for kind, f in found["faults"].items()))
+            if (guard := found["guard"])["second_attempt"]["value"] is not None:
+                again, first, left = (shown_share(guard[name]) for name in GUARD)
+                lines.append(f"    guard: spoken again {again}, with a fault at first {first}, at last {left}")
     return lines
 
 

@@ -39,6 +39,11 @@ _ROWS = (  # title, key, percent?
     ("letters a second", "letters_per_second", False),
     ("DNSMOS (1–5)", "dnsmos", False),
 )
+_GUARD_ROWS = (
+    ("spoken again by the guard", "second_attempt"),
+    ("with a fault at first, by the guard", "faults_first"),
+    ("with a fault at last, by the guard", "faults_left"),
+)
 
 
 def page(report: Found, outcome: Outcome, audio: Mapping[str, Path]) -> str:
@@ -88,6 +93,11 @@ def _table(columns: Mapping[str, Found]) -> str:
         (title, [_cell(found[key], percent) for found in columns.values()])
         for title, key, percent in _ROWS
         if any(found[key]["value"] is not None for found in columns.values())
+    ]
+    rows += [
+        (title, [_cell(found["guard"][key], True) for found in columns.values()])
+        for title, key in _GUARD_ROWS
+        if any(found["guard"][key]["value"] is not None for found in columns.values())
     ]
     rows += [(f"fault: {kind}", [_cell(found["faults"][kind], True) for found in columns.values()]) for kind in KINDS]
     body = "".join(f"<tr><th>{title}</th>{''.join(cells)}</tr>" for title, cells in rows)
@@ -152,7 +162,9 @@ def _clips(outcome: Outcome, audio: Mapping[str, Path]) -> str:
 
 
 def _text(clip: Measured) -> str:
-    return f"{escape(clip.text)}<br><small>{clip.seconds:.1f} s</small>"
+    attempts = clip.guard["attempts"] if clip.guard else 1
+    again = f", {attempts} attempts" if attempts > 1 else ""
+    return f"{escape(clip.text)}<br><small>{clip.seconds:.1f} s{again}</small>"
 
 
 def _heard(clip: Measured, listener: str) -> str:

@@ -28,15 +28,16 @@ _DB = math.log(10) / 10  # nepers of power
 
 
 def augment(
-    mels: Tensor, lengths: Tensor, rng: np.random.Generator, generator: torch.Generator
+    mels: Tensor, lengths: Tensor, rng: np.random.Generator, generator: torch.Generator, noise: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """(batch, frames, bands) log-mel with `lengths` (batch,) on the CPU → the same with other frames and lengths.
 
-    rng draws what concerns a clip as a whole; `generator`, on the device of `mels`, draws the noise.
+    rng draws what concerns a clip as a whole; `generator`, on the device of `mels`, draws the noise. noise: how many
+    clips get noise or another clip, relative to NOISY and CROWDED.
     """
     mels, lengths = _stretch(mels, lengths, rng)
-    mels = _add_crowd(mels, lengths, rng)
-    mels = _add_noise(mels, rng, generator)
+    mels = _add_crowd(mels, lengths, rng, noise * CROWDED)
+    mels = _add_noise(mels, rng, generator, noise * NOISY)
     return _mask(mels, lengths, rng), lengths
 
 
@@ -67,20 +68,20 @@ def _some(rng: np.random.Generator, batch: int, share: float, below_db: tuple[fl
     return torch.from_numpy(level).float()[:, None, None]
 
 
-def _add_crowd(mels: Tensor, lengths: Tensor, rng: np.random.Generator) -> Tensor:
+def _add_crowd(mels: Tensor, lengths: Tensor, rng: np.random.Generator, share: float) -> Tensor:
     """Another clip of the batch, quieter, behind some of them."""
     if len(mels) < 2:
         return mels
-    level = _some(rng, len(mels), CROWDED, CROWD_DB).to(mels.device)
+    level = _some(rng, len(mels), share, CROWD_DB).to(mels.device)
     power = _mean_power(mels, lengths)
     other = (mels - power).roll(1, 0)
     return torch.logaddexp(mels, other + power + level)
 
 
-def _add_noise(mels: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+def _add_noise(mels: Tensor, rng: np.random.Generator, generator: torch.Generator, share: float) -> Tensor:
     """Steady noise: its spectrum is a random line through 6 points, its power scatters as that of filtered noise."""
     batch, _, bands = mels.shape
-    level = _some(rng, batch, NOISY, NOISE_DB)
+    level = _some(rng, batch, share, NOISE_DB)
     points = torch.from_numpy(rng.normal(0, 2, (batch, 1, 6))).float()
     spectrum = F.interpolate(points, bands, mode="linear", align_corners=True)
     spectrum = spectrum - spectrum.exp().mean(-1, keepdim=True).log()

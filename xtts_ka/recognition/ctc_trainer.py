@@ -58,14 +58,15 @@ class CtcTrainer:
     ):
         self.sounds, self.targets, self.settings, self.seed = sounds, targets, settings, seed
         self.state_file, self.identity, self.device = state_file, identity, torch.device(device)
-        assert settings.dim and settings.batch_seconds and settings.epochs
-        self._epochs = settings.epochs
+        assert settings.dim and settings.layers and settings.recurrent is not None
+        assert settings.batch_seconds and settings.epochs and settings.learning_rate and settings.noise is not None
+        self._epochs, self._rate, self._noise = settings.epochs, settings.learning_rate, settings.noise
         self.limit = settings.batch_seconds * RATE / HOP  # mel frames of a padded batch at most
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = CtcNetwork(settings.dim, settings.layers).to(device)
+            self.network = CtcNetwork(settings.dim, settings.layers, recurrent=settings.recurrent).to(device)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            self.network.parameters(), self._rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         self.step, self.loss = 0, math.nan
 
@@ -123,10 +124,11 @@ class CtcTrainer:
         rng = np.random.default_rng((self.seed, self.step, 1))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         mels = unpacked(pad_sequence([self.sounds[i] for i in batch], batch_first=True).to(self.device))
-        mels, lengths = augment(mels, torch.tensor([int(self.sounds.frames[i]) for i in batch]), rng, generator)
+        lengths = torch.tensor([int(self.sounds.frames[i]) for i in batch])
+        mels, lengths = augment(mels, lengths, rng, generator, self._noise)
         wanted = [torch.tensor(self.targets[i]) for i in batch]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _pace(self.step / self.total)
+            group["lr"] = self._rate * _pace(self.step / self.total)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(rng.integers(2**62)))  # dropout
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):

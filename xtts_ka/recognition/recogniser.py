@@ -1,4 +1,4 @@
-"""The project's own recogniser: log-mel spectrogram → convolutions → CTC over the letters.
+"""The project's own recogniser: log-mel spectrogram → convolutions and LSTMs → CTC over the letters.
 
 Its folder holds `model.safetensors`, `ngram.safetensors` (a character n-gram of the training transcripts) and
 `recogniser.json`: settings, what it was trained on, its fingerprint, and its error rates on recordings that it was not
@@ -37,7 +37,8 @@ MELS = 80
 STRIDE = 4  # mel frames per frame of the network
 SECONDS_PER_FRAME = HOP * STRIDE / RATE
 FLOOR = 1e-6  # mel power; what is quieter counts as silence
-FORMAT = 1  # version of the folder's files
+FORMAT = 2  # version of the folder's files
+SHAPE = ("dim", "layers", "recurrent")  # the settings that the network is built from
 WEIGHTS, NGRAM, FACTS = "model.safetensors", "ngram.safetensors", "recogniser.json"
 _KERNEL = 5
 _LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
@@ -81,11 +82,37 @@ class _ConvBlock(nn.Module):
         return x + self.dropout(self.mixing(F.gelu(hidden)))
 
 
+class _RecurrentBlock(nn.Module):
+    """Pre-norm residual LSTM in both directions, (batch, time, dim) → the same.
+
+    The clips are turned round within their own lengths: with padding in front, the backward direction would not begin
+    as it does for a clip alone.
+    """
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        hidden = max(1, 2 * dim // 3)
+        self.norm = nn.LayerNorm(dim)
+        self.forth, self.back = (nn.LSTM(dim, hidden, batch_first=True) for _ in range(2))
+        self.mixing = nn.Linear(2 * hidden, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        given = self.norm(x) * mask
+        steps, ends = torch.arange(x.shape[1])[None], lengths[:, None]
+        turned = torch.where(steps < ends, ends - 1 - steps, steps)[..., None].to(x.device)
+        forth, _ = self.forth(given)
+        back, _ = self.back(given.gather(1, turned.expand_as(given)))
+        hidden = torch.cat([forth, back.gather(1, turned.expand_as(back))], dim=-1)
+        return x + self.dropout(self.mixing(hidden))
+
+
 class CtcNetwork(nn.Module):
     """log-mel (batch, frames, MELS) → log-probabilities (batch, frames / STRIDE, symbols).
 
-    Two convolutions with stride 2 (or `strides`), then `layers` residual ones with dilations 1, 2, 4, 8, 1, …. Nothing
-    behind a clip's end takes part, so a clip's result does not depend on its batch.
+    Two convolutions with stride 2 (or `strides`), then `layers` residual ones with dilations 1, 2, 4, 8, 1, …, then
+    `recurrent` LSTMs in both directions. Nothing behind a clip's end takes part, so a clip's result does not depend on
+    its batch.
     """
 
     def __init__(
@@ -95,6 +122,7 @@ class CtcNetwork(nn.Module):
         dropout: float = 0.1,
         symbols: int = len(SYMBOLS),
         strides: tuple[int, int] = (2, 2),
+        recurrent: int = 0,
     ):
         super().__init__()
         self._strides = strides
@@ -103,6 +131,7 @@ class CtcNetwork(nn.Module):
             for inputs, stride in zip((MELS, dim), strides)
         )
         self.blocks = nn.ModuleList(_ConvBlock(dim, 2 ** (i % 4), dropout) for i in range(layers))
+        self.recurrent = nn.ModuleList(_RecurrentBlock(dim, dropout) for _ in range(recurrent))
         self.norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, symbols)
 
@@ -120,6 +149,8 @@ class CtcNetwork(nn.Module):
             x = x * (mask := inside(x, lengths))
         for block in self.blocks:
             x = block(x, mask)
+        for layer in self.recurrent:
+            x = layer(x, mask, lengths)
         return self.norm(x), lengths
 
 
@@ -159,7 +190,8 @@ class Recogniser:
         try:
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}")
-            network = CtcNetwork(int(facts["settings"]["dim"]), int(facts["settings"]["layers"]))
+            dim, layers, recurrent = (int(facts["settings"][name]) for name in SHAPE)
+            network = CtcNetwork(dim, layers, recurrent=recurrent)
             network.load_state_dict(load_file(Path(folder) / WEIGHTS))
             ngram = CharacterNgram.from_arrays(load_arrays(Path(folder) / NGRAM))
             return cls(network, facts, device, ngram)

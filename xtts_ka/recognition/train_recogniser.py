@@ -31,20 +31,28 @@ from xtts_ka.georgian.reading import Reading
 from xtts_ka.recognition.ctc_trainer import CtcTrainer, fits
 from xtts_ka.recognition.error_rates import Rate, character_error_rate, word_error_rate
 from xtts_ka.recognition.listener import spoken_letters
-from xtts_ka.recognition.recogniser import FACTS, FORMAT, HOP, NGRAM, RATE, WEIGHTS, Recogniser, greedy
+from xtts_ka.recognition.recogniser import FACTS, FORMAT, HOP, NGRAM, RATE, SHAPE, WEIGHTS, Recogniser, greedy
 from xtts_ka.recognition.sound_cache import SoundCache
 from xtts_ka.recognition.symbols import decode, encode
 
 FOLDER = "recogniser"  # in output_model_path
 WORK = "work"  # in it: spectrograms and the state of a training that is not finished
-VERSION = 1  # of the training: after a change recognisers are trained anew
+VERSION = 2  # of the training: after a change recognisers are trained anew
 LONGEST = 30.0  # seconds of a clip that is trained on
 POOR = 0.3  # CER on held-out recordings above which a recogniser is no judge
 HELD_OUT = 1000  # clips measured at most
 NGRAM_ORDER, NGRAM_TEXTS = 5, 100_000  # of the n-gram for the beam search, and the transcripts it is made of at most
 _LARGE = 10 * 3600.0  # seconds of speech from which the network is wide and the batches are large
-_DIMS, _BATCH_SECONDS = (192, 512), (30.0, 240.0)  # below and from there
-_STEPS = 1250  # with few hours: 4.5 minutes of one core (docs/experiments.md, «The recogniser»)
+# (below, from there) of what the config leaves open; why: docs/experiments.md, «The recogniser in three minutes»
+_OPEN = {
+    "dim": (160, 512),
+    "layers": (2, 8),
+    "recurrent": (2, 0),
+    "batch_seconds": (10.0, 240.0),
+    "learning_rate": (4e-3, 2e-3),
+    "noise": (0.4, 1.0),
+}
+_STEPS = 2400  # with few hours: 2.5 minutes of one core
 _EPOCHS, _LARGE_EPOCHS = (4, 60), 15  # fewest and most below _LARGE; from there
 
 
@@ -173,7 +181,7 @@ def _train(config: PretrainConfig, folder: Path, wanted: dict[str, Any], device:
         "fingerprint": hash_value([weights, wanted]),
         "weights": weights,
         "ngram": hash_file(folder / NGRAM),
-        "settings": settings.model_dump(include={"dim", "layers", "beam"}),
+        "settings": settings.model_dump(include={*SHAPE, "beam"}),
         "made_from": wanted,
         "trained_on": {"clips": len(kept), "seconds": round(seconds, 1), "steps": trainer.total},
     }
@@ -211,11 +219,12 @@ def _trainable(config: PretrainConfig) -> list[Clip]:
 def settled(settings: RecogniserConfig, seconds: float) -> RecogniserConfig:
     """The settings with what they leave open chosen by the seconds of training speech."""
     large = seconds >= _LARGE
-    batch_seconds = settings.batch_seconds or _BATCH_SECONDS[large]
+    chosen = {name: values[large] for name, values in _OPEN.items() if getattr(settings, name) is None}
+    settings = settings.model_copy(update=chosen)
     fewest, most = _EPOCHS
-    epochs = _LARGE_EPOCHS if large else min(most, max(fewest, math.ceil(_STEPS * batch_seconds / seconds)))
-    chosen = {"dim": settings.dim or _DIMS[large], "batch_seconds": batch_seconds, "epochs": settings.epochs or epochs}
-    return settings.model_copy(update=chosen)
+    assert settings.batch_seconds
+    few = min(most, max(fewest, math.ceil(_STEPS * settings.batch_seconds / seconds)))
+    return settings.model_copy(update={"epochs": settings.epochs or (_LARGE_EPOCHS if large else few)})
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────

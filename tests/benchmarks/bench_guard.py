@@ -1,0 +1,203 @@
+"""The guard of synthesis: faults without and with it, false alarms on real recordings, and what it costs.
+
+    python tests/benchmarks/bench_guard.py --config xtts_pretrain_config.json --texts 200
+
+The config is that of a finished run whose model has learnt to speak; its recogniser is trained first if it is missing.
+Short texts are one to three words, long ones up to the model's limit of characters, both from sentences that the model
+was not trained on; the folder's voices take turns. Real recordings are those of val and test. Faults are those that the
+guard itself finds; `--judge` names the folder of another recogniser (one trained with another seed, say), which then
+counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Seconds are of CPU
+time: speaking the first attempts, listening to them, and all that is spoken and listened to again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+
+import xtts_ka
+from xtts_ka.core.config import load_config
+from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.tables import read_split
+from xtts_ka.evaluation.texts import KEPT_SETS, read_texts
+from xtts_ka.georgian.reading import Reading
+from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
+from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
+from xtts_ka.recognition.error_rates import bootstrap
+from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.recogniser import Recogniser
+from xtts_ka.recognition.train_recogniser import ensure_recogniser
+from xtts_ka.speech import guard as guard_module
+from xtts_ka.speech.batch import TOGETHER, Piece, Spoken, derived_seed, speak_together
+from xtts_ka.speech.guard import ATTEMPTS, Guard, Guarded, speak_guarded
+from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, letter_rates, most_codes
+
+SENTENCES = Path(__file__).parents[2] / "data/evaluation_sentences_ka"
+
+
+class Clock:
+    """CPU seconds: "spoken" and "heard" of each batch's first attempts, "again" of all further ones."""
+
+    def __init__(self):
+        self.seconds: Counter[str] = Counter()
+        self.begun: set[str] = set()
+
+    def new_batch(self) -> None:
+        self.begun.clear()
+
+    def timed(self, what, function):
+        def run(*arguments):
+            began = time.process_time()
+            found = function(*arguments)
+            self.seconds["again" if what in self.begun else what] += time.process_time() - began
+            self.begun.add(what)
+            return found
+
+        return run
+
+
+def unseen_sentences(config, reading: Reading) -> list[str]:
+    """Normalised sentences that training has not seen, in a fixed order."""
+    kept = [text.reading for name in KEPT_SETS for text in read_texts(SENTENCES / f"{name}.txt", reading, 100)]
+    held_out = [reading(clip.text) for split in ("val", "test") for clip in read_split(config.data_dir, split)]
+    found = sorted(dict.fromkeys([*kept, *held_out]))
+    random.Random(0).shuffle(found)
+    return found
+
+
+def short_texts(sentences: list[str], count: int) -> list[str]:
+    """Different runs of one to three words."""
+    draw, found = random.Random(1), {}
+    for _ in range(100 * count):
+        words = spoken_letters(draw.choice(sentences)).split()
+        size = draw.randint(1, 3)
+        if len(words) >= size and len(found) < count:
+            start = draw.randrange(len(words) - size + 1)
+            found[" ".join(words[start : start + size]) + "."] = None
+    return list(found)
+
+
+def long_texts(sentences: list[str], count: int, limit: int) -> list[str]:
+    """Sentences joined with commas, as many as the limit allows."""
+    draw, found = random.Random(2), {}
+    for _ in range(20 * count):
+        text = ""
+        for sentence in draw.sample(sentences, 12):
+            more = f"{text.rstrip('.!?')}, {sentence}" if text else sentence
+            if len(more) <= limit:
+                text = more
+        if len(found) < count and len(text) > limit * 0.7:
+            found[text] = None
+    return list(found)
+
+
+def false_alarms(config, guard: Guard, reading: Reading) -> None:
+    clips = [clip for split in ("val", "test") for clip in read_split(config.data_dir, split)]
+    rates = letter_rates(read_split(config.data_dir, "train"))
+    found, places = Counter(), []
+    for clip in clips:
+        wave, rate = read_mono(clip.audio_path)
+        text, usual = reading(clip.text), rates.get(clip.speaker_id, USUAL_RATE)
+        codes = math.ceil(len(wave) / rate * SAMPLE_RATE / CODE_STRIDE)
+        most, fewest = most_codes(text, usual), fewest_codes(text, usual)
+        piece = Piece(text, torch.zeros(0), torch.zeros(0), 0, most, fewest)
+        (attempt,) = guard.judge([piece], [Spoken(wave, codes, codes <= most)], rate)
+        found.update(attempt.faults)
+        places.append(bool(attempt.faults))
+    share = bootstrap(np.array(places, float), np.ones(len(places)))
+    print(f"false alarms on {len(clips)} real recordings: {share}; {dict(found)}", flush=True)
+
+
+def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> list[Piece]:
+    rates, names = folder_rates(folder / FACTS_FILE), sorted(voices)
+    found = []
+    for number, text in enumerate(texts):
+        name = names[number % len(names)]
+        rate = rates.get(name, USUAL_RATE)
+        seed = derived_seed(config.seed, name, text)
+        found.append(Piece(text, *voices[name].values(), seed, most_codes(text, rate), fewest_codes(text, rate)))
+    return found
+
+
+def speak_timed(model, pieces: list[Piece], guard: Guard) -> tuple[list[Guarded], Counter]:
+    """All pieces guarded, and the CPU seconds of the first attempts and of what followed."""
+    clock, done = Clock(), []
+    size = TOGETHER["cpu" if model.device.type == "cpu" else "cuda"]
+    with patch.object(guard_module, "speak_together", clock.timed("spoken", speak_together)):
+        timed = Guard(guard.listener, guard.attempts)
+        timed.judge = clock.timed("heard", guard.judge)
+        for start in range(0, len(pieces), size):
+            clock.new_batch()
+            done += speak_guarded(model, pieces[start : start + size], timed)
+    return done, clock.seconds
+
+
+def measure(model, pieces: list[Piece], guard: Guard, judge: Guard | None, rate: int, kind: str) -> None:
+    done, seconds = speak_timed(model, pieces, guard)
+    before, after = [bool(g.attempts[0].faults) for g in done], [bool(g.best.faults) for g in done]
+    one = np.ones(len(done))
+    print(f"{kind}: {len(done)} texts, fault without the guard {bootstrap(np.array(before, float), one)}, with it "
+          f"{bootstrap(np.array(after, float), one)}")  # fmt: skip
+    for name, which in (("first attempts", lambda g: g.attempts[0]), ("taken", lambda g: g.best)):
+        print(f"   {name}: {dict(Counter(fault for g in done for fault in which(g).faults))}")
+    wrong = [np.mean([attempt.wrong for attempt in side]) for side in zip(*((g.attempts[0], g.best) for g in done))]
+    counts = dict(sorted(Counter(len(g.attempts) for g in done).items()))
+    print(f"   letters wrong {wrong[0]:.3f} → {wrong[1]:.3f}; attempts {counts}")
+    if judge:
+        told = [judge.judge(pieces, [which(g).spoken for g in done], rate)
+                for which in (lambda g: g.attempts[0], lambda g: g.best)]  # fmt: skip
+        shares = [bootstrap(np.array([bool(a.faults) for a in side], float), one) for side in told]
+        wrong = [np.mean([a.wrong for a in side]) for side in told]
+        print(f"   by the other recogniser: faults {shares[0]} → {shares[1]}, letters wrong "
+              f"{wrong[0]:.3f} → {wrong[1]:.3f}")  # fmt: skip
+    spoken, heard, again = (seconds[what] for what in ("spoken", "heard", "again"))
+    audio = sum(len(g.attempts[0].spoken.wave) for g in done) / rate
+    print(f"   CPU seconds: speaking {spoken:.1f} ({audio:.0f} s of audio), listening {heard:.1f} "
+          f"({heard / spoken:.1%}), again {again:.1f} ({again / spoken:.1%})")  # fmt: skip
+    sound = [g.attempts[0].spoken.stop_probability for g in done if not g.attempts[0].faults - {"unsure_end"}]
+    bad = [g.attempts[0].spoken.stop_probability for g in done if g.attempts[0].faults - {"unsure_end", "no_stop"}]
+    for name, values in (("sound", sound), ("faulty", bad)):
+        if values:
+            print(f"   stop probability of {name} clips, 1st, 5th, 25th, 50th percentile: "
+                  f"{np.percentile(values, (1, 5, 25, 50)).round(3).tolist()}", flush=True)  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--model", type=Path, help="model folder (default: the config's)")
+    parser.add_argument("--judge", type=Path, help="folder of another recogniser that counts the faults")
+    parser.add_argument("--texts", type=int, default=200, help="of each kind")
+    parser.add_argument("--attempts", type=int, default=ATTEMPTS)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args(argv)
+    config = load_config(args.config)
+    folder = args.model or Path(config.output_model_path)
+    guard = Guard(ensure_recogniser(config), args.attempts)
+    judge = Guard(Recogniser.load(args.judge, args.device)) if args.judge else None
+    reading = Reading.of(config.text)
+    false_alarms(config, guard, reading)
+    sentences = unseen_sentences(config, reading)
+    limit, _ = read_facts(folder / FACTS_FILE)
+    model = xtts_ka.load_xtts(folder, args.device)
+    rate = model.config.model_args.output_sample_rate
+    kinds = {"short": short_texts(sentences, args.texts), "long": long_texts(sentences, args.texts, limit)}
+    for kind, texts in kinds.items():
+        pieces = pieces_of(config, folder, model.speaker_manager.speakers, texts)
+        measure(model, pieces, guard, judge, rate, kind)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
