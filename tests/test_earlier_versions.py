@@ -26,7 +26,11 @@ CHANGED_SINCE = {  # stages whose version has been raised, the settings that the
         "epochs",
         *(
             f"training.{name}"
-            for name in ("accumulation", "warmup_steps", "new_rows_rate", "conditioning", "validation_batches")
+            for name in (
+                *("accumulation", "warmup_steps", "new_rows_rate", "conditioning", "validation_batches"),
+                "shared_voices",
+                "optimizer",
+            )
         ),
     },
 }
@@ -70,6 +74,8 @@ def made_as_before(project: Path) -> None:
             del (
                 entry["fingerprint"]["config"]["batch_seconds"],
                 entry["fingerprint"]["config"]["training.new_rows_rate"],
+                entry["fingerprint"]["config"]["training.shared_voices"],
+                entry["fingerprint"]["config"]["training.optimizer"],
             )
             entry["fingerprint"]["config"] |= FORMER_DEFAULTS
         for output in ADDED_SINCE & entry["fingerprint"]["outputs"].keys():

@@ -62,6 +62,7 @@ SETTINGS = (
     *(Setting(rate=rate) for rate in (3e-5, 1e-4, 1e-3)),
     *(Setting(rows=rows) for rows in (3, 10)),
     *(Setting(rate=3e-5, rows=rows) for rows in (10, 30)),
+    Setting(rate=1e-3, rows=10),
     Setting(warmup=0),
     *(Setting(clips=clips) for clips in (2, 32)),
     Setting(pairs=10),
@@ -126,7 +127,7 @@ def experiment(args: argparse.Namespace) -> None:
     print(f"{len(starts[2].train)} + {len(starts[2].val)} Georgian clips; new tokens by min_pair_count: ", end="")
     print(", ".join(f"{pairs}: {len(start.extension.new_ids)}" for pairs, start in sorted(starts.items())))
     print("\n| setting | text | audio | s |\n|---|---|---|---|", flush=True)
-    for setting in SETTINGS:
+    for setting in SETTINGS if args.rows is None else [SETTINGS[row] for row in args.rows]:
         began = time.time()
         found = [train(starts[setting.pairs], setting, args.visits, seed) for seed in range(args.seeds)]
         cells = [f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in zip(*found)]
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, help="a text file, one sentence a line: count tokens only")
     parser.add_argument("--padding", action="store_true", help="print padding only")
+    parser.add_argument("--rows", type=int, nargs="+", help="only these rows of the table, from 0")
     parser.add_argument("--base_steps", type=int, default=1000)
     parser.add_argument("--per_language", type=int, default=160)
     parser.add_argument("--layers", type=int, default=2)

@@ -33,7 +33,7 @@ from xtts_ka.training.checkpoint_manager import CheckpointManager
 from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.training.metrics_log import MetricsLog
 
-STEPS = {(2, 128): 90, (4, 256): 45}  # by layers and width
+STEPS = {(2, 128): 60, (4, 256): 30}  # by layers and width
 STEP_SECONDS = 24.0
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for speech, models and finished runs")
     parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shared", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--shared", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     for size in STEPS:  # the features are computed here, once for all runs of a size
