@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ import soundfile
 from small_corpora import SENTENCES
 
 from xtts_ka.corpus import measurements, quality
-from xtts_ka.corpus.metadata import create_metadata
+from xtts_ka.corpus.metadata import create_metadata, print_report
 from xtts_ka.corpus.options import MetadataOptions
+from xtts_ka.corpus.quality_limits import MEASURES
 from xtts_ka.corpus.tables import CUT_COLUMNS, QUALITY_COLUMNS, SPLITS, read_drop_report, read_split, split_csv
 
 RATE = 22_050
@@ -66,6 +68,19 @@ def test_dropped_listed_trimmed_and_written(source, tmp_path):
     assert {cost.measure.column for cost in report.costs} <= set(QUALITY_COLUMNS)
     silent = next(cost for cost in report.costs if cost.measure.column == "silence_start")
     assert silent.beyond == 1 and not silent.is_set and silent.seconds == pytest.approx(late.duration)
+
+
+def test_the_report_has_histograms_costs_and_players(source, tmp_path, capsys):
+    report = create_metadata(source, tmp_path, options=OPTIONS)
+    print_report(report)
+    said = capsys.readouterr().out
+    assert "--max_silence 3" in said and "1 clips" in said and str(report.page) in said
+    page = report.page.read_text("utf-8")
+    titles = [measure.title for measure in MEASURES if measure.column not in ("dnsmos", "cer", "voice_similarity")]
+    assert all(f"<h2>{title.capitalize()}</h2>" in page for title in titles)
+    assert page.count("<svg") == len(titles) and page.count("<audio") == len(titles) * 18  # c18 cannot be measured
+    assert "dropped: no_speech" in page and "listed: long_silence" in page
+    assert re.search(r"--max_silence</code></td><td>3 s <small>usual; off[^<]*</small></td><td class=n>1 of 17", page)
 
 
 def test_without_measuring_the_table_is_as_before(source, tmp_path):

@@ -54,6 +54,7 @@ class MetadataReport:
     suspected: dict[str, int]  # reason → rows kept that should be looked at
     voices: dict[str, tuple[str, int]]  # known speaker_id → (the corpus' own name, clips), most clips first
     costs: list[Cost]  # of each limit of the quality, where it was measured
+    page: Path | None  # recordings_report.html, likewise
 
 
 def create_metadata(
@@ -127,7 +128,16 @@ def create_metadata(
         suspected=checked.count("suspect"),
         voices=_write_speakers(output_dir, checked),
         costs=costs,
+        page=_write_page(output_dir, checked, costs),
     )
+
+
+def _write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Path | None:
+    if not checked.measured:
+        return None
+    from xtts_ka.corpus.recordings_report import write_page  # imports numpy, which --help does not need
+
+    return write_page(output_dir, checked, costs)
 
 
 def _measuring(
@@ -295,5 +305,13 @@ def print_report(report: MetadataReport) -> None:
                 say(f"  {reason:<18}{count:>9}")
         elif what == "dropped":
             say("dropped none")
+    costly = [cost for cost in report.costs if cost.beyond and not cost.is_set]
+    if costly:
+        say("limits of quality that are off, and what each would drop:")
+    for cost in costly:
+        limit = f"--{cost.measure.option} {cost.limit:g}"
+        say(f"  {limit:<28}{cost.beyond:>7} clips {cost.seconds / 3600:>8.2f} hours  ({cost.measure.title})")
+    if report.page:
+        say(f"histograms, and the worst clips to listen to: {report.page}")
     for _, action, reason, detail, *_ in tables.read_drop_report(report.drop_report.parents[1]):
         say(f"  {action} {detail} ({reason})", verbose=True)

@@ -25,7 +25,10 @@ Values = dict[str, float | None]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a limit costs. beyond: clips whose value is worse; seconds: theirs; known: clips that have a value."""
+    """What a limit costs, or would cost of the clips kept.
+
+    beyond: clips whose value is worse; seconds: theirs; known: clips that have a value.
+    """
 
     measure: Measure
     limit: float
@@ -70,7 +73,7 @@ def judge(checked: Checked, options: MetadataOptions) -> list[Cost]:
         for measure, limit in _limits(options):
             if _is_beyond(measure, values, limit):
                 dropped.setdefault(clip.file_id, (measure.flaw, _detail(measure, values, limit)))
-    costs = [_cost(checked, measure, limit) for measure, limit in _limits(options)]
+    before = list(checked.clips)
     checked.drop(dropped)
     for clip in checked.clips:
         values = measured[clip.file_id]
@@ -82,7 +85,10 @@ def judge(checked: Checked, options: MetadataOptions) -> list[Cost]:
             if measure.flaw not in listed and _is_beyond(measure, values, measure.usual):
                 listed.add(measure.flaw)
                 checked.suspect(clip.file_id, measure.flaw, _detail(measure, values, measure.usual))
-    return costs
+    return [
+        _cost(checked.clips if limit is None else before, measured, measure, limit)
+        for measure, limit in _limits(options)
+    ]
 
 
 def _speech(values: Values) -> float:
@@ -123,11 +129,11 @@ def _detail(measure: Measure, values: Values, limit: float | None) -> str:
     return f"{measure.title} {value:.3g} {measure.unit}, where {limit:g} is the {'least' if measure.low else 'most'}"
 
 
-def _cost(checked: Checked, measure: Measure, limit: float | None) -> Cost:
+def _cost(clips: list[Clip], measured: Mapping[str, Values], measure: Measure, limit: float | None) -> Cost:
     wanted = measure.usual if limit is None else limit
     beyond, seconds, known = 0, 0.0, 0
-    for clip in checked.clips:
-        value = (checked.measured or {})[clip.file_id].get(measure.column)
+    for clip in clips:
+        value = measured[clip.file_id].get(measure.column)
         known += value is not None
         if measure.beyond(value, wanted):
             beyond += 1

@@ -85,10 +85,12 @@ class Checked:
     speakers: dict[str, Speaker] = field(default_factory=dict)  # of the clips kept, by speaker_id
     rows: int = 0
     measured: dict[str, dict[str, float | None]] | None = None  # file_id → tables.QUALITY_COLUMNS; None: not measured
-    sources: dict[str, Row] = field(default_factory=dict)  # of the clips kept whose quality was measured, by file_id
+    sources: dict[str, Row] = field(default_factory=dict)  # of the clips whose quality was measured, by file_id
+    gone: list[Clip] = field(default_factory=list)  # dropped for their quality
 
     def drop(self, reasons: Mapping[str, tuple[str, str]]) -> None:
         """Leave out clips: file_id → (reason, detail)."""
+        self.gone += [clip for clip in self.clips if clip.file_id in reasons]
         self.clips = [clip for clip in self.clips if clip.file_id not in reasons]
         self.lines = [line for line in self.lines if line[0] not in reasons or line[1] == "dropped"]
         self.lines += [_line(self.sources[key], key, "dropped", *why) for key, why in reasons.items()]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-
 from xtts_ka.core.console import progress
 from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.player import player
 from xtts_ka.evaluation.character_errors import marked
 from xtts_ka.evaluation.evaluate import Outcome
 from xtts_ka.evaluation.figures import Measured
@@ -178,10 +174,4 @@ def _heard(clip: Measured, listener: str) -> str:
 
 
 def _player(wav: Path) -> str:
-    """The clip as mp3 inside the page: a sixth of the wav's size, and the same bytes every time (ogg's differ)."""
-    wave, rate = read_mono(wav)
-    with tempfile.TemporaryDirectory(prefix="xtts_ka_report_") as folder:
-        mp3 = Path(folder) / "clip.mp3"
-        soundfile.write(mp3, np.clip(wave, -1, 1), rate, format="MP3")
-        data = base64.b64encode(mp3.read_bytes()).decode("ascii")
-    return f'<audio controls preload="none" src="data:audio/mpeg;base64,{data}"></audio>'
+    return player(*read_mono(wav))

@@ -1,0 +1,112 @@
+"""recordings_report.html: how good the recordings are, what each limit would cost, and the worst clips to listen to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from xtts_ka.core.console import progress
+from xtts_ka.core.files import write_text
+from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.player import player
+from xtts_ka.corpus.quality_judging import Cost
+from xtts_ka.corpus.quality_limits import Measure
+from xtts_ka.corpus.screening import Checked
+from xtts_ka.corpus.tables import Clip
+
+PAGE = "recordings_report.html"
+WORST = 20  # clips of each measure that get a player
+HEARD = 12.0  # seconds of each, at most
+BINS = 40
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .7em; border-bottom: 1px solid #ddd;
+text-align: left; vertical-align: top } td.n { text-align: right; white-space: nowrap } small { color: #666 }
+audio { width: 210px; height: 32px } svg text { font: 12px system-ui, sans-serif } figure { margin: 0 }
+.gone { color: #c92a2a } summary { cursor: pointer }
+"""
+
+
+def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Path:
+    """Write the page into the output folder; return its path. Every clip that was measured is in it, kept or not."""
+    clips = [*checked.clips, *checked.gone]
+    reasons: dict[str, list[str]] = {}
+    for file_id, action, reason, *_ in checked.lines:
+        if action != "mended":
+            reasons.setdefault(file_id, []).append(f"{'dropped' if action == 'dropped' else 'listed'}: {reason}")
+    hours = math.fsum(clip.duration for clip in checked.clips) / 3600
+    known = [cost for cost in costs if cost.known]
+    parts = [
+        "<h1>The recordings</h1>",
+        f"<p>{len(checked.clips)} clips are kept, {hours:.2f} hours of what is read. {len(checked.gone)} were dropped "
+        f"for their quality. The columns of the same names in the split tables hold the figures.</p>",
+        "<h2>What limits cost</h2>",
+        _costs(known),
+    ]
+    for cost in progress(known, what="recordings report", unit="measure"):
+        parts.append(_section(cost, clips, checked, reasons))
+    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Recordings</title><style>{_STYLE}</style>'
+    page = output_dir / PAGE
+    write_text(page, "\n".join([head, *parts, "</html>", ""]))
+    return page
+
+
+def _costs(costs: Sequence[Cost]) -> str:
+    rows = ["<tr><th>Measure</th><th>Option</th><th>Limit</th><th>Clips beyond</th><th>Hours</th></tr>"]
+    for cost in costs:
+        measure = cost.measure
+        state = "set" if cost.is_set else "usual; off, so that such clips are kept and listed"
+        rows.append(
+            f"<tr><td>{escape(measure.title)}</td><td><code>--{measure.option}</code></td>"
+            f"<td>{cost.limit:g} {escape(measure.unit)} <small>{state}</small></td>"
+            f"<td class=n>{cost.beyond} of {cost.known}</td><td class=n>{cost.seconds / 3600:.2f}</td></tr>"
+        )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[str, list[str]]) -> str:
+    measure, measured = cost.measure, checked.measured or {}
+    valued = [(value, clip) for clip in clips if (value := measured[clip.file_id].get(measure.column)) is not None]
+    valued.sort(key=lambda pair: (pair[0], pair[1].file_id), reverse=not measure.low)
+    rows = [_row(value, clip, measure, reasons.get(clip.file_id, [])) for value, clip in valued[:WORST]]
+    table = f"<table><tr><th>Value</th><th></th><th>Clip</th><th>Text</th></tr>{''.join(rows)}</table>"
+    return (
+        f"<h2>{escape(measure.title.capitalize())}</h2><p>{escape(measure.about.capitalize())}, in "
+        f"{escape(measure.unit)}.</p>{_histogram([value for value, _ in valued], cost)}"
+        f"<details><summary>the {len(rows)} {'lowest' if measure.low else 'highest'}</summary>{table}</details>"
+    )
+
+
+def _row(value: float, clip: Clip, measure: Measure, reasons: Sequence[str]) -> str:
+    wave, rate = read_mono(clip.audio_path, HEARD)
+    why = "".join(f"<br><small class=gone>{escape(reason)}</small>" for reason in reasons)
+    return (
+        f"<tr><td class=n>{value:.3g}</td><td>{player(wave, rate)}</td>"
+        f"<td>{escape(clip.file_id)}<br><small>{escape(clip.speaker_id)}, {clip.duration:.1f} s</small>{why}</td>"
+        f"<td>{escape(clip.text[:300])}</td></tr>"
+    )
+
+
+def _histogram(values: Sequence[float], cost: Cost) -> str:
+    """Counts of the values, the outermost hundredth at either end in the outermost bars, and the limit as a line."""
+    low, high = np.percentile(values, [1, 99])
+    low, high = min(low, cost.limit), max(high, cost.limit)
+    high = high if high > low else low + 1
+    counts, edges = np.histogram(np.clip(values, low, high), BINS, (low, high))
+    width, height, tallest = 600 / BINS, 110, max(1, counts.max())
+    bars = "".join(
+        f'<rect x="{place * width:.1f}" y="{height - size:.1f}" width="{width - 1:.1f}" height="{size:.1f}" '
+        f'fill="#74a9d8"><title>{edge:.3g} and more: {count} clips</title></rect>'
+        for place, (count, edge) in enumerate(zip(counts, edges))
+        if (size := height * count / tallest)
+    )
+    at = 600 * (cost.limit - low) / (high - low)
+    return (
+        f'<figure><svg width="620" height="{height + 22}">{bars}<path d="M{at:.1f} 0V{height}" stroke="#c92a2a"/>'
+        f'<text x="0" y="{height + 16}">{low:.3g}</text>'
+        f'<text x="600" y="{height + 16}" text-anchor="end">{high:.3g}</text></svg></figure>'
+    )
