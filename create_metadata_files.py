@@ -25,7 +25,7 @@ from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import FORMATS
 from xtts_ka.corpus.measurements import cores
-from xtts_ka.corpus.metadata import create_metadata, print_report
+from xtts_ka.corpus.metadata import Check, create_metadata, print_report
 from xtts_ka.corpus.options import MetadataOptions
 
 
@@ -52,11 +52,30 @@ def _parser() -> argparse.ArgumentParser:
     add("--no_quality", action="store_true", help="do not measure the recordings' quality, nor trim their silence")
     add("--no_dnsmos", action="store_true", help="measure without DNSMOS, which takes most of the time")
     add("--no_trim", action="store_true", help="read the silence at both ends of clips as well")
+    add("--check_transcripts", action="store_true", help="hear whether the texts are what is said: minutes to hours")
+    add("--base_model", metavar="DIR", help="an XTTS folder, whose speaker encoder compares voices with their speakers")
+    add("--device", default="auto", help=f"of these two: auto, cpu, cuda or cuda:N {default}")
     add("--processes", type=int, metavar="N", help="how many processes measure quality (default: as many as cores)")
     add("--join_speakers", action="store_true", help="one speaker name in several sources is one person")
     add("--copy", action="store_true", help="copy the clips kept to audio/ beside each table, to do without the source")
     add_verbosity_flags(parser)
     return parser
+
+
+def _checks(args: argparse.Namespace) -> list[Check]:
+    """What finds more about clips than their sound alone tells; both need torch and, on many clips, time."""
+    checks: list[Check] = []
+    if (args.check_transcripts or args.base_model) and args.no_quality:
+        raise UserError("--no_quality measures nothing: remove it, or --check_transcripts and --base_model")
+    if args.check_transcripts:
+        from xtts_ka.recognition.transcript_check import check_transcripts
+
+        checks.append(lambda clips: check_transcripts(clips, args.output_dir, device=args.device))
+    if args.base_model:
+        from xtts_ka.model.voice_check import VoiceCheck
+
+        checks.append(VoiceCheck(args.base_model, args.output_dir, args.device))
+    return checks
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             options=options,
             enough_validation=enough,
             processes=args.processes or cores(),
+            checks=_checks(args),
         )
         print_report(report)
         say(f'\nset "data_dir": {json.dumps(args.output_dir)} in {DEFAULT_CONFIG}')

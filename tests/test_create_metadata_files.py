@@ -38,6 +38,11 @@ def test_command_prints_counts_and_the_next_step(tmp_path, capsys):
         (["--format", "fleurs"], "fleurs"),
         (["--embeddings_dir", "/nowhere"], "/nowhere"),
         (["--max_seconds", "0.55"], "too_long 20"),
+        (["--min_snr", "-11"], "min_snr is -11.0: it must lie between -10 and"),
+        (["--max_cer", "nan"], "max_cer"),
+        (["--processes", "0"], "--processes is 0"),
+        (["--no_quality", "--check_transcripts"], "--no_quality"),
+        (["--base_model", "/nowhere"], "/nowhere"),
     ],
 )
 def test_command_refuses_in_one_sentence(tmp_path, capsys, extra, word):

@@ -15,7 +15,7 @@ from small_corpora import SENTENCES
 from xtts_ka.corpus import measurements, quality
 from xtts_ka.corpus.metadata import create_metadata, print_report
 from xtts_ka.corpus.options import MetadataOptions
-from xtts_ka.corpus.quality_limits import MEASURES
+from xtts_ka.corpus.quality_limits import MEASURES, Finding
 from xtts_ka.corpus.tables import CUT_COLUMNS, QUALITY_COLUMNS, SPLITS, read_drop_report, read_split, split_csv
 
 RATE = 22_050
@@ -98,6 +98,22 @@ def test_limits_that_are_set_drop(source, tmp_path):
     assert {("c16", "long_silence"), ("c15", "odd_rate"), ("c18", "channels_cancel")} <= dropped
     assert ("c17", "no_speech") in listed(tmp_path, "suspect") or ("c17", "noisy") in dropped
     assert all(clip.cut is None for clip in clips(tmp_path).values())
+
+
+def test_what_checks_find_is_listed_and_dropped(source, tmp_path):
+    def check(clips):
+        yield Finding("c01", "cer", 0.9, "heard: სხვა რამ")
+        yield Finding("c02", "cer", 0.7, "heard: რამ")
+        yield Finding("c03", "voice_similarity", 0.6, "closer to b", True)
+        yield Finding("c04", "voice_similarity", -0.5, "", False)
+
+    report = create_metadata(source, tmp_path, options=replace(OPTIONS, max_cer=0.8), checks=[check])
+    assert ("c01", "wrong_text") in listed(tmp_path, "dropped")
+    assert {("c02", "wrong_text"), ("c03", "other_voice")} <= listed(tmp_path, "suspect")
+    assert ("c04", "other_voice") not in listed(tmp_path, "suspect")
+    details = {row[0]: row[3] for row in read_drop_report(tmp_path) if row[2] == "wrong_text"}
+    assert "heard: სხვა რამ" in details["c01"] and "heard: რამ" in report.page.read_text("utf-8")
+    assert cells(tmp_path)["c02"]["cer"] == "0.7" and cells(tmp_path)["c03"]["cer"] == ""
 
 
 def test_loudness_is_levelled(source, tmp_path):

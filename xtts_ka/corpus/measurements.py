@@ -81,7 +81,7 @@ class Measurements:
         """Of each recording, in this order. RunError where a process has died."""
         from xtts_ka.corpus.quality import Sound, measure_sounds
 
-        keys = [_key(path) for path in paths]
+        keys = [recording_key(path) for path in paths]
         missing = [(key, path) for key, path in zip(keys, paths) if key not in self._known]
         groups = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
         work: Callable[[list[Path]], list[Sound | Unusable]]
@@ -105,7 +105,7 @@ class Measurements:
         self._known.update(sounds)
 
 
-def _key(path: Path) -> str:
+def recording_key(path: Path) -> str:
     """Changes with the recording's place, size or time."""
     try:
         status = os.stat(path)

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,12 +27,14 @@ from xtts_ka.corpus.measurements import Measurements
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import UNWRITABLE, link_targets
 from xtts_ka.corpus.quality_judging import Cost, judge
+from xtts_ka.corpus.quality_limits import Finding
 from xtts_ka.corpus.screening import Checked, check_rows, is_inside
 from xtts_ka.corpus.splits import SplitPlan, sentence_of
 from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, split_csv
 
 MIN_VAL_CLIPS = 2  # training compares checkpoints by the validation loss, for which one clip is not enough
 SHOWN_SPEAKERS = 12  # of which the report prints names
+Check = Callable[[Sequence[Clip]], Iterable[Finding]]
 _STRICTNESS = {"test": 2, "val": 1, "train": 0}  # a sentence that stands in several official splits goes to the highest
 
 
@@ -66,12 +68,13 @@ def create_metadata(
     options: MetadataOptions = MetadataOptions(),
     enough_validation: bool = False,
     processes: int = 1,
+    checks: Sequence[Check] = (),
 ) -> MetadataReport:
     """Check every recording in `source` (a folder, or several) and write the split tables under `output_dir`.
 
     `embeddings_dir` holds voice embeddings named after the clips (default `<output_dir>/embeddings/embeddings`).
     `enough_validation` raises the share of validation as far as it needs; the splits of few clips then depend on how
-    many there are. `processes` measure the quality, where `options.quality` asks for it.
+    many there are. `processes` measure the quality, where `options.quality` asks for it; `checks` then find more.
     UserError where no corpus is found, where more than `options.max_drop_fraction` of the rows would be dropped, or
     where fewer than two clips would be left for validation. Then no table is changed, but the drop report is written as
     soon as every row has been checked.
@@ -92,6 +95,9 @@ def create_metadata(
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
     checked = check_rows(corpora, options, _measuring(output_dir, options, processes))
+    if checked.measured is not None:
+        for check in checks:
+            checked.find(check(checked.clips))
     costs = judge(checked, options) if checked.measured is not None else []
     kept = checked.clips
     for remark in dict.fromkeys(f"{corpus.folder}: {remark}" for corpus in corpora for remark in corpus.remarks):

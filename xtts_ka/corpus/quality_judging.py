@@ -72,7 +72,8 @@ def judge(checked: Checked, options: MetadataOptions) -> list[Cost]:
             continue
         for measure, limit in _limits(options):
             if _is_beyond(measure, values, limit):
-                dropped.setdefault(clip.file_id, (measure.flaw, _detail(measure, values, limit)))
+                detail = _detail(measure, values, limit) + _remark(checked, clip, measure)
+                dropped.setdefault(clip.file_id, (measure.flaw, detail))
     before = list(checked.clips)
     checked.drop(dropped)
     for clip in checked.clips:
@@ -82,9 +83,15 @@ def judge(checked: Checked, options: MetadataOptions) -> list[Cost]:
             checked.suspect(clip.file_id, Flaw.NO_SPEECH, "nobody is heard to speak")
             listed = {Flaw.NO_SPEECH, Flaw.LITTLE_SPEECH, Flaw.LONG_SILENCE, Flaw.ODD_RATE}
         for measure in MEASURES:
-            if measure.flaw not in listed and _is_beyond(measure, values, measure.usual):
+            finding = checked.findings.get((clip.file_id, measure.column))
+            if finding and finding.suspect is not None:
+                odd, detail = finding.suspect, finding.remark
+            else:
+                odd = _is_beyond(measure, values, measure.usual)
+                detail = _detail(measure, values, measure.usual) + _remark(checked, clip, measure) if odd else ""
+            if odd and measure.flaw not in listed:
                 listed.add(measure.flaw)
-                checked.suspect(clip.file_id, measure.flaw, _detail(measure, values, measure.usual))
+                checked.suspect(clip.file_id, measure.flaw, detail)
     return [
         _cost(checked.clips if limit is None else before, measured, measure, limit)
         for measure, limit in _limits(options)
@@ -127,6 +134,11 @@ def _is_beyond(measure: Measure, values: Values, limit: float | None) -> bool:
 def _detail(measure: Measure, values: Values, limit: float | None) -> str:
     value = values[measure.column] or 0.0
     return f"{measure.title} {value:.3g} {measure.unit}, where {limit:g} is the {'least' if measure.low else 'most'}"
+
+
+def _remark(checked: Checked, clip: Clip, measure: Measure) -> str:
+    finding = checked.findings.get((clip.file_id, measure.column))
+    return f"; {finding.remark}" if finding and finding.remark else ""
 
 
 def _cost(clips: list[Clip], measured: Mapping[str, Values], measure: Measure, limit: float | None) -> Cost:

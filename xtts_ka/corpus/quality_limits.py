@@ -31,6 +31,16 @@ class Measure(NamedTuple):
         return value < limit if self.low else value > limit
 
 
+class Finding(NamedTuple):
+    """What a check has found of a clip. remark: what it heard or compared; suspect: its own verdict, or None."""
+
+    file_id: str
+    column: str
+    value: float
+    remark: str = ""
+    suspect: bool | None = None
+
+
 MEASURES = (
     Measure("speech_share", "min_speech_share", Flaw.LITTLE_SPEECH, 0.3, True, "speech", "of the clip read",
             "the share of what is read in which silero-vad hears somebody speak"),

@@ -14,7 +14,6 @@ from xtts_ka.core.files import write_text
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.player import player
 from xtts_ka.corpus.quality_judging import Cost
-from xtts_ka.corpus.quality_limits import Measure
 from xtts_ka.corpus.screening import Checked
 from xtts_ka.corpus.tables import Clip
 
@@ -72,7 +71,13 @@ def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[
     measure, measured = cost.measure, checked.measured or {}
     valued = [(value, clip) for clip in clips if (value := measured[clip.file_id].get(measure.column)) is not None]
     valued.sort(key=lambda pair: (pair[0], pair[1].file_id), reverse=not measure.low)
-    rows = [_row(value, clip, measure, reasons.get(clip.file_id, [])) for value, clip in valued[:WORST]]
+    worst = valued[:WORST]
+    remarks = {
+        clip.file_id: checked.findings[clip.file_id, measure.column].remark
+        for _, clip in worst
+        if (clip.file_id, measure.column) in checked.findings
+    }
+    rows = [_row(value, clip, reasons.get(clip.file_id, []), remarks.get(clip.file_id, "")) for value, clip in worst]
     table = f"<table><tr><th>Value</th><th></th><th>Clip</th><th>Text</th></tr>{''.join(rows)}</table>"
     return (
         f"<h2>{escape(measure.title.capitalize())}</h2><p>{escape(measure.about.capitalize())}, in "
@@ -81,13 +86,13 @@ def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[
     )
 
 
-def _row(value: float, clip: Clip, measure: Measure, reasons: Sequence[str]) -> str:
+def _row(value: float, clip: Clip, reasons: Sequence[str], remark: str) -> str:
     wave, rate = read_mono(clip.audio_path, HEARD)
     why = "".join(f"<br><small class=gone>{escape(reason)}</small>" for reason in reasons)
     return (
         f"<tr><td class=n>{value:.3g}</td><td>{player(wave, rate)}</td>"
         f"<td>{escape(clip.file_id)}<br><small>{escape(clip.speaker_id)}, {clip.duration:.1f} s</small>{why}</td>"
-        f"<td>{escape(clip.text[:300])}</td></tr>"
+        f"<td>{escape(clip.text[:300])}<br><small>{escape(remark[:300])}</small></td></tr>"
     )
 
 

@@ -28,6 +28,7 @@ from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.corpus.formats import Corpus, Row
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import PathFinder, PathProblem
+from xtts_ka.corpus.quality_limits import Finding
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.corpus.transcripts import read_transcript
 from xtts_ka.georgian.alphabet import georgian_fraction, georgian_letters
@@ -86,6 +87,7 @@ class Checked:
     rows: int = 0
     measured: dict[str, dict[str, float | None]] | None = None  # file_id → tables.QUALITY_COLUMNS; None: not measured
     sources: dict[str, Row] = field(default_factory=dict)  # of the clips whose quality was measured, by file_id
+    findings: dict[tuple[str, str], Finding] = field(default_factory=dict)  # by file_id and column
     gone: list[Clip] = field(default_factory=list)  # dropped for their quality
 
     def drop(self, reasons: Mapping[str, tuple[str, str]]) -> None:
@@ -95,6 +97,13 @@ class Checked:
         self.lines = [line for line in self.lines if line[0] not in reasons or line[1] == "dropped"]
         self.lines += [_line(self.sources[key], key, "dropped", *why) for key, why in reasons.items()]
         self.speakers = {clip.speaker_id: self.speakers[clip.speaker_id] for clip in self.clips}
+
+    def find(self, findings: Iterable[Finding]) -> None:
+        """Add what checks have found to what was measured."""
+        for finding in findings:
+            self.findings[finding.file_id, finding.column] = finding
+            if self.measured is not None:
+                self.measured[finding.file_id][finding.column] = finding.value
 
     def suspect(self, file_id: str, reason: str, detail: str) -> None:
         """List a clip that is kept."""

@@ -147,6 +147,33 @@ def fit_ridge(given: Array, target: Array, speakers: Sequence[str]) -> tuple[Rid
 # ── which labels are wrong? ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _centred(vectors: Mapping[str, Array], speaker_of: Mapping[str, str]) -> tuple[dict[str, list[str]], list[Array]]:
+    """speaker → file_ids, and the speakers' vectors (utterances, d) without what all voices have in common."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for file_id in sorted(vectors):
+        groups[speaker_of[file_id]].append(file_id)
+    ordered = {name: groups[name] for name in sorted(groups)}
+    stacks = [unit([vectors[file_id] for file_id in own]) for own in ordered.values()]
+    middle = np.mean([unit(stack.mean(axis=0)) for stack in stacks], axis=0) if len(stacks) > 1 else 0.0
+    return ordered, [unit(stack - middle) for stack in stacks]
+
+
+def _to_others(stack: Array) -> Array:
+    """The cosine of each row to the centroid of the others."""
+    return (unit(stack.sum(axis=0) - stack) * stack).sum(axis=1)
+
+
+def likeness(vectors: Mapping[str, Array], speaker_of: Mapping[str, str]) -> dict[str, float]:
+    """file_id → the cosine to the centroid of its speaker's other utterances, as `find_suspects` compares them."""
+    groups, stacks = _centred(vectors, speaker_of)
+    return {
+        file_id: float(cosine)
+        for own, stack in zip(groups.values(), stacks)
+        if len(own) > 1
+        for file_id, cosine in zip(own, _to_others(stack))
+    }
+
+
 def find_suspects(vectors: Mapping[str, Array], speaker_of: Mapping[str, str]) -> tuple[dict[str, str], float | None]:
     """Utterances that are outliers among their speaker's and clearly closer to another speaker's centroid.
 
@@ -157,20 +184,12 @@ def find_suspects(vectors: Mapping[str, Array], speaker_of: Mapping[str, str]) -
     Returns file_id → the finding in one phrase, and the share of utterances that are nearest to their own speaker,
     None where there is nothing to compare. Below 0.7, as with an untrained encoder, no utterance is named.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for file_id in sorted(vectors):
-        groups[speaker_of[file_id]].append(file_id)
-    names = sorted(groups)
-
-    def stacked(name: str) -> Array:
-        return unit([vectors[file_id] for file_id in groups[name]])
-
-    middle = np.mean([unit(stacked(name).mean(axis=0)) for name in names], axis=0) if len(names) > 1 else 0.0
-    centroids = np.array([unit(unit(stacked(name) - middle).mean(axis=0)) for name in names])
+    groups, stacks = _centred(vectors, speaker_of)
+    names = list(groups)
+    centroids = np.array([unit(stack.mean(axis=0)) for stack in stacks])
     suspects, told_apart = {}, []
-    for row, name in enumerate(names):
-        stack = unit(stacked(name) - middle)
-        own = (unit(stack.sum(axis=0) - stack) * stack).sum(axis=1)
+    for row, (name, stack) in enumerate(zip(names, stacks)):
+        own = _to_others(stack)
         others = stack @ centroids.T
         others[:, row] = -1
         nearest, closest = others.argmax(axis=1), others.max(axis=1)
