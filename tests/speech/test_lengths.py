@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.speech.lengths import fewest_codes, folder_rates, letter_rates, longest, most_codes
 
@@ -27,3 +29,10 @@ def test_an_exported_folder_knows_its_speakers_rates_and_an_older_one_does_not(t
     assert folder_rates(facts) == {"ეკა": 12.0}
     facts.write_text("{}")
     assert folder_rates(facts) == {}
+
+
+@pytest.mark.parametrize("rates", [[], {"ეკა": 0}, {"ეკა": "12"}, {"ეკა": None}], ids=["list", "zero", "text", "null"])
+def test_rates_that_cannot_be_are_refused(tmp_path, rates):
+    (tmp_path / "facts.json").write_text(json.dumps({"letters_per_second": rates}))
+    with pytest.raises(UserError, match=r"facts.json: letters_per_second must"):
+        folder_rates(tmp_path / "facts.json")

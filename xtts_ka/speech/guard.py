@@ -18,7 +18,7 @@ from xtts_ka.core.files import read_json
 from xtts_ka.model.checkpoint import Xtts
 from xtts_ka.recognition.faults import LONGEST_PAUSE, find_faults, longest_pause
 from xtts_ka.recognition.listener import spoken_letters
-from xtts_ka.recognition.recogniser import FACTS, FORMAT, Recogniser, greedy
+from xtts_ka.recognition.recogniser import FACTS, FORMAT, REMEDY, Recogniser, greedy
 from xtts_ka.recognition.train_recogniser import FOLDER
 from xtts_ka.speech.batch import Piece, Spoken, derived_seed, speak_together
 
@@ -119,10 +119,9 @@ def _seed(seed: int, turn: int) -> int:
 def open_guard(model_dir: Path, device: str, attempts: int) -> Guard:
     """The guard of a model folder, with the recogniser in it, or without one, which is said."""
     folder = model_dir / FOLDER
-    problem = ""
-    if not (folder / FACTS).is_file():
-        problem = f"{folder} has no recogniser"
-    elif read_json(folder / FACTS, "the recogniser").get("format") != FORMAT:
+    problem = "" if (folder / FACTS).is_file() else f"{folder} has no recogniser"
+    facts = {} if problem else read_json(folder / FACTS, "the recogniser", REMEDY)
+    if not problem and not (isinstance(facts, dict) and facts.get("format") == FORMAT):
         problem = f"the recogniser in {folder} is of another version of this project"
     if problem:
         say(f"guard: {problem}, so only lengths and silence are checked; python evaluate_model.py trains one")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.alphabet import georgian_letters
@@ -31,6 +32,8 @@ def letter_rates(clips: Sequence[Clip]) -> dict[str, float]:
 def folder_rates(facts: Path) -> dict[str, float]:
     """What the export wrote of its speakers' rates into `facts`; {} for a folder from before, whose facts lack them."""
     found = read_json(facts).get(RATES_KEY, {})
+    if not isinstance(found, dict) or not all(type(rate) in (int, float) and rate > 0 for rate in found.values()):
+        raise UserError(f"{facts}: {RATES_KEY} must give a number above 0 for each speaker; restore the file")
     return {name: float(rate) for name, rate in found.items()}
 
 
