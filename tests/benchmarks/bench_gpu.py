@@ -124,6 +124,8 @@ def training(bench: Bench) -> dict[str, Any]:
     rows = loop.room.positions / (32 + shape.text + shape.codes + loop.room.per_row)
     estimate = estimate_memory(loop.bare, shape._replace(rows=rows), **loop.memory_facts)
     found["estimated_gib"] = (estimate.states + estimate.step) / GIB
+    found["torch_calls_a_micro_batch"] = torch_calls(lambda: loop._backward(next(loop._steps())[:1]))
+    loop.optimizer.zero_grad(set_to_none=True)
     own = loop.config.training.model_copy(update={"shared_voices": 1})
     shared, bench.data.config = bench.data.config, loop.config.model_copy(update={"training": own})
     found["with_own_voices"] = measured_steps(bench, loop, model)
@@ -131,11 +133,20 @@ def training(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def torch_calls(work: Callable[[], Any]) -> int:
+    """How many of torch's functions are called, those within others too: work for the CPU, whatever the sizes."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        work()
+    return sum(event.count for event in profiled.key_averages() if event.key.startswith("aten::"))
+
+
 def measured_steps(bench: Bench, loop: PretrainLoop, model: Any) -> dict[str, float]:
     """Whole steps of the loop, up to a tenth of the time."""
-    steps, waited, heard, flops, taken, voices, rows = loop._steps(), 0.0, 0.0, 0.0, [], 0, 0
+    steps, waited, heard, flops, taken, voices, rows, pieces = loop._steps(), 0.0, 0.0, 0.0, [], 0, 0, 0
     end = time.monotonic() + bench.args.seconds / 10
-    while len(taken) < 3 or (time.monotonic() < end and len(taken) < 23):
+    busy = 0.0  # seconds of all threads of this process
+    while len(taken) < 4 or (time.monotonic() < end and len(taken) < 23):
+        used = time.process_time()
         began = synchronise(bench.device)
         batches = next(steps)
         loaded = time.perf_counter()
@@ -145,16 +156,20 @@ def measured_steps(bench: Bench, loop: PretrainLoop, model: Any) -> dict[str, fl
         taken.append(synchronise(bench.device) - began)
         if len(taken) > 2:  # the first two do not count
             waited += loaded - began
+            busy += time.process_time() - used
             heard += sum(batch["seconds"] for batch in batches)
             flops += sum(step_flops(model, batch) for batch in batches)
             voices += sum(len(batch["cond_mels"]) for batch in batches)
             rows += sum(batch["shape"][0] for batch in batches)
+            pieces += len(batches)
     total = sum(taken[2:])
     return {
         "audio_s_per_s": heard / total,
         "seconds_a_step": total / len(taken[2:]),
         "steps": len(taken) - 2,
         "waited_for_data": waited / total,
+        "cpu_seconds_per_second": busy / total,
+        "micro_batches_a_step": pieces / len(taken[2:]),
         "tflops_per_s": flops / total / 1e12,
         "voices_per_clip": voices / rows,
         "loss_is_finite": float(torch.isfinite(loop._window.sums).all()),
@@ -205,7 +220,7 @@ def micro_batches(bench: Bench) -> dict[str, Any]:
     """Doubles the size of a micro-batch until memory ends, then tries two sizes between."""
     loop, found, size, fits, fails = bench.loop, {}, 1024, 0, 0
     largest = 2**18 if bench.on_gpu else 4096
-    while bench.left > 20 and size <= largest:
+    while bench.left > bench.args.seconds / 2 and size <= largest:
         bench.peak(reset=True)
         try:
             seconds, heard = micro_batch(bench, loop, size)
@@ -361,7 +376,7 @@ def parameters(module: torch.nn.Module) -> int:
 
 # ── all ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PARTS = (start, features, training, optimizer, saving, micro_batches, gpt_trainer, out_of_memory)
+PARTS = (start, features, training, micro_batches, optimizer, saving, gpt_trainer, out_of_memory)
 
 
 def run_part(bench: Bench, part: Callable[[Bench], dict[str, Any]]) -> bool:

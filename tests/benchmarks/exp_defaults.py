@@ -6,7 +6,7 @@ number of clips. Printed: validation text and audio loss, mean ± standard devia
 
     python tests/benchmarks/exp_defaults.py --work /tmp/defaults --base_steps 1000
     python tests/benchmarks/exp_defaults.py --work /tmp/defaults --tokens FILE   # tokens by the corpus's size
-    python tests/benchmarks/exp_defaults.py --work /tmp/defaults --padding       # padding by the room of a micro-batch
+    python tests/benchmarks/exp_defaults.py --work /tmp/defaults --padding       # padding and sharing by micro-batch
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from xtts_ka.model.geometry import SAMPLE_RATE
 from xtts_ka.model.text_rows import new_rows
 from xtts_ka.model.vocabulary import count_words, extend_vocabulary, load_tokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
-from xtts_ka.training.batch_plan import Batch, Room, padding, plan_epoch
+from xtts_ka.training.batch_plan import Batch, Room, group_clips, padding, plan_epoch
 from xtts_ka.training.optimizer import NewRows, Schedule, build_optimizer
 
 ROOMS = (2048, 4096, 6144, 8192, 16_384, 32_768)
@@ -165,6 +165,27 @@ def print_padding() -> None:
             cut = [piece.clips for step in plan for piece in Batch(step, 0, 0).cut(positions, Room(room))]
             cells.append(f"{100 * padding(positions, cut):.1f} %, {len(cut) / len(plan):.1f}")
         print(f"| {batch_seconds:,} | {' | '.join(cells)} |")
+    print_sharing(positions, samples)
+
+
+def print_sharing(positions: np.ndarray, samples: np.ndarray) -> None:
+    """Padding, and voice samples encoded for each clip, by how many may share one: speaker n has 1 / n as many clips
+    as the first, of 500."""
+    shares = 1 / np.arange(1, 501)
+    speakers = np.random.default_rng(1).choice(500, len(positions), p=shares / shares.sum())
+    _, speakers = np.unique(speakers, return_inverse=True)
+    print("\n| shared_voices | " + " | ".join(f"{room:,} positions" for room in ROOMS) + " |")
+    for shared in (1, 2, 4, 8):
+        groups, cells = group_clips(speakers, positions, shared, 0, 0), []
+        plan = plan_epoch(positions, samples, 1260 * SAMPLE_RATE, 0, 0, groups)
+        for room in ROOMS:
+            steps = [Batch(step, 0, 0, (step, groups[step])) for step in plan]
+            cut = [piece for step in steps for piece in step.cut(positions, Room(room))]
+            voices = sum(len({draw.sharing or (draw.clip,) for draw in piece.draws()}) for piece in cut)
+            cells.append(
+                f"{100 * padding(positions, [piece.clips for piece in cut]):.1f} %, {voices / len(positions):.2f}"
+            )
+        print(f"| {shared} | {' | '.join(cells)} |")
 
 
 def main() -> None:
