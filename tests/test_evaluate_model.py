@@ -3,10 +3,12 @@
 import csv
 import errno
 import json
+import os
 import re
 import shutil
 
 import pytest
+import torch
 from evaluation_project import evaluation_project
 
 import evaluate_model
@@ -148,6 +150,20 @@ def test_other_voices_are_cloned_from_references(config, texts, tmp_path):
     assert set(report["model"]["by_voice"]) == {wav.stem}
 
 
+def test_with_one_voice_nobody_can_be_mistaken_for_another(config, texts, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(config.parent / "model", model, copy_function=os.link)
+    voices = torch.load(model / "speakers_xtts.pth")
+    (model / "speakers_xtts.pth").unlink()
+    torch.save({"ეკა": voices["ეკა"]}, model / "speakers_xtts.pth")
+    flags = ("--texts", texts, "--sentences", 1, "--asr", HEARS, "--output", tmp_path / "out")
+    assert run(config, *flags, "--model", model, "--speakers", "ეკა") == 0
+    report = json.loads((tmp_path / "out/report.json").read_text("utf-8"))
+    assert set(report["model"]["by_voice"]) == {"ეკა"} and report["settings"]["voices_known"] == 1
+    assert report["model"]["top1"]["value"] is None and -1 <= report["model"]["similarity"]["value"] <= 1
+    assert run(config, *flags, "--model", model) == 2  # the usual voices are those of the tables
+
+
 def test_a_full_disk_keeps_what_is_finished(config, texts, tmp_path, monkeypatch, capsys):
     written = []
 
@@ -188,6 +204,8 @@ def test_a_checkpoint_speaks_beside_the_exported_model(config, texts, tmp_path):
         (["--checkpoints", "checkpoints/step_00000001"], 2, "cannot be used: there is none"),
         (["--asr", ""], 2, "--asr is empty"),
         (["--asr", "false"], 1, "ended with exit code 1"),
+        (["--asr", "true"], 1, "printed nothing"),
+        (["--asr", "folder"], 2, "folder has no config.json, so it is no transformers folder"),
         (["--asr", HEARS, "--asr", HEARS], 2, "--asr is given twice"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value)[:20],
@@ -198,6 +216,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_report(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unreadable.txt").write_text("☃\n", "utf-8")
     (tmp_path / "empty.txt").write_text("\n", "utf-8")
+    (tmp_path / "folder").mkdir()
     usual = {"--texts": texts, "--asr": HEARS}
     more = [part for flag, value in usual.items() if flag not in flags for part in (flag, value)]
     assert run(config, *more, *flags, "--output", tmp_path / "out") == code

@@ -168,7 +168,9 @@ def test_out_of_memory_leaves_the_samples_out_and_raises_nothing(world, weights,
     assert "step 3: out of memory while samples were spoken" in capsys.readouterr().err and not lines(world)
     assert samples.share.spent > 0
     monkeypatch.setattr(module, "speak_all", speak)
-    samples.speak(4, weights)  # a later round is tried
+    drawn = torch.get_rng_state()
+    samples.speak(4, weights)  # a later round is tried; it builds the model, which draws random weights first
+    assert torch.equal(torch.get_rng_state(), drawn)
     (line,) = lines(world)
     assert line["step"] == 4 and "similarity" in line and not {"cer", "fault_rate"} & line.keys()  # nobody listened
 

@@ -179,6 +179,7 @@ class Samples:
         """
         began, done = time.monotonic(), None
         gpus = [torch.device(self.device)] if self.device.startswith("cuda") else []
+        release()  # between two steps most of what training's allocator holds is unused
         try:
             with torch.random.fork_rng(devices=gpus):
                 done = self._round(step, weights, began)
