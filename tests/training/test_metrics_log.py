@@ -1,7 +1,10 @@
 """Logged metrics reach metrics.jsonl, TensorBoard and the console at once, and survive a kill."""
 
+import numpy as np
+
 from xtts_ka.core.jsonl import read_jsonl
-from xtts_ka.training.metrics_log import MetricsLog, losses, unfinished_run
+from xtts_ka.corpus.audio import wav_bytes
+from xtts_ka.training.metrics_log import MetricsLog, Picture, Sound, losses, unfinished_run
 
 TRAIN = {
     "loss": 2.0,
@@ -55,6 +58,29 @@ def test_tensorboard_shows_each_value_as_soon_as_it_is_logged(tmp_path):
         board = EventAccumulator(str(tmp_path / "tensorboard"))  # as it stands now, the log still open
         board.Reload()
         assert [event.step for event in board.Scalars("val/loss")] == list(range(1, step + 1))
+
+
+def test_tensorboard_plays_clips_and_shows_their_pictures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    wave = wav_bytes(np.zeros(2400), 24000)
+    log = MetricsLog(tmp_path, fresh=True)
+    log.log_media(7, {"a": Sound(wave, 24000, 2400)}, {"a": Picture(b"PNG", 160, 10)})
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    (sound,), (picture,) = board.Audio("samples/a"), board.Images("samples_mel/a")
+    assert (sound.step, sound.encoded_audio_string, sound.sample_rate) == (7, wave, 24000)
+    assert (picture.encoded_image_string, picture.height, picture.width) == (b"PNG", 160, 10)
+
+
+def test_a_fresh_run_keeps_the_old_samples_beside_the_old_log(tmp_path):
+    MetricsLog(tmp_path, fresh=True).event("start", step=0)
+    (tmp_path / "samples/step_00000001").mkdir(parents=True)
+    MetricsLog(tmp_path, fresh=True).event("start", step=0)
+    (tmp_path / "samples").mkdir()
+    MetricsLog(tmp_path, fresh=True)
+    assert (tmp_path / "samples_1/step_00000001").is_dir() and (tmp_path / "samples_2").is_dir()
+    assert not (tmp_path / "samples").exists() and (tmp_path / "metrics_2.jsonl").exists()
 
 
 def test_a_fresh_run_keeps_the_old_log_under_another_name(tmp_path):

@@ -103,7 +103,7 @@ class MetricsLog:
         say(_line(step, total, split, values) + left)
 
     def log_media(self, step: int, sounds: Mapping[str, Sound], pictures: Mapping[str, Picture]) -> None:
-        """Put clips and pictures into TensorBoard, by their names."""
+        """Put clips and mel pictures into TensorBoard, by their names. A tag there is of one kind only."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [
@@ -121,7 +121,7 @@ class MetricsLog:
         ]
         values += [
             Summary.Value(
-                tag=f"{SAMPLES}/{name}",
+                tag=f"{SAMPLES}_mel/{name}",
                 image=Summary.Image(
                     height=picture.height, width=picture.width, colorspace=3, encoded_image_string=picture.png
                 ),
