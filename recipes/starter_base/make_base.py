@@ -53,6 +53,7 @@ STEPS = {
     "codes": Step("codes", "run", "codes.npz"),
     "gpt": Step("gpt", "run", "gpt.safetensors", 240),
     "decoder": Step("decoder", "run", "decoder.safetensors", 60),
+    "measure": Step("measure", "run", None),
     "pack": Step("pack", "run", "base/base.json"),
 }
 
