@@ -42,7 +42,7 @@ from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart
 from xtts_ka.training.parts_loop import Batch, PartsLoop, crop_start
 
 DECODER = "decoder.safetensors"
-BATCH = {"cpu": 6, "cuda": 64}  # pieces of a step
+BATCH = {"cpu": 6, "cuda": 32}  # pieces of a step
 SEGMENT_CODES = 16
 RATE = 8e-4
 LATENT_NOISE = 0.05
@@ -89,7 +89,7 @@ class LiveLatents:
     """The clips of one split as `DecoderPart` sees them. lengths: by kind, of each clip that is long enough."""
 
     def __init__(self, clips: Clips, numbers: np.ndarray):
-        self.numbers = numbers[clips.code_counts[numbers] >= SEGMENT_CODES]
+        self.numbers = numbers[clips.spoken[numbers] & (clips.code_counts[numbers] >= SEGMENT_CODES)]
         counts = clips.code_counts[self.numbers]
         self.lengths = {LATENTS: counts, WAVES: np.round(counts * SAMPLES_PER_LATENT).astype(np.int64)}
 
@@ -102,8 +102,7 @@ class Sounds:
 
     def __init__(self, work: Path, speech: Speech, feed: Feed):
         self.device = feed.clips.device
-        samples = np.memmap(work / SPEECH / WAVES_FILE, "<i2", "c")
-        self.waves = torch.from_numpy(samples).to(self.device)
+        self.waves = torch.from_numpy(np.fromfile(work / SPEECH / WAVES_FILE, "<i2")).to(self.device)
         places = np.array([(clip.start, clip.samples) for clip in speech.clips])
         self.places = torch.from_numpy(places).to(self.device)
         self._to_decoder = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.DECODER_RATE).to(self.device)
@@ -117,7 +116,7 @@ class Sounds:
         resample = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.SPEAKER_RATE).to(self.device)
         length, found = round(EMBEDDED_SECONDS * g.SAMPLE_RATE), []
         for voice in range(len(feed.clips.voice_names)):
-            own = np.flatnonzero((feed.clips.voices == voice) & (feed.clips.splits == "train"))
+            own = np.flatnonzero((feed.clips.voices == voice) & (feed.clips.splits == "train") & feed.clips.spoken)
             wave = torch.cat([self._whole(clip) for clip in own[: 12 * EMBEDDINGS].tolist()])
             wave = wave.repeat(-(-length * EMBEDDINGS // len(wave)))[: length * EMBEDDINGS]
             found.append(encoder(resample(wave.view(EMBEDDINGS, length)), l2_norm=True))
@@ -213,7 +212,7 @@ def run(work: Path, options: Any) -> None:
     began, device = time.monotonic(), choose_device(options.device)
     kind = device.split(":")[0]
     torch.backends.cudnn.benchmark = True
-    speech = Speech(work)
+    speech = Speech.awaited(work) if options.await_speech else Speech(work)
     feed = Feed(work, device, 2048, seed=1, speech=speech)
     sounds, snapshots = Sounds(work, speech, feed), Snapshots(work, device)
     say(f"sounds      {time.monotonic() - began:.1f} s")

@@ -6,9 +6,11 @@ there because a small GPT on a large GPU takes batches faster than processes can
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,10 @@ from torch import Tensor
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
 from starter_base.codes import CODES, mel_stats_file
-from starter_base.speech import Speech
+from starter_base.speech import FOLDER as SPEECH
+from starter_base.speech import SEED, WAVES, Clip, Speech, clip_of
+from starter_base.texts import read_texts
+from xtts_ka.core.console import say
 from xtts_ka.model import geometry as g
 from xtts_ka.model.features import STYLE_FFT
 from xtts_ka.model.vocabulary import encode_batch, open_vocabulary
@@ -26,7 +31,7 @@ from xtts_ka.training.clip_index import AUDIO_STOPS
 from xtts_ka.training.memory_estimate import StepShape
 
 VOICES_AT_ONCE = 32  # voices of a step: each has one voice sample, whose encoding costs as much as several clips
-VOICE_SECONDS = {"cpu": 40.0, "cuda": 150.0}  # of each voice, from which voice samples are cut
+VOICE_SECONDS = {"cpu": 40.0, "cuda": 100.0}  # of each voice, from which voice samples are cut
 SAMPLE_SECONDS = (3.0, 6.0)
 SHORT_SECONDS, SHORT_EPOCHS = 3.0, 2  # the first passes are over short clips alone
 CODE_NOISE = 0.2  # largest share of a clip's input codes that are replaced by random ones
@@ -49,11 +54,13 @@ class Step(NamedTuple):
 class Clips:
     """Texts and codes of all clips as flat tensors, and their voices.
 
-    positions: each clip's length in the GPT's sequence. voices: each clip's voice, numbered.
+    positions: each clip's length in the GPT's sequence. voices: each clip's voice, numbered. spoken: whether the work
+    folder has its wave.
     """
 
     def __init__(self, work: Path, speech: Speech, device: str):
-        found, clips = np.load(work / CODES), speech.clips
+        found = np.load(work / CODES)
+        clips = all_clips(work, speech, np.diff(found["ends"], prepend=0))
         tokens = tokens_of([clip.text for clip in clips], [clip.language for clip in clips])
         code_ends, token_ends = found["ends"], np.cumsum([len(row) for row in tokens], dtype=np.int64)
         self.codes = torch.from_numpy(found["codes"].astype(np.int64)).to(device)
@@ -65,6 +72,7 @@ class Clips:
         self.languages = np.array([clip.language for clip in clips])
         self.splits = np.array([clip.split for clip in clips])
         self.seconds = np.array([clip.samples for clip in clips]) / g.SAMPLE_RATE
+        self.spoken = np.arange(len(clips)) < len(speech.clips)
         self.voice_names, self.voices = np.unique([clip.voice for clip in clips], return_inverse=True)
         self.device = device
 
@@ -141,6 +149,13 @@ def tokens_of(texts: Sequence[str], languages: Sequence[str]) -> list[list[int]]
     return found
 
 
+def all_clips(work: Path, speech: Speech, codes: np.ndarray) -> list[Clip]:
+    """The clips that have codes. Where fewer of the texts were spoken here, the others' waves are elsewhere."""
+    missing = range(len(speech.clips), len(codes))
+    rows = read_texts(work, len(codes)) if missing else []
+    return speech.clips + [clip_of(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
+
+
 class Voices:
     """Mel spectrograms of each voice, (voices, 80, frames) in float16, from which voice samples are cut.
 
@@ -150,18 +165,27 @@ class Voices:
     def __init__(self, work: Path, speech: Speech, clips: Clips):
         mel = TorchMelSpectrogram(filter_length=STYLE_FFT, mel_norm_file=str(mel_stats_file(work))).to(clips.device)
         samples = round(VOICE_SECONDS[clips.device.split(":")[0]] * g.SAMPLE_RATE)
-        self.mels = torch.stack([self._mel(mel, speech, clips, v, samples) for v in range(len(clips.voice_names))])
+        heard = clips.spoken & (clips.splits == "train")
+        with open(work / SPEECH / WAVES, "rb") as file:
+            found = [
+                self._mel(
+                    mel, file, [speech.clips[clip] for clip in np.flatnonzero(heard & (clips.voices == v))], samples
+                )
+                for v in range(len(clips.voice_names))
+            ]
+        self.mels = torch.stack([one.to(clips.device) for one in found])
 
-    def _mel(self, mel: Any, speech: Speech, clips: Clips, voice: int, samples: int) -> Tensor:
-        own, waves, count = np.flatnonzero((clips.voices == voice) & (clips.splits == "train")), [], 0
-        for clip in own.tolist():
-            waves.append(speech.wave(clip)[0])
-            count += len(waves[-1])
+    def _mel(self, mel: Any, file: BinaryIO, clips: Sequence[Clip], samples: int) -> Tensor:
+        parts, count = [], 0
+        for clip in itertools.cycle(clips):
+            # Read, not mapped: a page fault for every 4 kB is slow on some virtual machines.
+            file.seek(2 * clip.start)
+            parts.append(np.frombuffer(file.read(2 * clip.samples), "<i2"))
+            count += clip.samples
             if count >= samples:
                 break
-        wave = torch.cat(waves)
-        wave = wave.repeat(-(-samples // len(wave)))[:samples]
-        return mel(wave[None].to(clips.device))[0].half()
+        wave = torch.from_numpy(np.concatenate(parts)[:samples])
+        return mel(wave.to(mel.mel_stft.spectrogram.window.device)[None].float() / 32768)[0].half()
 
     def samples(self, voices: np.ndarray, frames: int, random: np.random.Generator) -> Tensor:
         """A random piece of each of these voices, float32 (voices, 80, frames)."""
@@ -191,9 +215,12 @@ class Feed:
     shared_voices = 0
 
     def __init__(self, work: Path, device: str, step_positions: int, seed: int, speech: Speech | None = None):
+        began = time.monotonic()
         speech = speech or Speech(work)
         self.clips = Clips(work, speech, device)
+        say(f"clips       {len(self.clips.codes):,} codes; {time.monotonic() - began:.1f} s")
         self.voices = Voices(work, speech, self.clips)
+        say(f"voices      {self.voices.mels.shape[0]}; {time.monotonic() - began:.1f} s")
         self.train, self.val = Part(self.clips, "train"), Part(self.clips, "val")
         self.step_positions, self.seed = step_positions, seed
         own = self.train.numbers

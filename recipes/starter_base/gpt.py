@@ -27,6 +27,7 @@ from starter_base.codes import CODES
 from starter_base.feed import Feed
 from starter_base.figures import note
 from starter_base.pack import half, write_network
+from starter_base.speech import Speech
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.digests import hash_value
@@ -193,7 +194,8 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     snapshots.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     torch.manual_seed(1)
-    feed = Feed(work, device, positions, seed=1)
+    speech = Speech.awaited(work) if options.await_speech else Speech(work)
+    feed = Feed(work, device, positions, seed=1, speech=speech)
     say(f"feed        {time.monotonic() - began:.1f} s; {len(feed.train.numbers):,} clips to train on")
     config = config_of(work, feed, device, positions, options.rate or RATE[kind], options.compile)
     model = BaseGPT(new_gpt(layers), codebook(work))

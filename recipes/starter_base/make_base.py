@@ -103,6 +103,7 @@ def _started(name: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     minutes = getattr(options, f"minutes_{name}") + (options.minutes_gpt if name == "decoder" else 0)
     command = [sys.executable, __file__, "--work", str(options.work), "--steps", name, f"--minutes-{name}={minutes}"]
     out = ["--out", str(options.out)] if options.out else []
+    out += ["--await-speech"] * options.await_speech
     return subprocess.Popen(
         [*command, *out, "--device", options.device, f"--processes={options.processes}", "--beside"]
     )
@@ -151,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
     for name, kind, text in TUNING:
         found.add_argument(f"--{name}", type=kind, help=text)
     found.add_argument("--compile", action="store_true", help="compile the GPT's blocks")
+    found.add_argument(
+        "--await-speech", action="store_true", help="gpt and decoder wait until another process has spoken"
+    )
     found.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)  # started by this command itself
     add_verbosity_flags(found)
     return found
