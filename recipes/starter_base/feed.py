@@ -19,7 +19,7 @@ from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
 from starter_base.codes import CODES, mel_stats_file
 from starter_base.speech import FOLDER as SPEECH
-from starter_base.speech import SEED, WAVES, Clip, Speech, clip_of
+from starter_base.speech import SEED, WAVES, Clip, Speech, _clip
 from starter_base.texts import read_texts
 from xtts_ka.core.console import say
 from xtts_ka.model import geometry as g
@@ -153,7 +153,7 @@ def all_clips(work: Path, speech: Speech, codes: np.ndarray) -> list[Clip]:
     """The clips that have codes. Where fewer of the texts were spoken here, the others' waves are elsewhere."""
     missing = range(len(speech.clips), len(codes))
     rows = read_texts(work, len(codes)) if missing else []
-    return speech.clips + [clip_of(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
+    return speech.clips + [_clip(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
 
 
 class Voices:
@@ -167,13 +167,8 @@ class Voices:
         samples = round(VOICE_SECONDS[clips.device.split(":")[0]] * g.SAMPLE_RATE)
         heard = clips.spoken & (clips.splits == "train")
         with open(work / SPEECH / WAVES, "rb") as file:
-            found = [
-                self._mel(
-                    mel, file, [speech.clips[clip] for clip in np.flatnonzero(heard & (clips.voices == v))], samples
-                )
-                for v in range(len(clips.voice_names))
-            ]
-        self.mels = torch.stack([one.to(clips.device) for one in found])
+            own = [np.flatnonzero(heard & (clips.voices == voice)) for voice in range(len(clips.voice_names))]
+            self.mels = torch.stack([self._mel(mel, file, [speech.clips[n] for n in some], samples) for some in own])
 
     def _mel(self, mel: Any, file: BinaryIO, clips: Sequence[Clip], samples: int) -> Tensor:
         parts, count = [], 0
