@@ -1,5 +1,6 @@
 """The recipe of the stand-in base: recipes/starter_base."""
 
+import gzip
 import json
 
 import numpy as np
@@ -175,3 +176,21 @@ def test_pieces_of_the_decoder_are_the_gpts_latents_and_their_sound(work):
         first = round(start * SAMPLES_PER_LATENT)
         likeness = torch.corrcoef(torch.stack([wave[first : first + 9000], batch["waves"][row, :9000]]))[0, 1]
         assert likeness > 0.6  # of noise: half a sample leaves 0.69, one and a half 0.2
+
+
+def test_clips_that_were_spoken_elsewhere_train_the_gpt_and_not_the_decoder(work):
+    speech, found = Speech(work), np.load(work / "codes.npz")
+    rows = [{"text": clip.text, "language": clip.language, "phonemes": ""} for clip in speech.clips]
+    rows += [{"text": f"otra {number}", "language": "es", "phonemes": ""} for number in range(30)]
+    lines = "\n".join(json.dumps(row) for row in rows)
+    (work / "texts.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    more = found["ends"][-1] + 20 * np.arange(1, 31)
+    np.savez(
+        work / "codes.npz", codes=np.append(found["codes"], np.full(600, 7, np.uint16)), ends=[*found["ends"], *more]
+    )
+    clips = feed.Clips(work, speech, "cpu")
+    assert clips.spoken.tolist() == [True] * 24 + [False] * 30
+    assert clips.code_row(53).tolist() == [7] * 20 and set(clips.languages[24:]) == {"es"}
+    assert set(clips.splits[24:]) >= {"train"} and clips.seconds[30] == pytest.approx(20 * 1024 / 22050)
+    live = decoder.LiveLatents(clips, np.arange(54))
+    assert live.numbers.max() < 24 and (live.lengths["latents"] >= 16).all()
