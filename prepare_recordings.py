@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
+from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import say
 
 
@@ -35,6 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--min_seconds", type=float, default=1.0, metavar="X", help=f"shortest clip {default}")
     add("--max_seconds", type=float, default=20.0, metavar="X", help=f"longest clip {default}")
     add("--min_confidence", type=float, default=0.3, metavar="X", help=f"less sure clips are left out {default}")
+    asr = "write down what is said where there is no transcript, and check those with times"
+    which = "without a value by the project's recogniser, else as in evaluate_model.py"
+    add("--asr", nargs="?", const="", metavar="DIR|COMMAND", help=f"{asr}: {which}")
+    add("--config", type=Path, default=DEFAULT_CONFIG, help=f"the pipeline's config, for its recogniser {default}")
     add("--processes", type=_count, metavar="N", help="processes that share the work (default: the cores)")
     shard = "the i-th of n shares of the recordings, for n machines with one output folder"
     add("--shard", type=_shard, default=(1, 1), metavar="i/n", help=f"{shard} (default: 1/1, all)")
@@ -69,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             speaker=args.speaker,
             limits=Limits(args.min_seconds, args.max_seconds, args.min_confidence),
             processes=args.processes,
+            asr=args.asr,
+            config=args.config,
             shard=args.shard,
         )
         prepare(request)

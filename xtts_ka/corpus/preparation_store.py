@@ -115,9 +115,8 @@ class Store:
 
     def write_done(self, outcome: Outcome) -> None:
         write_json(self.folder / "done.json", self._as_json(outcome))
-        for file in self.folder.glob("*-[0-9]*.npz"):
-            if not file.name.startswith("activity"):
-                file.unlink()
+        for file in self.folder.glob("heard_*-*.npz"):  # much larger than the rest
+            file.unlink()
 
     def _as_json(self, outcome: Outcome) -> dict[str, Any]:
         plan = outcome.plan

@@ -7,6 +7,7 @@ finished (corpus/preparation_store.py), so a killed run carries on with the next
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import duration, progress, say
-from xtts_ka.core.digests import hash_file
+from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
+from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import audio, voice_activity
 from xtts_ka.corpus.audio import AudioError, write_wav
@@ -35,8 +38,11 @@ from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingPro
 from xtts_ka.corpus.preparation_report import say_results, write_results
 from xtts_ka.corpus.preparation_store import WAVS, WORK, Outcome, Store
 from xtts_ka.corpus.segmentation import speech_between_pauses
-from xtts_ka.corpus.subtitles import SubtitleError, read_cues
+from xtts_ka.corpus.subtitles import SubtitleError, plain_text, read_cues
 from xtts_ka.corpus.voice_activity import Activity
+from xtts_ka.recognition.heard import Heard, hear, joined, windows
+from xtts_ka.recognition.long_alignment import Book, plan_from_text
+from xtts_ka.recognition.preparation_hearing import Ear, checked, heard_windows, own, plan_from_hearing, transcribe
 
 STRETCH = 1800.0  # seconds of a recording that one process listens to: whole chunks and frames of voice_activity.py
 
@@ -52,6 +58,10 @@ class Request:
     limits: Limits = field(default_factory=Limits)
     processes: int | None = None
     shard: tuple[int, int] = (1, 1)
+    asr: str | None = (
+        None  # None: only texts without times are listened for; OWN: the project's recogniser, to check all
+    )
+    config: Path = Path(DEFAULT_CONFIG)  # of the project's recogniser
 
 
 def prepare(request: Request) -> list[Outcome]:
@@ -65,7 +75,8 @@ def prepare(request: Request) -> list[Outcome]:
     lock = request.output / WORK / (f"lock-{number}-of-{count}" if count > 1 else "lock")
     with RunLock(lock).hold():
         sweep_partials(request.output / WAVS)
-        jobs = [_Job(request.output, recording, _asked(request, recording), request.limits) for recording in mine]
+        ear = _ear(request, recordings)
+        jobs = [_job(request, recording, ear, recordings) for recording in mine]
         finished = {job.recording.key: outcome for job in jobs if (outcome := job.store.done())}
         for outcome in finished.values():
             _tell(outcome, verbose=True)
@@ -73,7 +84,8 @@ def prepare(request: Request) -> list[Outcome]:
             say(f"{len(finished):,} of {len(jobs):,} recordings are finished already")
         waiting = [job for job in jobs if job.recording.key not in finished]
         _work_off(waiting, request.processes or os.cpu_count() or 1)
-        outcomes = _finished(request, recordings)
+        stores = (_job(request, recording, ear, recordings).store for recording in recordings)
+        outcomes = [outcome for store in stores if (outcome := store.done())]
         write_results(request.output, outcomes, len(recordings))
         say_results(request.output, outcomes, len(recordings))
         return outcomes
@@ -84,11 +96,11 @@ def _recordings(request: Request) -> list[LongRecording]:
     output, source = os.path.realpath(request.output), os.path.realpath(request.source)
     if output == source or (os.path.isdir(source) and output.startswith(source + os.sep)):
         raise UserError(f"--output_dir {request.output} is inside the source, which is only read: give another folder")
-    with_text = [recording for recording in found if recording.transcript]
+    with_text = [recording for recording in found if recording.transcript or request.asr is not None]
     if not with_text:
         raise UserError(
-            f"none of the {len(found):,} recordings in {request.source} has a transcript: put one beside each with the "
-            f"same name ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript"
+            f"none of the {len(found):,} recordings in {request.source} has a transcript: put one beside each with its "
+            f"name ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript or --asr"
         )
     if len(with_text) < len(found):
         lacking = next(recording.name for recording in found if not recording.transcript)
@@ -99,15 +111,38 @@ def _recordings(request: Request) -> list[LongRecording]:
     return with_text
 
 
-def _asked(request: Request, recording: LongRecording) -> dict[str, Any]:
-    """What the plan of a recording depends on besides the recording."""
-    transcript = hash_file(recording.transcript) if recording.transcript else ""
-    return {"limits": asdict(request.limits), "transcript": transcript, "speaker": recording.speaker}
+def _ear(request: Request, recordings: Sequence[LongRecording]) -> Ear | None:
+    """Who listens, where somebody must. UserError where texts without times meet a listener that knows no times."""
+    texts = [recording for recording in recordings if recording.transcript and not recording.has_times]
+    if request.asr is None and not texts:
+        return None
+    ear = Ear.of(request.asr, request.config)
+    if texts and ear.folder is None:
+        raise UserError(
+            f"{texts[0].transcript} has no times, and --asr {request.asr} cannot tell when each letter is said: "
+            "leave --asr out, or give the folder of a recogniser of this project"
+        )
+    return ear
 
 
-def _finished(request: Request, recordings: Sequence[LongRecording]) -> list[Outcome]:
-    stores = (Store(request.output, recording, _asked(request, recording)) for recording in recordings)
-    return [outcome for store in stores if (outcome := store.done())]
+def _job(request: Request, recording: LongRecording, ear: Ear | None, all_: Sequence[LongRecording]) -> _Job:
+    """A recording with everything that its plan depends on."""
+    mine = ear if _needs_ear(request, recording, ear) else None
+    asked = {
+        "limits": asdict(request.limits),
+        "transcript": hash_file(recording.transcript) if recording.transcript else "",
+        "speaker": recording.speaker,
+        "ear": mine.fingerprint if mine else "",
+    }
+    shared = len(all_) > 1 and request.transcript is not None and request.transcript.is_file()
+    return _Job(request.output, recording, asked, request.limits, mine, not shared)
+
+
+def _needs_ear(request: Request, recording: LongRecording, ear: Ear | None) -> bool:
+    """A listener that tells no times can only write down; one that does also checks texts with times, if asked to."""
+    if recording.transcript is None or not recording.has_times:
+        return True
+    return request.asr is not None and ear is not None and ear.folder is not None
 
 
 # ── one recording ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,10 +154,21 @@ class _Job:
     recording: LongRecording
     asked: dict[str, Any]
     limits: Limits
+    ear: Ear | None
+    own_text: bool  # whether its transcript belongs to no other recording
 
     @property
     def store(self) -> Store:
         return Store(self.output, self.recording, self.asked)
+
+    @property
+    def steps(self) -> list[Callable[[_Job, int, int], Outcome | float]]:
+        """What is done with each stretch, one step after the other, before the recording is finished."""
+        return [_listen, _hear] if self.ear else [_listen]
+
+    def activity(self, stretches: int) -> Activity:
+        parts = (self.store.load_arrays("activity", number) for number in range(stretches))
+        return voice_activity.joined(Activity(float(p["seconds"]), p["speech"], p["level"]) for p in parts)
 
 
 def _stretches(job: _Job) -> tuple[list[float], float] | Outcome:
@@ -159,15 +205,41 @@ def _listen(job: _Job, number: int, count: int) -> Outcome | float:
     return float(store.load_arrays("activity", number)["seconds"])
 
 
+def _hear(job: _Job, number: int, count: int) -> Outcome | float:
+    """The recogniser listens to the windows of one stretch; the seconds of these."""
+    ear, store = job.ear, job.store
+    assert ear
+    activity = job.activity(count)
+    speech = speech_between_pauses(activity)
+    found = list(heard_windows(speech, activity.seconds, job.limits.max_seconds, STRETCH, number, count))
+    spans = [span for _, span in found]
+    try:
+        if job.recording.transcript is None:
+            transcribe(job.recording.path, spans, ear, _written(job, number))
+        elif not store.has_array(f"heard_{ear.fingerprint[:16]}", number):
+            assert ear.folder
+            heard = hear(job.recording.path, spans, own(ear.folder, ear.device))
+            store.save_arrays(f"heard_{ear.fingerprint[:16]}", number, log_probs=heard.log_probs, times=heard.times)
+    except AudioError as error:
+        return _fail(job, f"{error.detail} ({error.reason})")
+    return sum(end - start for start, end in spans)
+
+
+def _written(job: _Job, number: int) -> Path:
+    """Where is written what a listener hears in the windows of a stretch, which depend on the longest clip."""
+    assert job.ear
+    identity = hash_value([job.ear.fingerprint, job.limits.max_seconds])
+    return job.store.folder / f"written_{identity[:16]}-{number:04d}.jsonl"
+
+
 def _finish(job: _Job, stretches: int) -> Outcome:
     """Plan the clips of a recording that was listened to, and cut those that are not there yet."""
     store = job.store
     outcome = store.plan()
     if outcome is None:
-        parts = (store.load_arrays("activity", number) for number in range(stretches))
-        activity = voice_activity.joined(Activity(float(p["seconds"]), p["speech"], p["level"]) for p in parts)
+        activity = job.activity(stretches)
         try:
-            plan = _plan(job, activity)
+            plan = _plan(job, activity, stretches)
         except (RecordingProblem, SubtitleError) as error:
             return _fail(job, str(error))
         outcome = Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
@@ -180,15 +252,33 @@ def _finish(job: _Job, stretches: int) -> Outcome:
     return outcome
 
 
-def _plan(job: _Job, activity: Activity) -> Plan:
-    recording = job.recording
-    assert recording.transcript
+def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
+    recording, limits, ear = job.recording, job.limits, job.ear
     speech = speech_between_pauses(activity)
     if not speech:
         raise RecordingProblem("nobody speaks in it")
-    plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, job.limits)
-    named = [replace(clip, speaker=_speaker(clip, recording)) for clip in plan.clips]
-    return replace(plan, clips=named)
+    if recording.transcript is None:
+        heard = [line for number in range(stretches) for line in read_jsonl(_written(job, number))]
+        plan = plan_from_hearing(heard, windows(speech, limits.max_seconds), speech, activity.seconds, limits)
+    elif recording.has_times:
+        plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, limits)
+        if ear:
+            plan = checked(plan, _all_heard(job, ear, stretches), ear, limits)
+    else:
+        assert ear
+        book = _book(recording.transcript, ear)
+        plan = plan_from_text(book, speech, _all_heard(job, ear, stretches), activity.seconds, limits, job.own_text)
+    return replace(plan, clips=[replace(clip, speaker=_speaker(clip, recording)) for clip in plan.clips])
+
+
+@functools.lru_cache(maxsize=1)
+def _book(path: Path, ear: Ear) -> Book:
+    return Book.read(plain_text(path), ear.reading)
+
+
+def _all_heard(job: _Job, ear: Ear, stretches: int) -> Heard:
+    parts = (job.store.load_arrays(f"heard_{ear.fingerprint[:16]}", number) for number in range(stretches))
+    return joined([Heard(part["log_probs"], part["times"]) for part in parts])
 
 
 def _speaker(clip: PlannedClip, recording: LongRecording) -> str:
@@ -219,7 +309,7 @@ def _work_off(jobs: Sequence[_Job], processes: int) -> None:
             _tell(found)
         else:
             planned.append((job, len(found[0])))
-            total += found[1]
+            total += found[1] * len(job.steps)
     if not planned:
         return
     tasks = sum(count for _, count in planned)
@@ -227,7 +317,7 @@ def _work_off(jobs: Sequence[_Job], processes: int) -> None:
     with progress(what="recordings", unit="second of sound", total=round(total) or None) as bar:
         for outcome in _outcomes(planned, min(processes, tasks), lambda seconds: bar.update(round(seconds))):
             _tell(outcome)
-    say(f"{duration(total)} of sound took {duration(time.monotonic() - began)}", verbose=True)
+    say(f"that took {duration(time.monotonic() - began)}", verbose=True)
 
 
 def _outcomes(planned: Sequence[tuple[_Job, int]], processes: int, heard: Callable[[float], Any]) -> Iterator[Outcome]:
@@ -250,11 +340,12 @@ def _outcomes(planned: Sequence[tuple[_Job, int]], processes: int, heard: Callab
 
 
 def _alone(job: _Job, count: int, heard: Callable[[float], Any]) -> Outcome:
-    for number in range(count):
-        found = _listen(job, number, count)
-        if isinstance(found, Outcome):
-            return found
-        heard(found)
+    for step in job.steps:
+        for number in range(count):
+            found = step(job, number, count)
+            if isinstance(found, Outcome):
+                return found
+            heard(found)
     return _finish(job, count)
 
 
@@ -262,15 +353,26 @@ def _in_pool(
     pool: ProcessPoolExecutor, planned: Sequence[tuple[_Job, int]], heard: Callable[[float], Any]
 ) -> Iterator[Outcome]:
     running: dict[Future, int] = {}
-    missing = [count for _, count in planned]
+    missing = [0] * len(planned)  # stretches of the present step
+    steps = [iter(job.steps) for job, _ in planned]
     ended: set[int] = set()  # a recording that is broken in two stretches ends once
-    for place, (job, count) in enumerate(planned):
+
+    def next_step(place: int) -> None:
+        job, count = planned[place]
+        step = next(steps[place], None)
+        if step is None:
+            running[pool.submit(_finish, job, count)] = place
+            return
+        missing[place] = count
         for number in range(count):
-            running[pool.submit(_listen, job, number, count)] = place
+            running[pool.submit(step, job, number, count)] = place
+
+    for place in range(len(planned)):
+        next_step(place)
     while running:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             place = running.pop(future)
-            found, (job, count) = future.result(), planned[place]
+            found = future.result()
             if isinstance(found, Outcome):
                 if place not in ended:
                     ended.add(place)
@@ -279,7 +381,7 @@ def _in_pool(
             heard(found)
             missing[place] -= 1
             if not missing[place] and place not in ended:
-                running[pool.submit(_finish, job, count)] = place
+                next_step(place)
 
 
 def _begin_worker(parent: int) -> None:
