@@ -13,6 +13,7 @@ from xtts_ka.corpus.segmentation import Speech
 from xtts_ka.corpus.subtitles import Cue
 
 _OVERLAP = 0.5  # of the shorter cue: from there on two people speak at once
+_SPOKEN = 0.5  # share of a cue's time with speech: that it got none is not for want of speech
 _DIALOGUE = re.compile(r"^\s*[-–—]\s*\S", re.M)
 _SUNG = re.compile("[♪♫♩♬]")
 
@@ -43,7 +44,7 @@ def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float
             drift = f"{fit.ratio:.4f} × as long as written" if fit.ratio != 1.0 else ""
             remark = f"the times were corrected: {', '.join(filter(None, [late, drift])) or f'{fit.shift:.2f} s'}"
     fitted = fit_cues([line.cue for line in heard], speech)
-    plan = plan_of([_passage(heard, unit) for unit in fitted], speech, seconds, limits)
+    plan = plan_of([_passage(heard, unit, speech) for unit in fitted], speech, seconds, limits)
     silent_passages = [Passage(range(0), line.cue.text, problem=line.problem) for line in silent]
     plan.left += plan_of(silent_passages, [], seconds, limits).left
     plan.remarks += [remark] if remark else []
@@ -85,14 +86,22 @@ def _check_language(lines: Sequence[_Line]) -> None:
         raise RecordingProblem(f"its text is not in Georgian letters: {foreign[0].cue.text[:40]!r}")
 
 
-def _passage(lines: Sequence[_Line], unit: Fitted) -> Passage:
+def _passage(lines: Sequence[_Line], unit: Fitted, speech: Sequence[Speech]) -> Passage:
     mine = lines[unit.first : unit.last]
     text = " ".join(line.cue.text for line in mine)
     speakers = {line.cue.speaker for line in mine}
     problem = next((line.problem for line in mine if line.problem), None)
     if not unit.pieces:
-        where = f"{mine[0].cue.start:.1f} to {mine[-1].cue.end:.1f} s"
-        problem = problem or (Left.NO_SPEECH, f"nobody speaks at {where}")
+        problem = problem or _nothing(mine[0].cue, speech)
     elif len(speakers) > 1 and not problem:
         problem = (Left.TWO_SPEAKERS, "two people without a pause between them")
     return Passage(unit.pieces, text, mine[0].cue.speaker, unit.confidence, problem)
+
+
+def _nothing(cue: Cue, speech: Sequence[Speech]) -> tuple[Left, str]:
+    """Why a cue got no speech."""
+    spoken = sum(max(0.0, min(piece.end, cue.end) - max(piece.start, cue.start)) for piece in speech)
+    where = f"at {cue.start:.1f} to {cue.end:.1f} s"
+    if spoken > _SPOKEN * (cue.end - cue.start):
+        return Left.WRONG_LENGTH, f"the speech {where} is not as long as its text takes"
+    return Left.NO_SPEECH, f"nobody speaks {where}"

@@ -15,23 +15,33 @@ from xtts_ka.corpus.segmentation import Speech
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.symbols import BLANK, SPACE, SYMBOLS
 
-WINDOW, GAP = 20.0, 1.0  # seconds of a window at most, and of a pause inside one; speech without a pause may be longer
+GAP = 1.0  # seconds of a pause inside a window at most
+LONG_PAUSE, SENTENCE = 0.35, 3.0  # seconds: a pause at which a sentence may end, and the shortest that ends there
 SIDE = 0.2  # seconds of silence that are heard on either side of a window
 _TOGETHER = 8  # windows heard at once: at most 3 minutes of sound in memory
 
 
-def windows(speech: Sequence[Speech], seconds: float) -> list[range]:
-    """Runs of pieces that are heard, and in the absence of a text become clips, together: at most `seconds` long."""
+def windows(speech: Sequence[Speech], longest: float, long_pause: float = GAP, sentence: float = 0.0) -> list[range]:
+    """Runs of pieces that are heard together: at most `longest` seconds, but a piece without a pause may be longer.
+
+    A run that has `sentence` seconds ends at the first pause of `long_pause`.
+    """
     runs: list[range] = []
     for number, piece in enumerate(speech):
         if runs:
-            run = runs[-1]
-            joined = piece.end - speech[run.start].start <= seconds and piece.start - speech[number - 1].end <= GAP
-            if joined:
-                runs[-1] = range(run.start, number + 1)
+            start, before = speech[runs[-1].start].start, speech[number - 1].end
+            gap = piece.start - before
+            ends = gap > GAP or (gap > long_pause and before - start >= sentence)
+            if not ends and piece.end - start <= longest:
+                runs[-1] = range(runs[-1].start, number + 1)
                 continue
         runs.append(range(number, number + 1))
     return runs
+
+
+def sentences(speech: Sequence[Speech], longest: float) -> list[range]:
+    """The windows that become clips where there is no text: they end at longer pauses, as sentences do."""
+    return windows(speech, longest, LONG_PAUSE, SENTENCE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
 from xtts_ka.corpus.preparation_store import WAVS, WORK, Outcome, Store
-from xtts_ka.corpus.segmentation import speech_between_pauses
+from xtts_ka.corpus.segmentation import Speech, speech_between_pauses
 from xtts_ka.corpus.subtitles import SubtitleError, plain_text, read_cues
 from xtts_ka.corpus.voice_activity import Activity
-from xtts_ka.recognition.heard import Heard, hear, joined, windows
+from xtts_ka.recognition.heard import Heard, hear, joined, sentences, spans_of, windows
 from xtts_ka.recognition.long_alignment import Book, plan_from_text
-from xtts_ka.recognition.preparation_hearing import Ear, checked, heard_windows, own, plan_from_hearing, transcribe
+from xtts_ka.recognition.preparation_hearing import Ear, checked, own, plan_from_hearing, transcribe
 
 STRETCH = 1800.0  # seconds of a recording that one process listens to: whole chunks and frames of voice_activity.py
 
@@ -99,8 +100,9 @@ def _recordings(request: Request) -> list[LongRecording]:
     with_text = [recording for recording in found if recording.transcript or request.asr is not None]
     if not with_text:
         raise UserError(
-            f"none of the {len(found):,} recordings in {request.source} has a transcript: put one beside each with its "
-            f"name ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript or --asr"
+            f"none of the {len(found):,} recordings in {request.source} has a transcript: put one with its name "
+            f"beside each ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript or "
+            "--asr"
         )
     if len(with_text) < len(found):
         lacking = next(recording.name for recording in found if not recording.transcript)
@@ -211,11 +213,12 @@ def _hear(job: _Job, number: int, count: int) -> Outcome | float:
     assert ear
     activity = job.activity(count)
     speech = speech_between_pauses(activity)
-    found = list(heard_windows(speech, activity.seconds, job.limits.max_seconds, STRETCH, number, count))
+    found = list(windows_of(job, speech, activity.seconds, number, count))
     spans = [span for _, span in found]
     try:
         if job.recording.transcript is None:
-            transcribe(job.recording.path, spans, ear, _written(job, number))
+            pauses = [(one.end + other.start) / 2 for one, other in pairwise(speech)]
+            transcribe(job.recording.path, spans, pauses, ear, _written(job, number))
         elif not store.has_array(f"heard_{ear.fingerprint[:16]}", number):
             assert ear.folder
             heard = hear(job.recording.path, spans, own(ear.folder, ear.device))
@@ -223,6 +226,17 @@ def _hear(job: _Job, number: int, count: int) -> Outcome | float:
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
     return sum(end - start for start, end in spans)
+
+
+def windows_of(
+    job: _Job, speech: Sequence[Speech], seconds: float, number: int, count: int
+) -> Iterator[tuple[range, tuple[float, float]]]:
+    """(pieces, span) of what is heard together, of those that begin in one of `count` stretches."""
+    longest = job.limits.max_seconds
+    runs = windows(speech, longest) if job.recording.transcript else sentences(speech, longest)
+    for run, span in zip(runs, spans_of(runs, speech, seconds)):
+        if min(count - 1, int(span[0] // STRETCH)) == number:
+            yield run, span
 
 
 def _written(job: _Job, number: int) -> Path:
@@ -259,7 +273,7 @@ def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
         raise RecordingProblem("nobody speaks in it")
     if recording.transcript is None:
         heard = [line for number in range(stretches) for line in read_jsonl(_written(job, number))]
-        plan = plan_from_hearing(heard, windows(speech, limits.max_seconds), speech, activity.seconds, limits)
+        plan = plan_from_hearing(heard, sentences(speech, limits.max_seconds), speech, activity.seconds, limits)
     elif recording.has_times:
         plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, limits)
         if ear:
@@ -314,7 +328,7 @@ def _work_off(jobs: Sequence[_Job], processes: int) -> None:
         return
     tasks = sum(count for _, count in planned)
     began = time.monotonic()
-    with progress(what="recordings", unit="second of sound", total=round(total) or None) as bar:
+    with progress(what="recordings", unit="second", total=round(total) or None) as bar:
         for outcome in _outcomes(planned, min(processes, tasks), lambda seconds: bar.update(round(seconds))):
             _tell(outcome)
     say(f"that took {duration(time.monotonic() - began)}", verbose=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from xtts_ka.corpus import audio
 from xtts_ka.corpus.planned_clips import Left, LeftOut, Limits, Passage, Plan, PlannedClip, plan_of
 from xtts_ka.corpus.segmentation import Speech
 from xtts_ka.georgian.reading import Reading
-from xtts_ka.recognition.heard import Heard, letters_of, spans_of, windows
+from xtts_ka.recognition.heard import Heard, letters_of
 from xtts_ka.recognition.listener import PLAIN, Listener, open_listener, spoken_letters
 from xtts_ka.recognition.long_alignment import compared
 from xtts_ka.recognition.recogniser import FACTS, Recogniser
@@ -73,24 +74,30 @@ def own(ear_folder: Path, device: str) -> Recogniser:
 # ── without a text ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def transcribe(path: Path, spans: Sequence[tuple[float, float]], ear: Ear, log: Path) -> None:
-    """Write what is said in each span, and how sure that is, to `log`; spans that stand there already are skipped."""
+def transcribe(path: Path, spans: Sequence[tuple[float, float]], pauses: Sequence[float], ear: Ear, log: Path) -> None:
+    """Write what is said in each span, and how sure that is, to `log`; spans that stand there already are skipped.
+
+    pauses: seconds of the middles of pauses, which part words.
+    """
     done = sum(1 for _ in read_jsonl(log)) if log.is_file() else 0
     recogniser = own(ear.folder, ear.device) if ear.folder else None
     listener = recogniser or open_listener(ear.spec, folder="", device=ear.device)
-    for wave, rate in audio.read_parts(path, spans[done:]):
+    for (start, end), (wave, rate) in zip(spans[done:], audio.read_parts(path, spans[done:])):
+        inner = [pause - start for pause in pauses[bisect_right(pauses, start) : bisect_left(pauses, end)]]
         with one_thread():
-            found = _own_words(recogniser, wave, rate) if recogniser else _words(listener, wave, rate)
+            found = _own_words(recogniser, wave, rate, inner) if recogniser else _words(listener, wave, rate)
         text, confidence = found
         append_jsonl(log, {"text": text, "confidence": confidence})
 
 
-def _own_words(recogniser: Recogniser, wave: np.ndarray, rate: int) -> tuple[str, float]:
-    """(text, geometric mean of the probabilities of its letters)"""
+def _own_words(recogniser: Recogniser, wave: np.ndarray, rate: int, pauses: Sequence[float]) -> tuple[str, float]:
+    """(text, geometric mean of the probabilities of its letters); pauses: seconds in the wave at which a word ends."""
     (log_probs,) = recogniser.log_probs([wave], rate)
     best, symbols = log_probs.max(dim=-1)
     said = best[symbols != BLANK]
-    return recogniser.decode(log_probs), round(float(said.mean().exp()), 3) if len(said) else 0.0
+    frames = [round(pause / recogniser.seconds_per_frame) for pause in pauses]
+    parts = [recogniser.decode(part) for part in log_probs.tensor_split(frames)]
+    return " ".join(filter(None, parts)), round(float(said.mean().exp()), 3) if len(said) else 0.0
 
 
 def _words(listener: Listener, wave: np.ndarray, rate: int) -> tuple[str, float]:
@@ -129,13 +136,3 @@ def checked(plan: Plan, heard: Heard, ear: Ear, limits: Limits) -> Plan:
         else:
             clips.append(replace(clip, confidence=round(min(confidence, 1.0), 3)))
     return Plan(clips, left, plan.remarks)
-
-
-def heard_windows(
-    speech: Sequence[Speech], seconds: float, longest: float, stretch: float, number: int, count: int
-) -> Iterator[tuple[range, tuple[float, float]]]:
-    """(pieces, span) of the windows that begin in one of `count` stretches of a recording."""
-    runs = windows(speech, longest)
-    for run, span in zip(runs, spans_of(runs, speech, seconds)):
-        if min(count - 1, int(span[0] // stretch)) == number:
-            yield run, span
