@@ -4,7 +4,8 @@
     python prepare_recordings.py --source film.mp4 --transcript film.srt --output_dir clips --speaker ნინო
 
 The transcript of a recording stands beside it: subtitles (.srt, .vtt), labels of Praat (.TextGrid), ELAN (.eaf) or
-Audacity (.txt), or WhisperX's .json. Their times are hints: boundaries are moved to the pauses. Writes metadata.csv
+Audacity (.txt), or WhisperX's .json, whose times are hints: boundaries are moved to the pauses. Or a plain text (.txt),
+which the project's recogniser finds in the recording; or none, and --asr writes down what is said. Writes metadata.csv
 beside wavs/, which create_metadata_files.py reads, left_out.csv and recordings_report.html. Every clip is kept when it
 is cut: run the same command again to carry on.
 """

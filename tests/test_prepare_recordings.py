@@ -12,13 +12,15 @@ import numpy as np
 import planted_speech
 import pytest
 import soundfile
-from planted_speech import EXTRA, MISSING, RATE, TAG, TONES
+import spoken_letters
+from planted_speech import EXTRA, MISSING, RATE, TAG, TONES, WRONG
 from small_media import encode
 
 import create_metadata_files
 import prepare_recordings
 from xtts_ka.corpus import audio
 from xtts_ka.recognition import preparation
+from xtts_ka.recognition.heard import Heard
 
 ROOT = Path(__file__).parents[1]
 FAULTS = ["", "", TONES, "", EXTRA, "", MISSING, "", TAG, "", ""]
@@ -98,7 +100,16 @@ def test_the_page_shows_players_and_reasons(prepared):
 
 def test_create_metadata_files_reads_what_was_written(prepared, tmp_path):
     _, output, _ = prepared
-    arguments = ["--source", str(output), "--output_dir", str(tmp_path), "--max_seconds", "20", "--quiet"]
+    arguments = [
+        "--source",
+        str(output),
+        "--output_dir",
+        str(tmp_path),
+        "--max_seconds",
+        "20",
+        "--quiet",
+        "--no_dnsmos",
+    ]
     assert create_metadata_files.main(arguments) == 0
     rows = [
         row
@@ -260,3 +271,90 @@ def test_what_cannot_be_meant_is_refused(tmp_path, capsys):
     assert "has no recordings" in refusal(capsys, tmp_path / "empty", tmp_path / "clips")
     with pytest.raises(SystemExit):
         run(tmp_path / "source", tmp_path / "clips", "--shard", "3/2")
+
+
+# ── with a recogniser ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def oracle(tmp_path, monkeypatch):
+    """A recogniser's folder, and in its place one that knows what is planted: asked for a recording, it hears that."""
+    known: dict[Path, list] = {}
+
+    def hear(path, spans, _):
+        rows, times = [], []
+        for sentence in known[Path(path)]:
+            for (start, _), phrase in zip(sentence.phrases, sentence.spoken.rstrip(".").split(", ")):
+                if not any(begin <= start < end for begin, end in spans):
+                    continue
+                _, heard = spoken_letters.say([phrase])
+                rows.append(heard.log_probs)
+                end = next(end for begin, end in sentence.phrases if begin == start)
+                times.append(np.linspace(start + 0.02, end - 0.02, len(heard.times)))
+        return Heard(np.concatenate(rows), np.concatenate(times))
+
+    monkeypatch.setattr(preparation, "hear", hear)
+    monkeypatch.setattr(preparation, "own", lambda *_: None)
+    (tmp_path / "recogniser").mkdir()
+    (tmp_path / "recogniser/recogniser.json").write_text("{}")
+    return tmp_path / "recogniser", known
+
+
+def test_a_plain_text_is_found_in_the_recording(tmp_path, oracle):
+    planted = make(tmp_path / "source", faults=["", WRONG, "", MISSING, "", EXTRA, "", ""])
+    oracle[1][tmp_path / "source/r.flac"] = planted
+    (tmp_path / "source/r.srt").unlink()
+    (tmp_path / "source/r.txt").write_text("\n\n".join(sentence.text for sentence in planted), "utf-8")
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", oracle[0]) == 0
+    assert [clip["text"] for clip in table(tmp_path / "clips")] == [s.text for s in planted if not s.fault]
+    assert not list(tmp_path.glob("clips/work/r/heard*"))
+    reasons = {row["reason"] for row in table(tmp_path / "clips", "left_out.csv", ",")}
+    assert {"not_read", "no_text"} <= reasons <= {"not_read", "no_text", "not_heard", "unsure", "wrong_length"}
+
+
+def test_a_book_read_in_several_recordings(tmp_path, oracle):
+    parts = [make(tmp_path / "source", f"r{n}", n, ["", "", ""]) for n in range(2)]
+    oracle[1].update({tmp_path / f"source/r{n}.flac": part for n, part in enumerate(parts)})
+    book = tmp_path / "book.txt"
+    book.write_text("\n".join(sentence.text for part in parts for sentence in part), "utf-8")
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", oracle[0], "--transcript", book) == 0
+    assert [clip["text"] for clip in table(tmp_path / "clips")] == [s.text for part in parts for s in part]
+    assert not table(tmp_path / "clips", "left_out.csv", ",")  # the chapter of the other recording is not missing
+
+
+def test_texts_with_times_are_checked_when_asked_for(tmp_path, oracle):
+    planted = make(tmp_path / "source", faults=["", "", "", ""])
+    oracle[1][tmp_path / "source/r.flac"] = planted
+    other = planted[1]
+    text = (tmp_path / "source/r.srt").read_text("utf-8").replace(other.text, other.text[-2::-1] + ".")
+    (tmp_path / "source/r.srt").write_text(text, "utf-8")
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", oracle[0]) == 0
+    assert [clip["text"] for clip in table(tmp_path / "clips")] == [planted[n].text for n in (0, 2, 3)]
+    assert {float(clip["confidence"]) for clip in table(tmp_path / "clips")} == {1.0}
+    (row,) = table(tmp_path / "clips", "left_out.csv", ",")
+    assert row["reason"] == "not_heard"
+
+
+def test_without_a_text_a_command_writes_down_what_it_hears(tmp_path):
+    planted = make(tmp_path / "source", faults=["", "", ""])
+    (tmp_path / "source/r.srt").unlink()
+    count = f"sh -c 'echo x >> {tmp_path}/calls; echo დილა მშვიდობისა' {{wav}}"
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", count) == 0
+    clips = table(tmp_path / "clips")
+    assert {(clip["text"], clip["confidence"]) for clip in clips} == {("დილა მშვიდობისა", "1.000")}
+    assert float(clips[0]["source_start"]) == pytest.approx(planted[0].start, abs=0.1)
+    calls = len((tmp_path / "calls").read_text().split())
+    assert calls == 2 * len(clips)  # each is heard twice, for the confidence
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", count, "--min_confidence", "0.5") == 0
+    assert len((tmp_path / "calls").read_text().split()) == calls  # what was heard is kept
+
+
+def test_a_text_without_times_needs_a_recogniser_of_ours(tmp_path, capsys):
+    make(tmp_path / "source", faults=[""])
+    (tmp_path / "source/r.srt").rename(tmp_path / "source/r.txt")
+    (tmp_path / "source/r.txt").write_text("დილა მშვიდობისა", "utf-8")
+    assert "has no times" in refusal(capsys, tmp_path / "source", tmp_path / "clips", "--asr", "cat {wav}")
+    config = tmp_path / "config.json"
+    config.write_text(f'{{"data_dir": "{tmp_path}/data", "output_model_path": "{tmp_path}/model"}}')
+    assert "no recogniser of Georgian" in refusal(capsys, tmp_path / "source", tmp_path / "clips", "--config", config)
+    assert not (tmp_path / "clips/metadata.csv").exists()

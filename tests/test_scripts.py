@@ -18,7 +18,7 @@ FLAGS = {
     "embedding_adapter": ["--config", "--force"],
     "phoneme_processor": ["--config", "--words"],
     "data_loader": ["--config"],
-    "prepare_recordings": ["--source", "--output_dir", "--transcript", "--speaker", "--processes", "--shard"],
+    "prepare_recordings": ["--source", "--output_dir", "--transcript", "--speaker", "--asr", "--processes", "--shard"],
     "create_metadata_files": ["--embeddings_dir", "--output_dir", "--source", "--format"],
     "checkpoint_monitor": ["--config", "--plot", "--watch", "--interval", "--cleanup", "--analyze", "--export"],
     READER: ["--archaic"],

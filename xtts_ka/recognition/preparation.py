@@ -101,8 +101,8 @@ def _recordings(request: Request) -> list[LongRecording]:
     if not with_text:
         raise UserError(
             f"none of the {len(found):,} recordings in {request.source} has a transcript: put one with its name "
-            f"beside each ({found[0].name} lacks its .srt, .vtt, .TextGrid, .eaf, .json or .txt), or give --transcript or "
-            "--asr"
+            f"beside each (.srt, .vtt, .TextGrid, .eaf, .json or .txt; {found[0].name} has none), or give --transcript "
+            "or --asr"
         )
     if len(with_text) < len(found):
         lacking = next(recording.name for recording in found if not recording.transcript)

@@ -20,6 +20,7 @@ from xtts_ka.core.torch_settings import choose_device, one_thread
 from xtts_ka.corpus import audio
 from xtts_ka.corpus.planned_clips import Left, LeftOut, Limits, Passage, Plan, PlannedClip, plan_of
 from xtts_ka.corpus.segmentation import Speech
+from xtts_ka.corpus.tables import split_csv
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.recognition.heard import Heard, letters_of
 from xtts_ka.recognition.listener import PLAIN, Listener, open_listener, spoken_letters
@@ -57,6 +58,8 @@ class Ear:
 
         settings = load_config(config)
         try:
+            if not split_csv(settings.data_dir, "train").is_file():
+                raise UserError(f"{split_csv(settings.data_dir, 'train')} does not exist")
             recogniser = ensure_recogniser(settings)
         except UserError as error:
             remedy = "give --asr a recogniser's folder, or --config one with training clips, such as Common Voice's"

@@ -15,6 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
 
 ANCHORS = (10, 6)  # letters of an anchor: over the whole text, then between two anchors; 10 of 6 bits fit into 64
+RUN = 6
 _NEIGHBOURS = 400  # letters within which an anchor must have another on the same course
 _LONG = 30  # letters of an anchor that needs no other
 _EDGE = 1000  # letters beside an anchor that are compared by edit distance, at most
@@ -113,8 +114,9 @@ def _gaps(
 def _compare(text: str, heard: str, gap: tuple[int, int, int, int], where: np.ndarray) -> None:
     """Match the letters of a gap by edit distance; of a side that is much longer only what is near the anchors."""
     t0, t1, h0, h1 = gap
-    text_places = _near_edges(t0, t1, h1 - h0)
-    heard_places = _near_edges(h0, h1, t1 - t0)
+    opens, closes = min(t0, h0) > 0, t1 < len(text) and h1 < len(heard)  # whether an anchor is on this side
+    text_places = _near_edges(t0, t1, h1 - h0, opens or not closes, closes or not opens)
+    heard_places = _near_edges(h0, h1, t1 - t0, opens or not closes, closes or not opens)
     one, other = ("".join(letters[place] for place in places) for letters, places in
                   ((text, text_places), (heard, heard_places)))  # fmt: skip
     for block in Levenshtein.opcodes(one, other):
@@ -123,9 +125,23 @@ def _compare(text: str, heard: str, gap: tuple[int, int, int, int], where: np.nd
             where[places] = heard_places[block.dest_start : block.dest_end]
 
 
-def _near_edges(start: int, end: int, other: int) -> np.ndarray:
-    """The places from `start` to `end`, or where these are many more than the other side's, those near the edges."""
+def _near_edges(start: int, end: int, other: int, opens: bool, closes: bool) -> np.ndarray:
+    """The places from `start` to `end`; of many more than the other side has, those near the edges with an anchor."""
     near = min(other + _SPARE, _EDGE)
-    if end - start <= 2 * near:
+    if end - start <= (opens + closes) * near:
         return np.arange(start, end)
-    return np.concatenate([np.arange(start, start + near), np.arange(end - near, end)])
+    sides = [np.arange(start, start + near)] * opens + [np.arange(end - near, end)] * closes
+    return np.concatenate(sides)
+
+
+def share_in_runs(where: np.ndarray, heard: int) -> float:
+    """The share of `heard` letters that stand in runs of RUN letters or more which are equal in the text.
+
+    Single letters of two texts agree often, whatever they are; of unlike texts hardly any letter is in such a run.
+    """
+    if not heard or not len(where):
+        return 0.0
+    breaks = np.flatnonzero((np.diff(where) != 1) | (where[1:] < 0) | (where[:-1] < 0)) + 1
+    edges = np.concatenate([[0], breaks, [len(where)]])
+    lengths = np.diff(edges)
+    return float(lengths[(lengths >= RUN) & (where[edges[:-1]] >= 0)].sum() / heard)
