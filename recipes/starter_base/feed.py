@@ -184,8 +184,10 @@ class Voices:
 
     def samples(self, voices: np.ndarray, frames: int, random: np.random.Generator) -> Tensor:
         """A random piece of each of these voices, float32 (voices, 80, frames)."""
-        starts = random.integers(0, self.mels.shape[2] - frames + 1, len(voices)).tolist()
-        return torch.stack([self.mels[v, :, s : s + frames] for v, s in zip(voices.tolist(), starts)]).float()
+        starts = random.integers(0, self.mels.shape[2] - frames + 1, len(voices))
+        which, first = torch.from_numpy(np.stack([voices, starts])).to(self.mels.device)
+        places = first[:, None] + torch.arange(frames, device=self.mels.device)
+        return self.mels[which[:, None], :, places].transpose(1, 2).float()
 
 
 class Part:

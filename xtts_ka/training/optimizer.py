@@ -99,7 +99,8 @@ def _orthogonalised(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
-        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+        square = torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315)
+        x = torch.baddbmm(x, square, x, beta=3.4445)
     return x.mT if tall else x
 
 
