@@ -116,10 +116,10 @@ def _parts(axes: Axes, train: Table) -> None:
 
 def _errors(axes: Axes, samples: Table) -> None:
     """What is heard in samples: wrong letters and clips with a fault, in percent, and the recogniser's own errors."""
-    axes.set(title="ნიმუშები: რა ისმის", ylabel="%")
+    axes.set(title="ნიმუშები", ylabel="%")
     percent = {name: 100 * column if name != "step" else column for name, column in samples.items()}
-    own: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "label": "ამომცნობის საკუთარი"}
-    curves = (("cer", VAL, {"label": "მცდარი ასოები (CER)"}), ("fault_rate", TEXT, {"label": "ხარვეზიანი"}))
+    own: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "label": "ამომცნობის CER"}
+    curves = (("cer", VAL, {"label": "CER"}), ("fault_rate", TEXT, {"label": "ხარვეზიანი"}))
     drawn = [_curve(axes, percent, name, c, smoothed=False, dots=60, **look) for name, c, look in curves]
     drawn.append(_curve(axes, percent, "recogniser_cer", UNHEARD, smoothed=False, dots=0, **own))
     if any(drawn):
