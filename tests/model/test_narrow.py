@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from xtts_ka.core.errors import UserError
-from xtts_ka.model.narrow import expanded
+from xtts_ka.model.narrow import expanded, slim_dvae, slim_speaker_encoder, slim_vocoder
 from xtts_ka.model.networks import build_dvae, build_speaker_encoder, build_vocoder
 
 
@@ -85,3 +85,35 @@ def test_the_released_geometry_is_coquis():
 def test_weights_that_do_not_fit_are_refused(weights, words):
     with pytest.raises(UserError, match=words):
         expanded(weights, build_speaker_encoder())
+
+
+SMALL = {
+    "vocoder": (slim_vocoder, build_vocoder, {"inputs": 16}, {"widths": (24, 16, 8, 6, 4), "kernels": (3, 7)}),
+    "vocoder of all kernels": (slim_vocoder, build_vocoder, {"inputs": 16}, {"widths": (24, 16, 8, 6, 4)}),
+    "dvae": (slim_dvae, build_dvae, {"codes": 64}, {"hidden": 16, "codebook_dim": 8}),
+    "speaker encoder": (slim_speaker_encoder, build_speaker_encoder, {}, {"filters": (8, 16, 16, 24)}),
+}
+
+# Biases of channels of which others tell whether they are in use.
+OUTER = {slim_vocoder: "resblocks.4.convs1.0.bias", slim_dvae: "encoder.3.net.0.bias"}
+OUTER |= {slim_speaker_encoder: "layer3.1.bn1.bias"}
+
+
+@pytest.mark.parametrize("part", SMALL)
+def test_an_expanded_network_is_run_narrow_again(part):
+    slim, build, common, small = SMALL[part]
+    narrow = shaken(build(**common, **small))
+    found = slim(widened(narrow, build(**common)))
+    wanted = narrow.state_dict()
+    assert found.state_dict().keys() == wanted.keys() and not found.training
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.state_dict().items())
+
+
+@pytest.mark.parametrize("part", SMALL)
+def test_a_network_that_uses_its_channels_stays(part):
+    slim, build, common, small = SMALL[part]
+    wide = shaken(build(**common))
+    assert slim(wide) is wide
+    nearly = widened(shaken(build(**common, **small)), build(**common))
+    dict(nearly.named_parameters())[OUTER[slim]].data[-1] = 0.1
+    assert slim(nearly) is nearly
