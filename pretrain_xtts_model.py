@@ -381,9 +381,7 @@ def has_starter_base(config: PretrainConfig) -> bool:
 
 def stand_ins(config: PretrainConfig) -> list[str]:
     """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
-    base, speech = Path(config.base_model_path), Path(config.data_dir) / starter_kit.RECORDINGS
-    made = {base: "a tiny untrained base model", speech: "synthetic espeak-ng speech"}
-    return [what for folder, what in made.items() if (folder / starter_kit.MARK).is_file()]
+    return starter_kit.described(config)
 
 
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)

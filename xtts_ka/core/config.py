@@ -78,12 +78,15 @@ class _Section(BaseModel):
 class StarterConfig(_Section):
     """Stand-ins for a bare machine: used only where the base model or the recordings are missing."""
 
-    enabled: bool = _opt(False, "make small stand-ins (tiny base model, synthetic speech) for what is missing")
+    enabled: bool = _opt(False, "make small stand-ins (base model, synthetic speech) for what is missing")
     sentences: PathText = _opt("data/starter_sentences_ka.txt", "Georgian sentences to speak, one a line")
     clips: int = _opt(360, "synthetic clips to make", ge=20)
-    layers: int = _opt(4, "transformer layers of the tiny base model", ge=1)
-    model_dim: int = _opt(128, "width of the tiny base model", ge=64, multiple_of=64)
-    heads: int = _opt(2, "attention heads of the tiny base model", ge=1)
+    base: Literal["trained", "untrained"] = _opt(
+        "untrained", "the stand-in base model: a small trained one that this package brings, or a tiny untrained one"
+    )
+    layers: int = _opt(4, "transformer layers of the untrained base model", ge=1)
+    model_dim: int = _opt(128, "width of the untrained base model", ge=64, multiple_of=64)
+    heads: int = _opt(2, "attention heads of the untrained base model", ge=1)
     max_steps: int = _opt(300, "training steps when the base model is the starter's (in place of epochs)", ge=2)
     learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", gt=0)
     batch_seconds: float = _opt(24.0, "batch_seconds when the base model is the starter's", gt=0)

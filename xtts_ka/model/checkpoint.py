@@ -26,6 +26,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
 from xtts_ka.corpus.content import is_pointer
+from xtts_ka.model.narrow import slim_speaker_encoder, slim_vocoder
 from xtts_ka.model.networks import HifiganGenerator, build_gpt, build_vocoder
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
@@ -226,7 +227,7 @@ def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:
     model = Xtts(config)
     with loading(folder / "model.pth"):
         model.load_checkpoint(config, checkpoint_dir=str(folder), strict=True)
-    return model.to(device)
+    return _slimmed(model).to(device)
 
 
 def build_xtts(config: XttsConfig, state: dict[str, Tensor], vocab_file: Path, device: str = "cpu") -> Xtts:
@@ -236,7 +237,15 @@ def build_xtts(config: XttsConfig, state: dict[str, Tensor], vocab_file: Path, d
     with loading("the weights"):
         model.load_state_dict(state, strict=True)
     model.eval()
-    return model.to(device)
+    return _slimmed(model).to(device)
+
+
+def _slimmed(model: Xtts) -> Xtts:
+    """The model with narrow networks where outer channels are not in use: the stand-in base speaks 8 times faster."""
+    decoder = model.hifigan_decoder
+    decoder.waveform_decoder = slim_vocoder(decoder.waveform_decoder)
+    decoder.speaker_encoder = slim_speaker_encoder(decoder.speaker_encoder)
+    return model
 
 
 @contextlib.contextmanager

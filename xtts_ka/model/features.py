@@ -25,6 +25,7 @@ from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.model import geometry as g
 from xtts_ka.model.checkpoint import extended_config, loading, restore_advice
+from xtts_ka.model.narrow import slim_dvae, slim_speaker_encoder
 from xtts_ka.model.networks import build_dvae
 
 STYLE_FFT = 2048  # samples, of coqui's conditioning mel; the DVAE's mel has 1,024
@@ -53,6 +54,8 @@ class VoiceEncoder:
         with loading("the model.pth that voices are computed with"):
             self._xtts.load_state_dict(state, strict=True)
         self._xtts.train(False)  # not .eval(), in which coqui builds the GPT's generation wrapper
+        decoder = self._xtts.hifigan_decoder
+        decoder.speaker_encoder = slim_speaker_encoder(decoder.speaker_encoder)
         self._device = device
         self._on_device_or_cpu(lambda: self._xtts.to(self._device))
 
@@ -99,7 +102,7 @@ class FeatureExtractor:
     def __init__(self, folder: Path, config: XttsConfig, device: str = "cpu", dvae: Path | None = None):
         """dvae: a file of another DVAE than the folder's `dvae.pth`."""
         read_mel_stats(folder / "mel_stats.pth")
-        self.dvae = load_dvae(dvae or folder / "dvae.pth", config).eval().to(device)
+        self.dvae = slim_dvae(load_dvae(dvae or folder / "dvae.pth", config)).eval().to(device)
         self._dvae_mel, self._style_mel = (
             TorchMelSpectrogram(
                 filter_length=fft, sampling_rate=g.SAMPLE_RATE, mel_norm_file=str(folder / "mel_stats.pth")
@@ -131,7 +134,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def vectors(self, clips: list[Tensor]) -> list[Tensor]:
-        """The DVAE encoder's output for each clip before it is quantised into codes: (codes, 512)."""
+        """The DVAE encoder's output for each clip before it is quantised: (codes, codebook's width)."""
         encoded = self._encoded(self._reflected(clips), clips)
         return [row[: g.codes_of(clip.shape[1])].cpu() for row, clip in zip(encoded, clips)]
 
@@ -140,7 +143,7 @@ class FeatureExtractor:
         return nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
 
     def _encoded(self, waves: Tensor, clips: Sequence[Tensor]) -> Tensor:
-        """(batch, codes, 512) of reflected waves; nothing behind a clip's end takes part."""
+        """(batch, codes, codebook's width) of reflected waves; nothing behind a clip's end takes part."""
         frames = torch.tensor([g.frames_of(clip.shape[1]) for clip in clips], device=self.device)
         surplus = REFLECTED - g.MEL_WINDOW // 2  # the DVAE's mel windows are shorter
         mels = self._dvae_mel(waves[:, surplus:])[:, :, : int(frames.max())]
