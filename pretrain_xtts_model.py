@@ -1,4 +1,4 @@
-"""The pipeline and its stages: embeddings → phonemes → language → xtts_init → (dvae) → full_pretrain → (decoder).
+"""The pipeline and its stages: embeddings → phonemes → language → xtts_init → full_pretrain, and optional ones.
 
 Each stage's class states the stage's name, what it reads and writes, and calls the code that does the work.
 """
@@ -56,6 +56,8 @@ _PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps 
 DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
 FEW_STEPS = 200  # four warm-ups
+SENTENCES = Path(__file__).parent / "data/evaluation_sentences_ka/samples.txt"
+SAMPLES = "samples"  # in the model's folder: what the evaluation stage has spoken
 BY_EAR = "the choice of the checkpoint"  # an input, where it is not by loss: older records lack the key
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
 _CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes", BY_EAR}
@@ -372,6 +374,27 @@ class DecoderTrainer(PartStage):
         return run_decoder_stage(self.config, data, accelerator, self.peers)
 
 
+class Evaluation(PipelineStage):
+    """Speaks five sentences with the exported model, listens to them, and writes the report page."""
+
+    name, after = "evaluation", ("full_pretrain", "decoder")
+    reads = ("evaluation.voices", "recogniser", "seed")
+    files = (f"{SAMPLES}/sentences.txt",)
+
+    def inputs(self) -> dict[str, str]:
+        tests = tables.split_csv(self.config.data_dir, "test")
+        own = {"test metadata": file_digest(tests)} if tests.is_file() else {}
+        return {"sentences": file_digest(SENTENCES), **self.table_digests(), **own, **self.recordings_digest()}
+
+    def outputs(self) -> list[Path]:
+        return [*super().outputs(), Path(self.config.log_dir) / "evaluation" / "report.html"]
+
+    def run(self) -> dict[str, Any]:
+        from xtts_ka.evaluation.final_samples import speak_samples
+
+        return speak_samples(self.config, SENTENCES, self.out / SAMPLES)
+
+
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -385,7 +408,7 @@ def stand_ins(config: PretrainConfig) -> list[str]:
 
 
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
-STAGE_CLASSES += (XTTSModelInitializer, DvaeTrainer, XTTSPretrainer, DecoderTrainer)
+STAGE_CLASSES += (XTTSModelInitializer, DvaeTrainer, XTTSPretrainer, DecoderTrainer, Evaluation)
 
 
 def announce(decision: Decision) -> None:
@@ -399,27 +422,44 @@ def announce(decision: Decision) -> None:
 class PretrainPipeline:
     """Prepares the inputs, then plans and runs the stages, with the ledger's lock held.
 
-    config: as given, but with the starter's training length if the base model is the starter's.
+    config: as given, but with the starter's training length if the base model is the starter's, and with the evaluation
+    stage if that is the trained stand-in.
     """
 
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
-        self.config, self.peers = config, peers
+        self.given, self.config, self.peers = config, config, peers
         record = Path(config.output_model_path) / "pretrain_progress.json"
         self.ledger = StageLedger(record, look_again=recordings.look_again)
         self._settle()
 
     def _settle(self) -> None:
-        """Make the stages, with the starter's training length if the base model is the starter's."""
-        if has_starter_base(self.config):
-            self.config = self.config.model_copy(update={"epochs": None, **self._starter_values()})
+        """Settle what follows from the base model that is there, and make the stages."""
+        config = self.given
+        if has_starter_base(config):
+            config = config.model_copy(update={"epochs": None, **self._starter_values()})
+        if starter_kit.is_trained(config):
+            for section, name, value in self._section_values():
+                part = getattr(config, section).model_copy(update={name: value})
+                config = config.model_copy(update={section: part})
+        if config.evaluation.enabled is None:
+            made = starter_kit.is_trained(config) if not missing_base_files(config.base_model_path) else None
+            enabled = "evaluation" in config.stages() if made is None else made
+            config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"enabled": enabled})})
+        self.config = config
         self.ledger.stages = [
             stage(self.config, self.peers) for stage in STAGE_CLASSES if stage.name in self.config.stages()
         ]
 
     def _starter_values(self) -> dict[str, Any]:
         """The keys of which the starter has its own, with its values; a given batch_size stands."""
-        names = ("max_steps", "learning_rate", *(() if self.config.clips_at_once else ("batch_seconds",)))
-        return {name: getattr(self.config.starter, name) for name in names}
+        names = ("max_steps", "learning_rate", *(() if self.given.clips_at_once else ("batch_seconds",)))
+        return {name: getattr(self.given.starter, name) for name in names}
+
+    def _section_values(self) -> list[tuple[str, str, Any]]:
+        """The same in sections (section, name, value), with the trained stand-in; what the config gives stands."""
+        starter = self.given.starter
+        own = [("text", "new_tokens", starter.new_tokens), ("language_model", "max_epochs", starter.language_epochs)]
+        return [each for each in own if each[1] not in getattr(self.given, each[0]).model_fields_set]
 
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.
@@ -475,6 +515,8 @@ class PretrainPipeline:
             *first, last = (f"starter.{name} ({value:g})" for name, value in values.items())
             replaced = f"epochs, {', '.join(values)}"
             say(f"{', '.join(first)} and {last} replace {replaced}, since the base model is the starter's")
+        if starter_kit.is_trained(self.config) and (found := self._section_values()):
+            say(", ".join(f"{section}.{name} is {value}" for section, name, value in found) + ", for the same reason")
 
     def run(
         self,

@@ -1,4 +1,4 @@
-"""Adapt XTTS-v2 to Georgian: embeddings → phonemes → language → xtts_init → full_pretrain.
+"""Adapt XTTS-v2 to Georgian: embeddings → phonemes → language → xtts_init → full_pretrain (→ evaluation).
 
 The same command carries on after a crash. Heavy modules are imported inside the functions, so that Ctrl-C during the
 seconds of their import already ends in one sentence.
@@ -31,6 +31,7 @@ KEY_FIGURES = {
     "dvae": ("codes_changed", "{:.1%} of the codes changed"),
     "full_pretrain": ("best_val_loss", "validation loss {:.4g}"),
     "decoder": ("val_loss", "validation loss {:.4g}"),
+    "evaluation": ("heard", "{}"),
 }
 COLOURS = {"done": "green", "up to date": "green", "failed": "red", "interrupted": "yellow"}
 
@@ -68,8 +69,11 @@ def run(argv: list[str] | None) -> None:
         config.needs_stage(args.only)
     from pretrain_xtts_model import PretrainPipeline
 
+    pipeline = PretrainPipeline(config)
+    if args.only:
+        pipeline.config.needs_stage(args.only)  # now that the base model is known
     act = dry_run if args.dry_run else run_stages
-    act(PretrainPipeline(config), args)
+    act(pipeline, args)
 
 
 def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
@@ -109,11 +113,21 @@ def run_stages(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     summary.show()
     say(f"\nthe model stands in {pipeline.config.output_model_path}")
     if pipeline.ledger.record("full_pretrain").status == "done":
+        if said := listen_to(pipeline):
+            say(said)
         example = ("--text", "გამარჯობა, მეგობარო!", "--output", "hello.wav")
         say("how well it speaks: " + command("evaluate_model.py", "--config", args.config))
         say("next: " + command("synthesize.py", "--config", args.config, *example))
     else:
         say("next: " + command("run_pretrain.py", "--config", args.config))
+
+
+def listen_to(pipeline: PretrainPipeline) -> str:
+    """Where the spoken sentences and the report page are, once the evaluation stage is done."""
+    record = pipeline.ledger.record("evaluation")
+    if "evaluation" not in pipeline.config.stages() or record.status != "done":
+        return ""
+    return "listen: {folder} ({clips} wavs); what was heard in each: {page}".format(**record.metrics)
 
 
 def _again(args: argparse.Namespace, reached: str = "") -> str:

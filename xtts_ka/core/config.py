@@ -25,8 +25,8 @@ from xtts_ka.core.files import json_bytes, read_json
 
 DEFAULT_CONFIG = "xtts_pretrain_config.json"
 BASE_FILES = ("config.json", "model.pth", "vocab.json", "dvae.pth", "mel_stats.pth")  # of the XTTS-v2 checkpoint
-STAGES = ("embeddings", "phonemes", "language", "xtts_init", "dvae", "full_pretrain", "decoder")
-OPTIONAL_STAGES = ("dvae", "decoder")  # there only where their section of the config enables them
+STAGES = ("embeddings", "phonemes", "language", "xtts_init", "dvae", "full_pretrain", "decoder", "evaluation")
+OPTIONAL_STAGES = ("dvae", "decoder", "evaluation")  # there only where their section of the config enables them
 STARTER_MARK = "STARTER.json"  # a folder that holds it was made by starter mode
 MAX_NUMBER = 10**15  # no setting is larger; a number of hundreds of digits would overflow later
 
@@ -90,6 +90,8 @@ class StarterConfig(_Section):
     max_steps: int = _opt(300, "training steps when the base model is the starter's (in place of epochs)", ge=2)
     learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", gt=0)
     batch_seconds: float = _opt(24.0, "batch_seconds when the base model is the starter's", gt=0)
+    new_tokens: int = _opt(200, "text.new_tokens when the base model is the trained stand-in", ge=40, le=20000)
+    language_epochs: int = _opt(4, "language_model.max_epochs when the base model is the trained stand-in", ge=1)
 
 
 class TextConfig(_Section):
@@ -253,6 +255,15 @@ class DecoderConfig(PartConfig):
     discriminator_minutes: float = _opt(10.0, "minutes of recordings that discriminators need at least", ge=0)
 
 
+class EvaluationConfig(_Section):
+    """The evaluation stage: the finished model speaks five sentences, and the recogniser listens."""
+
+    enabled: bool | None = _opt(
+        None, "end with spoken sentences and what was heard (null: where the base model is the trained stand-in)"
+    )
+    voices: int = _opt(6, "voices that speak each sentence: the most recorded speakers", ge=1, le=1000)
+
+
 class MonitorConfig(_Section):
     """checkpoint_monitor.py's defaults."""
 
@@ -292,6 +303,7 @@ class PretrainConfig(_Section):
     recogniser: RecogniserConfig = _opt({}, "the project's own recogniser, which listens to what the model says")
     dvae: DvaeConfig = _opt({}, "the dvae stage, off unless enabled")
     decoder: DecoderConfig = _opt({}, "the decoder stage, off unless enabled")
+    evaluation: EvaluationConfig = _opt({}, "the evaluation stage")
     monitor: MonitorConfig = _opt({}, "checkpoint_monitor.py's defaults")
 
     @property
@@ -300,8 +312,14 @@ class PretrainConfig(_Section):
         return Path(self.output_model_path if self.dvae.enabled else self.base_model_path) / "dvae.pth"
 
     def stages(self) -> tuple[str, ...]:
-        """The names of the stages that this config has, in order."""
-        return tuple(name for name in STAGES if name not in OPTIONAL_STAGES or self.value(f"{name}.enabled"))
+        """The names of the stages that this config has, in order.
+
+        Where `evaluation.enabled` is open, it follows what starter mode would make; the pipeline knows what is there.
+        """
+        trained = self.starter.enabled and self.starter.base == "trained"
+        on = {name: self.value(f"{name}.enabled") for name in OPTIONAL_STAGES}
+        on["evaluation"] = trained if on["evaluation"] is None else on["evaluation"]
+        return tuple(name for name in STAGES if on.get(name, True))
 
     def needs_stage(self, name: str) -> None:
         """UserError where the config does not enable the stage of this name."""

@@ -45,7 +45,8 @@ class Request:
     """What to evaluate; None and empty lists stand for the usual.
 
     models, checkpoints: folders. texts: files of one text a line. asr: as `open_listener`; empty for the project's own
-    recogniser. attempts: of the guard at each text at most; 0: no guard. sentences: texts of each kind at most.
+    recogniser. attempts: of the guard at each text at most; 0: no guard. sentences: texts of each kind at most; voices:
+    of the most recorded speakers, where none is named. rate_sound: by DNSMOS too, if it is installed; a second for a clip.
     """
 
     output: Path
@@ -54,6 +55,8 @@ class Request:
     checkpoints: Sequence[Path] = ()
     texts: Sequence[Path] = ()
     speakers: Sequence[str] = ()
+    voices: int | None = None
+    rate_sound: bool = True
     references: Sequence[Path] = ()
     asr: Sequence[str] = ()
     seeds: int = 1
@@ -87,7 +90,7 @@ def evaluate(config: PretrainConfig, request: Request) -> Outcome:
         for folder in (request.output, request.output / "clips", request.output / "embeddings"):
             sweep_partials(folder)
         run = _Evaluation(config, request, device, train)
-        voices = run.choose_voices(some_voices)
+        voices = run.choose_voices(request.voices or some_voices)
         run.open_listeners()
         run.open_guard()
         run.open_first(voices)
@@ -196,10 +199,10 @@ class _Evaluation:
     def _note_stand_ins(self, folder: Path) -> None:
         trained_on = read_json(folder / FACTS_FILE).get("trained_on")
         if isinstance(trained_on, list) and trained_on:
-            note = (
-                f"STARTER: {folder.name} was trained on {', '.join(map(str, trained_on))}. An untrained base babbles: "
-                "these figures show the evaluation at work, and no usable voice"
-            )
+            made = ", ".join(map(str, trained_on))
+            sound = "An untrained base babbles" if "untrained" in made else "It speaks in a robot's voice"
+            figures = "these figures show the evaluation at work, and no usable voice"
+            note = f"STARTER: {folder.name} was trained on {made}. {sound}: {figures}"
             self.outcome.notes.append(note)
             warn(note)
 
@@ -268,7 +271,7 @@ class _Evaluation:
         return measure_clip(
             wave, rate, text, heard, self.judge, self._embedding(key, wav) if voice else None, voice=voice,
             stopped=stopped, key=key, model=model, seed=seed, codes=codes, seconds_taken=seconds_taken,
-            dnsmos=dnsmos.overall(wave, rate), guard=guard,
+            dnsmos=dnsmos.overall(wave, rate) if self.request.rate_sound else None, guard=guard,
         )  # fmt: skip
 
     def _embedding(self, key: str, wav: Recording) -> np.ndarray:

@@ -17,7 +17,7 @@ from xtts_ka.corpus.tables import has_metadata, read_split
 from xtts_ka.model.checkpoint import FETCH, missing_base_files
 from xtts_ka.starter.base_model import make_base_model
 from xtts_ka.starter.speech import read_sentences, speak_corpus
-from xtts_ka.starter.trained_base import make_trained_base
+from xtts_ka.starter.trained_base import check_trained_base, make_trained_base
 
 MARK = STARTER_MARK
 RECORDINGS = "starter_recordings"  # in data_dir
@@ -27,19 +27,21 @@ TRAINED, UNTRAINED = "a small base model trained on a robot's voice", "a tiny un
 def make_stand_ins(config: PretrainConfig) -> None:
     """Make what is missing of recordings and base model, and say so. What is there already is never touched."""
     data, base, starter = Path(config.data_dir), Path(config.base_model_path), config.starter
-    if not has_metadata(data):
-        recordings = data / RECORDINGS
-        if not (recordings / MARK).is_file():
-            say(f"no recordings in {data}: speaking {starter.clips} Georgian clips with espeak-ng")
-            speak_corpus(read_sentences(starter.sentences), recordings, seed=config.seed, max_clips=starter.clips)
-        # Few clips may hold no sentence whose hash lies in the usual twentieth for validation.
-        print_report(create_metadata(recordings, data, format="coqui", enough_validation=True))
     missing = missing_base_files(base)
     if missing and len(missing) < len(BASE_FILES):
         raise UserError(
             f"base model folder {base} lacks {', '.join(missing)}: finish fetching it with {FETCH} {base}, or remove "
             f"the folder to let starter mode make a stand-in"
         )
+    if missing and starter.base == "trained":
+        check_trained_base(starter)  # before minutes of speech
+    if not has_metadata(data):
+        recordings = data / RECORDINGS
+        if not (recordings / MARK).is_file():
+            say(f"no recordings in {data}: speaking {starter.clips:,} Georgian clips with espeak-ng")
+            speak_corpus(read_sentences(starter.sentences), recordings, seed=config.seed, max_clips=starter.clips)
+        # Few clips may hold no sentence whose hash lies in the usual twentieth for validation.
+        print_report(create_metadata(recordings, data, format="coqui", enough_validation=True))
     if missing and starter.base == "trained":
         say(f"no base model in {base}: writing the small trained stand-in in XTTS-v2's file layout")
         make_trained_base(base, starter)

@@ -75,8 +75,7 @@ def make_trained_base(folder: Path, starter: StarterConfig, pack: Path = PACK) -
 
     UserError for a damaged pack, and where the config asks for another geometry than the weights have.
     """
-    facts = read_facts(pack)
-    _check_geometry(facts.gpt, starter)
+    facts = check_trained_base(starter, pack)
     gpt = facts.gpt
     config = tiny_config(gpt.layers, gpt.model_dim, gpt.heads, gpt.text_rows)
     config.languages = facts.languages
@@ -96,14 +95,17 @@ def make_trained_base(folder: Path, starter: StarterConfig, pack: Path = PACK) -
         write_json(temporary / STARTER_MARK, {**mark, "files": facts.files})
 
 
-def _check_geometry(gpt: Geometry, starter: StarterConfig) -> None:
+def check_trained_base(starter: StarterConfig, pack: Path = PACK) -> Facts:
+    """What the pack says. UserError where it is damaged, or where the config asks for another geometry."""
+    facts = read_facts(pack)
     for name in ("layers", "model_dim", "heads"):
-        asked, there = getattr(starter, name), getattr(gpt, name)
+        asked, there = getattr(starter, name), getattr(facts.gpt, name)
         if name in starter.model_fields_set and asked != there:
             raise UserError(
                 f"starter.{name} is {asked}, but the trained stand-in base model has {there}: remove the setting, or "
                 'set starter.base to "untrained" for a base of that size'
             )
+    return facts
 
 
 def weights(pack: Path, name: str) -> dict[str, Tensor]:
