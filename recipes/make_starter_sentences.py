@@ -368,7 +368,9 @@ def make(count: int, long_share: float, seed: int) -> list[str]:
     wanted = {True: round(count * long_share), False: count - round(count * long_share)}
     while any(wanted.values()):
         sentence = maker.sentence(long=maker.random.random() < wanted[True] / sum(wanted.values()))
-        if wanted[len(sentence) >= LONG] and sentence not in found and len(sentence) <= LONGEST:
+        if len(sentence.split()) < 3 or len(sentence) > LONGEST or sentence in found:
+            continue
+        if wanted[len(sentence) >= LONG]:
             found[sentence] = None
             wanted[len(sentence) >= LONG] -= 1
     return list(found)

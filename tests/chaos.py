@@ -53,6 +53,7 @@ CONFIG = {
     "checkpoint_interval": 3,
     "starter": {
         "enabled": True,
+        "base": "untrained",
         "clips": 80,
         "layers": 2,
         "model_dim": 64,

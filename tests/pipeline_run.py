@@ -27,11 +27,13 @@ def write_config(folder: Path, **changes) -> Path:
         "batch_size": 4,
         "starter": {
             "enabled": True,
+            "base": "untrained",
             "clips": 60,
             "layers": 1,
             "model_dim": 64,
             "heads": 1,
             "max_steps": 40,
+            "learning_rate": 1e-3,
             "sentences": str(ROOT / "data/starter_sentences_ka.txt"),
         },
         "text": {"new_tokens": 100},

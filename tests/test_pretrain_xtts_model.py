@@ -22,7 +22,7 @@ def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_
 
     names = [stage.name for stage in STAGE_CLASSES]
     assert tuple(names) == STAGES
-    assert PretrainConfig().stages() == tuple(name for name in STAGES if name not in ("dvae", "decoder"))
+    assert PretrainConfig().stages() == tuple(name for name in STAGES if name not in ("dvae", "decoder", "evaluation"))
     assert all(set(stage.after or ()) <= set(names[:place]) for place, stage in enumerate(STAGE_CLASSES))
     for enabled in (True, False):
         config = PretrainConfig(dvae={"enabled": enabled}, decoder={"enabled": enabled})
@@ -399,3 +399,50 @@ def test_the_files_that_the_model_card_calls_needed_are_enough_to_speak(project,
     xtts = xtts_ka.load_xtts(alone, device="cpu")
     voice = next(iter(xtts.speaker_manager.speakers.values()))
     assert len(xtts.inference("კარგი.", "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])
+
+
+def base_folder(folder, mark):
+    """Files of a base model's names, without content, and the starter's mark."""
+    from xtts_ka.core.config import BASE_FILES
+
+    folder.mkdir()
+    for name in BASE_FILES:
+        (folder / name).write_bytes(b"")
+    if mark is not None:
+        (folder / "STARTER.json").write_text(json.dumps(mark), "utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize("mark, evaluates", [({"base": "trained"}, True), ({"what": "tiny"}, False), (None, False)])
+def test_what_follows_from_the_base_model_that_is_there(tmp_path, mark, evaluates):
+    from pretrain_xtts_model import PretrainPipeline
+    from xtts_ka.core.config import PretrainConfig
+
+    own = {"base_model_path": base_folder(tmp_path / "base", mark), "output_model_path": str(tmp_path / "out")}
+    starter = {"enabled": True, "base": "trained", "new_tokens": 77, "language_epochs": 3, "max_steps": 9}
+    config = PretrainConfig(**own, starter=starter)
+    settled = PretrainPipeline(config).config
+    assert ("evaluation" in settled.stages()) == evaluates
+    assert (settled.text.new_tokens, settled.language_model.max_epochs) == ((77, 3) if evaluates else (2000, 20))
+    assert (settled.max_steps, settled.epochs) == ((9, None) if mark else (None, 5))
+    given = PretrainConfig(**own, starter=starter, text={"new_tokens": 500}, evaluation={"enabled": not evaluates})
+    settled = PretrainPipeline(given).config
+    assert settled.text.new_tokens == 500  # what the config gives stands
+    assert ("evaluation" in settled.stages()) != evaluates
+
+
+def test_before_a_trained_base_is_made_its_stages_are_planned(tmp_path):
+    from pretrain_xtts_model import PretrainPipeline
+    from xtts_ka.core.config import PretrainConfig
+
+    folders = {"base_model_path": str(tmp_path / "base"), "output_model_path": str(tmp_path / "out")}
+    for kind in ("trained", "untrained"):
+        config = PretrainConfig(**folders, starter={"enabled": True, "base": kind})
+        assert ("evaluation" in PretrainPipeline(config).config.stages()) == (kind == "trained")
+
+
+def test_only_evaluation_is_refused_where_the_base_model_brings_none(tmp_path):
+    base = base_folder(tmp_path / "base", None)
+    config = write_config(tmp_path, base_model_path=base, starter={"enabled": True, "base": "trained"})
+    result = run_here(config, "--only", "evaluation")
+    assert result.returncode == 2 and "evaluation.enabled is false in the config: set it to true" in result.stderr

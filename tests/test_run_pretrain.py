@@ -147,4 +147,4 @@ def test_any_edit_of_a_config_gives_a_plan_or_one_sentence_and_writes_nothing(tm
         assert result.code in (1, 2) and result.out == "" and len(result.err.splitlines()) == 1
         assert result.err.startswith("error: ") and len(result.err) < 20_000
     else:
-        assert "5 of 5 stages would run" in result.out and result.err == ""
+        assert re.search(r"\b(\d) of \1 stages would run", result.out) and result.err == ""

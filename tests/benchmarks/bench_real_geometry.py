@@ -40,7 +40,7 @@ def write_inputs(work: Path, clips: int) -> Path:
     config = work / "config.json"
     settings = {
         **{"device": "cpu", "batch_size": 2, "max_steps": 2},
-        "starter": {"enabled": True, "max_steps": 2, "learning_rate": 1e-5},
+        "starter": {"enabled": True, "base": "untrained", "max_steps": 2, "learning_rate": 1e-5},
         "training": {"log_interval": 1},
     }
     config.write_text(json.dumps(settings))

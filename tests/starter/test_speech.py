@@ -54,7 +54,7 @@ def test_sentences_are_many_unique_and_plain(sentences):
     assert len(sentences) >= 400 and len(set(sentences)) == len(sentences)
     for sentence in sentences:
         assert re.fullmatch(rf"[{LETTERS}]+(?:(?:,? |-)[{LETTERS}]+)*[.!?]", sentence), sentence
-        assert 3 <= len(sentence.split()) <= 16, sentence
+        assert 3 <= len(sentence.split()) <= 24, sentence
 
 
 def test_sentences_cover_every_letter_and_word_beginning(sentences):

@@ -20,7 +20,9 @@ def config(tmp_path):
     return PretrainConfig(
         data_dir=str(tmp_path / "data"),
         base_model_path=str(tmp_path / "models/base"),
-        starter=StarterConfig(enabled=True, sentences=str(sentences), clips=48, layers=1, model_dim=64, heads=1),
+        starter=StarterConfig(
+            enabled=True, base="untrained", sentences=str(sentences), clips=48, layers=1, model_dim=64, heads=1
+        ),
     )
 
 
