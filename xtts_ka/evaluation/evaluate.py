@@ -46,7 +46,7 @@ class Request:
 
     models, checkpoints: folders. texts: files of one text a line. asr: as `open_listener`; empty for the project's own
     recogniser. attempts: of the guard at each text at most; 0: no guard. sentences: texts of each kind at most; voices:
-    of the most recorded speakers, where none is named. rate_sound: by DNSMOS too, if it is installed; a second for a clip.
+    of the most recorded speakers, where none is named. rate_sound: by DNSMOS too, if it is installed, a second a clip.
     """
 
     output: Path
