@@ -1,0 +1,196 @@
+"""How well the first command's model speaks: the acceptance of the trained stand-in base.
+
+    python run_pretrain.py --config xtts_pretrain_config.json
+    python tests/benchmarks/exp_starter_base.py --config xtts_pretrain_config.json --work /tmp/starter_base
+
+Speaks the evaluation's kept sentences (100 that no training has seen, a third of them over 4 s), each in one of the
+voices in turn, free-running, with stock coqui's `Xtts.load_checkpoint` and `Xtts.inference` on the exported folder.
+Listens with a recogniser that is trained in WORK on the train table's natural clips alone, with the default settings.
+Beside it stands what the recogniser hears when espeak-ng itself speaks the same sentences. Everything is kept in WORK:
+the same command carries on. A sentence longer than the model's limit is spoken in pieces, as synthesize.py does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+from TTS.tts.configs.xtts_config import XttsConfig
+from TTS.tts.models.xtts import Xtts
+
+import xtts_ka
+from xtts_ka.core.config import PretrainConfig, RecogniserConfig, load_config
+from xtts_ka.core.console import progress, say
+from xtts_ka.core.digests import file_digest
+from xtts_ka.core.files import write_json
+from xtts_ka.corpus.audio import read_mono, write_wav
+from xtts_ka.corpus.tables import read_split
+from xtts_ka.evaluation.character_errors import count_errors, mean
+from xtts_ka.evaluation.speaker_similarity import VoiceJudge
+from xtts_ka.evaluation.texts import KEPT_SETS, Text, read_texts
+from xtts_ka.georgian.reading import Reading
+from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
+from xtts_ka.model.features import VoiceEncoder, load_speech
+from xtts_ka.recognition.recogniser import Recogniser
+from xtts_ka.recognition.train_recogniser import ensure_recogniser
+from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
+
+LONG_SECONDS = 4.0  # of espeak-ng's own clip
+CUT_SECONDS = 27.0  # a clip of this length has not ended by itself: coqui stops at 605 codes, 28 s
+PER_VOICE = 20  # recordings of each voice that the nearest voice is judged by
+
+
+class Clip(NamedTuple):
+    """A sentence, and the files of what the model and espeak-ng have made of it."""
+
+    text: Text
+    voice: str
+    spoken: Path
+    natural: Path
+
+
+def kept_texts() -> list[Text]:
+    return [
+        t for kind in KEPT_SETS for t in read_texts(ROOT / f"data/evaluation_sentences_ka/{kind}.txt", Reading(), 99)
+    ]
+
+
+def stock_model(folder: Path) -> Xtts:
+    """The exported folder as stock coqui loads it, at full width."""
+    xtts_ka.register()
+    config = XttsConfig()
+    config.load_json(str(folder / "config.json"))
+    model = Xtts.init_from_config(config)
+    model.load_checkpoint(config, checkpoint_dir=str(folder), eval=True)
+    return model
+
+
+def speak(model: Xtts, folder: Path, clip: Clip, seed: int) -> None:
+    """Write the clip; where a piece has not ended by itself, an empty file beside it says so."""
+    limit, _ = read_facts(folder / FACTS_FILE)
+    voice = model.speaker_manager.speakers[clip.voice]
+    torch.manual_seed(seed)
+    waves = [
+        np.atleast_1d(model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])
+        for piece in clip.text.pieces(limit)
+    ]
+    if any(len(wave) / 24_000 > CUT_SECONDS for wave in waves):
+        clip.spoken.with_suffix(".cut").touch()
+    write_wav(clip.spoken, np.concatenate(waves), 24_000)
+
+
+def speak_all(config: PretrainConfig, work: Path, seed: int) -> list[Clip]:
+    folder = Path(config.output_model_path)
+    place = work / f"{file_digest(folder / 'model.pth')[:12]}_{seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    voices = {voice.speaker_id: voice for voice in VOICES}
+    clips = []
+    for number, text in enumerate(kept_texts()):
+        name = list(voices)[number % len(voices)]
+        natural = work / "natural" / f"{number:03d}_{name}.wav"
+        clips.append(Clip(text, name, place / f"{number:03d}_{name}.wav", natural))
+    model = None
+    for number, clip in enumerate(progress(clips, what="speaking", unit="clip")):
+        if not clip.natural.is_file():
+            clip.natural.parent.mkdir(exist_ok=True)
+            own = voices[clip.voice]
+            write_wav(clip.natural, trim_silence(synthesise(clip.text.reading, own.voice, own.rate, own.pitch)), 22_050)
+        if not clip.spoken.is_file():
+            model = model or stock_model(folder)
+            speak(model, folder, clip, 1000 * seed + number)
+    return clips
+
+
+# ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def recogniser(config: PretrainConfig, work: Path) -> Recogniser:
+    """One of the default settings, trained in WORK on the train table."""
+    own = {"output_model_path": str(work / "judge"), "recogniser": RecogniserConfig()}
+    return ensure_recogniser(config.model_copy(update=own))
+
+
+def errors(listener: Recogniser, clips: list[Clip], natural: bool, spaces: bool) -> list[float]:
+    """The share of wrong letters of each clip."""
+    rates = []
+    for clip in clips:
+        wave, rate = read_mono(clip.natural if natural else clip.spoken)
+        (heard,) = listener.hear([wave], rate)
+        expected = clip.text.expected
+        if not spaces:
+            expected, heard = expected.replace(" ", ""), heard.replace(" ", "")
+        found = count_errors(expected, heard)
+        rates.append(found.wrong_letters / found.letters)
+    return rates
+
+
+def nearest(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
+    """Of each clip, whether its own voice is the nearest."""
+    model = xtts_ka.load_xtts(config.output_model_path, "cpu")
+    encoder, voices = VoiceEncoder.of(model), model.speaker_manager.speakers
+    own: dict[str, list[Path]] = {name: [] for name in voices}
+    for clip in read_split(config.data_dir, "train"):
+        if clip.speaker_id in own and len(own[clip.speaker_id]) < PER_VOICE:
+            own[clip.speaker_id].append(clip.audio_path)
+
+    def embedding(file: Path) -> np.ndarray:
+        return encoder.speaker_embedding(load_speech(file)).numpy().ravel()
+
+    heard = [(name, embedding(file)) for name, files in own.items() for file in files]
+    names = {name: voice["speaker_embedding"].numpy().ravel() for name, voice in voices.items()}
+    judge = VoiceJudge(names, np.array([row for _, row in heard]), [name for name, _ in heard])
+    return [judge.nearest(embedding(clip.spoken)) == clip.voice for clip in clips]
+
+
+def middle(values: list[float]) -> str:
+    """The median with its 95 % interval, by the bootstrap."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return f"{np.median(values):.1%} ({low:.1%}–{high:.1%})"
+
+
+def average(values: list[float]) -> str:
+    found = mean([float(value) for value in values], range(len(values)))
+    return "{value:.1%} ({low:.1%}–{high:.1%})".format(**found)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    args.work.mkdir(parents=True, exist_ok=True)
+    config = load_config(args.config)
+    clips = speak_all(config, args.work, args.seed)
+    listener = recogniser(config, args.work)
+    long = [len(wave) / rate > LONG_SECONDS for wave, rate in (read_mono(clip.natural) for clip in clips)]
+    say(f"{len(clips)} sentences, {sum(long)} of them over {LONG_SECONDS:g} s; intervals of 95 %")
+    facts: dict[str, list] = {}
+    for natural, who in ((True, "espeak-ng itself"), (False, "the model")):
+        for spaces in (True, False):
+            rates = errors(listener, clips, natural, spaces)
+            facts[f"{who}, {'with' if spaces else 'without'} spaces"] = rates
+            parts = {"all": rates}
+            parts |= {f"over {LONG_SECONDS:g} s": [r for r, is_long in zip(rates, long) if is_long]}
+            parts |= {"shorter": [r for r, is_long in zip(rates, long) if not is_long]}
+            for name, part in parts.items():
+                how = "" if spaces else ", spaces not counted"
+                say(f"CER of {who}{how}, {name}: median {middle(part)}, mean {average(part)}")
+    stopped = [not clip.spoken.with_suffix(".cut").is_file() for clip in clips]
+    right = nearest(config, clips)
+    say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
+    facts |= {"stopped": stopped, "right voice": right, "long": long, "texts": [clip.text.text for clip in clips]}
+    write_json(args.work / f"figures_{args.seed}.json", facts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
