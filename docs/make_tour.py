@@ -1,9 +1,9 @@
-"""Writes docs/tour.md and docs/images/training_plot.png from a real run of the shipped config.
+"""Writes docs/tour.md and its pictures in docs/images/ from a real run of the shipped config.
 
     python docs/make_tour.py --work /tmp/tour
 
 Copies the files of this checkout to an empty folder, runs every command there, and writes down what each one printed.
-Takes about ten minutes on 2 cores. Times, paths and the last digits of losses differ from machine to machine.
+Takes about twenty minutes on 2 cores. Times, paths and the last digits of losses differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -19,19 +19,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from xtts_ka.core.config import load_config  # noqa: E402
+from xtts_ka.corpus.audio import read_mono  # noqa: E402
+from xtts_ka.recognition.recogniser import HOP, RATE, at_rate, log_mel  # noqa: E402
+from xtts_ka.starter.speech import VOICES, synthesise, trim_silence  # noqa: E402
+
+STEPS = load_config(ROOT / "xtts_pretrain_config.json").starter.max_steps
 CONFIG = "--config xtts_pretrain_config.json"
 STEP = re.compile(r"step +\d+/\d+ |training: \d+ of \d+ ")
 STEPS_SHOWN = (5, 2)  # of a longer series of step lines: the first and the last ones
 
 
 class Command(NamedTuple):
-    """A shell line, what the tour says before it, its exit code, and the output at which it gets Ctrl-C."""
+    """A shell line, what the tour says before and after it, its exit code, and the output at which it gets Ctrl-C."""
 
     line: str
     before: str = ""
     code: int = 0
     interrupt_at: str = ""
     shown: bool = True
+    after: str = ""
 
 
 def commands(*lines: str) -> list[Command]:
@@ -41,7 +55,10 @@ def commands(*lines: str) -> list[Command]:
 SCRIPTS = {
     "run_pretrain.py": [
         Command(
-            f"python run_pretrain.py {CONFIG}", "The shipped config on a bare machine: starter mode makes stand-ins."
+            f"python run_pretrain.py {CONFIG}",
+            "The shipped config on a bare machine: starter mode makes stand-ins, and the model speaks at the end.",
+            after="The five sentences as the model says them, and as espeak-ng itself does in the same voice:\n\n"
+            "![Mel spectrograms of the five sentences](images/first_sentences.png)",
         ),
         Command(f"python run_pretrain.py {CONFIG} --dry-run", "What would run now:"),
         Command('sed \'s/"epochs"/"epoch"/\' xtts_pretrain_config.json > wrong.json', shown=False),
@@ -50,9 +67,9 @@ SCRIPTS = {
         ),
         Command(
             f"python run_pretrain.py {CONFIG} --only full_pretrain",
-            "A finished training that is asked for by name starts anew. Ctrl-C at step 80 (exit code 130):",
+            "A finished training that is asked for by name starts anew. Ctrl-C in its first half (exit code 130):",
             130,
-            "step     80/300",
+            f"step {STEPS // 40 * 10:6}/{STEPS}",
         ),
     ],
     "run_xtts_pretrain.py": [
@@ -97,13 +114,13 @@ SCRIPTS = {
     "synthesize.py": [
         Command(
             f'python synthesize.py {CONFIG} --text "გამარჯობა, მეგობარო!" --output hello.wav',
-            "A model trained for minutes on synthetic speech babbles: the starter shows the way, not the result.",
+            "A robot's voice, as the stand-ins have taught it: the starter shows the way, not the result.",
         )
     ],
     "evaluate_model.py": [
         Command(
             f"python evaluate_model.py {CONFIG}",
-            "The first time it trains the project's recogniser on the recordings, which takes most of its time:",
+            "The recogniser that the last stage of the first command has trained listens here too:",
         )
     ],
     "xtts_ka.georgian.text": commands(
@@ -120,7 +137,7 @@ Long series of step lines are cut (…).
 def run(command: Command, folder: Path) -> str:
     """What `command` prints, errors included. RuntimeError for an unexpected exit code."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command.line}" if command.interrupt_at else f"set -o pipefail; {command.line}"],
         cwd=folder,
@@ -169,6 +186,7 @@ def section(script: str, lines: list[Command], folder: Path) -> str:
         printed = run(command, folder)
         if command.shown:
             parts += [f"{command.before}\n"] * bool(command.before) + [indented(f"$ {command.line}\n{printed}")]
+            parts += [f"{command.after}\n"] * bool(command.after)
     return "\n".join(parts)
 
 
@@ -185,6 +203,28 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
+def draw_sentences(samples: Path, picture: Path) -> None:
+    """Mel spectrograms of the wavs in `samples`, each sentence in another voice, beside espeak-ng's own."""
+    texts = dict(line.split("  ", 1) for line in (samples / "sentences.txt").read_text("utf-8").splitlines())
+    figure, rows = plt.subplots(len(texts), 2, figsize=(11, 2.1 * len(texts)), layout="constrained", squeeze=False)
+    for place, (number, text) in enumerate(texts.items()):
+        wavs = sorted(samples.glob(f"{number}_*.wav"))
+        wav = wavs[place % len(wavs)]
+        voice = next(voice for voice in VOICES if wav.stem.endswith(voice.speaker_id))
+        own = trim_silence(synthesise(text, voice.voice, voice.rate, voice.pitch))
+        for axes, who, (wave, rate) in zip(rows[place], ("model", "espeak-ng"), (read_mono(wav), (own, 22_050))):
+            mel = log_mel(at_rate(wave, rate)).T
+            axes.imshow(
+                mel, origin="lower", aspect="auto", vmin=mel.max() - 12, extent=(0, mel.shape[1] * HOP / RATE, 0, 80)
+            )
+            axes.set_title(f"{who}, {voice.speaker_id}" if who != "model" else text, fontsize=7, loc="left")
+            axes.set_yticks([])
+    rows[-1][0].set_xlabel("seconds")
+    rows[-1][1].set_xlabel("seconds")
+    figure.savefig(picture, dpi=80)
+    plt.close(figure)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write docs/tour.md from a real run of the shipped config.")
     parser.add_argument("--work", type=Path, required=True, help="an empty folder, or one that does not exist yet")
@@ -195,6 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     copy_checkout(folder)
     machine = f"{os.cpu_count()} CPU cores, no GPU, Python {sys.version_info.major}.{sys.version_info.minor}"
     tour = "\n".join([HEAD.format(machine=machine), *(section(name, lines, folder) for name, lines in SCRIPTS.items())])
+    draw_sentences(folder / "models/xtts_v2_ka/samples", ROOT / "docs/images/first_sentences.png")
     (ROOT / "docs/tour.md").write_text(tour.rstrip("\n") + "\n", "utf-8")
     shutil.copy2(folder / "docs/images/training_plot.png", ROOT / "docs/images/training_plot.png")
     return 0

@@ -67,7 +67,7 @@ def stock_model(folder: Path) -> Xtts:
     xtts_ka.register()
     config = XttsConfig()
     config.load_json(str(folder / "config.json"))
-    model = Xtts.init_from_config(config)
+    model = Xtts(config)
     model.load_checkpoint(config, checkpoint_dir=str(folder), eval=True)
     return model
 

@@ -92,6 +92,7 @@ class StarterConfig(_Section):
     batch_seconds: float = _opt(24.0, "batch_seconds when the base model is the starter's", gt=0)
     new_tokens: int = _opt(200, "text.new_tokens when the base model is the trained stand-in", ge=40, le=20000)
     language_epochs: int = _opt(4, "language_model.max_epochs when the base model is the trained stand-in", ge=1)
+    recogniser_steps: int = _opt(1500, "recogniser.max_steps when the base model is the trained stand-in", ge=2)
 
 
 class TextConfig(_Section):
