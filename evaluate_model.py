@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def run() -> None:
-        config = load_config(args.config)
+        from xtts_ka.starter.own_values import with_section_values
+
+        config = with_section_values(load_config(args.config))
         output = args.output or Path(config.log_dir) / "evaluation"
         from xtts_ka.evaluation.evaluate import Request, evaluate
         from xtts_ka.evaluation.report import NAMES, summary_lines, write_report

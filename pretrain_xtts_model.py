@@ -34,7 +34,8 @@ from xtts_ka.model.checkpoint import (
     refuse_pointers,
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
-from xtts_ka.starter import stand_ins as starter_kit
+from xtts_ka.starter import own_values
+from xtts_ka.starter.stand_ins import make_stand_ins
 from xtts_ka.training.checkpoint_folders import best_of
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
 from xtts_ka.training.pipeline_stage import PartStage, PipelineStage
@@ -247,13 +248,19 @@ class XTTSPretrainer(PipelineStage):
         config, last, device = self.config, checkpoints.last(), str(accelerator.device)
         best, candidates = self._best(base, checkpoints, log, device, listener)
         assert last  # training ends with a checkpoint
-        facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": stand_ins(config) or "the user's own data"}
+        facts = {
+            "step": best.step,
+            "val_loss": best.val_loss,
+            "trained_on": own_values.described(config) or "the user's own data",
+        }
         say(f"exporting step {best.step} to {self.out}")
         weights = best.present_weights()
         export_model(config, base, weights, facts, device)
         log.event("finish", step=last.step)
         old = self._old_languages(weights, data, checkpoints, accelerator)
-        figures = write_report(config, log.file, data.train.index, best, stand_ins(config), key, old, candidates)
+        figures = write_report(
+            config, log.file, data.train.index, best, own_values.described(config), key, old, candidates
+        )
         write_card(config, figures)
         return figures
 
@@ -291,14 +298,14 @@ class XTTSPretrainer(PipelineStage):
         """The steps to train and the key that sets them, which is said. an_epoch: its steps."""
         config, limits = self.config, {}
         if config.max_steps:
-            limits["starter.max_steps" if has_starter_base(config) else "max_steps"] = config.max_steps
+            limits["starter.max_steps" if own_values.has_stand_in_base(config) else "max_steps"] = config.max_steps
         if config.epochs:
             limits["epochs"] = config.epochs * an_epoch
         (key, steps), *others = sorted(limits.items(), key=lambda limit: limit[1])
         also = "".join(f"; {other} would allow {allowed:,}" for other, allowed in others)
         if self.peers.is_main:
             say(f"steps       {steps:,} by {key}, {steps / an_epoch:.3g} epochs{also}")
-            if steps < FEW_STEPS and not has_starter_base(config):
+            if steps < FEW_STEPS and not own_values.has_stand_in_base(config):
                 warn(
                     f"{steps} steps teach little: lower batch_seconds (for a small corpus to a fiftieth of it, see "
                     "recipes/studio_voice_24gb.json) or raise epochs"
@@ -398,15 +405,6 @@ class Evaluation(PipelineStage):
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def has_starter_base(config: PretrainConfig) -> bool:
-    return (Path(config.base_model_path) / starter_kit.MARK).is_file()
-
-
-def stand_ins(config: PretrainConfig) -> list[str]:
-    """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
-    return starter_kit.described(config)
-
-
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
 STAGE_CLASSES += (XTTSModelInitializer, DvaeTrainer, XTTSPretrainer, DecoderTrainer, Evaluation)
 
@@ -435,14 +433,11 @@ class PretrainPipeline:
     def _settle(self) -> None:
         """Settle what follows from the base model that is there, and make the stages."""
         config = self.given
-        if has_starter_base(config):
+        if own_values.has_stand_in_base(config):
             config = config.model_copy(update={"epochs": None, **self._starter_values()})
-        if starter_kit.is_trained(config):
-            for section, name, value in self._section_values():
-                part = getattr(config, section).model_copy(update={name: value})
-                config = config.model_copy(update={section: part})
+        config = own_values.with_section_values(config)
         if config.evaluation.enabled is None:
-            made = starter_kit.is_trained(config) if not missing_base_files(config.base_model_path) else None
+            made = own_values.has_trained_base(config) if not missing_base_files(config.base_model_path) else None
             enabled = "evaluation" in config.stages() if made is None else made
             config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"enabled": enabled})})
         self.config = config
@@ -454,12 +449,6 @@ class PretrainPipeline:
         """The keys of which the starter has its own, with its values; a given batch_size stands."""
         names = ("max_steps", "learning_rate", *(() if self.given.clips_at_once else ("batch_seconds",)))
         return {name: getattr(self.given.starter, name) for name in names}
-
-    def _section_values(self) -> list[tuple[str, str, Any]]:
-        """The same in sections (section, name, value), with the trained stand-in; what the config gives stands."""
-        starter = self.given.starter
-        own = [("text", "new_tokens", starter.new_tokens), ("language_model", "max_epochs", starter.language_epochs)]
-        return [each for each in own if each[1] not in getattr(self.given, each[0]).model_fields_set]
 
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.
@@ -499,23 +488,23 @@ class PretrainPipeline:
             sweep_partials(folder)
         if self.missing_inputs():
             heading("starter: stand-ins for what is missing")
-            starter_kit.make_stand_ins(config)
+            make_stand_ins(config)
             self._settle()
             self.check_replay()
         for source in tables.source_roots(config.data_dir)[1:]:
             say(f"recordings and embeddings are also read from {source}")
-        for what in stand_ins(config):
+        for what in own_values.described(config):
             warn(f"STARTER: this run uses {what}, not the real thing; it demonstrates the pipeline, not a usable voice")
         self.say_length()
 
     def say_length(self) -> None:
         """Say which of the config's values have no effect, if the base model is the starter's."""
-        if has_starter_base(self.config):
+        if own_values.has_stand_in_base(self.config):
             values = self._starter_values()
             *first, last = (f"starter.{name} ({value:g})" for name, value in values.items())
             replaced = f"epochs, {', '.join(values)}"
             say(f"{', '.join(first)} and {last} replace {replaced}, since the base model is the starter's")
-        if starter_kit.is_trained(self.config) and (found := self._section_values()):
+        if found := own_values.section_values(self.given):
             say(", ".join(f"{section}.{name} is {value}" for section, name, value in found) + ", for the same reason")
 
     def run(

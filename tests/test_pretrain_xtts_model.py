@@ -419,11 +419,13 @@ def test_what_follows_from_the_base_model_that_is_there(tmp_path, mark, evaluate
     from xtts_ka.core.config import PretrainConfig
 
     own = {"base_model_path": base_folder(tmp_path / "base", mark), "output_model_path": str(tmp_path / "out")}
-    starter = {"enabled": True, "base": "trained", "new_tokens": 77, "language_epochs": 3, "max_steps": 9}
+    starter = {"enabled": True, "base": "trained", "new_tokens": 77, "language_epochs": 3, "recogniser_steps": 50}
+    starter |= {"max_steps": 9}
     config = PretrainConfig(**own, starter=starter)
     settled = PretrainPipeline(config).config
     assert ("evaluation" in settled.stages()) == evaluates
-    assert (settled.text.new_tokens, settled.language_model.max_epochs) == ((77, 3) if evaluates else (2000, 20))
+    found = settled.text.new_tokens, settled.language_model.max_epochs, settled.recogniser.max_steps
+    assert found == ((77, 3, 50) if evaluates else (2000, 20, 40000))
     assert (settled.max_steps, settled.epochs) == ((9, None) if mark else (None, 5))
     given = PretrainConfig(**own, starter=starter, text={"new_tokens": 500}, evaluation={"enabled": not evaluates})
     settled = PretrainPipeline(given).config

@@ -11,17 +11,15 @@ from pathlib import Path
 from xtts_ka.core.config import BASE_FILES, STARTER_MARK, PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
-from xtts_ka.core.files import read_json
 from xtts_ka.corpus.metadata import create_metadata, print_report
 from xtts_ka.corpus.tables import has_metadata, read_split
 from xtts_ka.model.checkpoint import FETCH, missing_base_files
 from xtts_ka.starter.base_model import make_base_model
+from xtts_ka.starter.own_values import RECORDINGS
 from xtts_ka.starter.speech import read_sentences, speak_corpus
 from xtts_ka.starter.trained_base import check_trained_base, make_trained_base
 
 MARK = STARTER_MARK
-RECORDINGS = "starter_recordings"  # in data_dir
-TRAINED, UNTRAINED = "a small base model trained on a robot's voice", "a tiny untrained base model"
 
 
 def make_stand_ins(config: PretrainConfig) -> None:
@@ -48,20 +46,3 @@ def make_stand_ins(config: PretrainConfig) -> None:
     elif missing:
         say(f"no base model in {base}: making a tiny untrained one in XTTS-v2's file layout")
         make_base_model(base, starter, [clip.audio_path for clip in read_split(data, "train")[:80]], config.seed)
-
-
-def described(config: PretrainConfig) -> list[str]:
-    """What starter mode made of what this config uses, in words; empty when everything is the user's own."""
-    base, speech = Path(config.base_model_path) / MARK, Path(config.data_dir) / RECORDINGS / MARK
-    found = []
-    if base.is_file():
-        found.append(TRAINED if is_trained(config) else UNTRAINED)
-    return found + ["synthetic espeak-ng speech"] * speech.is_file()
-
-
-def is_trained(config: PretrainConfig) -> bool:
-    """Whether the base model is the trained stand-in."""
-    base = Path(config.base_model_path)
-    remedy = f"remove the folder {base}, and starter mode makes it again"
-    mark = read_json(base / MARK, "the stand-in base model", remedy) if (base / MARK).is_file() else {}
-    return isinstance(mark, dict) and mark.get("base") == "trained"
