@@ -248,19 +248,14 @@ class XTTSPretrainer(PipelineStage):
         config, last, device = self.config, checkpoints.last(), str(accelerator.device)
         best, candidates = self._best(base, checkpoints, log, device, listener)
         assert last  # training ends with a checkpoint
-        facts = {
-            "step": best.step,
-            "val_loss": best.val_loss,
-            "trained_on": own_values.described(config) or "the user's own data",
-        }
+        made = own_values.described(config)
+        facts = {"step": best.step, "val_loss": best.val_loss, "trained_on": made or "the user's own data"}
         say(f"exporting step {best.step} to {self.out}")
         weights = best.present_weights()
         export_model(config, base, weights, facts, device)
         log.event("finish", step=last.step)
         old = self._old_languages(weights, data, checkpoints, accelerator)
-        figures = write_report(
-            config, log.file, data.train.index, best, own_values.described(config), key, old, candidates
-        )
+        figures = write_report(config, log.file, data.train.index, best, made, key, old, candidates)
         write_card(config, figures)
         return figures
 
@@ -389,9 +384,7 @@ class Evaluation(PipelineStage):
     files = (f"{SAMPLES}/sentences.txt",)
 
     def inputs(self) -> dict[str, str]:
-        tests = tables.split_csv(self.config.data_dir, "test")
-        own = {"test metadata": file_digest(tests)} if tests.is_file() else {}
-        return {"sentences": file_digest(SENTENCES), **self.table_digests(), **own, **self.recordings_digest()}
+        return {"sentences": file_digest(SENTENCES), **self.table_digests(), **self.recordings_digest()}
 
     def outputs(self) -> list[Path]:
         return [*super().outputs(), Path(self.config.log_dir) / "evaluation" / "report.html"]
@@ -403,7 +396,6 @@ class Evaluation(PipelineStage):
 
 
 # ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 STAGE_CLASSES: tuple[type[PipelineStage], ...] = (EmbeddingsProcessor, PhonemeModelProcessor, LanguageModelProcessor)
 STAGE_CLASSES += (XTTSModelInitializer, DvaeTrainer, XTTSPretrainer, DecoderTrainer, Evaluation)
@@ -420,8 +412,7 @@ def announce(decision: Decision) -> None:
 class PretrainPipeline:
     """Prepares the inputs, then plans and runs the stages, with the ledger's lock held.
 
-    config: as given, but with the starter's training length if the base model is the starter's, and with the evaluation
-    stage if that is the trained stand-in.
+    given: the config as given; config: with what follows from a stand-in base model.
     """
 
     def __init__(self, config: PretrainConfig, peers: Peers = ALONE):
@@ -431,24 +422,10 @@ class PretrainPipeline:
         self._settle()
 
     def _settle(self) -> None:
-        """Settle what follows from the base model that is there, and make the stages."""
-        config = self.given
-        if own_values.has_stand_in_base(config):
-            config = config.model_copy(update={"epochs": None, **self._starter_values()})
-        config = own_values.with_section_values(config)
-        if config.evaluation.enabled is None:
-            made = own_values.has_trained_base(config) if not missing_base_files(config.base_model_path) else None
-            enabled = "evaluation" in config.stages() if made is None else made
-            config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"enabled": enabled})})
-        self.config = config
-        self.ledger.stages = [
-            stage(self.config, self.peers) for stage in STAGE_CLASSES if stage.name in self.config.stages()
-        ]
-
-    def _starter_values(self) -> dict[str, Any]:
-        """The keys of which the starter has its own, with its values; a given batch_size stands."""
-        names = ("max_steps", "learning_rate", *(() if self.given.clips_at_once else ("batch_seconds",)))
-        return {name: getattr(self.given.starter, name) for name in names}
+        """Settle what follows from the base model, and make the stages."""
+        self.config = own_values.settled(self.given)
+        due = self.config.stages()
+        self.ledger.stages = [stage(self.config, self.peers) for stage in STAGE_CLASSES if stage.name in due]
 
     def missing_inputs(self) -> list[str]:
         """What the pipeline cannot start without, one sentence each with its remedy.
@@ -499,13 +476,8 @@ class PretrainPipeline:
 
     def say_length(self) -> None:
         """Say which of the config's values have no effect, if the base model is the starter's."""
-        if own_values.has_stand_in_base(self.config):
-            values = self._starter_values()
-            *first, last = (f"starter.{name} ({value:g})" for name, value in values.items())
-            replaced = f"epochs, {', '.join(values)}"
-            say(f"{', '.join(first)} and {last} replace {replaced}, since the base model is the starter's")
-        if found := own_values.section_values(self.given):
-            say(", ".join(f"{section}.{name} is {value}" for section, name, value in found) + ", for the same reason")
+        for line in own_values.explained(self.given):
+            say(line)
 
     def run(
         self,
