@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import SPLITS, read_split
 from xtts_ka.starter.base_model import make_base_model
 from xtts_ka.starter.stand_ins import MARK, RECORDINGS, make_stand_ins
+from xtts_ka.starter.trained_base import check_trained_base
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,3 +72,12 @@ def test_half_a_base_model_is_never_touched(config, tmp_path):
     with pytest.raises(UserError, match="lacks config.json.*hf download"):
         make_stand_ins(config)
     assert [f.name for f in base.iterdir()] == ["model.pth"] and (base / "model.pth").read_bytes() == b"half a download"
+
+
+def test_a_damaged_pack_is_refused_before_anything_is_spoken(config, tmp_path, monkeypatch):
+    missing = functools.partial(check_trained_base, pack=tmp_path / "pack")
+    monkeypatch.setattr("xtts_ka.starter.stand_ins.check_trained_base", missing)
+    starter = StarterConfig(enabled=True, base="trained", sentences=config.starter.sentences)
+    with pytest.raises(UserError, match=r"base.json .*git checkout -- xtts_ka/starter/base"):
+        make_stand_ins(config.model_copy(update={"starter": starter}))
+    assert not (tmp_path / "data").exists() and not (tmp_path / "models").exists()
