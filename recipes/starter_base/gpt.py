@@ -218,7 +218,8 @@ def config_of(
         checkpoint_dir=str(work / FOLDER),
         log_dir=str(work / FOLDER / "logs"),
         learning_rate=rate,
-        batch_size=1 + math.ceil(positions / float(np.median(feed.clips.positions))),  # the room is all of a step
+        # The room is all of a step, whose longest row may be a little longer than planned (the feed mixes lengths).
+        batch_size=1 + math.ceil(1.25 * positions / float(np.median(feed.clips.positions))),
         device=device,
         seed=1,
         training=training,
