@@ -45,7 +45,7 @@ from xtts_ka.training.metrics_log import SAMPLES, MetricsLog, Picture, Sound
 
 LETTERS = (15, 120)  # of a validation sentence that is spoken: what takes one to ten seconds
 REFERENCE_SECONDS = (3.0, 12.0)  # of a recording that is a voice, where no speaker is known
-PACE = {"cpu": 1.0, "cuda": 0.2}  # seconds for a second of speech, until a round was measured; one thread needs 0.6
+PACE = {"cpu": 1.2, "cuda": 0.2}  # seconds for a second of speech, until a round was measured; one thread takes 1.1
 LONGEST_ROUND = 240.0  # seconds; other processes wait meanwhile, ten minutes at most
 NOBODY = "nobody"  # the listener's name where there is none
 DYNAMIC_RANGE = 14.0  # nepers of power, 61 dB, from the loudest point of a picture to its black
