@@ -3,12 +3,17 @@
     python tests/benchmarks/exp_prepare.py --work DIR                    # 2 hours
     python tests/benchmarks/exp_prepare.py --work DIR --minutes 10       # a quick run
     python tests/benchmarks/exp_prepare.py --work DIR --text --asr RECOGNISER    # plain text without times
+    python tests/benchmarks/exp_prepare.py --work DIR --long 10          # memory: one recording of 10 hours
+    python tests/benchmarks/exp_prepare.py --align 10                    # memory and time of the alignment alone
 
 Makes recordings of 20 minutes with subtitles whose times are wrong by --jitter, prepares them through the script, and
 compares with what was planted. A sentence is good when what is written is what is said. It is found when one clip has
 all of it, and lost when none has; a clip is right when its text is all that is said in it, in order. A cut that is more
 than 20 ms inside a phrase cuts a word. A fault is found when left_out.csv has its text, or for speech without text its
 time, with a reason that fits, and no clip has it.
+
+--long repeats ten minutes to one recording with subtitles; the peak memory is that of the largest process. --align
+aligns the text of so many hours with log-probabilities of it, a letter in ten misheard, which need no sound.
 """
 
 from __future__ import annotations
@@ -27,12 +32,17 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 import numpy as np
 import planted_speech
 import soundfile
+import spoken_letters
 from planted_speech import ENGLISH, EXTRA, MISSING, NOISE, RATE, TAG, TONES, WRONG, Planted
 
 import prepare_recordings
 from xtts_ka.core.console import say
 from xtts_ka.core.files import read_json, write_json
-from xtts_ka.corpus.segmentation import MARGIN
+from xtts_ka.corpus.planned_clips import Limits
+from xtts_ka.corpus.segmentation import MARGIN, Speech
+from xtts_ka.georgian.reading import Reading
+from xtts_ka.recognition.heard import Heard, joined
+from xtts_ka.recognition.long_alignment import Book, plan_from_text
 
 FAULTS = {NOISE: 0.02, TONES: 0.02, MISSING: 0.02, EXTRA: 0.02, WRONG: 0.02, TAG: 0.01, ENGLISH: 0.01}
 REASONS = {
@@ -138,25 +148,79 @@ def _times(row: dict) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--jitter", type=float, default=0.2, help="seconds, standard deviation of the subtitles' times")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--text", action="store_true", help="plain text instead of subtitles")
     parser.add_argument("--asr", help="as of prepare_recordings.py")
+    parser.add_argument("--long", type=float, metavar="HOURS")
+    parser.add_argument("--align", type=float, metavar="HOURS")
     args = parser.parse_args()
+    if args.align:
+        align(args.align)
+        return
     source, output = args.work / "recordings", args.work / "clips"
-    if not source.exists():
+    if not source.exists() and args.long:
+        make_long(source, args.long)
+    elif not source.exists():
         make(source, args.minutes, args.jitter, args.text)
     began, used = time.monotonic(), _cpu()
     flags = ["--source", source, "--output_dir", output, "--processes", args.processes]
     flags += [] if args.asr is None else ["--asr", args.asr]
     assert prepare_recordings.main(list(map(str, flags))) == 0
-    seconds = 60 * args.minutes
+    seconds = 3600 * args.long if args.long else 60 * args.minutes
     wall, cpu = (time.monotonic() - began) / seconds, (_cpu() - used) / seconds
     say(f"real-time factor {wall:.4f}, CPU seconds a second {cpu:.4f}, {args.processes} processes")
+    if args.long:
+        say(f"peak memory of the largest process {_peak() / 1e9:.2f} GB")
+        return
     for name, value in judge(source, output).items():
         say(f"{name}: {value:.4g}")
+
+
+def make_long(folder: Path, hours: float) -> None:
+    """One recording of so many hours: ten minutes again and again."""
+    folder.mkdir(parents=True)
+    blocks, tape = [], None
+    for tape, wave in planted_speech.record(600, 0, {}):  # noqa: B007
+        blocks.append(wave)
+    assert tape
+    part, length = np.concatenate(blocks), sum(map(len, blocks)) / RATE
+    planted = []
+    with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as file:
+        for turn in range(round(hours * 3600 / length)):
+            file.write(part)
+            moved = ((each.text, "", each.start + turn * length, each.end + turn * length) for each in tape.planted)
+            planted += [Planted(*each) for each in moved]
+    (folder / "long.srt").write_text(planted_speech.srt(planted, 0.2), "utf-8")
+
+
+def align(hours: float) -> None:
+    rng = np.random.default_rng(0)
+    texts, speech, parts, at = [], [], [], 0.0
+    while at < 3600 * hours:
+        sentences = [planted_speech.sentence(rng) for _ in range(100)]  # at once: `say` makes lists of floats
+        pieces, heard = spoken_letters.say(
+            [phrase for phrases in sentences for phrase in phrases], 0.1, seed=len(parts)
+        )
+        speech += [Speech(piece.start + at, piece.end + at) for piece in pieces]
+        parts.append(Heard(heard.log_probs, heard.times + at))
+        texts += [", ".join(phrases) + "." for phrases in sentences]
+        at = speech[-1].end
+    heard, before, began = joined(parts), _peak(), time.monotonic()
+    book = Book.read("\n".join(texts), Reading())
+    read = time.monotonic() - began
+    plan = plan_from_text(book, speech, heard, at, Limits())
+    took, clips = time.monotonic() - began - read, len(plan.clips)
+    say(f"{at / 3600:.1f} hours, {len(book.letters):,} letters, {len(texts):,} sentences: {clips:,} clips")
+    say(f"reading the text {read:.0f} s, aligning it {took:.0f} s")
+    say(f"peak memory {_peak() / 1e9:.2f} GB, before the alignment {before / 1e9:.2f} GB")
+
+
+def _peak() -> float:
+    """Bytes, of the largest process."""
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def _cpu() -> float:
