@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import planted_speech
 import pytest
@@ -237,6 +238,18 @@ def test_media_without_sound_are_refused(tmp_path, capsys, content, why):
     (tmp_path / "source/r.flac").unlink()
     (tmp_path / "source/r.wav").write_bytes(content)
     assert why in refusal(capsys, tmp_path / "source", tmp_path / "clips")
+
+
+def test_a_film_without_sound_is_refused(tmp_path, capsys):
+    make(tmp_path / "source", faults=[""])
+    (tmp_path / "source/r.flac").unlink()
+    with av.open(str(tmp_path / "source/r.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    assert "it holds no sound" in refusal(capsys, tmp_path / "source", tmp_path / "clips")
 
 
 def test_a_truncated_recording_is_left_out_and_the_others_go_on(tmp_path, capsys):

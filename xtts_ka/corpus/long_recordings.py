@@ -61,7 +61,8 @@ def find_recordings(source: Path, transcript: Path | None = None) -> list[LongRe
     stems = Counter(os.path.splitext(name)[0] for _, name in found)
     recordings = []
     for path, name in found:
-        stem, speaker = os.path.splitext(name)[0], name.split(os.sep)[0] if os.sep in name else ""
+        stem = os.path.splitext(name)[0]
+        speaker = name.split(os.sep)[0] if os.sep in name else ""
         key = safe_key(name if stems[stem] > 1 else stem)
         recordings.append(LongRecording(path, name, key, files.of(name), speaker))
     if transcript is not None and transcript.is_file() and len(recordings) > 1 and has_times(transcript):
@@ -96,8 +97,8 @@ def _hashed(safe: str, name: str) -> str:
 
 def _media(folder: Path) -> Iterator[tuple[Path, str]]:
     """(path with links resolved, path in the folder) of the recordings below a folder; hidden ones are left out."""
-    count = 0
-    for at, subfolders, names in os.walk(folder):
+    count, root = 0, os.path.join(os.path.realpath(folder), "")
+    for at, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in names:
             if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES and not name.startswith("."):
@@ -105,7 +106,8 @@ def _media(folder: Path) -> Iterator[tuple[Path, str]]:
                 if count > MAX_RECORDINGS:
                     raise UserError(f"{folder} has more than {MAX_RECORDINGS:,} recordings: give its parts one by one")
                 path = os.path.join(at, name)
-                yield Path(os.path.realpath(path)), os.path.relpath(path, folder)
+                real = os.path.realpath(path) if os.path.islink(path) else path
+                yield Path(real), path[len(root) :]
 
 
 class _Transcripts:

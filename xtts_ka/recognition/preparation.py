@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import duration, progress, say
@@ -86,8 +87,9 @@ def prepare(request: Request) -> list[Outcome]:
         waiting = [job for job in jobs if job.recording.key not in finished]
         _work_off(waiting, request.processes or os.cpu_count() or 1)
         stores = (_job(request, recording, ear, recordings).store for recording in recordings)
-        outcomes = [outcome for store in stores if (outcome := store.done())]
-        write_results(request.output, outcomes, len(recordings))
+        with FileLock(request.output / WORK / "tables.lock"):  # the last shard to write has seen what all have finished
+            outcomes = [outcome for store in stores if (outcome := store.done())]
+            write_results(request.output, outcomes, len(recordings))
         say_results(request.output, outcomes, len(recordings))
         return outcomes
 
