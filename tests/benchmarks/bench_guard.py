@@ -3,11 +3,12 @@
     python tests/benchmarks/bench_guard.py --config xtts_pretrain_config.json --texts 200
 
 The config is that of a finished run whose model has learnt to speak; its recogniser is trained first if it is missing.
-Short texts are one to three words, long ones up to the model's limit of characters, both from sentences that the model
-was not trained on; the folder's voices take turns. Real recordings are those of val and test. Faults are those that the
-guard itself finds; `--judge` names the folder of another recogniser (one trained with another seed, say), which then
-counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Seconds are of CPU
-time: speaking the first attempts, listening to them, and all that is spoken and listened to again.
+Real recordings are those of val and test; planted faults are those of bench_faults.py. Short texts are one to three
+words, long ones 100 to 150 letters, both from sentences that the model was not trained on; the folder's voices take
+turns. Faults are those that the guard itself finds; `--judge` names the folder of another recogniser (one trained with
+another seed, say), which then counts the faults of the first attempts and of those taken, so that the guard is not its
+own judge. Seconds are of CPU time: speaking the first attempts, listening to them, and all that is spoken and listened
+to again.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import torch
+from bench_faults import plant
 
 import xtts_ka
 from xtts_ka.core.config import load_config
@@ -89,7 +92,7 @@ def short_texts(sentences: list[str], count: int) -> list[str]:
 
 
 def long_texts(sentences: list[str], count: int, limit: int) -> list[str]:
-    """Sentences joined with commas, as many as the limit allows."""
+    """Over 100 letters: sentences joined with commas, as many as the limit allows."""
     draw, found = random.Random(2), {}
     for _ in range(20 * count):
         text = ""
@@ -97,7 +100,7 @@ def long_texts(sentences: list[str], count: int, limit: int) -> list[str]:
             more = f"{text.rstrip('.!?')}, {sentence}" if text else sentence
             if len(more) <= limit:
                 text = more
-        if len(found) < count and len(text) > limit * 0.7:
+        if len(found) < count and len(text) > 100:
             found[text] = None
     return list(found)
 
@@ -117,6 +120,23 @@ def false_alarms(config, guard: Guard, reading: Reading) -> None:
         places.append(bool(attempt.faults))
     share = bootstrap(np.array(places, float), np.ones(len(places)))
     print(f"false alarms on {len(clips)} real recordings: {share}; {dict(found)}", flush=True)
+
+
+def planted_faults(config, guard: Guard) -> None:
+    """What the guard finds in espeak-ng's speech, sound and with faults planted in it (bench_faults.py)."""
+    clips = [clip for clip in plant(guard.listener, "test", 1000) if clip.kind != "wrong speaker"]
+    rates = letter_rates(read_split(config.data_dir, "train"))
+    pieces, spoken = [], []
+    for clip in clips:
+        usual = rates.get(clip.voice, USUAL_RATE)
+        codes = math.ceil(len(clip.wave) / CODE_STRIDE)
+        bounds = most_codes(clip.expected, usual), fewest_codes(clip.expected, usual)
+        pieces.append(Piece(clip.expected, torch.zeros(0), torch.zeros(0), 0, *bounds))
+        spoken.append(Spoken(clip.wave, codes, codes <= bounds[0]))
+    found = guard.judge(pieces, spoken, SAMPLE_RATE)
+    for kind in dict.fromkeys(clip.kind for clip in clips):
+        told = [bool(attempt.faults) for clip, attempt in zip(clips, found) if clip.kind == kind]
+        print(f"planted: {kind}: the guard finds a fault in {sum(told)} of {len(told)} clips", flush=True)
 
 
 def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> list[Piece]:
@@ -178,7 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--model", type=Path, help="model folder (default: the config's)")
     parser.add_argument("--judge", type=Path, help="folder of another recogniser that counts the faults")
-    parser.add_argument("--texts", type=int, default=200, help="of each kind")
+    parser.add_argument("--texts", type=int, default=200, help="of each kind (0: planted faults and recordings only)")
+    parser.add_argument("--long", type=int, help="long texts, where they are fewer than --texts")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
@@ -188,11 +209,17 @@ def main(argv: list[str] | None = None) -> int:
     judge = Guard(Recogniser.load(args.judge, args.device)) if args.judge else None
     reading = Reading.of(config.text)
     false_alarms(config, guard, reading)
+    planted_faults(config, guard)
+    if not args.texts:
+        return 0
     sentences = unseen_sentences(config, reading)
     limit, _ = read_facts(folder / FACTS_FILE)
     model = xtts_ka.load_xtts(folder, args.device)
     rate = model.config.model_args.output_sample_rate
-    kinds = {"short": short_texts(sentences, args.texts), "long": long_texts(sentences, args.texts, limit)}
+    kinds = {
+        "short": short_texts(sentences, args.texts),
+        "long": long_texts(sentences, args.long or args.texts, min(limit, 150)),
+    }
     for kind, texts in kinds.items():
         pieces = pieces_of(config, folder, model.speaker_manager.speakers, texts)
         measure(model, pieces, guard, judge, rate, kind)

@@ -19,7 +19,7 @@ from torch import Tensor
 from xtts_ka.recognition.symbols import BLANK, SYMBOLS
 
 WIDTH = 8  # texts kept after each frame
-WEIGHT, BONUS = 0.3, 0.3  # of the n-gram, and for each letter, which the n-gram makes less likely
+WEIGHT, BONUS = 0.5, 1.0  # of the n-gram, and for each letter, which the n-gram makes less likely
 LIKELY = math.log(1e-3)  # a symbol less likely than this in a frame is not tried there, if its likeliest is not either
 
 _NEVER = -math.inf

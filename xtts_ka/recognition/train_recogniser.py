@@ -28,6 +28,7 @@ from xtts_ka.corpus.recordings import listing, look_again
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
 from xtts_ka.georgian.character_ngram import CharacterNgram
 from xtts_ka.georgian.reading import Reading
+from xtts_ka.recognition.beam_search import BONUS, WEIGHT
 from xtts_ka.recognition.ctc_trainer import CtcTrainer, fits
 from xtts_ka.recognition.error_rates import Rate, character_error_rate, word_error_rate
 from xtts_ka.recognition.listener import spoken_letters
@@ -52,7 +53,7 @@ _OPEN = {
     "learning_rate": (4e-3, 2e-3),
     "noise": (0.4, 1.0),
 }
-_STEPS = 2400  # with few hours: 2.5 minutes of one core
+_STEPS = 2400  # with few hours: two to two and a half minutes of one core
 _EPOCHS, _LARGE_EPOCHS = (4, 60), 15  # fewest and most below _LARGE; from there
 
 
@@ -146,7 +147,8 @@ def _why_train(folder: Path, wanted: dict[str, Any]) -> str:
 
 def _held_out_digest(config: PretrainConfig) -> str:
     tables = [split_csv(config.data_dir, split) for split in ("val", "test")]
-    return hash_value([config.recogniser.beam, *(file_digest(table) for table in tables if table.is_file())])
+    digests = [file_digest(table) for table in tables if table.is_file()]
+    return hash_value([config.recogniser.beam, WEIGHT, BONUS, *digests])
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
