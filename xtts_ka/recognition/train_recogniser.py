@@ -80,9 +80,11 @@ def ensure_recogniser(config: PretrainConfig) -> Recogniser:
 
 
 def present_recogniser(config: PretrainConfig) -> tuple[Recogniser | None, str]:
-    """The recogniser of this config if it is there and up to date, as `ensure_recogniser`; else None and why not."""
+    """The recogniser of this config if it is there and up to date, as `ensure_recogniser`; else None and why not.
+
+    Recordings are as they were when somebody last looked (`recordings.look_again`): a pipeline's start has looked.
+    """
     folder = recogniser_folder(config)
-    look_again()
     if reason := _why_train(folder, _wanted(config)):
         return None, reason
     return _opened(config, folder, choose_device(config.device)), ""
