@@ -26,7 +26,13 @@ def choose_device(name: str) -> str:
 
     Warns where auto is the CPU although the machine has an NVIDIA card.
     """
-    if name == "cpu" or torch.cuda.is_available():
+    if name == "cpu":
+        return name
+    if torch.cuda.is_available():
+        # cuDNN's attention, which torch prefers on an H200, plans anew for each shape of a batch, and batches of speech
+        # have a thousand shapes: 0.5 s a step of a small GPT, whatever its size, falling as shapes came again
+        # (docs/experiments.md, «The stand-in base: its GPT on a GPU»). The other kernels need no plan.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         return "cuda" if name == "auto" else name
     problem = _undriven_card()
     if name != "auto":
