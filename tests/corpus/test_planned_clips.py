@@ -80,3 +80,15 @@ def test_two_people_at_once_music_and_dialogues_are_listed():
 def test_impossible_limits_are_refused(wrong):
     with pytest.raises(UserError):
         Limits(*wrong)
+
+
+def test_words_with_times_are_put_together_between_pauses():
+    words = [
+        Cue(1.0, 1.5, "დილა"),
+        Cue(1.5, 2.2, "იყო"),
+        Cue(2.25, 3.0, "თბილი"),
+        Cue(3.3, 4.2, "და"),
+        Cue(4.2, 5, "წყნარი"),
+    ]
+    plan = plan_from_cues(words, SPEECH[:2], 12, Limits(0.5))
+    assert [clip.text for clip in plan.clips] == ["დილა იყო თბილი", "და წყნარი"]

@@ -49,7 +49,7 @@ item []:
         intervals [1]:
             xmin = 0
             xmax = 1.0
-            text = ""
+            text = "sil"
         intervals [2]:
             xmin = 1.0
             xmax = 1.5

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from xtts_ka.core.console import duration
 from xtts_ka.corpus.cue_fitting import ENOUGH_CUES, FITS, Fitted, fit_cues, fit_of, moved
 from xtts_ka.corpus.planned_clips import Left, Limits, Passage, Plan, RecordingProblem, plan_of, text_problem
-from xtts_ka.corpus.segmentation import Speech
+from xtts_ka.corpus.segmentation import MIN_PAUSE, Speech
 from xtts_ka.corpus.subtitles import Cue
 
 _OVERLAP = 0.5  # of the shorter cue: from there on two people speak at once
@@ -28,7 +29,7 @@ class _Line:
 
 def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float, limits: Limits) -> Plan:
     """The clips of a recording with subtitles. RecordingProblem where they belong to another recording or language."""
-    lines = [_line(cue) for cue in _together(cues)]
+    lines = [_line(cue) for cue in _together(_phrases(cues))]
     _check_language(lines)
     heard = [line for line in lines if not line.problem or line.problem[0] not in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
     silent = [line for line in lines if line.problem and line.problem[0] in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
@@ -49,6 +50,20 @@ def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float
     plan.left += plan_of(silent_passages, [], seconds, limits).left
     plan.remarks += [remark] if remark else []
     return plan
+
+
+def _phrases(cues: Sequence[Cue]) -> Sequence[Cue]:
+    """Words with times, as aligners write them, put together where no pause is between; other cues as they are."""
+    if len(cues) < 3 or median(len(cue.text.split()) for cue in cues) > 1:
+        return cues
+    found: list[Cue] = []
+    for cue in cues:
+        before = found[-1] if found else None
+        if before and cue.start - before.end < MIN_PAUSE and cue.speaker == before.speaker:
+            found[-1] = Cue(before.start, max(before.end, cue.end), f"{before.text} {cue.text}", cue.speaker)
+        else:
+            found.append(cue)
+    return found
 
 
 def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:

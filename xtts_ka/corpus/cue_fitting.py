@@ -80,10 +80,11 @@ def moved(cues: Sequence[Cue], fit: Fit) -> list[Cue]:
 # ── each cue ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TOLERANCE = 1.5  # seconds between a hint and the pause it means, at most
-MAX_JOINED = 4  # cues that are said without a pause between them
+MAX_JOINED = 6  # cues that are said without a pause between them
 # Cost of a run of speech: squares of the distance of its beginning and end from the hints, and of the logarithm of
 # its length over that of its letters, each in the unit below and limited, since one bad hint must not move the next.
 _START, _END, _LENGTH = 0.3, 0.45, 0.3
+_USUAL, _PATIENCE = 0.15, 2.0  # the median distance of beginnings for which these are made; how far they may grow
 _LIMIT = 9.0
 _JOIN, _JOIN_AT_PAUSE = 2.0, 11.0  # for taking a cue and the next together: where no pause is near, and where one is
 _PAUSE_NEAR = 0.5  # seconds between the hints and a pause
@@ -105,9 +106,23 @@ class Fitted:
 
 
 def fit_cues(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[Fitted]:
-    """The likeliest runs of speech for cues that stand in order of time. Linear in the number of cues."""
+    """The likeliest runs of speech for cues that stand in order of time. Linear in the number of cues.
+
+    Where the hints turn out to be less exact than usual, they are fitted again with as much patience.
+    """
     if not cues:
         return []
+    units = _fitted(cues, speech, 1.0)
+    found = [unit for unit in units if unit.pieces]
+    if len(found) < ENOUGH_CUES:
+        return units
+    distance = median(abs(speech[unit.pieces[0]].start - cues[unit.first].start) for unit in found)
+    patience = min(_PATIENCE, distance / _USUAL)
+    return _fitted(cues, speech, patience) if patience > 1.2 else units
+
+
+def _fitted(cues: Sequence[Cue], speech: Sequence[Speech], patience: float) -> list[Fitted]:
+    """patience: by which the distances of hints are divided."""
     letters = [len(georgian_letters(cue.text)) for cue in cues]
     rate = _usual_rate(cues, letters)
     begins, ends = [piece.start for piece in speech], [piece.end for piece in speech]
@@ -133,7 +148,11 @@ def fit_cues(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[Fitted]:
                 cost += _UNCLAIMED * (hinted[first_piece] - hinted[used + 1])
                 for last_piece in _near(ends, hint.end):
                     if last_piece >= first_piece:
-                        own = _cost(hint, begins[first_piece], ends[last_piece], seconds) + joins[last - 1] - joins[n]
+                        own = (
+                            _cost(hint, begins[first_piece], ends[last_piece], seconds, patience)
+                            + joins[last - 1]
+                            - joins[n]
+                        )
                         unit = (path, n, last, range(first_piece, last_piece + 1), own)
                         _offer(best[last], last_piece, cost + own, unit)
     return _units(min(best[-1].values(), key=lambda found: found[0])[1])
@@ -182,9 +201,10 @@ def _near(times: Sequence[float], hint: float) -> range:
     return range(bisect_left(times, hint - TOLERANCE), bisect_right(times, hint + TOLERANCE))
 
 
-def _cost(hint: Cue, start: float, end: float, seconds: float) -> float:
+def _cost(hint: Cue, start: float, end: float, seconds: float, patience: float) -> float:
     length = math.log((end - start) / seconds) / _LENGTH if seconds > 0 else 0.0
-    return sum(min(_LIMIT, value * value) for value in ((start - hint.start) / _START, (end - hint.end) / _END, length))
+    early, late = (start - hint.start) / _START / patience, (end - hint.end) / _END / patience
+    return sum(min(_LIMIT, value * value) for value in (early, late, length))
 
 
 def _usual_rate(cues: Sequence[Cue], letters: Sequence[int]) -> float:

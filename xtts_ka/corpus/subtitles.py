@@ -21,6 +21,7 @@ from xtts_ka.corpus.delimited import decode
 from xtts_ka.georgian.alphabet import is_georgian
 
 MAX_BYTES = 2**26  # of a file with times: a day of subtitles has 5 MB
+_SILENCES = ("", "sp", "sil", "spn", "pau", "<eps>", "<p:>", "<sil>", "#")  # as aligners write them
 _SAMPLE = 4096  # characters that tell whether a .txt file holds labels
 
 
@@ -46,12 +47,16 @@ def read_cues(path: Path | str) -> list[Cue]:
     if reader is None:
         raise SubtitleError(f"{path} has no suffix of a file with times: rename it to one of {', '.join(READERS)}")
     try:
-        cues = [cue for cue in reader(text) if cue.text.strip() and 0 <= cue.start < cue.end < math.inf]
+        cues = [cue for cue in reader(text) if _says_something(cue) and 0 <= cue.start < cue.end < math.inf]
     except (ValueError, LookupError, TypeError, AttributeError, ElementTree.ParseError, RecursionError) as error:
         raise SubtitleError(f"{path} is no valid {path.suffix} file ({error}): export it again") from None
     if not cues:
         raise SubtitleError(f"{path} holds no text with times: export it again, or delete it")
     return sorted(cues, key=lambda cue: (cue.start, cue.end))
+
+
+def _says_something(cue: Cue) -> bool:
+    return cue.text.strip().lower() not in _SILENCES
 
 
 def has_times(path: Path) -> bool:
@@ -152,7 +157,7 @@ def _of_tiers(tiers: Iterable[tuple[str, list[Cue]]]) -> Iterator[Cue]:
     A tier of words or phones repeats what stands in that of the sentences. Tiers that hold different speech are
     different people, and their names are kept.
     """
-    spoken = [(name, [cue for cue in cues if cue.text.strip()]) for name, cues in tiers]
+    spoken = [(name, [cue for cue in cues if _says_something(cue)]) for name, cues in tiers]
     georgian = [(name, cues) for name, cues in spoken if cues and _mostly_georgian(cues)]
     spoken = georgian or [(name, cues) for name, cues in spoken if cues]
     spoken.sort(key=lambda tier: len("".join(cue.text for cue in tier[1])) / len(tier[1]), reverse=True)
