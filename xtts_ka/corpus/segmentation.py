@@ -20,6 +20,7 @@ _ABOVE_FLOOR, _BELOW_PEAK = (
     6.0,
     38.0,
 )  # dB: speech is louder than a pause by one, and no quieter than its peak by the other
+_CLEAR = 20.0  # dB below the peak: only so quiet a moment becomes a pause that silero-vad takes for a shorter one
 _NEARBY = 0.5  # seconds of speech beside a pause whose peak counts, and whose quietest moments do
 # in frames of 10 ms
 _REACH = 25  # by which an edge may move from where silero-vad puts it
@@ -88,7 +89,7 @@ def _pause(level: np.ndarray, start: float, end: float) -> tuple[float, float]:
     beside = [part.max() for part in (level[max(0, first - near) : first], level[last : last + near]) if len(part)]
     peak = float(max(beside, default=floor))
     limit = max(floor + _ABOVE_FLOOR, peak - _BELOW_PEAK)
-    if limit > peak - 3:
+    if limit > peak - (_CLEAR if end - start < MIN_PAUSE else 3.0):
         return start, end
     quiet = level < limit
     begins, ends = _left_edge(quiet, first, last), _right_edge(quiet, first, last)
