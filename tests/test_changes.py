@@ -23,6 +23,7 @@ import run_pretrain
 import synthesize
 from xtts_ka import load_xtts
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.evaluation import samples
 from xtts_ka.speech import lengths
 
 STAGES = PretrainConfig().stages()
@@ -293,6 +294,24 @@ def test_a_stage_that_only_the_export_reads_does_not_train_anew(project):
     assert "phonemes: phonemes.level broad → narrow" in result.out
     assert "nothing left to train: step 6 of 6 is reached; for more raise max_steps" in result.out
     assert trained(project) == [] and not any("superseded" in name for name in steps(project))
+
+
+def test_samples_are_spoken_in_the_pipeline_and_stand_in_the_report(project, monkeypatch):
+    monkeypatch.setattr(lengths, "LIMIT_FACTOR", 0.1)  # an untrained model speaks up to its limit
+    monkeypatch.setattr(samples, "PACE", {"cpu": 0.0})  # a first round fits at once
+    settings = {"samples": {"sentences": 1, "voices": 1, "every_share": 0.5, "recogniser": True}}
+    quick = {"recogniser": {"max_steps": 2, "dim": 16, "layers": 1}}
+    done = run(project, max_steps=8, **settings, **quick)
+    assert done.code == 0, done.err
+    assert trained(project) == [7, 8] and "samples     1 sentences in 1 voices" in done.out
+    (spoken,) = {path.name for path in (project / "logs/samples").iterdir()} - {"index.html", "step_00000008"}
+    assert spoken == "step_00000007"
+    report = (project / "models/xtts_v2_ka/REPORT.md").read_text("utf-8")
+    assert "Samples, step 7 → " in report and "the recogniser's own CER on real recordings" in report
+    record = json.loads((project / "models/xtts_v2_ka/pretrain_progress.json").read_text("utf-8"))
+    assert record["stages"]["full_pretrain"]["metrics"]["samples"][0]["similarity"] <= 1
+    told = here(checkpoint_monitor.main, "--config", project / "config.json")
+    assert "samples of step " in told.out and told.code == 0
 
 
 def test_best_by_cer_exports_the_checkpoint_that_is_understood_best_without_training_anew(project, monkeypatch):
