@@ -38,6 +38,7 @@ from xtts_ka.model import geometry as g
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.latents import SAMPLES_PER_LATENT
 from xtts_ka.model.networks import build_speaker_encoder, build_vocoder
+from xtts_ka.starter.trained_base import weights
 from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart
 from xtts_ka.training.parts_loop import Batch, PartsLoop, crop_start
 
@@ -65,7 +66,7 @@ class Snapshots:
         """Load the snapshots that are new."""
         names = sorted(file.name for file in self.folder.glob("*.safetensors"))[-SNAPSHOTS_USED:]
         for name in [name for name in names if name not in self._read]:
-            self._models.append(CompactGPT(load_gpt(self.folder / name)).eval().to(self.device))
+            self._models.append(CompactGPT(load_gpt(load_file(self.folder / name))).eval().to(self.device))
             self._read.append(name)
         self._models = self._models[-SNAPSHOTS_USED:]
 
@@ -234,12 +235,13 @@ def run(work: Path, options: Any) -> None:
     )
     torch.manual_seed(1)
     vocoder = build_vocoder(sizes.GPT["model_dim"], **sizes.DECODER)
+    if options.begin_with:
+        vocoder.load_state_dict(weights(options.begin_with, "decoder"))
     part = BaseDecoder(vocoder, feed, sounds, snapshots, settings)
     minutes = options.minutes_decoder - (time.monotonic() - began) / 60 if options.beside else options.minutes_decoder
     accelerator = own_accelerator(config)
     loop = TimedPartsLoop(part, config, "base", accelerator, minutes=minutes, out=options.out)
     loop.start()
     loop.fit()
-    weights = {name: value.detach().cpu() for name, value in vocoder.state_dict().items()}
-    save_tensors(work / DECODER, weights)
+    save_tensors(work / DECODER, {name: value.detach().cpu() for name, value in vocoder.state_dict().items()})
     note(work, "decoder", {"steps": loop.step, "minutes": round(minutes, 1), **part.validate(loop.tools)})

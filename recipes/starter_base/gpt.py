@@ -24,19 +24,20 @@ from torch import Tensor, nn
 
 from starter_base import sizes
 from starter_base.codes import CODES
-from starter_base.feed import Feed
+from starter_base.feed import SHORT_EPOCHS, Feed
 from starter_base.figures import note
 from starter_base.pack import half, write_network
 from starter_base.speech import Speech
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import say
-from xtts_ka.core.digests import hash_value
+from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.tensor_files import save_tensors
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model import geometry as g
 from xtts_ka.model.compact_gpt import CompactGPT
 from xtts_ka.model.networks import build_gpt, tiny_config
 from xtts_ka.starter.base_model import starter_vocabulary
+from xtts_ka.starter.trained_base import weights
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
 from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
 from xtts_ka.training.metrics_log import MetricsLog
@@ -164,11 +165,10 @@ def text_rows() -> int:
     return max(starter_vocabulary()["model"]["vocab"].values()) + 1
 
 
-def load_gpt(file: Path) -> Any:
-    """The GPT in a file, whatever its number of layers."""
-    weights = load_file(file)
-    gpt = new_gpt(1 + max(int(name.split(".")[2]) for name in weights if name.startswith("gpt.h.")))
-    gpt.load_state_dict({name: value.float() for name, value in weights.items()})
+def load_gpt(state: dict[str, Tensor]) -> Any:
+    """The GPT with these weights, whatever its number of layers."""
+    gpt = new_gpt(1 + max(int(name.split(".")[2]) for name in state if name.startswith("gpt.h.")))
+    gpt.load_state_dict({name: value.float() for name, value in state.items()})
     return gpt
 
 
@@ -185,7 +185,8 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     device = choose_device(options.device)
     kind = device.split(":")[0]
     positions, layers = options.positions or STEP_POSITIONS[kind], options.layers or sizes.GPT["layers"]
-    run_id = hash_value([positions, layers, (work / CODES).stat().st_size])[:16]
+    begun_with = options.begin_with and file_digest(options.begin_with / "gpt.safetensors")
+    run_id = hash_value([positions, layers, (work / CODES).stat().st_size, begun_with])[:16]
     checkpoints = CheckpointManager(work / FOLDER, run_id, 2)
     checkpoints.set_aside_others()
     snapshots = work / FOLDER / SNAPSHOTS
@@ -198,9 +199,12 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     feed = Feed(work, device, positions, seed=1, speech=speech)
     say(f"feed        {time.monotonic() - began:.1f} s; {len(feed.train.numbers):,} clips to train on")
     config = config_of(work, feed, device, positions, options.rate or RATE[kind], options.compile)
-    model = BaseGPT(new_gpt(layers), codebook(work))
+    gpt = load_gpt(weights(options.begin_with, "gpt")) if options.begin_with else new_gpt(layers)
+    model = BaseGPT(gpt, codebook(work))
     log = MetricsLog(work / FOLDER / "logs", fresh=checkpoints.last() is None)
-    return feed, TimedLoop(model, feed, checkpoints, log, config, options.minutes_gpt, options.out)
+    loop = TimedLoop(model, feed, checkpoints, log, config, options.minutes_gpt, options.out)
+    loop.progress.epoch = SHORT_EPOCHS if options.begin_with else 0
+    return feed, loop
 
 
 def config_of(

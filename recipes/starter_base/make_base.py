@@ -151,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
             found.add_argument(f"--minutes-{name}", type=float, default=step.minutes, metavar="M", help=text)
     for name, kind, text in TUNING:
         found.add_argument(f"--{name}", type=kind, help=text)
+    found.add_argument("--begin-with", type=Path, metavar="DIR", help="train on the GPT and decoder of this pack")
     found.add_argument("--compile", action="store_true", help="compile the GPT's blocks")
     found.add_argument(
         "--await-speech", action="store_true", help="gpt and decoder wait until another process has spoken"

@@ -47,7 +47,7 @@ class Base:
     def __init__(self, work: Path, speech: Speech, device: str):
         self.feed = Feed(work, device, 2048, seed=1, speech=speech)
         self.sounds, self.speech, self.device = Sounds(work, speech, self.feed), speech, device
-        self.gpt = load_gpt(work / GPT).eval().to(device)
+        self.gpt = load_gpt(load_file(work / GPT)).eval().to(device)
         self.vocoder = build_vocoder(sizes.GPT["model_dim"], **sizes.DECODER).eval().to(device)
         self.vocoder.load_state_dict({k: v.float() for k, v in load_file(work / DECODER).items()})
         self.gpt.init_gpt_for_inference(kv_cache=True, use_deepspeed=False)

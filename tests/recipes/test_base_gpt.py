@@ -1,4 +1,4 @@
-"""The recipe of the stand-in base: recipes/starter_base."""
+"""The recipe of the stand-in base: GPT, decoder, pack."""
 
 import gzip
 import json
@@ -22,6 +22,7 @@ from xtts_ka.model.narrow import expanded
 from xtts_ka.model.networks import build_dvae, build_gpt, build_speaker_encoder, build_vocoder, tiny_config
 from xtts_ka.model.old_text import OldTextTokenizer
 from xtts_ka.starter.base_model import starter_vocabulary
+from xtts_ka.starter.trained_base import weights as packed_weights
 from xtts_ka.training.parts_loop import crop_start
 
 
@@ -146,6 +147,16 @@ def test_the_gpt_and_the_decoder_are_trained_and_carry_on(work, capsys):
     made.load_state_dict(load_file(work / "decoder.safetensors"))
     assert {"gpt.safetensors", "decoder.safetensors"} <= {file.name for file in out.iterdir()}
     assert json.loads((work / "figures.json").read_text())["decoder"]["loss"] > 0
+
+
+def test_training_goes_on_from_a_pack(work, tmp_path):
+    pack = tmp_path / "pack"
+    gpt.run(work, options_of(work, "--minutes-gpt", "0.05", "--out", str(pack)))
+    again = options_of(work, "--minutes-gpt", "0.05", "--begin-with", str(pack))
+    _, loop = gpt.prepare(work, again)
+    assert loop.checkpoints.last() is None and loop.progress.epoch == feed.SHORT_EPOCHS
+    packed = packed_weights(pack, "gpt")
+    assert all(torch.allclose(value, packed[name]) for name, value in gpt.narrow_state(loop.bare).items())
 
 
 def test_pieces_of_the_decoder_are_the_gpts_latents_and_their_sound(work):
