@@ -80,9 +80,9 @@ class StarterConfig(_Section):
 
     enabled: bool = _opt(False, "make small stand-ins (base model, synthetic speech) for what is missing")
     sentences: PathText = _opt("data/starter_sentences_ka.txt", "Georgian sentences to speak, one a line")
-    clips: int = _opt(360, "synthetic clips to make", ge=20)
+    clips: int = _opt(2500, "synthetic clips to make", ge=20)
     base: Literal["trained", "untrained"] = _opt(
-        "untrained", "the stand-in base model: a small trained one that this package brings, or a tiny untrained one"
+        "trained", "the stand-in base model: a small trained one that this package brings, or a tiny untrained one"
     )
     layers: int = _opt(4, "transformer layers of the untrained base model", ge=1)
     model_dim: int = _opt(128, "width of the untrained base model", ge=64, multiple_of=64)
