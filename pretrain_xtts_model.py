@@ -35,6 +35,7 @@ from xtts_ka.model.checkpoint import (
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import own_values
+from xtts_ka.starter.existing import ignored_settings
 from xtts_ka.starter.stand_ins import make_stand_ins
 from xtts_ka.training.checkpoint_folders import best_of
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
@@ -56,6 +57,7 @@ _WATCHING = """log_interval validation_interval validation_minutes keep_checkpoi
 _PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
 DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
+NAMED = 5  # recordings that a dry run names
 FEW_STEPS = 200  # four warm-ups
 SENTENCES = Path(__file__).parent / "data/evaluation_sentences_ka/samples.txt"
 SAMPLES = "samples"  # in the model's folder: what the evaluation stage has spoken
@@ -317,10 +319,31 @@ class XTTSPretrainer(PipelineStage):
         remedy. A finished training has no steps left to apply them to. Done before the record has the new settings:
         after a kill here, the next run decides the same.
         """
+        if self._begins_anew(ledger, decision):
+            self.checkpoints().set_aside_others(everything=True)
+
+    def _begins_anew(self, ledger: StageLedger, decision: Decision) -> bool:
         done = ledger.record(self.name).status == "done"
         changed = bool(ledger.changes(self) - _CARRIES_ON - self._new_defaults(ledger.record(self.name)))
-        if done if decision.fixed else changed and (done or self._has_finished()):
-            self.checkpoints().set_aside_others(everything=True)
+        return done if decision.fixed else changed and (done or self._has_finished())
+
+    def outlook(self, ledger: StageLedger, decision: Decision) -> list[str]:
+        """Where training would begin, and which recordings would be encoded; nothing is written."""
+        from xtts_ka.training.prepare_features import not_encoded
+
+        if not decision.run or not all(file.is_file() for file in self._identity_files()):
+            return []
+        last, lines = self.checkpoints().last(), []
+        if last is None:
+            lines.append("training would begin at step 0")
+        elif self._begins_anew(ledger, decision):
+            lines.append(f"training would begin at step 0; the checkpoints up to step {last.step} would be set aside")
+        else:
+            lines.append(f"training would carry on from step {last.step}")
+        if new := not_encoded(self.config):
+            named = ", ".join(new[:NAMED]) + (f" and {len(new) - NAMED} more" if len(new) > NAMED else "")
+            lines.append(f"recordings that are new, or changed since they were encoded: {len(new)} ({named})")
+        return lines
 
     def _new_defaults(self, record: Record) -> set[str]:
         """The keys whose former default is on record and that have the present one now, or are no longer read."""
@@ -331,12 +354,14 @@ class XTTSPretrainer(PipelineStage):
 
     def run_id(self) -> str:
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
+        return hash_value([file_digest(file) for file in self._identity_files()])[:16]
+
+    def _identity_files(self) -> list[Path]:
         base = Path(self.config.base_model_path) / "model.pth"
         csv = (tables.split_csv(self.config.data_dir, name) for name in tables.TRAINING_SPLITS)
         own = [Path(table)] if (table := self.config.text.abbreviations) else []
         own += [self.config.dvae_file] if self.config.dvae.enabled else []
-        files = [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv, *own]
-        return hash_value([file_digest(file) for file in files])[:16]
+        return [self.out / "xtts_init_results.pkl", self.out / VOCABULARY, base, *csv, *own]
 
     def _has_finished(self) -> bool:
         """Whether the newest checkpoint is the last of its training: only the export is left to do."""
@@ -446,7 +471,18 @@ class PretrainPipeline:
             )
         if problems and not config.starter.enabled:
             raise UserError("; ".join(problems))
+        if own_values.has_stand_in_base(config) and not config.starter.enabled:
+            raise UserError(
+                f"the base model in {config.base_model_path} is starter mode's stand-in (STARTER.json says so), and "
+                f"starter.enabled is false: remove that folder and fetch the real one with {FETCH} "
+                f"{config.base_model_path} ({LICENCE}), or set starter.enabled to true"
+            )
         return problems
+
+    def outlook(self, decision: Decision) -> list[str]:
+        """What a dry run says of a stage besides whether it runs."""
+        stage = decision.stage
+        return stage.outlook(self.ledger, decision) if isinstance(stage, XTTSPretrainer) else []
 
     def check_replay(self) -> None:
         """UserError where replay_dir cannot be measured; nothing is said while the base model is still missing."""
@@ -478,6 +514,8 @@ class PretrainPipeline:
         """Say which of the config's values have no effect, if the base model is the starter's."""
         for line in own_values.explained(self.given):
             say(line)
+        for sentence in ignored_settings(self.given):
+            warn(sentence)
 
     def run(
         self,

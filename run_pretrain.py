@@ -78,7 +78,7 @@ def run(argv: list[str] | None) -> None:
 
 def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
     """Say per stage whether it would run, and why."""
-    missing = pipeline.missing_inputs()
+    missing, outlook = pipeline.missing_inputs(), []
     pipeline.check_replay()
     for sentence in missing:
         say(f"starter would first make a stand-in, as {sentence.split(': ')[0]}")
@@ -88,7 +88,8 @@ def dry_run(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
         pipeline.say_length()
         plan = pipeline.ledger.plan(only=args.only, force=args.force)
         lines = [f"{d.stage.name:<13}  {'runs' if d.run else 'skip'}  {d.reason}" for d in plan]
-    say("\n".join(lines))
+        outlook = [line for decision in plan for line in pipeline.outlook(decision)]
+    say("\n".join(lines + outlook))
     due = sum(line.split()[1] == "runs" for line in lines)
     if due:
         say(f"\n{due} of {len(lines)} stages would run; nothing was changed\nnext: {_again(args)}")
@@ -111,7 +112,8 @@ def run_stages(pipeline: PretrainPipeline, args: argparse.Namespace) -> None:
             say(f"\nonce the cause is removed, carry on with: {_again(args, summary.stage)}")
         raise
     summary.show()
-    say(f"\nthe model stands in {pipeline.config.output_model_path}")
+    done = pipeline.ledger.record("full_pretrain").status == "done"
+    say(f"\n{'the model stands' if done else 'what is done so far stands'} in {pipeline.config.output_model_path}")
     if pipeline.ledger.record("full_pretrain").status == "done":
         if said := listen_to(pipeline):
             say(said)
@@ -146,6 +148,7 @@ class Summary:
 
     def __init__(self, pipeline: PretrainPipeline):
         self.files = {stage.name: [file.name for file in stage.outputs()] for stage in pipeline.ledger.stages}
+        self._record = pipeline.ledger.record
         self.rows: dict[str, tuple[str, float | None, str, bool]] = {}
         self.stage, self._started = "", 0.0
 
@@ -156,9 +159,7 @@ class Summary:
 
     def after(self, decision: Decision, record: Record) -> None:
         status = "done" if decision.run else "left alone" if decision.fixed else "up to date"
-        name, form = KEY_FIGURES[self.stage]
-        value = record.metrics.get(name)
-        figure = NOTHING if value is None else form.format(value)
+        figure = _figure(self.stage, record)
         self.rows[self.stage] = (status, record.seconds or None, figure, record.status == "done")
         told = decision.reason if status == "up to date" else status
         say(style(f"{self.stage} {told}", COLOURS.get(status, "dim")) + f"  {figure}")
@@ -173,11 +174,25 @@ class Summary:
         heading("summary")
         say(style(f"{'stage':<13}  {'status':<11}  {'time':>11}  key figure and files", "bold"))
         for stage, files in self.files.items():
-            status, seconds, figure, there = self.rows.get(stage, ("not run", None, NOTHING, False))
+            status, seconds, figure, there = self.rows.get(stage) or self._not_reached(stage)
             marked = style(f"{status:<11}", COLOURS.get(status, "dim"))
             say(f"{stage:<13}  {marked}  {duration(seconds):>11}  {figure}")
             if there:
                 say(textwrap.indent(textwrap.fill(", ".join(files), 100), "    "))
+
+    def _not_reached(self, stage: str) -> tuple[str, float | None, str, bool]:
+        """The row of a stage that this run has not come to: an earlier one may have finished it."""
+        record = self._record(stage)
+        if record.status != "done":
+            return "not run", None, NOTHING, False
+        return "done before", record.seconds or None, _figure(stage, record), True
+
+
+def _figure(stage: str, record: Record) -> str:
+    """The metric that sums a stage up."""
+    name, form = KEY_FIGURES[stage]
+    value = record.metrics.get(name)
+    return NOTHING if value is None else form.format(value)
 
 
 if __name__ == "__main__":

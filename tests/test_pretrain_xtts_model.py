@@ -15,6 +15,8 @@ import torch
 from pipeline_run import MODEL_FILES, ROOT, run, run_here, statuses, write_config
 from small_project import here
 
+import run_pretrain
+
 
 def test_the_stages_stand_in_the_order_of_their_needs_and_no_two_write_the_same_file(tmp_path):
     from pretrain_xtts_model import STAGE_CLASSES
@@ -355,6 +357,42 @@ def test_missing_base_model_with_starter_off(tmp_path):
         "create_metadata_files.py",
     )
     assert not (tmp_path / "models/base_xtts_v2").exists()
+
+
+def test_starter_settings_over_stand_ins_that_are_there(finished, tmp_path):
+    source = finished[0].parent
+    for name in ("data", "models"):
+        (tmp_path / name).symlink_to(source / name)
+    config = write_config(tmp_path, starter={"enabled": False, "layers": 1, "model_dim": 64, "heads": 1, "clips": 60})
+    refused(run_here(config, "--dry-run"), "starter.enabled is false", "hf download", "models/base_xtts_v2")
+    starter = json.loads(config.read_text())["starter"] | {"enabled": True}
+    said = run_here(write_config(tmp_path, starter=starter), "--dry-run")
+    assert said.returncode == 0 and "has no effect" not in said.stderr
+    said = run_here(write_config(tmp_path, starter=starter | {"model_dim": 128, "clips": 90}), "--dry-run")
+    assert "starter.model_dim 128 has no effect" in said.stderr and "starter.clips 90 has no effect" in said.stderr
+
+
+def test_a_dry_run_says_where_training_begins_and_which_recordings_have_changed(project):
+    config = project / "config.json"
+    (project / "models/xtts_v2_ka/model.pth").unlink()
+    said = run_here(config, "--dry-run").stdout
+    assert "training would carry on from step 6" in said and "new, or changed" not in said
+    recording = project / "wavs/clip03.wav"
+    recording.write_bytes(recording.read_bytes())
+    os.utime(recording, ns=(1, 1))
+    (project / "checkpoints/step_00000006/manifest.json").unlink()
+    before = sorted(project.rglob("*"))
+    said = run_here(config, "--dry-run").stdout
+    assert "recordings that are new, or changed since they were encoded: 1 (clip03)" in said
+    assert "training would begin at step 0; the checkpoints up to step" in said
+    assert sorted(project.rglob("*")) == before
+
+
+def test_after_a_single_stage_the_model_is_not_said_to_be_there(project):
+    shutil.rmtree(project / "models/xtts_v2_ka")
+    result = here(run_pretrain.main, "--config", project / "config.json", "--only", "phonemes")
+    assert result.code == 0, result.err
+    assert "the model stands" not in result.out and "what is done so far stands in" in result.out
 
 
 def test_base_model_that_lacks_a_file_or_is_another_architecture(finished, tmp_path):

@@ -96,6 +96,21 @@ def _make_indexes(
     return train, val
 
 
+def not_encoded(config: PretrainConfig) -> list[str]:
+    """The file_ids of train and val whose recordings are new or have changed since their codes were computed.
+
+    Nothing is written. Empty where codes were never computed, with this DVAE or at all.
+    """
+    needed = (config.dvae_file, Path(config.base_model_path) / "mel_stats.pth")
+    home = Path(config.data_dir) / FEATURES
+    if not all(file.is_file() for file in needed) or not (home / feature_key(config)[:16] / "index.bin").is_file():
+        return []
+    cache = FeatureCache(home, feature_key(config))
+    rows = [pair for split in TRAINING_SPLITS for pair in _keyed_rows(config, split)]
+    missing = {clip.key for clip in cache.missing([Clip(key, row.audio_path) for row, key in rows])}
+    return [row.file_id for row, key in rows if key in missing]
+
+
 def filling_tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
     """How this config's clips are computed."""
     # A clip that is too long for the model is left out of the index; two codes more are enough to tell. No more is
