@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="the pipeline's config (default: %(default)s)")
     parser.add_argument("--text", required=True, help="what to say; numbers and abbreviations are read out")
     parser.add_argument("--speaker", help="a name in speakers_xtts.pth (default: the first)")
-    parser.add_argument("--output", default="speech.wav", help="wav file to write (default: %(default)s)")
+    parser.add_argument(
+        "--output", default="speech.wav", help="file to write: .wav, .flac, .mp3, .ogg or .opus (default: %(default)s)"
+    )
     parser.add_argument(
         "--attempts",
         type=_count,

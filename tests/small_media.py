@@ -13,6 +13,7 @@ def encode(path: Path, codec: str, wave: np.ndarray, rate: int = 16_000, format:
     with av.open(str(path), "w", format=format) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.layout = "mono"
+        stream.bit_rate = 64_000  # the encoder of WMA has no default
         frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate = rate
         size = stream.codec_context.frame_size or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus import audio
-from xtts_ka.corpus.audio import AudioError, measure, read_mono
+from xtts_ka.corpus.audio import AudioError, measure, read_mono, write_sound
+from xtts_ka.corpus.content import kind_of
 
 
 def tone(rate: int, seconds: float, amplitude: float = 0.5, hertz: float = 220.0) -> np.ndarray:
@@ -75,6 +78,24 @@ def test_max_seconds_takes_the_beginning(tmp_path):
     soundfile.write(path, ramp, 16_000, subtype="FLOAT")
     assert np.array_equal(read_mono(path, 0.25)[0], ramp[:4_000])
     assert len(read_mono(path, 99)[0]) == 16_000
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a", "a.FLAC", "a.mp3", "a.ogg", "a.opus"])
+def test_sound_is_written_as_its_name_says(tmp_path, name):
+    wave = tone(24_000, 1).astype(np.float32)
+    write_sound(tmp_path / name, wave, 24_000)
+    read, rate = read_mono(tmp_path / name)
+    kind = {"": "WAV", ".wav": "WAV", ".flac": "FLAC", ".mp3": "MP3"}.get(Path(name).suffix.lower(), "Ogg")
+    # Lossy formats may begin earlier and end later, and Opus has 48 kHz.
+    assert kind_of(tmp_path / name) == kind and len(read) / rate == pytest.approx(1, abs=0.1)
+    assert np.std(read) == pytest.approx(np.std(wave), rel=0.1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_sound_is_not_written_in_a_format_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="not written as .m4a: end the name with one of .wav, .flac"):
+        write_sound(tmp_path / "a.m4a", tone(24_000, 1), 24_000)
+    assert not list(tmp_path.iterdir())
 
 
 def test_hash_is_of_the_content_not_the_file(tmp_path):

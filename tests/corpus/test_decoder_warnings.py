@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
 from small_corpora import ALL, SENTENCES, coqui
 
-from xtts_ka.corpus.decoder_warnings import decoder_warnings
+from xtts_ka.corpus.decoder_warnings import Overheard, decoder_warnings
 from xtts_ka.corpus.metadata import create_metadata
 from xtts_ka.corpus.tables import read_drop_report
 
@@ -28,6 +29,25 @@ def test_the_descriptor_is_restored_after_an_error(capfd):
         raise ValueError
     os.write(2, b"back\n")
     assert "back" in capfd.readouterr().err
+
+
+def test_many_threads_are_overheard_and_the_one_that_complained_is_named(capfd):
+    def read(name: str) -> str:
+        if name == "bad":
+            os.write(2, b"Note: Trying to resync...\n")
+        return name.upper()
+
+    with Overheard() as overheard, ThreadPoolExecutor(4) as pool:
+        names = [f"good{i}" for i in range(50)] + ["bad"] + [f"fine{i}" for i in range(50)]
+        assert list(pool.map(lambda name: overheard.during(read, name), names)) == [name.upper() for name in names]
+        print("a bar", file=sys.stderr)
+        assert capfd.readouterr().err == "a bar\n"
+        os.write(2, b"a line of another library\n")
+    assert capfd.readouterr().err == "a line of another library\n"
+    assert overheard.complaints() == {"bad": "Note: Trying to resync..."}
+    print("after", file=sys.stderr)
+    os.write(2, b"wards\n")
+    assert capfd.readouterr().err == "after\nwards\n"
 
 
 def test_a_damaged_mp3_is_named(tmp_path, capfd):

@@ -13,7 +13,8 @@ from xtts_ka.corpus.content import is_pointer, kind_of, misnamed, suffix_of
 
 
 @pytest.mark.parametrize(
-    "suffix, codec, rate", [("m4a", "aac", 44_100), ("webm", "libopus", 48_000), ("aac", "aac", 16_000)]
+    "suffix, codec, rate",
+    [("m4a", "aac", 44_100), ("webm", "libopus", 48_000), ("aac", "aac", 16_000), ("wma", "wmav2", 44_100)],
 )
 def test_sound_comes_back_at_its_own_rate(tmp_path, suffix, codec, rate):
     path = encode(tmp_path / f"a.{suffix}", codec, tone(7, 2.0, rate), rate)
@@ -23,6 +24,25 @@ def test_sound_comes_back_at_its_own_rate(tmp_path, suffix, codec, rate):
     assert spectrum.argmax() == pytest.approx(170, abs=1) and spectrum.max() == pytest.approx(0.4, abs=0.02)
     with pytest.raises(AudioError, match="longer than 1 s"):
         measure(path, 1.0)
+
+
+@pytest.mark.parametrize("suffix, form", [("w64", "W64"), ("caf", "CAF"), ("au", "AU"), ("aiff", "AIFF")])
+def test_formats_of_libsndfile(tmp_path, suffix, form):
+    path, wave = tmp_path / f"a.{suffix}", tone(7, 2.0).astype(np.float32)
+    soundfile.write(path, wave, 16_000, format=form, subtype="PCM_16")
+    samples, rate = read_mono(path)
+    assert rate == 16_000 and np.allclose(samples, wave, atol=1e-4)
+
+
+def test_amr_of_telephones(tmp_path):
+    """No encoder for it is in PyAV's wheel: 100 frames of 20 ms at 12.2 kbit/s, by RFC 4867, with any payload."""
+    payload = np.random.default_rng(0).integers(0, 256, (100, 31), dtype=np.uint8)
+    (tmp_path / "a.amr").write_bytes(b"#!AMR\n" + b"".join(b"\x3c" + frame.tobytes() for frame in payload))
+    samples, rate = read_mono(tmp_path / "a.amr")
+    assert rate == 8_000 and len(samples) == 16_000 and samples.std() > 0.001
+    (tmp_path / "b.amr").write_bytes(b"#!AMR\n")
+    with pytest.raises(AudioError):
+        read_mono(tmp_path / "b.amr")
 
 
 def test_a_file_cut_short_is_told(tmp_path):

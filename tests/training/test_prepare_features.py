@@ -80,6 +80,18 @@ def test_a_cut_alone_computes_its_clip_again_and_is_what_is_read(config, compute
     assert data.train.index.records[clip]["samples"] == 0.5 * 22_050
 
 
+def test_a_damaged_mp3_is_named_and_the_decoder_says_nothing_itself(config, computed, capfd):
+    recording = Path(config.base_model_path).parent / "wavs" / "clip03.wav"
+    soundfile.write(recording, 0.4 * np.sin(np.arange(160_000) / 25), 16_000, format="MP3")
+    data = bytearray(recording.read_bytes())
+    data[9_000:9_020] = bytes(range(100, 120))
+    recording.write_bytes(data)
+    open_data(config)
+    said = capfd.readouterr().err
+    assert len(computed) == 1 and "mpg123" not in said.replace("damaged mp3", "") and "\nNote:" not in said
+    assert "damaged mp3, of which what can be decoded is used" in said and "clip03.wav" in said
+
+
 def test_two_processes_compute_what_one_has_computed_and_open_the_same_indexes(config):
     folder = next(Path(config.data_dir).glob("features/*/"))
     names = ("codes.bin", "mels.bin", "index.bin")

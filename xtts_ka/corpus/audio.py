@@ -14,6 +14,7 @@ import math
 import os
 import re
 import stat
+import tempfile
 import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -267,6 +268,40 @@ def write_wav(path: Path | str, samples: np.ndarray, rate: int) -> None:
     Ctrl-C while it writes into memory ends in a failed assertion of soundfile.
     """
     write_bytes(path, wav_bytes(np.floor(samples * 32768), rate))
+
+
+# Suffix → libsndfile's format and subtype; wav is written by `write_wav`.
+WRITTEN_FORMATS = {
+    ".wav": None,
+    "": None,
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+}
+
+
+def check_written_format(path: Path | str) -> None:
+    """UserError for a name whose suffix `write_sound` cannot write."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITTEN_FORMATS:
+        known = ", ".join(name for name in WRITTEN_FORMATS if name)
+        raise UserError(f"{path}: sound is not written as {suffix}: end the name with one of {known}")
+
+
+def write_sound(path: Path | str, samples: np.ndarray, rate: int) -> None:
+    """Write mono samples in [-1, 1] in the format that the suffix says, atomically."""
+    check_written_format(path)
+    encoding = WRITTEN_FORMATS[Path(path).suffix.lower()]
+    if encoding is None:
+        write_wav(path, samples, rate)
+        return
+    with tempfile.TemporaryDirectory(
+        prefix="xtts_ka_"
+    ) as folder:  # see `write_wav` for why libsndfile writes elsewhere
+        temporary = Path(folder) / "sound"
+        soundfile.write(temporary, np.clip(samples, -1, 1), rate, format=encoding[0], subtype=encoding[1])
+        write_bytes(path, temporary.read_bytes())
 
 
 def wav_bytes(levels: np.ndarray, rate: int) -> bytes:

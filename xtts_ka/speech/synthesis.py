@@ -10,7 +10,7 @@ from torch import Tensor
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.stage_ledger import StageLedger
-from xtts_ka.corpus.audio import write_wav
+from xtts_ka.corpus.audio import check_written_format, write_sound
 from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.checkpoint import Xtts, load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
@@ -26,12 +26,13 @@ _FILES = (FACTS_FILE, "config.json", "vocab.json", "speakers_xtts.pth", "model.p
 def speak(
     model_dir: Path, text: str, speaker: str | None, output: Path, device: str, seed: int, attempts: int = ATTEMPTS
 ) -> float:
-    """Write `output` (a 24 kHz wav) and return its length in seconds.
+    """Write `output` (24 kHz, in the format of its suffix) and return its length in seconds.
 
     speaker: a name in `speakers_xtts.pth`; None takes the first. attempts: of the guard at each sentence at most; 0
     speaks without a guard. Raises UserError for an unknown speaker, a text with nothing to read, and a model that is
     missing or damaged.
     """
+    check_written_format(output)
     if change := StageLedger(model_dir / "pretrain_progress.json", []).altered(*_FILES):
         raise UserError(f"{change}: run python run_pretrain.py, which makes it again")
     limit, reading = read_facts(model_dir / FACTS_FILE)
@@ -52,7 +53,7 @@ def speak(
             say(account(piece.text, guarded) if guard else f"{speaker} on {device}: {piece.text}", verbose=True)
     wave = np.concatenate(waves[:-1])
     rate_hz = model.config.model_args.output_sample_rate
-    write_wav(output, wave, rate_hz)
+    write_sound(output, wave, rate_hz)
     return len(wave) / rate_hz
 
 

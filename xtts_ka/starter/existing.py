@@ -27,8 +27,8 @@ def ignored_settings(config: PretrainConfig) -> list[str]:
             said = ", ".join(f"{name} {wanted[name]}" for name in others)
             kept = ", ".join(str(values[name]) for name in others)
             sentences.append(
-                f"{said} has no effect, since the stand-in in {folder} was made with {kept}: remove that folder to have "
-                "it made anew"
+                f"{said} has no effect, since the stand-in in {folder} was made with {kept}: remove that folder to "
+                "have it made anew"
             )
     return sentences
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xtts_ka.core.config import PretrainConfig
+from xtts_ka.core.console import warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
 from xtts_ka.core.lock import RunLock
 from xtts_ka.corpus import excerpt, recordings
+from xtts_ka.corpus.decoder_warnings import Overheard
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.training import feature_cache
@@ -55,7 +60,8 @@ def open_features(
 
 
 def _beside_main(config: PretrainConfig, args: XttsArgs, device: str, peers: Peers) -> tuple[FeatureCache, Indexes]:
-    help_fill(filling_tools(config, args, device), peers)
+    with _naming_damaged(filling_tools(config, args, device)) as tools:
+        help_fill(tools, peers)
     peers.hear("indexes")
     cache = FeatureCache(Path(config.data_dir) / FEATURES, feature_key(config))
     indexes = _indexes_there(config, cache, args, look=False)  # process 0 has just compared the recordings with them
@@ -81,7 +87,8 @@ def _make_indexes(
     sweep_partials(cache.folder)
     rows = {split: _keyed_rows(config, split) for split in TRAINING_SPLITS}
     clips = [Clip(key, str(row.sound), row.duration) for pairs in rows.values() for row, key in pairs]
-    fill(cache, clips, filling_tools(config, args, device), peers)
+    with _naming_damaged(filling_tools(config, args, device)) as tools:
+        fill(cache, clips, tools, peers)
     reading, tokenizer = Reading.of(config.text), load_tokenizer(extended_vocabulary(config))
 
     def encode(texts: list[str]) -> list[np.ndarray]:
@@ -138,6 +145,17 @@ def filling_tools(config: PretrainConfig, args: XttsArgs, device: str) -> Tools:
     on_gpu = device.startswith("cuda")
     clips, seconds = (64, 320.0) if on_gpu else (16, 80.0)
     return Tools(load, make_extractor, clips, seconds, _decoding_threads(on_gpu))
+
+
+@contextlib.contextmanager
+def _naming_damaged(tools: Tools) -> Iterator[Tools]:
+    """The tools with a loader that keeps libmpg123's lines from the terminal; at the end, damaged files are named."""
+    with Overheard() as overheard:
+        yield replace(tools, load=lambda path: overheard.during(tools.load, path))
+    if complaints := overheard.complaints():
+        first, *others = complaints.items()
+        more = f" and {len(others)} more" if others else ""
+        warn(f"damaged mp3, of which what can be decoded is used: {first[0]} ({first[1]}){more}")
 
 
 def _decoding_threads(on_gpu: bool) -> int:
