@@ -395,6 +395,22 @@ def test_common_voice_counts_each_clip_once_and_keeps_official_splits(corpus):
     }
 
 
+def test_official_splits_keep_no_more_clips_than_are_asked_for_and_the_others_never_train(corpus):
+    rows = common_voice(corpus.src, 60)
+    for name, part in (("train", rows[:10]), ("dev", rows[10:35]), ("test", rows[35:])):
+        corpus.write(f"{name}.tsv", "\n".join([CV, *part]))
+    report = corpus.run(eval_clips=12, max_drop_fraction=0.1)
+    spare = {line[0] for line in corpus.lines("dropped") if line[2] == "spare_evaluation"}
+    assert report.dropped == {"spare_evaluation": len(spare)} and report.kept == 60 - len(spare)
+    sizes = {split: clips for split, (clips, _) in report.splits.items()}
+    assert sizes["train"] == 10 and 6 <= sizes["val"] <= 18 and 6 <= sizes["test"] <= 18
+    before = {clip: split for split in sizes for clip in corpus.clips if _in(corpus, clip, split)}
+    (corpus.src / "dev.tsv").write_text("\n".join([CV, *rows[10:20]]) + "\n", "utf-8")
+    corpus.run(eval_clips=12, max_drop_fraction=0.1)  # the shares are recorded: nothing moves
+    after = {clip: split for split in sizes for clip in corpus.clips if _in(corpus, clip, split)}
+    assert all(before.get(clip, split) == split for clip, split in after.items() if int(clip[3:]) not in range(20, 35))
+
+
 def _in(corpus: Corpus, clip: str, split: str) -> bool:
     return f"\n{clip}," in (corpus.data / f"split/{split}/{split}_metadata.csv").read_text("utf-8")
 

@@ -19,6 +19,7 @@ class Drop(StrEnum):
     TOO_SHORT = "too_short"  # below --min_seconds
     CLIPPED_AUDIO = "clipped_audio"  # more samples at full scale than --max_clipped_fraction
     HELD_OUT_SENTENCE = "held_out_sentence"  # of a speaker kept from training; a training speaker says it too
+    SPARE_EVALUATION = "spare_evaluation"  # of an official val or test split with more clips than --eval_clips
     WRONG_LENGTH = "wrong_length"  # more, or far fewer, letters than anyone speaks in its time
     DUPLICATE_AUDIO = "duplicate_audio"  # the same samples as an earlier recording
     # decided in transcripts.py

@@ -22,6 +22,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
 from xtts_ka.corpus import extracted, tables
 from xtts_ka.corpus import splits as splitting
+from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats import Corpus, find_corpus
 from xtts_ka.corpus.measurements import Measurements
 from xtts_ka.corpus.options import MetadataOptions
@@ -104,12 +105,22 @@ def create_metadata(
         say(f"  {remark}")
     official = official_splits(checked) if options.official_splits == "respect" else {}
     asked = splitting.Asked(options.val_fraction, options.test_fraction, options.eval_clips)
-    plan = splitting.find_plan(output_dir, kept, asked)
+    plan = splitting.find_plan(output_dir, kept, asked, official)
     if enough_validation:
         plan = _with_enough_validation(kept, plan, official)
+    spare = "their corpus has more clips for {}, which never train: --eval_clips sets how many are kept"
+    checked.leave_out(
+        {
+            clip.file_id: (Drop.SPARE_EVALUATION, spare.format(split))
+            for clip in kept
+            if plan.spares(sentence := sentence_of(clip.text), split := official.get(sentence))
+        }
+    )
+    kept = checked.clips
     with_embeddings = list(_with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)))
     splits, left_out = plan.assign(with_embeddings, _stated(official, plan))
-    checked.leave_out(left_out)
+    why = "{} is kept from training, where someone says the same sentence"
+    checked.leave_out({clip.file_id: (Drop.HELD_OUT_SENTENCE, why.format(clip.speaker_id)) for clip in left_out})
     drop_report = tables.write_drop_report(output_dir, checked.lines)
     dropped, kept = checked.count("dropped"), checked.clips
     _check_drops(checked.rows, dropped, options, drop_report)
@@ -190,7 +201,7 @@ def _check_folders(sources: Sequence[Path | str], output_dir: Path) -> None:
 def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, drop_report: Path) -> None:
     if rows == 0:
         raise UserError("the source has no rows: give a folder whose table or .txt files name a recording")
-    gone = sum(dropped.values())
+    gone = sum(count for reason, count in dropped.items() if reason != Drop.SPARE_EVALUATION)
     if gone > options.max_drop_fraction * rows or gone == rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
         limit = "" if gone == rows else f", and --max_drop_fraction allows {options.max_drop_fraction:g}"

@@ -109,16 +109,12 @@ class Checked:
         """List a clip that is kept."""
         self.lines.append(_line(self.sources[file_id], file_id, "suspect", reason, detail))
 
-    def leave_out(self, clips: Iterable[Clip]) -> None:
-        """Drop clips of speakers that are kept from training, whose sentences are trained."""
-        why = "{} is kept from training, where someone says the same sentence"
-        gone = {clip.file_id: clip for clip in clips}
+    def leave_out(self, reasons: Mapping[str, tuple[Drop, str]]) -> None:
+        """Drop clips that no split takes: file_id → (reason, detail)."""
+        gone = {clip.file_id: clip for clip in self.clips if clip.file_id in reasons}
         self.clips = [clip for clip in self.clips if clip.file_id not in gone]
         self.lines = [line for line in self.lines if line[0] not in gone or line[1] == "dropped"]
-        self.lines += [
-            (key, "dropped", Drop.HELD_OUT_SENTENCE, why.format(clip.speaker_id), str(clip.audio_path), clip.text)
-            for key, clip in gone.items()
-        ]
+        self.lines += [(key, "dropped", *reasons[key], str(clip.audio_path), clip.text) for key, clip in gone.items()]
         self.speakers = {clip.speaker_id: self.speakers[clip.speaker_id] for clip in self.clips}
 
     def count(self, action: str) -> dict[str, int]:

@@ -42,6 +42,8 @@ class SplitPlan:
     test_fraction: float
     held_out_fraction: float
     asked: Asked
+    official_val: float = 1.0  # share kept of the sentences that corpora state as validation; old records lack these
+    official_test: float = 1.0
 
     def of_sentence(self, sentence: str) -> str:
         """The split of what `sentence_of` gives.
@@ -57,6 +59,11 @@ class SplitPlan:
     def holds_out(self, clip: Clip) -> bool:
         """Whether the clip's speaker is kept from training."""
         return clip.speaker_known and _place_of_speaker(clip) < self.held_out_fraction
+
+    def spares(self, sentence: str, stated: str | None) -> bool:
+        """Whether a sentence of an official validation or test split is left out: `eval_clips` are enough."""
+        share = {"val": self.official_val, "test": self.official_test}.get(stated or "", 1.0)
+        return hash_to_unit(f"official: {sentence}") >= share
 
     def assign(
         self, clips: Sequence[Clip], stated: Mapping[str, str] | None = None
@@ -94,8 +101,13 @@ def _place_of_speaker(clip: Clip) -> float:
     return hash_to_unit(f"speaker: {clip.speaker_id}")
 
 
-def find_plan(data_dir: Path | str, clips: Sequence[Clip], asked: Asked) -> SplitPlan:
-    """The recorded plan of the tables in `data_dir`; a new one where there is none, or by other options."""
+def find_plan(
+    data_dir: Path | str, clips: Sequence[Clip], asked: Asked, stated: Mapping[str, str] | None = None
+) -> SplitPlan:
+    """The recorded plan of the tables in `data_dir`; a new one where there is none, or by other options.
+
+    stated: sentence → split, where the corpora say so.
+    """
     record = Path(data_dir) / SPLITS_RECORD
     if record.is_file():
         plan = _read(record)
@@ -106,7 +118,7 @@ def find_plan(data_dir: Path | str, clips: Sequence[Clip], asked: Asked) -> Spli
     elif split_csv(data_dir, "train").is_file():
         say("the tables there are from before shares were recorded: their clips stay where they are, without a limit")
         return SplitPlan(asked.val_fraction, asked.test_fraction, 0.0, asked)
-    return choose_plan(clips, asked)
+    return choose_plan(clips, asked, stated)
 
 
 def _read(record: Path) -> SplitPlan:
@@ -117,17 +129,21 @@ def _read(record: Path) -> SplitPlan:
     except (TypeError, KeyError) as error:
         raise UserError(f"{record} does not hold the shares of the splits ({error}): {remedy}") from None
     shares = [plan.val_fraction, plan.test_fraction, plan.held_out_fraction]
-    if not all(type(share) in (int, float) and 0 <= share < 1 for share in shares) or sum(shares[:2]) >= 1:
+    official = [plan.official_val, plan.official_test]
+    numbers = all(type(share) in (int, float) and 0 <= share <= 1 for share in shares + official)
+    if not numbers or 1 in shares or sum(shares[:2]) >= 1:
         raise UserError(f"{record} holds shares that are none ({shares}): {remedy}")
     return plan
 
 
-def choose_plan(clips: Sequence[Clip], asked: Asked) -> SplitPlan:
+def choose_plan(clips: Sequence[Clip], asked: Asked, stated: Mapping[str, str] | None = None) -> SplitPlan:
     """The plan for tables that are made for the first time: about `eval_clips` in validation and in test at most."""
     most = asked.eval_clips / max(1, len(clips))
     val, test = min(asked.val_fraction, most), min(asked.test_fraction, most)
     wanted = HELD_OUT_SHARE * (val + test) * len(clips)
-    return SplitPlan(val, test, _held_out_fraction(clips, wanted), asked)
+    official = Counter((stated or {}).get(sentence_of(clip.text)) for clip in clips)
+    kept = (min(1.0, asked.eval_clips / max(1, official[split])) for split in ("val", "test"))
+    return SplitPlan(val, test, _held_out_fraction(clips, wanted), asked, *kept)
 
 
 def _held_out_fraction(clips: Sequence[Clip], wanted: float) -> float:
