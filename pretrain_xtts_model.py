@@ -35,7 +35,7 @@ from xtts_ka.model.checkpoint import (
 )
 from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import own_values
-from xtts_ka.starter.existing import ignored_settings
+from xtts_ka.starter.existing import ignored_settings, refuse_unasked
 from xtts_ka.starter.stand_ins import make_stand_ins
 from xtts_ka.training.checkpoint_folders import best_of
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
@@ -57,7 +57,6 @@ _WATCHING = """log_interval validation_interval validation_minutes keep_checkpoi
 _PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
 DVAE = "dvae.pth"
 _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
-NAMED = 5  # recordings that a dry run names
 FEW_STEPS = 200  # four warm-ups
 SENTENCES = Path(__file__).parent / "data/evaluation_sentences_ka/samples.txt"
 SAMPLES = "samples"  # in the model's folder: what the evaluation stage has spoken
@@ -329,21 +328,11 @@ class XTTSPretrainer(PipelineStage):
 
     def outlook(self, ledger: StageLedger, decision: Decision) -> list[str]:
         """Where training would begin, and which recordings would be encoded; nothing is written."""
-        from xtts_ka.training.prepare_features import not_encoded
+        from xtts_ka.training.outlook import outlook
 
         if not decision.run or not all(file.is_file() for file in self._identity_files()):
             return []
-        last, lines = self.checkpoints().last(), []
-        if last is None:
-            lines.append("training would begin at step 0")
-        elif self._begins_anew(ledger, decision):
-            lines.append(f"training would begin at step 0; the checkpoints up to step {last.step} would be set aside")
-        else:
-            lines.append(f"training would carry on from step {last.step}")
-        if new := not_encoded(self.config):
-            named = ", ".join(new[:NAMED]) + (f" and {len(new) - NAMED} more" if len(new) > NAMED else "")
-            lines.append(f"recordings that are new, or changed since they were encoded: {len(new)} ({named})")
-        return lines
+        return outlook(self.config, self.checkpoints().last(), self._begins_anew(ledger, decision))
 
     def _new_defaults(self, record: Record) -> set[str]:
         """The keys whose former default is on record and that have the present one now, or are no longer read."""
@@ -471,12 +460,7 @@ class PretrainPipeline:
             )
         if problems and not config.starter.enabled:
             raise UserError("; ".join(problems))
-        if own_values.has_stand_in_base(config) and not config.starter.enabled:
-            raise UserError(
-                f"the base model in {config.base_model_path} is starter mode's stand-in (STARTER.json says so), and "
-                f"starter.enabled is false: remove that folder and fetch the real one with {FETCH} "
-                f"{config.base_model_path} ({LICENCE}), or set starter.enabled to true"
-            )
+        refuse_unasked(config)
         return problems
 
     def outlook(self, decision: Decision) -> list[str]:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_quality.py --work DIR [--clips 3000] [--dnsmos]
 
-The clips are mp3 files of 48 kHz, as those of Common Voice: spoken by espeak-ng, each with noise of its own, 3.4 s on
+The clips are mp3 files of 48 kHz, as those of Common Voice: spoken by espeak-ng, each with noise of its own, 5.4 s on
 average. Prints for each run the seconds, the seconds of processors, and hours of sound an hour; the last run finds
 everything measured, as after a kill or with other limits.
 """

@@ -96,45 +96,47 @@ def create_metadata(
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
     checked = check_rows(corpora, options, _measuring(output_dir, options, processes))
+    costs = []
     if checked.measured is not None:
         for check in checks:
             checked.find(check(checked.clips))
-    costs = judge(checked, options) if checked.measured is not None else []
-    kept = checked.clips
+        costs = judge(checked, options)
     for remark in dict.fromkeys(f"{corpus.folder}: {remark}" for corpus in corpora for remark in corpus.remarks):
         say(f"  {remark}")
     official = official_splits(checked) if options.official_splits == "respect" else {}
     asked = splitting.Asked(options.val_fraction, options.test_fraction, options.eval_clips)
-    plan = splitting.find_plan(output_dir, kept, asked, official)
+    plan = splitting.find_plan(output_dir, checked.clips, asked, official)
     if enough_validation:
-        plan = _with_enough_validation(kept, plan, official)
-    spare = "their corpus has more clips for {}, which never train: --eval_clips sets how many are kept"
-    checked.leave_out(
-        {
-            clip.file_id: (Drop.SPARE_EVALUATION, spare.format(split))
-            for clip in kept
-            if plan.spares(sentence := sentence_of(clip.text), split := official.get(sentence))
-        }
-    )
-    kept = checked.clips
-    with_embeddings = list(_with_embeddings(kept, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER)))
-    splits, left_out = plan.assign(with_embeddings, _stated(official, plan))
-    why = "{} is kept from training, where someone says the same sentence"
-    checked.leave_out({clip.file_id: (Drop.HELD_OUT_SENTENCE, why.format(clip.speaker_id)) for clip in left_out})
+        plan = _with_enough_validation(checked.clips, plan, official)
+    splits = _assigned(checked, plan, official, Path(embeddings_dir or output_dir / tables.EMBEDDINGS_FOLDER))
     drop_report = tables.write_drop_report(output_dir, checked.lines)
-    dropped, kept = checked.count("dropped"), checked.clips
-    _check_drops(checked.rows, dropped, options, drop_report)
-    _check_splits(splits, kept, plan, official)
+    _check_drops(checked.rows, checked.count("dropped"), options, drop_report)
+    _check_splits(splits, checked.clips, plan, official)
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
     os.sync()  # what was written into `workspace` is on the disk before a table names it
     sources_of_tables = embeddings if options.copy else folders + embeddings
     tables.write_splits(output_dir, splits, sources_of_tables, asdict(plan), checked.measured)
+    page = _write_page(output_dir, checked, costs)
+    return _report(corpora, checked, splits, plan, drop_report, _write_speakers(output_dir, checked), costs, page)
+
+
+def _report(
+    corpora: tuple[Corpus, ...],
+    checked: Checked,
+    splits: Mapping[str, Sequence[Clip]],
+    plan: SplitPlan,
+    drop_report: Path,
+    voices: dict[str, tuple[str, int]],
+    costs: list[Cost],
+    page: Path | None,
+) -> MetadataReport:
+    kept = checked.clips
     return MetadataReport(
         corpora=corpora,
         rows=checked.rows,
         kept=len(kept),
-        dropped=dropped,
+        dropped=checked.count("dropped"),
         splits={split: (len(clips), math.fsum(clip.duration for clip in clips)) for split, clips in splits.items()},
         speakers=len({clip.speaker_id for clip in kept if clip.speaker_known}),
         unknown=sum(not clip.speaker_known for clip in kept),
@@ -143,10 +145,29 @@ def create_metadata(
         drop_report=drop_report,
         mended=checked.count("mended"),
         suspected=checked.count("suspect"),
-        voices=_write_speakers(output_dir, checked),
+        voices=voices,
         costs=costs,
-        page=_write_page(output_dir, checked, costs),
+        page=page,
     )
+
+
+def _assigned(
+    checked: Checked, plan: SplitPlan, official: Mapping[str, str], embeddings: Path
+) -> dict[str, list[Clip]]:
+    """The clips by split; those that no split takes become dropped ones."""
+    spare = "their corpus has more clips for {}, which never train: --eval_clips sets how many are kept"
+    checked.leave_out(
+        {
+            clip.file_id: (Drop.SPARE_EVALUATION, spare.format(split))
+            for clip in checked.clips
+            if plan.spares(sentence := sentence_of(clip.text), split := official.get(sentence))
+        }
+    )
+    with_embeddings = list(_with_embeddings(checked.clips, embeddings))
+    splits, left_out = plan.assign(with_embeddings, _stated(official, plan))
+    why = "{} is kept from training, where someone says the same sentence"
+    checked.leave_out({clip.file_id: (Drop.HELD_OUT_SENTENCE, why.format(clip.speaker_id)) for clip in left_out})
+    return splits
 
 
 def _write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Path | None:

@@ -6,16 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from xtts_ka.core.config import STARTER_MARK, PretrainConfig
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
-from xtts_ka.starter.stand_ins import RECORDINGS
+from xtts_ka.model.checkpoint import FETCH, LICENCE
+from xtts_ka.starter.own_values import RECORDINGS
+
+
+def refuse_unasked(config: PretrainConfig) -> None:
+    """UserError where the base model is a stand-in, and starter mode is off."""
+    base = Path(config.base_model_path)
+    if (base / STARTER_MARK).is_file() and not config.starter.enabled:
+        raise UserError(
+            f"the base model in {base} is starter mode's stand-in ({STARTER_MARK} says so), and starter.enabled is "
+            f"false: remove that folder and fetch the real one with {FETCH} {base} ({LICENCE}), or set "
+            "starter.enabled to true"
+        )
 
 
 def ignored_settings(config: PretrainConfig) -> list[str]:
     """A sentence for each stand-in that would be another one by the config's starter section, and is not made anew."""
     base, speech = Path(config.base_model_path), Path(config.data_dir) / RECORDINGS
-    geometry = _mark(base).get("geometry")
-    made = [
-        (base, {f"starter.{name}": value for name, value in geometry.items()} if isinstance(geometry, dict) else {}),
+    mark = _mark(base)
+    geometry = mark.get("geometry") if mark.get("base") != "trained" else None  # the trained one's is the pack's
+    facts = {f"starter.{name}": value for name, value in geometry.items()} if isinstance(geometry, dict) else {}
+    made: list[tuple[Path, dict[str, Any]]] = [
+        (base, facts | ({"starter.base": mark.get("base", "untrained")} if mark else {})),
         (speech, {"starter.clips": _mark(speech)["clips"]} if "clips" in _mark(speech) else {}),
     ]
     sentences = []
