@@ -10,6 +10,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.model.checkpoint import FETCH, LICENCE
 from xtts_ka.starter.own_values import RECORDINGS
+from xtts_ka.starter.speech import VOICES
 
 
 def refuse_unasked(config: PretrainConfig) -> None:
@@ -37,7 +38,9 @@ def ignored_settings(config: PretrainConfig) -> list[str]:
     for folder, values in made:
         wanted = {name: config.value(name) for name in values}
         # Fewer clips than asked for are made where the sentences are used up.
-        others = [name for name, value in values.items() if value != wanted[name] and not _used_up(name, value, wanted)]
+        others = [name for name, value in values.items() if value != wanted[name]]
+        if others == ["starter.clips"] and values["starter.clips"] == min(wanted["starter.clips"], _most_clips(config)):
+            continue
         if others:
             said = ", ".join(f"{name} {wanted[name]}" for name in others)
             kept = ", ".join(str(values[name]) for name in others)
@@ -48,10 +51,11 @@ def ignored_settings(config: PretrainConfig) -> list[str]:
     return sentences
 
 
-def _used_up(name: str, value: Any, wanted: dict[str, Any]) -> bool:
-    from xtts_ka.starter.speech import VOICES
-
-    return name == "starter.clips" and value < wanted[name] and value % len(VOICES) == 0
+def _most_clips(config: PretrainConfig) -> int:
+    """Clips that all voices make of all sentences; 0 where the sentences are gone, which nobody needs any more."""
+    file = Path(config.starter.sentences)
+    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
+    return len(VOICES) * sum(bool(line.strip()) for line in lines)
 
 
 def _mark(folder: Path) -> dict[str, Any]:
