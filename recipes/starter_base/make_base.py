@@ -60,7 +60,7 @@ STEPS = {
 
 TUNING = (
     ("layers", int, "of the GPT (default: as in sizes.py)"),
-    ("positions", int, "of the GPT's sequences in a step (default: 2,048 on a CPU, 65,536 on a GPU)"),
+    ("positions", int, "of the GPT's sequences in a step (default: 8,192 on a CPU, 131,072 on a GPU)"),
     ("rate", float, "peak learning rate of the GPT (default: 2e-3 on a CPU, 4e-3 on a GPU)"),
 )
 # On a GPU the latter run at the same time, in processes of their own.

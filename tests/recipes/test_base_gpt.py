@@ -66,7 +66,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "DECODER", {"widths": [16, 8, 8, 8, 8], "kernels": [3]})
     monkeypatch.setattr(sizes, "SPEAKER_ENCODER", {"filters": [2, 2, 2, 2]})
     monkeypatch.setattr(feed, "VOICE_SECONDS", {"cpu": 7.0})
-    monkeypatch.setattr(feed, "VOICES_AT_ONCE", 2)
+    monkeypatch.setattr(feed, "VOICES_AT_ONCE", {"cpu": 2})
     monkeypatch.setattr(decoder, "EMBEDDED_SECONDS", 1.0)
     random, rows, start = np.random.default_rng(0), [], 0
     for number in range(24):
