@@ -134,6 +134,7 @@ def _coquis_part(length: int, frames: int, random: np.random.Generator) -> tuple
     return first, first + crop
 
 
+GROUPS = 8  # of clips that share a voice sample, in a step at least: with two it learns less (docs/experiments.md)
 VALIDATION_VOICE = round(4.5 * g.FRAMES_PER_SECOND)  # mel frames of a voice sample: the middle of coqui's 3 to 6 s
 VALIDATION_ROWS = 8  # clips of a batch
 MAX_VALIDATION = 1200  # clips; create_metadata_files.py makes about 1,000
@@ -311,8 +312,9 @@ class DataManager:
         """The batch of each of the epoch's steps, whose voice samples all have the same random number of mel frames."""
         index, seed = self.train.index, self.config.seed
         positions, samples = index.positions, index.records["samples"].astype(np.int64)
-        clips = self.step_samples * len(samples) / int(samples.sum())  # in a step, which has two groups at least
-        groups = group_clips(index.speakers, positions, min(self.shared_voices, max(1, round(clips / 2))), seed, epoch)
+        clips = self.step_samples * len(samples) / int(samples.sum())  # in a step
+        shared = min(self.shared_voices, max(1, round(clips / GROUPS)))
+        groups = group_clips(index.speakers, positions, shared, seed, epoch)
         plan = plan_epoch(positions, samples, self.step_samples, seed, epoch, groups)
         shortest, longest = (round(s * g.FRAMES_PER_SECOND) for s in self.config.training.conditioning_seconds)
         random = np.random.default_rng([self.config.seed, epoch, 2])

@@ -67,6 +67,7 @@ _CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embed
 _FORMER_DEFAULTS = {
     **{"batch_size": 8, "learning_rate": 2e-5, "epochs": 1000, "max_steps": 50000},
     **{"training.accumulation": 1, "training.warmup_steps": 100, "training.conditioning": "same_clip"},
+    "training.new_rows_rate": 1.0,
 }
 
 
@@ -338,7 +339,7 @@ class XTTSPretrainer(PipelineStage):
         """The keys whose former default is on record and that have the present one now, or are no longer read."""
         recorded, now = record.fingerprint.config, PretrainConfig()
         kept = (key for key in self.reads if self.config.value(key) == now.value(key))
-        former = {key for key in kept if recorded.get(key) == _FORMER_DEFAULTS.get(key)}
+        former = {key for key in kept if key not in recorded or recorded[key] == _FORMER_DEFAULTS.get(key)}
         return former | (recorded.keys() - set(self.reads))
 
     def run_id(self) -> str:

@@ -139,7 +139,7 @@ def manager(dataset):
 def test_clips_share_voice_samples_as_the_config_says(manager, conditioning, shared):
     training = TrainingConfig(conditioning=conditioning, shared_voices=shared)
     data = manager([30000] * 200, ["a", "b"])
-    data.config = data.config.model_copy(update={"training": training})
+    data.config = data.config.model_copy(update={"training": training, "batch_seconds": 60.0})
     data.train.conditioning, data.train.hears_others[:] = conditioning, conditioning == "same_speaker"
     sizes = Counter(max(1, len(draw.sharing)) for batch in data.train_batches(0) for draw in batch.draws())
     assert set(sizes) <= {1, 2, 3, 4} if (conditioning, shared) == ("same_speaker", 4) else set(sizes) == {1}
@@ -147,9 +147,9 @@ def test_clips_share_voice_samples_as_the_config_says(manager, conditioning, sha
         assert sizes[4] > 180
 
 
-def test_a_step_has_two_voice_samples_at_least(manager):
-    data = manager([90000] * 60, ["a", "b"])  # 4.1 s each
-    for seconds, largest in ((33.0, 4), (20.0, 2), (5.0, 1)):
+def test_a_step_has_eight_voice_samples_at_least_if_it_has_as_many_clips(manager):
+    data = manager([90000] * 200, ["a", "b"])  # 4.1 s each
+    for seconds, largest in ((132.0, 4), (80.0, 2), (20.0, 1)):
         data.config = data.config.model_copy(update={"batch_seconds": seconds})
         draws = [draw for batch in data.train_batches(0) for draw in batch.draws()]
         assert max(max(1, len(draw.sharing)) for draw in draws) == largest

@@ -27,7 +27,7 @@ CHANGED_SINCE = {  # stages whose version has been raised, the settings that the
         *(
             f"training.{name}"
             for name in (
-                *("accumulation", "warmup_steps", "new_rows_rate", "conditioning", "validation_batches"),
+                *("accumulation", "warmup_steps", "conditioning", "validation_batches"),
                 "shared_voices",
                 "optimizer",
             )

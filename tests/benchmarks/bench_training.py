@@ -62,9 +62,8 @@ def prepare(args) -> tuple[PretrainConfig, XttsFiles]:
         speak_corpus(sentences, work / "speech", seed=1, max_clips=args.clips)
         create_metadata(work / "speech", Path(config.data_dir), format="coqui")
     clips = read_split(config.data_dir, "train")
-    config.batch_seconds = (
-        args.batch * sum(clip.duration for clip in clips) / len(clips)
-    )  # as much audio as coqui's step
+    mean = sum(clip.duration for clip in clips) / len(clips)
+    config.batch_seconds = args.batch * getattr(args, "accumulation", 1) * mean  # as much audio as in coqui's step
     if not Path(config.base_model_path).exists():
         make_base_model(
             Path(config.base_model_path),
@@ -94,7 +93,7 @@ def synchronise(device: torch.device) -> float:
 
 
 def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.device) -> dict[str, float]:
-    """coqui's loader, `format_batch_on_device`, `train_step` and AdamW for `args.steps` steps."""
+    """coqui's loader, `format_batch_on_device`, `train_step`, and AdamW every `accumulation` of `steps` batches."""
     register()
     trainer = coqui_trainer.build(model, str(args.work / "model/vocab.json"), dropout=True, max_text_length=400).to(
         device
@@ -120,10 +119,11 @@ def run_coqui(args, config: PretrainConfig, model: XttsFiles, device: torch.devi
             marks.append(synchronise(device))
             with autocast:
                 _, losses = trainer.train_step(batch, None)
-            losses["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(trainer.xtts.gpt.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            (losses["loss"] / args.accumulation).backward()
+            if done % args.accumulation == args.accumulation - 1:
+                torch.nn.utils.clip_grad_norm_(trainer.xtts.gpt.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             mark = synchronise(device)
             marks.append(mark)
             done += 1
@@ -158,8 +158,8 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     say(f"memory {estimate_memory(compact, shape, bf16=args.precision == 'bf16')}")
     torch.set_num_threads(args.threads)
     times, seconds, flops, device = {"data": 0.0, "step": 0.0}, 0.0, 0.0, accelerator.device
-    steps, done = loop._steps(), -args.warmup
-    while done < args.steps:
+    steps, done, asked = loop._steps(), -args.warmup, max(1, args.steps // args.accumulation)
+    while done < asked:
         marks = [synchronise(device)]
         batches = next(steps)
         marks.append(synchronise(device))
@@ -177,7 +177,7 @@ def run_ours(args, config: PretrainConfig, model: XttsFiles) -> dict[str, float]
     return {
         "audio_s_per_s": seconds / total,
         **{f"{n}_share": t / total for n, t in times.items()},
-        "seconds_a_step": total / args.steps,
+        "seconds_a_step": total / asked,
         "tflops_per_s": flops / total / 1e12,
         "cache_seconds": cache_seconds,
         "cache_x_real_time": audio / cache_seconds,
@@ -216,7 +216,7 @@ def geometry_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="clips of coqui's batches")
     parser.add_argument("--clips", type=int, default=360)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--conditioning", default="same_speaker", help="ours; coqui cuts voice samples from the clips")
@@ -228,8 +228,11 @@ def geometry_parser(description: str) -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = geometry_parser(__doc__)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument(
+        "--accumulation", type=int, default=8, help="of coqui's batches in a step; ours has as much audio"
+    )
+    parser.add_argument("--steps", type=int, default=32, help="coqui's batches; ours are as much audio")
+    parser.add_argument("--warmup", type=int, default=3, help="coqui's batches, and our steps, that do not count")
     parser.add_argument("--cpu_time", action="store_true", help="measure CPU time")
     args = parser.parse_args()
     if args.cpu_time:
@@ -249,7 +252,8 @@ def main() -> None:
             results[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         say(f"{name:<6} " + "  ".join(f"{key} {value:.3f}" for key, value in results[name].items()))
     ours, coqui = results["ours"], results["coqui"]
-    what = f"{args.layers} × {args.dim}, batch {args.batch}, {args.threads} threads, {args.precision}, {device.type}"
+    size = f"{args.layers} × {args.dim}, batch {args.batch} × {args.accumulation}"
+    what = f"{size}, {args.threads} threads, {args.precision}, {device.type}"
     faster = ours["audio_s_per_s"] / coqui["audio_s_per_s"]
     say(f"\n{what}: ours / coqui = {faster:.2f} × audio seconds per second")
     theirs_first = ours["train_seconds"] / coqui["audio_s_per_s"]

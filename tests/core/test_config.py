@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, load_config
+from xtts_ka.core.config import DEFAULT_CONFIG, PretrainConfig, TrainingConfig, load_config
 from xtts_ka.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -275,3 +275,9 @@ def test_any_json_gives_a_config_or_one_sentence(load, raw):
         json.dumps(config.model_dump(), ensure_ascii=False).encode("utf-8")
         assert all(os.path.isabs(config.value(key)) for key in ("data_dir", "log_dir", "base_model_path"))
         assert load(config.model_dump()) == config  # what is copied beside a checkpoint reads back as the same
+
+
+@pytest.mark.parametrize("rate, given, expected", [(5e-6, None, 10), (3e-4, None, 10), (1e-3, None, 1), (1e-3, 4.0, 4)])
+def test_new_rows_learn_faster_where_the_rate_is_low(rate, given, expected):
+    config = PretrainConfig(learning_rate=rate, training=TrainingConfig(new_rows_rate=given))
+    assert config.new_rows_rate == expected

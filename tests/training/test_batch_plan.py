@@ -174,6 +174,14 @@ def test_all_clips_of_a_group_are_told_of_one_another_though_the_step_is_cut_bet
     assert {clip: draw.sharing for clip, draw in draws.items()} == {4: (4, 0), 0: (4, 0), 1: (1, 2), 2: (1, 2), 3: ()}
 
 
+def test_few_groups_are_cut_apart():
+    positions, samples = natural_lengths(5000)
+    groups = group_clips(np.arange(5000) % 40, positions, 4, 0, 0)
+    steps = [Batch(step, 0, 90, (step, groups[step])) for step in plan_epoch(positions, samples, 10**7, 0, 0, groups)]
+    pieces = [piece for step in steps for piece in step.cut(positions, Room(2048))]
+    assert sum(len(np.unique(groups[piece.clips])) for piece in pieces) < 1.3 * len(np.unique(groups))
+
+
 def test_micro_batches_are_few_and_alike():
     positions, samples = natural_lengths(300)
     step = Batch(plan_epoch(positions, samples, 10**9, 0, 0)[0], 0, 90)

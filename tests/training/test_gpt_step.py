@@ -95,7 +95,7 @@ class PlainTraining:
         ahead = first / (1 - 0.9**self.done) / ((second / (1 - 0.96**self.done)).sqrt() + 1e-8)
         rates = torch.full_like(weight, rate)
         if name in TEXT_ROWS:
-            rates[self.old_rows :] *= self.settings.new_rows_rate
+            rates[self.old_rows :] *= self.settings.new_rows_rate or 10  # the default at XTTS's rate
         weight -= rates * (ahead + decay * weight)
 
 

@@ -37,6 +37,12 @@ def world(tmp_path_factory):
     return tiny.build_world(tmp_path_factory.mktemp("trainer"))
 
 
+@pytest.fixture(autouse=True)
+def two_groups_a_step(monkeypatch):
+    """So that clips share voice samples in steps as small as these."""
+    monkeypatch.setattr(data_loader, "GROUPS", 2)
+
+
 @pytest.fixture
 def clean(world):
     """The world without what earlier tests trained."""

@@ -147,7 +147,12 @@ class TrainingConfig(_Section):
     optimizer: Literal["adamw", "muon"] = _opt("adamw", "muon: for training from random weights, not for adapting")
     accumulation: int | None = _opt(None, "with batch_size: batches per optimizer step (1)", ge=1)
     warmup_steps: int = _opt(50, "steps of linear warm-up before the cosine, a tenth of all at most", ge=0)
-    new_rows_rate: float = _opt(1.0, "learning rate of the new text rows, as a multiple of the others'", gt=0, le=1000)
+    new_rows_rate: float | None = _opt(
+        None,
+        "learning rate of the new text rows, as a multiple of the others' (null: 10, above a rate of 3e-4 1)",
+        gt=0,
+        le=1000,
+    )
     final_learning_rate: float = _opt(0.1, "learning rate at the end, as a share of the peak", ge=0, le=1)
     dropout: float = _opt(0.1, "dropout on embeddings and residual branches", ge=0, le=0.9)
     weight_decay: float = _opt(0.01, "AdamW weight decay, on matrices only", ge=0)
@@ -334,6 +339,12 @@ class PretrainConfig(_Section):
         Configs from before `batch_seconds` gave `batch_size`, 8 by default, and perhaps `training.accumulation`.
         """
         return self.batch_size or (8 if self.training.accumulation else None)
+
+    @property
+    def new_rows_rate(self) -> float:
+        """How much faster the new text rows learn. Ten times helps at low rates (docs/experiments.md)."""
+        given = self.training.new_rows_rate
+        return given if given is not None else 10.0 if self.learning_rate <= 3e-4 else 1.0
 
     def value(self, dotted: str) -> Any:
         """The value of a dotted key such as `text.new_tokens`, or a whole section as a dict."""

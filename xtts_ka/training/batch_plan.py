@@ -63,13 +63,26 @@ class Batch(NamedTuple):
         sharing = {clip: tuple(members[group]) for clip, group in group_of.items() if len(members[group]) > 1}
         return [Draw(clip, self.epoch, self.cond_frames, sharing.get(clip, ())) for clip in self.clips.tolist()]
 
+    def _groups(self) -> np.ndarray:
+        """The group of each of `clips`, numbered from 0."""
+        if self.step is None:
+            return np.arange(len(self.clips))
+        order = np.argsort(self.step[0])
+        places = order[np.searchsorted(self.step[0], self.clips, sorter=order)]
+        return np.unique(self.step[1][places], return_inverse=True)[1]
+
     def cut(self, positions: np.ndarray, room: Room, processes: int = 1) -> list[Batch]:
         """The clips in micro-batches of similar length within `room`, as few as possible, a multiple of `processes`.
 
-        positions: of every clip of the split. A clip that is too long for the room is a micro-batch of its own.
+        positions: of every clip of the split. A clip that is too long for the room is a micro-batch of its own. Clips
+        of a group stand together, sorted by the longest, so that few groups are cut apart.
         """
-        clips = self.clips[np.argsort(positions[self.clips], kind="stable")]
-        costs = (positions[clips].astype(np.int64) + room.per_row).tolist()
+        groups = self._groups()
+        longest = np.zeros(int(groups.max()) + 1, np.int64)
+        np.maximum.at(longest, groups, positions[self.clips])
+        order = np.lexsort((positions[self.clips], groups, longest[groups]))
+        clips = self.clips[order]
+        costs = (longest[groups[order]] + room.per_row).tolist()
         count = -(-len(_ends(costs, room.positions)) // processes) * processes
         ends = _evenly(costs, min(count, len(clips)))
         return [self._replace(clips=piece) for piece in np.split(clips, ends[:-1])]

@@ -131,7 +131,7 @@ class PretrainLoop:
         self.optimizer = build_optimizer(model, config)
         self.average = RunningAverage(model.gpt, config.training.ema_decay) if config.training.ema_decay else None
         self.schedule = Schedule.of(config, total_steps)
-        self.new_rows = NewRows(model, old_rows or 0, config.training.new_rows_rate if old_rows else 1.0)
+        self.new_rows = NewRows(model, old_rows or 0, config.new_rows_rate if old_rows else 1.0)
         shards = accelerator.num_processes if self.sharded else 1
         self.memory_facts = {
             "bf16": accelerator.mixed_precision == "bf16",

@@ -21,9 +21,10 @@ _VOICE = (186, 105)  # of the conditioning encoder and the perceiver together, p
 _LOGIT = (8, 10)  # per score of a head: what cross-entropy keeps, and its gradient
 
 USED = 0.8  # share of the GPU's memory to plan for: the estimate is within 25 %, and torch's blocks have gaps
-# A pass forward and back through 30 layers is 13,500 calls of torch, 85 ms of a CPU core, however large the micro-batch;
-# on an H200 whose CPU was busy, 4,096 positions took 266 ms, at a thirtieth of the card's speed. Larger micro-batches
-# have more padding: 6 % of 1,260 s of clips with 4,096 positions, 11 % with 8,192, 20 % with 16,384 (experiments.md).
+# A pass forward and back through 30 layers is 13,500 calls of torch in bf16 (10,100 in float32), 85 ms of a CPU core
+# whatever the size; on an H200 whose CPU was busy, 4,096 positions took 266 ms, at a thirtieth of the card's speed.
+# Larger micro-batches have more padding: 6 % of 1,260 s of clips with 4,096 positions, 11 % with 8,192, 20 % with
+# 16,384 (docs/experiments.md).
 ROOM_ON_GPU = Room(8192)
 ROOM_ON_CPU = Room(2048)  # about nine clips of 7 s: bench_training.py's batch
 
