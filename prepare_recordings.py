@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--speaker", default="", metavar="NAME", help=f"one voice speaks in all recordings (default: {who})")
     add("--min_seconds", type=float, default=1.0, metavar="X", help=f"shortest clip {default}")
     add("--max_seconds", type=float, default=20.0, metavar="X", help=f"longest clip {default}")
-    add("--min_confidence", type=float, default=0.3, metavar="X", help=f"less sure clips are left out {default}")
+    add("--min_confidence", type=float, default=0.5, metavar="X", help=f"less sure clips are left out {default}")
     asr = "write down what is said where there is no transcript, and check those with times"
     which = "without a value by the project's recogniser, else as in evaluate_model.py"
     add("--asr", nargs="?", const="", metavar="DIR|COMMAND", help=f"{asr}: {which}")

@@ -358,7 +358,7 @@ def test_without_a_text_a_command_writes_down_what_it_hears(tmp_path):
     assert float(clips[0]["source_start"]) == pytest.approx(planted[0].start, abs=0.1)
     calls = len((tmp_path / "calls").read_text().split())
     assert calls == 2 * len(clips)  # each is heard twice, for the confidence
-    assert run(tmp_path / "source", tmp_path / "clips", "--asr", count, "--min_confidence", "0.5") == 0
+    assert run(tmp_path / "source", tmp_path / "clips", "--asr", count, "--min_confidence", "0.6") == 0
     assert len((tmp_path / "calls").read_text().split()) == calls  # what was heard is kept
 
 

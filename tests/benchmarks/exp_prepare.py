@@ -54,6 +54,8 @@ REASONS = {
     TAG: {"noise_tag"},
     ENGLISH: {"non_georgian_text"},
 }
+# In a plain text, a sentence that is not read beside speech that is not written is a wrong sentence.
+ANY_WAY = {"not_heard", "unsure", "wrong_length"}
 INSIDE = 0.02  # seconds inside a phrase from which on a cut cuts a word
 
 
@@ -83,7 +85,8 @@ def judge(source: Path, output: Path) -> dict[str, float]:
         planted = [Planted(**each) for each in read_json(truth)]
         mine = [clip for clip in clips if Path(clip["source_file"]).stem == truth.stem]
         counts += _clips(planted, mine, errors)
-        counts += _sentences(planted, mine, [row for row in left if Path(row["source_file"]).stem == truth.stem])
+        mine_left = [row for row in left if Path(row["source_file"]).stem == truth.stem]
+        counts += _sentences(planted, mine, mine_left, truth.with_suffix(".txt").is_file())
     found = {f"listed {fault}": counts[f"listed {fault}"] / max(1, counts[fault]) for fault in FAULTS}
     faults = sum(counts[fault] for fault in FAULTS)
     return {
@@ -121,7 +124,7 @@ def _covers(start: float, end: float, each: Planted) -> bool:
     return start < middle < end
 
 
-def _sentences(planted: Sequence[Planted], clips: Sequence[dict], left: Sequence[dict]) -> Counter[str]:
+def _sentences(planted: Sequence[Planted], clips: Sequence[dict], left: Sequence[dict], text: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
     for each in planted:
         if not each.fault:
@@ -130,7 +133,8 @@ def _sentences(planted: Sequence[Planted], clips: Sequence[dict], left: Sequence
             counts["lost"] += not any(each.text in clip["text"] for clip in whole)
             continue
         counts[each.fault] += 1
-        rows = [row for row in left if row["reason"] in REASONS[each.fault]]
+        fitting = REASONS[each.fault] | (ANY_WAY if text else set())
+        rows = [row for row in left if row["reason"] in fitting]
         if each.fault == EXTRA:
             listed = any(row["source_start"] and _covers(*_times(row), each) for row in rows)
         else:

@@ -86,6 +86,7 @@ MAX_JOINED = 6  # cues that are said without a pause between them
 _START, _END, _LENGTH = 0.3, 0.45, 0.3
 _USUAL, _PATIENCE = 0.15, 2.0  # the median distance of beginnings for which these are made; how far they may grow
 _LIMIT = 9.0
+_COST_OF_DOUBT = 10.0  # at which the confidence is 1/e
 _JOIN, _JOIN_AT_PAUSE = 2.0, 11.0  # for taking a cue and the next together: where no pause is near, and where one is
 _PAUSE_NEAR = 0.5  # seconds between the hints and a pause
 _NOTHING, _THOUGH_SPOKEN = 4.0, 10.0  # for a cue that gets no speech; more by the share of its time with speech
@@ -217,6 +218,6 @@ def _units(path: tuple | None) -> list[Fitted]:
     found = []
     while path is not None:
         path, first, last, pieces, cost = path
-        confidence = math.exp(-cost / 6) if pieces else 0.0
+        confidence = math.exp(-cost / _COST_OF_DOUBT) if pieces else 0.0
         found.append(Fitted(first, last, pieces, round(confidence, 3)))
     return found[::-1]

@@ -44,7 +44,7 @@ class Limits:
 
     min_seconds: float = 1.0
     max_seconds: float = 20.0
-    min_confidence: float = 0.3
+    min_confidence: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= 60:

@@ -353,6 +353,7 @@ def _outcomes(planned: Sequence[tuple[_Job, int]], processes: int, heard: Callab
         pool.shutdown(wait=False, cancel_futures=True)
         for child in children:  # their writes are atomic
             child.terminate()
+            child.join()
 
 
 def _alone(job: _Job, count: int, heard: Callable[[float], Any]) -> Outcome:
