@@ -136,7 +136,8 @@ def cut_around(pieces: range, speech: Sequence[Speech], seconds: float) -> tuple
     first, last = pieces[0], pieces[-1]
     before = (speech[first - 1].end + speech[first].start) / 2 if first else 0.0
     after = (speech[last].end + speech[last + 1].start) / 2 if last + 1 < len(speech) else seconds
-    return max(speech[first].start - MARGIN, before), min(speech[last].end + MARGIN, after)
+    start, end = max(speech[first].start - MARGIN, before), min(speech[last].end + MARGIN, after)
+    return round(start, 3), round(end, 3)  # milliseconds, as the table has them
 
 
 def unclaimed(passages: Sequence[Passage], speech: Sequence[Speech]) -> list[LeftOut]:
