@@ -462,8 +462,13 @@ def test_what_follows_from_the_base_model_that_is_there(tmp_path, mark, evaluate
     config = PretrainConfig(**own, starter=starter)
     settled = PretrainPipeline(config).config
     assert ("evaluation" in settled.stages()) == evaluates
-    found = settled.text.new_tokens, settled.language_model.max_epochs, settled.recogniser.max_steps
-    assert found == ((77, 3, 50) if evaluates else (2000, 20, 40000))
+    found = (
+        settled.text.new_tokens,
+        settled.language_model.max_epochs,
+        settled.recogniser.max_steps,
+        settled.training.optimizer,
+    )
+    assert found == ((77, 3, 50, "muon") if evaluates else (2000, 20, 40000, "adamw"))
     assert (settled.max_steps, settled.epochs) == ((9, None) if mark else (None, 5))
     given = PretrainConfig(**own, starter=starter, text={"new_tokens": 500}, evaluation={"enabled": not evaluates})
     settled = PretrainPipeline(given).config

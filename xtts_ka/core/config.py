@@ -92,6 +92,9 @@ class StarterConfig(_Section):
     batch_seconds: float = _opt(48.0, "batch_seconds when the base model is the starter's", gt=0)
     new_tokens: int = _opt(40, "text.new_tokens when the base model is the trained stand-in", ge=40, le=20000)
     language_epochs: int = _opt(1, "language_model.max_epochs when the base model is the trained stand-in", ge=1)
+    optimizer: Literal["adamw", "muon"] = _opt(
+        "muon", "training.optimizer when the base model is the trained stand-in, which had few steps of training"
+    )
     recogniser_steps: int = _opt(1000, "recogniser.max_steps when the base model is the trained stand-in", ge=2)
 
 

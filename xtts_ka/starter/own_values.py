@@ -52,6 +52,7 @@ def section_values(config: PretrainConfig) -> list[OwnValue]:
     own = [
         OwnValue("text", "new_tokens", starter.new_tokens),
         OwnValue("language_model", "max_epochs", starter.language_epochs),
+        OwnValue("training", "optimizer", starter.optimizer),
         OwnValue("recogniser", "max_steps", starter.recogniser_steps),
     ]
     return [each for each in own if each.name not in getattr(config, each.section).model_fields_set]
