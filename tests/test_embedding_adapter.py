@@ -252,7 +252,12 @@ def project(recordings, base, tmp_path):
     ]
     tables.write_splits(data, {"train": clips[1:], "val": clips[:1], "test": []})
     config = tmp_path / "config.json"
-    raw = {"data_dir": "data", "base_model_path": str(base.folder), "output_model_path": "out"}
+    raw = {
+        "data_dir": "data",
+        "base_model_path": str(base.folder),
+        "output_model_path": "out",
+        "starter": {"enabled": True},
+    }
     config.write_text(json.dumps(raw))
     return config, clips
 
@@ -318,7 +323,7 @@ def test_the_script_runs_the_stage_under_the_lock_and_enters_it_in_the_record(pr
 
 
 def test_script_without_base_model(project, capsys):
-    raw = json.loads(project[0].read_text()) | {"base_model_path": "nowhere"}
+    raw = json.loads(project[0].read_text()) | {"base_model_path": "nowhere", "starter": {"enabled": False}}
     project[0].write_text(json.dumps(raw))
     assert embedding_adapter.main(["--config", str(project[0])]) == 2
     assert "hf download" in capsys.readouterr().err

@@ -363,7 +363,9 @@ def test_starter_settings_over_stand_ins_that_are_there(finished, tmp_path):
     source = finished[0].parent
     for name in ("data", "models"):
         (tmp_path / name).symlink_to(source / name)
-    config = write_config(tmp_path, starter={"enabled": False, "layers": 1, "model_dim": 64, "heads": 1, "clips": 60})
+    config = write_config(
+        tmp_path, starter={"enabled": False, "base": "untrained", "layers": 1, "model_dim": 64, "heads": 1, "clips": 60}
+    )
     refused(run_here(config, "--dry-run"), "starter.enabled is false", "hf download", "models/base_xtts_v2")
     starter = json.loads(config.read_text())["starter"] | {"enabled": True}
     said = run_here(write_config(tmp_path, starter=starter), "--dry-run")

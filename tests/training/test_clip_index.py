@@ -210,5 +210,6 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         assert clips == count
         peaks.append(kilobytes * 1024)
         sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
-    # The plan reads every clip's record (a quarter of the files) and works on arrays of some 80 bytes a clip.
-    assert peaks[1] - peaks[0] < 0.85 * (sizes[1] - sizes[0])
+    # The plan reads every clip's record (a quarter of the files) and works on arrays of some 100 bytes a clip; those by
+    # which clips of one speaker share a voice sample are a part.
+    assert peaks[1] - peaks[0] < 1.1 * (sizes[1] - sizes[0])

@@ -11,6 +11,7 @@ import signal
 import time
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,13 +35,9 @@ from xtts_ka.training.memory_estimate import ROOM_ON_CPU
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     torch.set_num_threads(1)
-    return tiny.build_world(tmp_path_factory.mktemp("trainer"))
-
-
-@pytest.fixture(autouse=True)
-def two_groups_a_step(monkeypatch):
-    """So that clips share voice samples in steps as small as these."""
-    monkeypatch.setattr(data_loader, "GROUPS", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_loader, "GROUPS", 2)  # so that clips share voice samples in steps as small as these
+        yield tiny.build_world(tmp_path_factory.mktemp("trainer"))
 
 
 @pytest.fixture
@@ -312,11 +309,16 @@ def test_a_record_of_too_little_memory_is_heeded_for_its_budget(clean):
 # ── minutes of work ──
 
 
+def _set_clock(monkeypatch, clock):
+    """Set the loop's clock alone: whatever else waits in this process needs the real one."""
+    monkeypatch.setattr(gpt_trainer, "time", SimpleNamespace(monotonic=clock))
+
+
 @pytest.fixture
 def ten_seconds_a_step(monkeypatch):
     """Of a clock that the loop's steps move."""
     loops = []
-    monkeypatch.setattr(gpt_trainer.time, "monotonic", lambda: 10.0 * loops[-1].progress.step if loops else 0.0)
+    _set_clock(monkeypatch, lambda: 10.0 * loops[-1].progress.step if loops else 0.0)
     return loops
 
 
@@ -361,7 +363,7 @@ def test_checkpoint_minutes_is_the_longest_time_between_two_checkpoints(clean, t
 def test_by_default_no_more_than_twenty_minutes_lie_between_checkpoints(clean, monkeypatch, minutes, extra):
     """A step takes `minutes`; validated checkpoints come every two steps, a fifth of the run."""
     loop = clean.loop(training=TrainingConfig(keep_checkpoints=99), max_steps=6, checkpoint_interval=None)
-    monkeypatch.setattr(gpt_trainer.time, "monotonic", lambda: 60 * minutes * loop.progress.step)
+    _set_clock(monkeypatch, lambda: 60 * minutes * loop.progress.step)
     loop.start(None)
     loop.fit()
     assert [c.step for c in loop.checkpoints.checkpoints()] == sorted([*extra, 2, 4, 6])

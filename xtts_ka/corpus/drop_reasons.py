@@ -18,10 +18,11 @@ class Drop(StrEnum):
     NON_GEORGIAN_TEXT = "non_georgian_text"  # fewer Georgian letters than --min_georgian_fraction
     TOO_SHORT = "too_short"  # below --min_seconds
     CLIPPED_AUDIO = "clipped_audio"  # more samples at full scale than --max_clipped_fraction
-    HELD_OUT_SENTENCE = "held_out_sentence"  # of a speaker kept from training; a training speaker says it too
-    SPARE_EVALUATION = "spare_evaluation"  # of an official val or test split with more clips than --eval_clips
     WRONG_LENGTH = "wrong_length"  # more, or far fewer, letters than anyone speaks in its time
     DUPLICATE_AUDIO = "duplicate_audio"  # the same samples as an earlier recording
+    # decided in metadata.py
+    HELD_OUT_SENTENCE = "held_out_sentence"  # of a speaker kept from training; a training speaker says it too
+    SPARE_EVALUATION = "spare_evaluation"  # of an official val or test split with more clips than --eval_clips
     # decided in transcripts.py
     NOISE_TAG = "noise_tag"  # a mark such as [laughter]: more can be heard than the text says
     UNCLEAR_SPEECH = "unclear_speech"  # a mark such as (*) or <unk>: words that nobody wrote down
