@@ -85,6 +85,7 @@ def arguments(script: str, config, folder) -> list[str]:
     of_its_own = {
         "phoneme_processor": ["--words", str(words)],
         "create_metadata_files": [
+            "--no_quality",  # rating sound takes long where the extra dnsmos is installed
             "--source",
             str(config.parent / "data/starter_recordings"),
             "--output_dir",
