@@ -23,8 +23,8 @@ from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
 from xtts_ka.core.config import DEFAULT_CONFIG
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import UserError
+from xtts_ka.core.workers import cores
 from xtts_ka.corpus.formats import FORMATS
-from xtts_ka.corpus.measurements import cores
 from xtts_ka.corpus.metadata import Check, create_metadata, print_report
 from xtts_ka.corpus.options import MetadataOptions
 

@@ -60,9 +60,9 @@ _TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if 
 FEW_STEPS = 200  # four warm-ups
 SENTENCES = Path(__file__).parent / "data/evaluation_sentences_ka/samples.txt"
 SAMPLES = "samples"  # in the model's folder: what the evaluation stage has spoken
-BY_EAR = "the choice of the checkpoint"  # an input, where it is not by loss: older records lack the key
+BY_CER = "the choice of the checkpoint"  # an input, where it is not by loss: older records lack the key
 # A finished training carries on when only these changed: its length, and the stages that only the export reads.
-_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes", BY_EAR}
+_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes", BY_CER}
 # Until 2026-11-26; what is not here had no such key. A finished training is not trained anew for a new default.
 _FORMER_DEFAULTS = {
     **{"batch_size": 8, "learning_rate": 2e-5, "epochs": 1000, "max_steps": 50000},
@@ -180,8 +180,8 @@ class XTTSPretrainer(PipelineStage):
 
     def inputs(self) -> dict[str, str]:
         own = {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
-        by_ear = {BY_EAR: "cer"} if self.config.training.best_by == "cer" else {}
-        return {**own, **self.replay_digest(), **by_ear}
+        by_cer = {BY_CER: "cer"} if self.config.training.best_by == "cer" else {}
+        return {**own, **self.replay_digest(), **by_cer}
 
     def outputs(self) -> list[Path]:
         """Without `dvae.pth` where the dvae stage writes it."""
@@ -267,10 +267,10 @@ class XTTSPretrainer(PipelineStage):
         """The checkpoint to export, and where they were heard, what was measured of the kept ones, the best first."""
         kept = checkpoints.checkpoints()
         if self.config.training.best_by == "cer":
-            from xtts_ka.evaluation.candidates import choose_by_ear
+            from xtts_ka.evaluation.candidates import choose_by_cer
 
             assert listener  # best_by cer trains it
-            heard = choose_by_ear(self.config, base, kept, listener, device)
+            heard = choose_by_cer(self.config, base, kept, listener, device)
             candidates = [candidate.facts() for candidate in heard]
             log.event("choice", by="cer", step=heard[0].checkpoint.step, listener=listener.name, candidates=candidates)
             return heard[0].checkpoint, candidates

@@ -9,7 +9,6 @@ The latents are computed anew for every step: with a GPT this small that is chea
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,11 +23,11 @@ from torch import Tensor
 from starter_base import sizes
 from starter_base.feed import Clips, Feed, Step
 from starter_base.figures import note
-from starter_base.gpt import FOLDER, PACED, SNAPSHOTS, UNKNOWN_END, load_gpt, own_accelerator
+from starter_base.gpt import FOLDER, SNAPSHOTS, UNKNOWN_END, load_gpt
+from starter_base.mels import waves_on
 from starter_base.pack import half, write_network
-from starter_base.speech import FOLDER as SPEECH
-from starter_base.speech import WAVES as WAVES_FILE
 from starter_base.speech import Speech
+from starter_base.timed import TimedLoop
 from xtts_ka.core.config import DecoderConfig, PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.errors import RunError
@@ -40,7 +39,7 @@ from xtts_ka.model.latents import SAMPLES_PER_LATENT
 from xtts_ka.model.networks import build_speaker_encoder, build_vocoder
 from xtts_ka.starter.trained_base import weights
 from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart
-from xtts_ka.training.parts_loop import Batch, PartsLoop, crop_start
+from xtts_ka.training.parts_loop import Batch, crop_start
 
 DECODER = "decoder.safetensors"
 BATCH = {"cpu": 6, "cuda": 32}  # pieces of a step
@@ -103,7 +102,7 @@ class Sounds:
 
     def __init__(self, work: Path, speech: Speech, feed: Feed):
         self.device = feed.clips.device
-        self.waves = torch.from_numpy(np.fromfile(work / SPEECH / WAVES_FILE, "<i2")).to(self.device)
+        self.waves = waves_on(work, speech, self.device)
         places = np.array([(clip.start, clip.samples) for clip in speech.clips])
         self.places = torch.from_numpy(places).to(self.device)
         self._to_decoder = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.DECODER_RATE).to(self.device)
@@ -181,26 +180,12 @@ class BaseDecoder(DecoderPart):
         return gpt.gpt.final_norm(hidden[places].float())
 
 
-class TimedPartsLoop(PartsLoop):
-    """Trains for so many minutes instead of so many steps; the number of steps follows from the pace."""
+class DecoderLoop(TimedLoop):
+    """Hands the network to `out`, if given, with each checkpoint."""
 
-    def __init__(self, *args: Any, minutes: float, out: Path | None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.seconds, self.out, self._origin = 60 * minutes, out, time.monotonic()
-
-    def start(self) -> None:
-        super().start()
-        self._origin = time.monotonic()
-        if last := self.checkpoints.last():  # the share of the steps that are done is the share of the time
-            self._origin -= self.seconds * min(1.0, self.step / int(last.state()["total_steps"]))
-
-    def _train_step(self, batch: Batch) -> None:
-        super()._train_step(batch)
-        share = (time.monotonic() - self._origin) / self.seconds
-        if share >= 1:
-            self.total = self.step
-        elif self.step >= PACED:
-            self.total = max(self.step + 1, math.ceil(self.step / share))
+    def __init__(self, part: BaseDecoder, config: PretrainConfig, minutes: float, out: Path | None):
+        super().__init__(part, config, "base", minutes)
+        self.out = out
 
     def save(self, val_loss: float | None = None) -> None:
         super().save(val_loss)
@@ -239,8 +224,7 @@ def run(work: Path, options: Any) -> None:
         vocoder.load_state_dict(weights(options.begin_with, "decoder"))
     part = BaseDecoder(vocoder, feed, sounds, snapshots, settings)
     minutes = options.minutes_decoder - (time.monotonic() - began) / 60 if options.beside else options.minutes_decoder
-    accelerator = own_accelerator(config)
-    loop = TimedPartsLoop(part, config, "base", accelerator, minutes=minutes, out=options.out)
+    loop = DecoderLoop(part, config, minutes, options.out)
     loop.start()
     loop.fit()
     save_tensors(work / DECODER, {name: value.detach().cpu() for name, value in vocoder.state_dict().items()})

@@ -19,7 +19,7 @@ from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
 from starter_base.codes import CODES, mel_stats_file
 from starter_base.speech import FOLDER as SPEECH
-from starter_base.speech import SEED, WAVES, Clip, Speech, _clip
+from starter_base.speech import SEED, WAVES, Clip, Speech, clip_of
 from starter_base.texts import read_texts
 from xtts_ka.core.console import say
 from xtts_ka.model import geometry as g
@@ -155,7 +155,7 @@ def all_clips(work: Path, speech: Speech, codes: np.ndarray) -> list[Clip]:
     """The clips that have codes. Where fewer of the texts were spoken here, the others' waves are elsewhere."""
     missing = range(len(speech.clips), len(codes))
     rows = read_texts(work, len(codes)) if missing else []
-    return speech.clips + [_clip(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
+    return speech.clips + [clip_of(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
 
 
 class Voices:

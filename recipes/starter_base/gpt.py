@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +26,7 @@ from starter_base.feed import SHORT_EPOCHS, Feed
 from starter_base.figures import note
 from starter_base.pack import half, write_network
 from starter_base.speech import Speech
+from starter_base.timed import own_accelerator
 from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.digests import file_digest, hash_value
@@ -39,7 +38,7 @@ from xtts_ka.model.networks import build_gpt, tiny_config
 from xtts_ka.starter.base_model import starter_vocabulary
 from xtts_ka.starter.trained_base import weights
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
-from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
+from xtts_ka.training.gpt_trainer import PretrainLoop
 from xtts_ka.training.metrics_log import MetricsLog
 from xtts_ka.training.optimizer import Schedule
 
@@ -140,12 +139,6 @@ class TimedLoop(PretrainLoop):
         save_tensors(self.checkpoints.folder / SNAPSHOTS / f"{self.progress.step:07d}.safetensors", weights)
         if self.out:
             write_network(self.out, "gpt", weights)
-
-
-def own_accelerator(config: PretrainConfig) -> Accelerator:
-    """A step's accelerator. Those of a process share a state, which would refuse another precision than the last's."""
-    AcceleratorState._reset_state()
-    return build_accelerator(config)
 
 
 def narrow_state(model: CompactGPT) -> dict[str, Tensor]:

@@ -48,8 +48,8 @@ STEPS = {
     "phonemes": Step("phonemes", "run", "phonemes.safetensors", 10),
     "dvae": Step("dvae", "run", "dvae.safetensors", 120),
     "speakers": Step("speakers", "run", "speaker_encoder.safetensors", 15),
-    "ear": Step("georgian_ear", "run", "georgian_ear.safetensors", 8),
-    "judge": Step("georgian_ear", "judge", None),
+    "georgian": Step("georgian_recogniser", "run", "georgian_recogniser.safetensors", 8),
+    "judge": Step("georgian_recogniser", "judge", None),
     "codes": Step("codes", "run", "codes.npz"),
     "gpt": Step("gpt", "run", "gpt.safetensors", 240),
     "decoder": Step("decoder", "run", "decoder.safetensors", 60),
@@ -64,7 +64,7 @@ TUNING = (
     ("rate", float, "peak learning rate of the GPT (default: 2e-3 on a CPU, 4e-3 on a GPU)"),
 )
 # On a GPU the latter run at the same time, in processes of their own.
-BESIDE = {"dvae": ("speakers", "ear"), "gpt": ("decoder",)}
+BESIDE = {"dvae": ("speakers", "georgian"), "gpt": ("decoder",)}
 HAND_THEMSELVES = ("gpt", "decoder")  # to `--out`, again and again, in files of at most 16 MiB
 
 

@@ -118,9 +118,11 @@ def _scale(waves: Tensor, starts: np.ndarray, samples: np.ndarray) -> Tensor:
 
 
 def waves_on(work: Path, speech: Speech, device: str) -> Tensor:
-    """All samples, int16: on a CPU memory-mapped."""
-    path = str(work / FOLDER / WAVES)
-    return torch.from_file(path, shared=False, size=len(speech.waves), dtype=torch.int16).to(device)
+    """All samples, int16: on a CPU memory-mapped; else read, since on some virtual machines page faults are slow."""
+    path = work / FOLDER / WAVES
+    if device == "cpu":
+        return torch.from_file(str(path), shared=False, size=len(speech.waves), dtype=torch.int16)
+    return torch.from_numpy(np.fromfile(path, "<i2")).to(device)
 
 
 def _log_mels(waves: Tensor, starts: np.ndarray, samples: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -128,7 +128,7 @@ def speak(work: Path, processes: int = os.cpu_count() or 1, clips: int | None = 
         for numbered, spoken in zip(tasks, _spoken(tasks, processes)):
             lines: list[str] = []
             for row, wave in zip(numbered[2], spoken):
-                clip = _clip(row, start, len(wave), numbered[1] + len(lines), seed)
+                clip = clip_of(row, start, len(wave), numbered[1] + len(lines), seed)
                 lines.append(json.dumps(clip, ensure_ascii=False))
                 start += len(wave)
             append_bytes(folder / WAVES, b"".join(wave.tobytes() for wave in spoken))
@@ -179,7 +179,7 @@ def _voice(language: str, number: int, seed: int) -> EspeakVoice:
     return own[int(hash_to_unit(f"{seed} voice {number}") * len(own))]
 
 
-def _clip(row: dict[str, str], start: int, samples: int, number: int, seed: int) -> Clip:
+def clip_of(row: dict[str, str], start: int, samples: int, number: int, seed: int) -> Clip:
     """The clip of a row of the texts, with this number."""
     where = hash_to_unit(row["text"])
     split = "val" if where < HELD_OUT else "test" if where < 2 * HELD_OUT else "train"

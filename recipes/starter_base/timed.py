@@ -6,6 +6,9 @@ import time
 from collections import deque
 from pathlib import Path
 
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
 from starter_base.speech import SEED, Speech
 from xtts_ka.core.config import PretrainConfig, TrainingConfig
 from xtts_ka.core.console import say
@@ -18,11 +21,17 @@ EVERY = 20  # steps between plans
 RECENT = 10  # plans whose pace counts: the first steps are slower, since kernels are chosen then
 
 
+def own_accelerator(config: PretrainConfig) -> Accelerator:
+    """A step's accelerator. Those of a process share a state, which would refuse another precision than the last's."""
+    AcceleratorState._reset_state()
+    return build_accelerator(config)
+
+
 class TimedLoop(PartsLoop):
     """Ends after `minutes` of training, those before a kill included; the learning rate falls to its end by then."""
 
     def __init__(self, part: Part, config: PretrainConfig, run_id: str, minutes: float):
-        super().__init__(part, config, run_id, build_accelerator(config))
+        super().__init__(part, config, run_id, own_accelerator(config))
         self.seconds, self._before = 60 * minutes, 0.0
         self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT)  # (when, step), every EVERY steps
 

@@ -98,6 +98,26 @@ def data_for(config: PretrainConfig, way: str) -> DataManager:
     return data
 
 
+def validation_lines(
+    config: PretrainConfig, model: XttsFiles, data: DataManager, steps: int, folder: Path
+) -> list[dict]:
+    """Train `model` for so many steps, with checkpoints and logs in `folder`; the log's lines of its validations."""
+    folders = {"checkpoint_dir": str(folder / "checkpoints"), "log_dir": str(folder / "logs")}
+    config, log = config.model_copy(update=folders), MetricsLog(folder / "logs", fresh=True)
+    loop = PretrainLoop(
+        CompactGPT(load_gpt(model), config.training.dropout),
+        data,
+        CheckpointManager(folder / "checkpoints", "run", 2),
+        log,
+        config,
+        build_accelerator(config),
+        steps,
+    )
+    loop.start(None)
+    loop.fit()
+    return [line for line in read_jsonl(log.file) if line.get("split") == "val"]
+
+
 def run(work: Path, size: tuple[int, int], way: str, seed: int, clips: int) -> list[dict]:
     """The validation lines of one training."""
     layers, dim = size
@@ -110,21 +130,8 @@ def run(work: Path, size: tuple[int, int], way: str, seed: int, clips: int) -> l
         training = config.training.model_copy(
             update={"conditioning": "same_speaker" if way == "others" else "coqui", "validation_interval": steps // 2}
         )
-        folders = {"checkpoint_dir": str(folder / "checkpoints"), "log_dir": str(folder / "logs")}
-        config = config.model_copy(update={"seed": seed, "training": training, "checkpoint_interval": steps, **folders})
-        log = MetricsLog(folder / "logs", fresh=True)
-        loop = PretrainLoop(
-            CompactGPT(load_gpt(model), training.dropout),
-            data_for(config, way),
-            CheckpointManager(folder / "checkpoints", "run", 2),
-            log,
-            config,
-            build_accelerator(config),
-            steps,
-        )
-        loop.start(None)
-        loop.fit()
-        write_json(done, [line for line in read_jsonl(log.file) if line.get("split") == "val"])
+        config = config.model_copy(update={"seed": seed, "training": training, "checkpoint_interval": steps})
+        write_json(done, validation_lines(config, model, data_for(config, way), steps, folder))
     return json.loads(done.read_text())
 
 

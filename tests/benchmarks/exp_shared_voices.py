@@ -21,17 +21,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/benchmarks")]
 
 import torch
-from exp_scoring import prepare, summary
+from exp_scoring import prepare, summary, validation_lines
 
 from data_loader import open_data
 from xtts_ka.core.console import say
 from xtts_ka.core.files import write_json
-from xtts_ka.core.jsonl import read_jsonl
-from xtts_ka.model.checkpoint import load_gpt
-from xtts_ka.model.compact_gpt import CompactGPT
-from xtts_ka.training.checkpoint_manager import CheckpointManager
-from xtts_ka.training.gpt_trainer import PretrainLoop, build_accelerator
-from xtts_ka.training.metrics_log import MetricsLog
 
 STEPS = {(2, 128): 30, (4, 256): 15}  # by layers and width
 STEP_SECONDS = 96.0
@@ -54,23 +48,9 @@ def run(work: Path, size: tuple[int, int], shared: int, seed: int, clips: int) -
                 "batch_seconds": STEP_SECONDS,
                 "training": config.training.model_copy(update=changes),
                 "checkpoint_interval": steps,
-                "checkpoint_dir": str(folder / "checkpoints"),
-                "log_dir": str(folder / "logs"),
             }
         )
-        log = MetricsLog(folder / "logs", fresh=True)
-        loop = PretrainLoop(
-            CompactGPT(load_gpt(model), config.training.dropout),
-            open_data(config),
-            CheckpointManager(folder / "checkpoints", "run", 2),
-            log,
-            config,
-            build_accelerator(config),
-            steps,
-        )
-        loop.start(None)
-        loop.fit()
-        write_json(done, [line for line in read_jsonl(log.file) if line.get("split") == "val"])
+        write_json(done, validation_lines(config, model, open_data(config), steps, folder))
     return json.loads(done.read_text())
 
 

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from xtts_ka.corpus import voice_activity
+from xtts_ka.corpus.resampling import resampled
 from xtts_ka.corpus.segmentation import speech_between_pauses
 from xtts_ka.corpus.silero import speech_probabilities
 
@@ -59,7 +60,7 @@ def test_noise_and_chords_are_hardly_ever_speech(kind):
     tape.pause(1, 1)
     tape.interlude(kind, 8)
     tape.pause(1, 1)
-    sound = voice_activity.resampled(tape.taken(), planted_speech.RATE)
+    sound = resampled(tape.taken(), planted_speech.RATE, voice_activity.RATE)
     assert sum(piece.seconds for piece in speech_between_pauses(voice_activity.activity([sound]))) < 0.8  # of 8
 
 

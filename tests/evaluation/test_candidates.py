@@ -1,4 +1,4 @@
-"""Which kept checkpoint is exported by ear."""
+"""Which kept checkpoint is exported by CER."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from xtts_ka.evaluation.candidates import choose_by_ear
+from xtts_ka.evaluation.candidates import choose_by_cer
 from xtts_ka.evaluation.samples import plan_samples
 from xtts_ka.speech import lengths
 from xtts_ka.training.checkpoint_manager import CheckpointManager
@@ -46,7 +46,7 @@ def short_clips(monkeypatch):
 
 def choose(world, listener):
     kept = CheckpointManager(world.config.checkpoint_dir, "run").checkpoints()
-    return choose_by_ear(world.config, world.model, kept, listener, "cpu")
+    return choose_by_cer(world.config, world.model, kept, listener, "cpu")
 
 
 def test_the_lowest_cer_is_first_whatever_the_loss_and_an_interrupted_choice_carries_on(world, capsys):

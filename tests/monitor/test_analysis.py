@@ -206,7 +206,7 @@ def test_the_recommended_checkpoint():
     assert recommend([], [])[0] is None
 
 
-def test_a_checkpoint_that_was_chosen_by_ear_is_recommended_and_says_so():
+def test_a_checkpoint_that_was_chosen_by_cer_is_recommended_and_says_so():
     several = [listed(500, 3.0), listed(1000, 2.0), listed(1500, 2.5)]
     name, reason = recommend(several, [], Choice(1500, 0.12, 3))
     assert name == "step_00001500" and "lowest CER (12.0%) of 3 heard" in reason

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from starter_base import dvae, georgian_ear, make_base, mels, phonemes, sizes, speakers, speech, texts
+from starter_base import dvae, georgian_recogniser, make_base, mels, phonemes, sizes, speakers, speech, texts
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.core.tensor_files import save_torch
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
@@ -151,15 +151,15 @@ def tiny(monkeypatch):
         (dvae, "SETTINGS", dvae.SETTINGS.model_copy(update={"segment_codes": 8})),
         (dvae, "STARTED_ANEW", (2,)),
         (speakers, "BATCH", {"cpu": 2}),
-        (georgian_ear, "DIM", 16),
-        (georgian_ear, "LAYERS", 1),
-        (georgian_ear, "BATCH_FRAMES", {"cpu": 600}),
+        (georgian_recogniser, "DIM", 16),
+        (georgian_recogniser, "LAYERS", 1),
+        (georgian_recogniser, "BATCH_FRAMES", {"cpu": 600}),
         (
-            georgian_ear,
+            georgian_recogniser,
             "training_texts",
             lambda: [f"{word} დილა {i * 'კი '}".strip() for i, word in enumerate(GEORGIAN.split())],
         ),
-        (georgian_ear, "judged_texts", lambda: ["თეთრი ღრუბელი", "წვიმს"]),
+        (georgian_recogniser, "judged_texts", lambda: ["თეთრი ღრუბელი", "წვიმს"]),
         (sizes, "DVAE", {"hidden": 8, "codebook_dim": 4}),
         (sizes, "SPEAKER_ENCODER", {"filters": [4, 4, 4, 4]}),
         (speech.Speech, "of", lambda self, *splits: [n for n in range(48) if (n < 30) == ("train" in splits)]),
@@ -168,7 +168,7 @@ def tiny(monkeypatch):
 
 
 def make(work, out, *more):
-    minutes = [f"--minutes-{step}=0" for step in ("phonemes", "dvae", "speakers", "ear")]
+    minutes = [f"--minutes-{step}=0" for step in ("phonemes", "dvae", "speakers", "georgian")]
     return make_base.main(["--work", str(work), "--out", str(out), "--device", "cpu", "--quiet", *minutes, *more])
 
 
@@ -179,7 +179,7 @@ def test_a_step_leaves_its_network_and_is_not_done_twice(spoken, tmp_path, tiny,
     book = load_file(tmp_path / dvae.WEIGHTS)["codebook.embed"]
     assert book.shape == (4, 1024) and book.isfinite().all()
     assert load_file(tmp_path / "mel_stats.safetensors")["mel_stats"].min() > 0
-    assert make(spoken, tmp_path, "--steps", "ear,judge", "--processes", "1") == 0
+    assert make(spoken, tmp_path, "--steps", "georgian,judge", "--processes", "1") == 0
     georgian = json.loads((tmp_path / "figures.json").read_text())["georgian"]
     assert georgian["natural"]["value"] > 0 and georgian["through the codes"]["high"] > 0
     before = {file: file.stat().st_mtime_ns for file in spoken.glob("*.safetensors")}

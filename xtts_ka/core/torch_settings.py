@@ -24,14 +24,14 @@ _UPDATE = (
 def choose_device(name: str) -> str:
     """The config's `device`; auto is cuda where there is a GPU, else cpu. RunError for cuda without a GPU.
 
-    Warns where auto is the CPU although the machine has an NVIDIA card.
+    Warns where auto is the CPU although the machine has an NVIDIA card. On a GPU, cuDNN's attention is switched off.
     """
     if name == "cpu":
         return name
     if torch.cuda.is_available():
-        # cuDNN's attention, which torch prefers on an H200, plans anew for each shape of a batch, and batches of speech
-        # have a thousand shapes: 0.5 s a step of a small GPT, whatever its size, falling as shapes came again
-        # (docs/experiments.md, «The stand-in base: its GPT on a GPU»). The other kernels need no plan.
+        # Steps of a small GPT took 0.5 s on an H200, less as shapes of batches came again (docs/experiments.md, «The
+        # stand-in base: its GPT and decoder»). cuDNN's attention plans anew for each shape, which would explain it;
+        # the other kernels need no plan. Not measured without it yet.
         torch.backends.cuda.enable_cudnn_sdp(False)
         return "cuda" if name == "auto" else name
     problem = _undriven_card()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ def overall(wave: np.ndarray, rate: int) -> float | None:
     """
     if not installed() or len(wave) < 0.1 * rate:
         return None
-    common = gcd(rate, RATE)
-    sound = np.clip(resample_poly(wave, RATE // common, rate // common), -1, 1).astype(np.float32)
+    sound = np.clip(resample_poly(wave, RATE, rate), -1, 1).astype(np.float32)
     length = int(SECONDS * RATE)
     while len(sound) < length:
         sound = np.append(sound, sound)

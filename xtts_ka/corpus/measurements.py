@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from xtts_ka.core.console import say
 from xtts_ka.core.errors import RunError
 from xtts_ka.core.files import append_bytes, json_bytes
 from xtts_ka.core.jsonl import read_jsonl
+from xtts_ka.core.workers import begin_worker
 
 if TYPE_CHECKING:
     from xtts_ka.corpus.quality import Sound, Unusable
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 RECORD = "split/measurements.jsonl"
 TOGETHER = 16  # recordings that a process measures at once
 WORTH_PROCESSES = 100  # recordings; starting processes takes longer than measuring fewer
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Measurements:
@@ -60,7 +55,7 @@ class Measurements:
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1 and expected - len(self._known) >= WORTH_PROCESSES:
             context = multiprocessing.get_context("spawn")  # forking a process that runs torch's threads may hang
-            self._pool = ProcessPoolExecutor(processes, context, _start_worker)
+            self._pool = ProcessPoolExecutor(processes, context, begin_worker, (os.getpid(),))
         self.processes = processes if self._pool else 1
 
     def __enter__(self) -> Measurements:
@@ -113,10 +108,3 @@ def recording_key(path: Path) -> str:
     except (OSError, ValueError):
         facts = str(path)
     return hashlib.blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-
-
-def _start_worker() -> None:
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
-    torch.set_num_threads(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ def player(wave: np.ndarray, rate: int) -> str:
     if rate not in _RATES:
         from scipy.signal import resample_poly
 
-        common = gcd(rate, RATE)
-        wave, rate = resample_poly(wave, RATE // common, rate // common), RATE
+        wave, rate = resample_poly(wave, RATE, rate), RATE
     with tempfile.TemporaryDirectory(prefix="xtts_ka_report_") as folder:
         mp3 = Path(folder) / "clip.mp3"
         soundfile.write(mp3, np.clip(wave, -1, 1), rate, format="MP3")

@@ -14,19 +14,14 @@ import numpy as np
 from xtts_ka.core.console import duration, say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_text
+from xtts_ka.core.web_page import document
 from xtts_ka.corpus.planned_clips import PlannedClip
 from xtts_ka.corpus.preparation_store import WAVS, Outcome, wav_name
 
 TABLE, LEFT_OUT, PAGE = "metadata.csv", "left_out.csv", "recordings_report.html"
 HEADER = ("audio_file", "text", "speaker_name", "source_file", "source_start", "source_end", "confidence")
 SHOWN = 20  # clips, and parts left out for each reason, on the page
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .7em; border-bottom: 1px solid #ddd;
-text-align: left; vertical-align: top } td.n { text-align: right; white-space: nowrap } small { color: #666 }
-audio { width: 210px; height: 32px } svg text { font: 12px system-ui, sans-serif }
-figure { display: inline-block; margin: 0 2em 1em 0 } .problem { color: #c92a2a }
-"""
+_STYLE = "figure { display: inline-block; margin: 0 2em 1em 0 } .problem { color: #c92a2a }"
 
 
 def write_results(output: Path, outcomes: Sequence[Outcome], recordings: int) -> None:
@@ -101,8 +96,7 @@ def _page(outcomes: Sequence[Outcome], recordings: int) -> str:
         "<h2>Left out</h2>" + _left(outcomes),
         f"<h2>The {SHOWN} least sure clips</h2>" + _least_sure(clips),
     ]
-    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Recordings</title><style>{_STYLE}</style>'
-    return "\n".join([head, "<h1>Long recordings cut into clips</h1>", *parts, "</html>", ""])
+    return document("Recordings", ["<h1>Long recordings cut into clips</h1>", *parts], _STYLE)
 
 
 def _histogram(title: str, values: Sequence[float], low: float, high: float) -> str:

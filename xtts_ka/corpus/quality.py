@@ -100,8 +100,7 @@ def _decoded(path: Path | str, max_seconds: float) -> tuple[AudioContent, np.nda
 def _at_16k(wave: np.ndarray, rate: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
-    common = math.gcd(rate, RATE)
-    return wave if rate == RATE else resample_poly(wave, RATE // common, rate // common).astype(np.float32)
+    return wave if rate == RATE else resample_poly(wave, RATE, rate).astype(np.float32)
 
 
 def measure_quality(wave: np.ndarray, rate: int, probabilities: np.ndarray, rate_sound: bool = False) -> Quality:

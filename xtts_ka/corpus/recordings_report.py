@@ -11,6 +11,7 @@ import numpy as np
 
 from xtts_ka.core.console import progress
 from xtts_ka.core.files import write_text
+from xtts_ka.core.web_page import document
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.player import player
 from xtts_ka.corpus.quality_judging import Cost
@@ -21,13 +22,7 @@ PAGE = "recordings_report.html"
 WORST = 20  # clips of each measure that get a player
 HEARD = 12.0  # seconds of each, at most
 BINS = 40
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .7em; border-bottom: 1px solid #ddd;
-text-align: left; vertical-align: top } td.n { text-align: right; white-space: nowrap } small { color: #666 }
-audio { width: 210px; height: 32px } svg text { font: 12px system-ui, sans-serif } figure { margin: 0 }
-.gone { color: #c92a2a } summary { cursor: pointer }
-"""
+_STYLE = "figure { margin: 0 } .gone { color: #c92a2a } summary { cursor: pointer }"
 
 
 def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Path:
@@ -48,9 +43,8 @@ def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Pat
     ]
     for cost in progress(known, what="recordings report", unit="measure"):
         parts.append(_section(cost, clips, checked, reasons))
-    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Recordings</title><style>{_STYLE}</style>'
     page = output_dir / PAGE
-    write_text(page, "\n".join([head, *parts, "</html>", ""]))
+    write_text(page, document("Recordings", parts, _STYLE))
     return page
 
 

@@ -61,7 +61,10 @@ def speech_between_pauses(activity: Activity, min_pause: float = MIN_PAUSE) -> l
 
 
 def _mean_probability(activity: Activity, piece: Speech) -> float:
-    """Of speech it is above 0.75, of noise and chords that silero-vad takes for speech at moments below 0.45."""
+    """The piece's mean probability of speech.
+
+    Speech has more than 0.75; noise and chords, which silero-vad takes for speech at moments, less than 0.45.
+    """
     first = int(piece.start / SECONDS_PER_CHUNK)
     return float(activity.speech[first : max(first + 1, round(piece.end / SECONDS_PER_CHUNK))].mean(dtype=np.float32))
 

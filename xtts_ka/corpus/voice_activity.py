@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.signal import resample_poly
-from torchaudio.functional import resample
 
 from xtts_ka.core.torch_settings import one_thread
 from xtts_ka.corpus import audio
+from xtts_ka.corpus.resampling import resampled
 from xtts_ka.corpus.silero import CHUNK, RATE, SECONDS_PER_CHUNK, SpeechStream
 
 FRAME = 160  # samples of one level: 10 ms
@@ -21,7 +18,6 @@ SECONDS_PER_FRAME = FRAME / RATE
 SILENT = -100.0  # dB below full scale: the level of digital silence
 BLOCK_SECONDS = 60  # decoded at a time
 LEAD = 1.6  # seconds before `start` that are heard as well: whole chunks, frames, and samples at all usual rates
-_LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,16 +49,7 @@ def at_rate(path: Path | str, start: float = 0.0, seconds: float | None = None) 
     lead = min(LEAD, start)
     wanted = None if seconds is None else seconds + lead
     for wave, rate in audio.stream(path, BLOCK_SECONDS, start - lead, wanted):
-        yield resampled(wave, rate)
-
-
-def resampled(wave: np.ndarray, rate: int, wanted: int = RATE) -> np.ndarray:
-    """Mono float32 samples at another rate."""
-    if rate == wanted:
-        return wave
-    if max(rate, wanted) // math.gcd(rate, wanted) > _LARGEST_RATIO:
-        return resample_poly(wave, wanted, rate).astype(np.float32)
-    return resample(torch.from_numpy(wave), rate, wanted).numpy()
+        yield resampled(wave, rate, RATE)
 
 
 def activity(blocks: Iterable[np.ndarray], lead: float = 0.0) -> Activity:

@@ -53,7 +53,7 @@ class Candidate:
         }
 
 
-def choose_by_ear(
+def choose_by_cer(
     config: PretrainConfig, base: XttsFiles, checkpoints: Sequence[Checkpoint], listener: Recogniser, device: str
 ) -> list[Candidate]:
     """All of `checkpoints`, the one with the lowest CER first; of equals the one with the lower validation loss."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtts_ka.core.console import progress
+from xtts_ka.core.web_page import document
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.player import player
 from xtts_ka.evaluation.character_errors import marked
@@ -17,13 +18,10 @@ from xtts_ka.recognition.faults import KINDS
 
 Found = Mapping[str, Any]
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .7em; border-bottom: 1px solid #ddd;
-text-align: left; vertical-align: top } td.n { text-align: right; white-space: nowrap } small { color: #666 }
 .note { background: #fff3cd; padding: .6em 1em } .wrong { background: #ffc9c9 } .extra { background: #d0ebff }
-.missing { color: #c92a2a; text-decoration: line-through } audio { width: 210px; height: 32px }
+.missing { color: #c92a2a; text-decoration: line-through }
 .fault { background: #e03131; color: white; border-radius: 3px; padding: 0 .3em; font-size: 85% }
-svg text { font: 12px system-ui, sans-serif } figure { display: inline-block; margin: 0 2em 1em 0 }
+figure { display: inline-block; margin: 0 2em 1em 0 }
 """
 _ROWS = (  # title, key, percent?
     ("wrong letters (CER)", "cer", True),
@@ -56,8 +54,7 @@ def page(report: Found, outcome: Outcome, audio: Mapping[str, Path]) -> str:
     )
     times = f"<p class=times>Written {report['times']['written']}. Real-time factor (below 1 is faster than speech): "
     parts.append(f"{times}{factors}.</p>")
-    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{_STYLE}</style>'
-    return "\n".join([head, f"<h1>Evaluation of {escape(', '.join(outcome.labels))}</h1>", *parts, "</html>", ""])
+    return document("Evaluation", [f"<h1>Evaluation of {escape(', '.join(outcome.labels))}</h1>", *parts], _STYLE)
 
 
 # ── tables and plots ─────────────────────────────────────────────────────────────────────────────────────────────────

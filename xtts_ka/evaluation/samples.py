@@ -98,14 +98,14 @@ def training_listener(config: PretrainConfig, device: str, *, samples: bool = Tr
     It is trained first where `best_by` needs it, where the config asks for it, and on a GPU, which takes minutes;
     else only one that is there and up to date is used. samples: whether any will be spoken.
     """
-    by_ear, wanted = config.training.best_by == "cer", config.samples.recogniser
-    if not (by_ear or (samples and config.samples.enabled)):
+    by_cer, wanted = config.training.best_by == "cer", config.samples.recogniser
+    if not (by_cer or (samples and config.samples.enabled)):
         return None
-    if by_ear or wanted or (wanted is None and device.startswith("cuda")):
+    if by_cer or wanted or (wanted is None and device.startswith("cuda")):
         try:
             return ensure_recogniser(config)
         except UserError as error:
-            if by_ear or wanted:
+            if by_cer or wanted:
                 raise
             why_not = str(error)
     else:

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xtts_ka.core.files import read_json, write_text
+from xtts_ka.core.web_page import document
 from xtts_ka.training.checkpoint_folders import STEP, subfolders
 
 FACTS = "samples.json"
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }
-table { border-collapse: collapse } th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: left }
-img { height: 80px; max-width: 400px } audio { width: 210px; height: 32px } small { color: #666 }
-"""
+_STYLE = "img { height: 80px; max-width: 400px }"
 _TITLES = {  # metric → its name and form
     "cer": ("wrong letters (CER)", "{:.1%}"),
     "recogniser_cer": ("the recogniser's own on real recordings", "{:.1%}"),
@@ -28,8 +25,7 @@ def write_page(folder: Path) -> None:
     """Write `folder/index.html` of the rounds in it."""
     rounds = [path / FACTS for path, _ in reversed(subfolders(folder, STEP)) if (path / FACTS).is_file()]
     parts = [_round(read_json(path, "a round of samples", "delete its folder"), path.parent.name) for path in rounds]
-    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Samples</title><style>{_STYLE}</style>'
-    write_text(folder / "index.html", "\n".join([head, "<h1>Samples while training</h1>", *parts, "</html>", ""]))
+    write_text(folder / "index.html", document("Samples", ["<h1>Samples while training</h1>", *parts], _STYLE))
 
 
 def _round(facts: dict[str, Any], folder: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-import torchaudio
-from scipy.signal import resample_poly
 from torch import Tensor, nn
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
@@ -23,6 +20,7 @@ from xtts_ka.core.out_of_memory import in_pieces, is_out_of_memory, release
 from xtts_ka.core.tensor_files import load_torch
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.excerpt import Recording
+from xtts_ka.corpus.resampling import resampled
 from xtts_ka.model import geometry as g
 from xtts_ka.model.checkpoint import extended_config, loading, restore_advice
 from xtts_ka.model.narrow import slim_dvae, slim_speaker_encoder
@@ -30,7 +28,6 @@ from xtts_ka.model.networks import build_dvae
 
 STYLE_FFT = 2048  # samples, of coqui's conditioning mel; the DVAE's mel has 1,024
 REFLECTED = STYLE_FFT // 2  # samples of reflection before and after a clip; the clip itself must be longer
-LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
 _FREE = "close other programs that use memory"
 Result = TypeVar("Result")
 
@@ -41,9 +38,7 @@ def load_speech(path: Recording, max_seconds: float | None = None, rate: int = g
     It is mixed to mono and clipped to ±1 as coqui's loader does.
     """
     samples, recorded = read_mono(path, max_seconds)
-    if recorded // math.gcd(recorded, rate) > LARGEST_RATIO:
-        samples, recorded = resample_poly(samples, rate, recorded).astype("float32"), rate
-    return torchaudio.functional.resample(torch.from_numpy(samples)[None], recorded, rate).clip(-1, 1)
+    return torch.from_numpy(resampled(samples, recorded, rate))[None].clip(-1, 1)
 
 
 class VoiceEncoder:

@@ -150,7 +150,7 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
 
 
 def _heard(t: dict[str, Any]) -> list[RenderableType]:
-    """The newest round of samples, and the choice of the checkpoint by ear."""
+    """The newest round of samples, and the choice of the checkpoint by CER."""
     lines = []
     if s := t["samples"]:
         own = "" if s["recogniser_cer"] is None else f", the recogniser's own {percent(s['recogniser_cer'], '.1f')}"

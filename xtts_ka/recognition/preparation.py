@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 
 from xtts_ka.core.config import DEFAULT_CONFIG
@@ -32,6 +29,7 @@ from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
 from xtts_ka.core.jsonl import read_jsonl
 from xtts_ka.core.lock import RunLock
+from xtts_ka.core.workers import begin_worker, cores
 from xtts_ka.corpus import audio, voice_activity
 from xtts_ka.corpus.audio import AudioError, write_wav
 from xtts_ka.corpus.cue_clips import plan_from_cues
@@ -44,7 +42,7 @@ from xtts_ka.corpus.subtitles import SubtitleError, plain_text, read_cues
 from xtts_ka.corpus.voice_activity import Activity
 from xtts_ka.recognition.heard import Heard, hear, joined, sentences, spans_of, windows
 from xtts_ka.recognition.long_alignment import Book, plan_from_text
-from xtts_ka.recognition.preparation_hearing import Ear, checked, own, plan_from_hearing, transcribe
+from xtts_ka.recognition.preparation_hearing import Asr, checked, own, plan_from_hearing, transcribe
 
 STRETCH = 1800.0  # seconds of a recording that one process listens to: whole chunks and frames of voice_activity.py
 
@@ -77,16 +75,16 @@ def prepare(request: Request) -> list[Outcome]:
     lock = request.output / WORK / (f"lock-{number}-of-{count}" if count > 1 else "lock")
     with RunLock(lock).hold():
         sweep_partials(request.output / WAVS)
-        ear = _ear(request, recordings)
-        jobs = [_job(request, recording, ear, recordings) for recording in mine]
+        asr = _asr(request, recordings)
+        jobs = [_job(request, recording, asr, recordings) for recording in mine]
         finished = {job.recording.key: outcome for job in jobs if (outcome := job.store.done())}
         for outcome in finished.values():
             _tell(outcome, verbose=True)
         if finished:
             say(f"{len(finished):,} of {len(jobs):,} recordings are finished already")
         waiting = [job for job in jobs if job.recording.key not in finished]
-        _work_off(waiting, request.processes or os.cpu_count() or 1)
-        stores = (_job(request, recording, ear, recordings).store for recording in recordings)
+        _work_off(waiting, request.processes or cores())
+        stores = (_job(request, recording, asr, recordings).store for recording in recordings)
         with FileLock(request.output / WORK / "tables.lock"):  # the last shard to write has seen what all have finished
             outcomes = [outcome for store in stores if (outcome := store.done())]
             write_results(request.output, outcomes, len(recordings))
@@ -115,38 +113,38 @@ def _recordings(request: Request) -> list[LongRecording]:
     return with_text
 
 
-def _ear(request: Request, recordings: Sequence[LongRecording]) -> Ear | None:
+def _asr(request: Request, recordings: Sequence[LongRecording]) -> Asr | None:
     """Who listens, where somebody must. UserError where texts without times meet a listener that knows no times."""
     texts = [recording for recording in recordings if recording.transcript and not recording.has_times]
     if request.asr is None and not texts:
         return None
-    ear = Ear.of(request.asr, request.config)
-    if texts and ear.folder is None:
+    asr = Asr.of(request.asr, request.config)
+    if texts and asr.folder is None:
         raise UserError(
             f"{texts[0].transcript} has no times, and --asr {request.asr} cannot tell when each letter is said: "
             "leave --asr out, or give the folder of a recogniser of this project"
         )
-    return ear
+    return asr
 
 
-def _job(request: Request, recording: LongRecording, ear: Ear | None, all_: Sequence[LongRecording]) -> _Job:
+def _job(request: Request, recording: LongRecording, asr: Asr | None, all_: Sequence[LongRecording]) -> _Job:
     """A recording with everything that its plan depends on."""
-    mine = ear if _needs_ear(request, recording, ear) else None
+    mine = asr if _needs_asr(request, recording, asr) else None
     asked = {
         "limits": asdict(request.limits),
         "transcript": hash_file(recording.transcript) if recording.transcript else "",
         "speaker": recording.speaker,
-        "ear": mine.fingerprint if mine else "",
+        "asr": mine.fingerprint if mine else "",
     }
     shared = len(all_) > 1 and request.transcript is not None and request.transcript.is_file()
     return _Job(request.output, recording, asked, request.limits, mine, not shared)
 
 
-def _needs_ear(request: Request, recording: LongRecording, ear: Ear | None) -> bool:
+def _needs_asr(request: Request, recording: LongRecording, asr: Asr | None) -> bool:
     """A listener that tells no times can only write down; one that does also checks texts with times, if asked to."""
     if recording.transcript is None or not recording.has_times:
         return True
-    return request.asr is not None and ear is not None and ear.folder is not None
+    return request.asr is not None and asr is not None and asr.folder is not None
 
 
 # ── one recording ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,7 +156,7 @@ class _Job:
     recording: LongRecording
     asked: dict[str, Any]
     limits: Limits
-    ear: Ear | None
+    asr: Asr | None
     own_text: bool  # whether its transcript belongs to no other recording
 
     @property
@@ -168,7 +166,7 @@ class _Job:
     @property
     def steps(self) -> list[Callable[[_Job, int, int], Outcome | float]]:
         """What is done with each stretch, one step after the other, before the recording is finished."""
-        return [_listen, _hear] if self.ear else [_listen]
+        return [_listen, _hear] if self.asr else [_listen]
 
     def activity(self, stretches: int) -> Activity:
         parts = (self.store.load_arrays("activity", number) for number in range(stretches))
@@ -211,8 +209,8 @@ def _listen(job: _Job, number: int, count: int) -> Outcome | float:
 
 def _hear(job: _Job, number: int, count: int) -> Outcome | float:
     """The recogniser listens to the windows of one stretch; the seconds of these."""
-    ear, store = job.ear, job.store
-    assert ear
+    asr, store = job.asr, job.store
+    assert asr
     activity = job.activity(count)
     speech = speech_between_pauses(activity)
     found = list(windows_of(job, speech, activity.seconds, number, count))
@@ -220,11 +218,11 @@ def _hear(job: _Job, number: int, count: int) -> Outcome | float:
     try:
         if job.recording.transcript is None:
             pauses = [(one.end + other.start) / 2 for one, other in pairwise(speech)]
-            transcribe(job.recording.path, spans, pauses, ear, _written(job, number))
-        elif not store.has_array(f"heard_{ear.fingerprint[:16]}", number):
-            assert ear.folder
-            heard = hear(job.recording.path, spans, own(ear.folder, ear.device))
-            store.save_arrays(f"heard_{ear.fingerprint[:16]}", number, log_probs=heard.log_probs, times=heard.times)
+            transcribe(job.recording.path, spans, pauses, asr, _written(job, number))
+        elif not store.has_array(f"heard_{asr.fingerprint[:16]}", number):
+            assert asr.folder
+            heard = hear(job.recording.path, spans, own(asr.folder, asr.device))
+            store.save_arrays(f"heard_{asr.fingerprint[:16]}", number, log_probs=heard.log_probs, times=heard.times)
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
     return sum(end - start for start, end in spans)
@@ -243,8 +241,8 @@ def windows_of(
 
 def _written(job: _Job, number: int) -> Path:
     """Where is written what a listener hears in the windows of a stretch, which depend on the longest clip."""
-    assert job.ear
-    identity = hash_value([job.ear.fingerprint, job.limits.max_seconds])
+    assert job.asr
+    identity = hash_value([job.asr.fingerprint, job.limits.max_seconds])
     return job.store.folder / f"written_{identity[:16]}-{number:04d}.jsonl"
 
 
@@ -269,7 +267,7 @@ def _finish(job: _Job, stretches: int) -> Outcome:
 
 
 def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
-    recording, limits, ear = job.recording, job.limits, job.ear
+    recording, limits, asr = job.recording, job.limits, job.asr
     speech = speech_between_pauses(activity)
     if not speech:
         raise RecordingProblem("nobody speaks in it")
@@ -278,22 +276,22 @@ def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
         plan = plan_from_hearing(heard, sentences(speech, limits.max_seconds), speech, activity.seconds, limits)
     elif recording.has_times:
         plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, limits)
-        if ear:
-            plan = checked(plan, _all_heard(job, ear, stretches), ear, limits)
+        if asr:
+            plan = checked(plan, _all_heard(job, asr, stretches), asr, limits)
     else:
-        assert ear
-        book = _book(recording.transcript, ear)
-        plan = plan_from_text(book, speech, _all_heard(job, ear, stretches), activity.seconds, limits, job.own_text)
+        assert asr
+        book = _book(recording.transcript, asr)
+        plan = plan_from_text(book, speech, _all_heard(job, asr, stretches), activity.seconds, limits, job.own_text)
     return replace(plan, clips=[replace(clip, speaker=_speaker(clip, recording)) for clip in plan.clips])
 
 
 @functools.lru_cache(maxsize=1)
-def _book(path: Path, ear: Ear) -> Book:
-    return Book.read(plain_text(path), ear.reading)
+def _book(path: Path, asr: Asr) -> Book:
+    return Book.read(plain_text(path), asr.reading)
 
 
-def _all_heard(job: _Job, ear: Ear, stretches: int) -> Heard:
-    parts = (job.store.load_arrays(f"heard_{ear.fingerprint[:16]}", number) for number in range(stretches))
+def _all_heard(job: _Job, asr: Asr, stretches: int) -> Heard:
+    parts = (job.store.load_arrays(f"heard_{asr.fingerprint[:16]}", number) for number in range(stretches))
     return joined([Heard(part["log_probs"], part["times"]) for part in parts])
 
 
@@ -342,7 +340,7 @@ def _outcomes(planned: Sequence[tuple[_Job, int]], processes: int, heard: Callab
             yield _alone(job, count, heard)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, context, initializer=begin_worker, initargs=(os.getpid(),))
     try:
         yield from _in_pool(pool, planned, heard)
     except BrokenProcessPool:
@@ -399,19 +397,6 @@ def _in_pool(
             missing[place] -= 1
             if not missing[place] and place not in ended:
                 next_step(place)
-
-
-def _begin_worker(parent: int) -> None:
-    """One thread of torch for each process; Ctrl-C is the parent's; a process whose parent has died ends."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _tell(outcome: Outcome, verbose: bool = False) -> None:

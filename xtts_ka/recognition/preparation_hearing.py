@@ -33,7 +33,7 @@ _QUIETER, _HISS, _LATER = 0.7, 0.003, 0.25  # how a clip differs when a foreign 
 
 
 @dataclass(frozen=True)
-class Ear:
+class Asr:
     """Who listens. folder: of the project's recogniser, None where `spec` names another listener."""
 
     folder: Path | None
@@ -43,7 +43,7 @@ class Ear:
     fingerprint: str = ""
 
     @classmethod
-    def of(cls, spec: str | None, config: Path) -> Ear:
+    def of(cls, spec: str | None, config: Path) -> Asr:
         """As `--asr` says: OWN or None for the recogniser of the config, which is trained where there is none.
 
         UserError where it cannot be had.
@@ -70,21 +70,21 @@ class Ear:
 
 
 @functools.lru_cache(maxsize=1)
-def own(ear_folder: Path, device: str) -> Recogniser:
-    return Recogniser.load(ear_folder, device)
+def own(folder: Path, device: str) -> Recogniser:
+    return Recogniser.load(folder, device)
 
 
 # ── without a text ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def transcribe(path: Path, spans: Sequence[tuple[float, float]], pauses: Sequence[float], ear: Ear, log: Path) -> None:
+def transcribe(path: Path, spans: Sequence[tuple[float, float]], pauses: Sequence[float], asr: Asr, log: Path) -> None:
     """Write what is said in each span, and how sure that is, to `log`; spans that stand there already are skipped.
 
     pauses: seconds of the middles of pauses, which part words.
     """
     done = sum(1 for _ in read_jsonl(log)) if log.is_file() else 0
-    recogniser = own(ear.folder, ear.device) if ear.folder else None
-    listener = recogniser or open_listener(ear.spec, folder="", device=ear.device)
+    recogniser = own(asr.folder, asr.device) if asr.folder else None
+    listener = recogniser or open_listener(asr.spec, folder="", device=asr.device)
     for (start, end), (wave, rate) in zip(spans[done:], audio.read_parts(path, spans[done:])):
         inner = [pause - start for pause in pauses[bisect_right(pauses, start) : bisect_left(pauses, end)]]
         with one_thread():
@@ -125,7 +125,7 @@ def plan_from_hearing(
 # ── with a text ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def checked(plan: Plan, heard: Heard, ear: Ear, limits: Limits) -> Plan:
+def checked(plan: Plan, heard: Heard, asr: Asr, limits: Limits) -> Plan:
     """A plan whose clips are compared with what is heard in them: the confidence is that of the letters."""
     letters, times = letters_of(heard)
     clips: list[PlannedClip] = []
@@ -133,7 +133,7 @@ def checked(plan: Plan, heard: Heard, ear: Ear, limits: Limits) -> Plan:
     for clip in plan.clips:
         low, high = np.searchsorted(times, [clip.start, clip.end])
         said = letters[low:high]
-        confidence, bad = compared("".join(spoken_letters(clip.text, ear.reading).split()), said)
+        confidence, bad = compared("".join(spoken_letters(clip.text, asr.reading).split()), said)
         if bad or confidence < limits.min_confidence:
             left.append(LeftOut(clip.start, clip.end, Left.NOT_HEARD, f"heard: {said[:80]}", clip.text))
         else:

@@ -18,15 +18,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
-from scipy.signal import resample_poly
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torchaudio.functional import resample
 from torchaudio.transforms import MelSpectrogram
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
+from xtts_ka.corpus.resampling import resampled
 from xtts_ka.georgian.character_ngram import CharacterNgram
 from xtts_ka.recognition.beam_search import beam_search
 from xtts_ka.recognition.symbols import BLANK, SYMBOLS, decode
@@ -41,7 +40,6 @@ FORMAT = 2  # version of the folder's files
 SHAPE = ("dim", "layers", "recurrent")  # the settings that the network is built from
 WEIGHTS, NGRAM, FACTS = "model.safetensors", "ngram.safetensors", "recogniser.json"
 _KERNEL = 5
-_LARGEST_RATIO = 1000  # of sample rates; above it torchaudio's resampling filters take gigabytes
 _TOGETHER = 120.0  # seconds of padded audio in one batch of inference
 REMEDY = "delete the folder, and it is trained again"
 
@@ -53,10 +51,7 @@ def _mel() -> MelSpectrogram:
 
 def at_rate(wave: np.ndarray, rate: int) -> Tensor:
     """Mono samples at `rate` Hz → (samples,) float32 at RATE."""
-    samples = np.asarray(wave, np.float32)
-    if rate // math.gcd(rate, RATE) > _LARGEST_RATIO:
-        samples, rate = resample_poly(samples, RATE, rate).astype(np.float32), RATE
-    return resample(torch.from_numpy(samples), rate, RATE)
+    return torch.from_numpy(resampled(wave, rate, RATE))
 
 
 def log_mel(wave: Tensor) -> Tensor:

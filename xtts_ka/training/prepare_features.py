@@ -17,6 +17,7 @@ from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import sweep_partials
 from xtts_ka.core.lock import RunLock
+from xtts_ka.core.workers import cores
 from xtts_ka.corpus import excerpt, recordings
 from xtts_ka.corpus.decoder_warnings import Overheard
 from xtts_ka.corpus.tables import TRAINING_SPLITS, Row, read_rows, split_csv
@@ -160,8 +161,7 @@ def _naming_damaged(tools: Tools) -> Iterator[Tools]:
 
 def _decoding_threads(on_gpu: bool) -> int:
     """This process's share of the machine's cores, less what the extractor needs: one core, or half of them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, share - 1 if on_gpu else share // 2)
 
 

@@ -1,4 +1,4 @@
-"""Steps `ear` and `judge`: how well Georgian is understood through a DVAE that has heard none.
+"""Steps `georgian` and `judge`: how well Georgian is understood through a DVAE that has heard none.
 
 A recogniser is trained on natural Georgian speech of espeak-ng (the starter's voices and sentences, and random rows of
 their words), over mels as the DVAE takes them in. It judges natural clips of other sentences, and the same clips as the
@@ -36,7 +36,7 @@ from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.starter.speech import read_sentences
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-WEIGHTS, FACTS = "georgian_ear.safetensors", "georgian_ear.json"
+WEIGHTS, FACTS = "georgian_recogniser.safetensors", "georgian_recogniser.json"
 SPOKEN, JUDGED = "georgian", "georgian_judged"  # work folders of their own
 RANDOM_ROWS = 4000
 DIM, LAYERS, STRIDES = 192, 8, (2, 2)  # as the project's own recogniser
@@ -67,7 +67,7 @@ def speak_georgian(folder: Path, texts: Sequence[str], processes: int) -> Speech
 
 
 def run(work: Path, options: Any) -> None:
-    """Train the recogniser for `options.minutes_ear`."""
+    """Train the recogniser for `options.minutes_georgian`."""
     device, folder = choose_device(options.device), work / SPOKEN
     speech = speak_georgian(folder, training_texts(), options.processes)
     symbols = symbols_of(speech)
@@ -78,7 +78,7 @@ def run(work: Path, options: Any) -> None:
     network = _network(symbols)
     part = PhonemePart(network, mels[0], mels[1], targets, seed=14)
     part.batch_frames = BATCH_FRAMES[torch.device(device).type]
-    network.load_state_dict(train_timed(part, folder, options.minutes_ear, device, speech).weights())
+    network.load_state_dict(train_timed(part, folder, options.minutes_georgian, device, speech).weights())
     write_json(work / FACTS, symbols.lists())
     save_tensors(work / WEIGHTS, {name: tensor.cpu() for name, tensor in network.state_dict().items()})
 
@@ -91,7 +91,7 @@ def judge(work: Path, options: Any) -> None:
     """Character error rates, spaces left out: of natural clips, and of these clips through the DVAE in `work`."""
     device = choose_device(options.device)
     speech = speak_georgian(work / JUDGED, judged_texts(), options.processes)
-    symbols = Symbols(**read_json(work / FACTS, "the Georgian recogniser", "run make_base.py --steps ear"))
+    symbols = Symbols(**read_json(work / FACTS, "the Georgian recogniser", "run make_base.py --steps georgian"))
     network = _network(symbols)
     network.load_state_dict(load_file(work / WEIGHTS))
     network.to(device).eval()
