@@ -19,7 +19,7 @@ from small_media import encode
 
 import create_metadata_files
 import prepare_recordings
-from xtts_ka.corpus import audio
+from xtts_ka.corpus import audio, preparation_store
 from xtts_ka.recognition import preparation
 from xtts_ka.recognition.heard import Heard
 
@@ -140,6 +140,19 @@ def test_other_settings_and_a_changed_transcript_cut_anew_without_listening(tmp_
     (tmp_path / "source/r.srt").write_text(planted_speech.srt(planted[:2], 0.1), "utf-8")
     assert run(tmp_path / "source", tmp_path / "clips") == 0
     assert [clip["text"] for clip in table(tmp_path / "clips")] == [planted[0].text, planted[1].text]
+
+
+def test_clips_by_the_rules_of_an_earlier_version_are_made_anew_and_that_is_said(tmp_path, monkeypatch, capsys):
+    make(tmp_path / "source", faults=["", ""])
+    monkeypatch.setattr(preparation_store, "PLANNING", 1)
+    assert run(tmp_path / "source", tmp_path / "clips") == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(preparation.voice_activity, "listen", None)
+    assert run(tmp_path / "source", tmp_path / "clips") == 0
+    out = capsys.readouterr().out
+    assert "1 recordings were prepared by an earlier version" in out and "finished already" not in out
+    assert run(tmp_path / "source", tmp_path / "clips") == 0
+    assert "earlier version" not in capsys.readouterr().out
 
 
 def test_killed_amid_the_clips_it_carries_on_with_the_next(prepared, tmp_path):

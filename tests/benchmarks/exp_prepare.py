@@ -59,12 +59,12 @@ ANY_WAY = {"not_heard", "unsure", "wrong_length"}
 INSIDE = 0.02  # seconds inside a phrase from which on a cut cuts a word
 
 
-def make(folder: Path, minutes: float, jitter: float, text: bool) -> None:
+def make(folder: Path, minutes: float, jitter: float, text: bool, first: int) -> None:
     faults = {fault: share for fault, share in FAULTS.items() if not text or fault not in (TAG, ENGLISH)}
     folder.mkdir(parents=True)
-    for number in range(max(1, round(minutes / 20))):
+    for number in range(first, first + max(1, round(minutes / 20))):
         voice = planted_speech.VOICES[number % len(planted_speech.VOICES)]
-        name = f"r{number:02d}"
+        name = f"r{number:03d}"
         with soundfile.SoundFile(folder / f"{name}.flac", "w", RATE, 1) as file:
             for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice):  # noqa: B007
                 file.write(wave)
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--jitter", type=float, default=0.2, help="seconds, standard deviation of the subtitles' times")
+    parser.add_argument("--seed", type=int, default=0, help="of the first recording; the others' follow")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--text", action="store_true", help="plain text instead of subtitles")
     parser.add_argument("--asr", help="as of prepare_recordings.py")
@@ -168,7 +169,7 @@ def main() -> None:
     if not source.exists() and args.long:
         make_long(source, args.long)
     elif not source.exists():
-        make(source, args.minutes, args.jitter, args.text)
+        make(source, args.minutes, args.jitter, args.text, args.seed)
     began, used = time.monotonic(), _cpu()
     flags = ["--source", source, "--output_dir", output, "--processes", args.processes]
     flags += [] if args.asr is None else ["--asr", args.asr]

@@ -62,6 +62,15 @@ def test_letters_that_nobody_says_in_that_time_are_listed():
     assert (left.reason, left.start) == (Left.WRONG_LENGTH, 6.0)
 
 
+def test_a_text_that_nobody_listened_to_must_be_as_long_as_its_speech():
+    speech = [Speech(3.0 * n, 3.0 * n + 2) for n in range(25)]
+    texts = [passage(n, n + 1, "ა" * (31 if n == 3 else 24) + ".") for n in range(24)]
+    texts.append(passage(24, 25, "1921 წლის მაისი."))  # read as 27 letters
+    (left,) = plan_of(texts, speech, 75, Limits(), unheard=True).left
+    assert (left.reason, left.start) == (Left.WRONG_LENGTH, 9.0)
+    assert not plan_of(texts, speech, 75, Limits()).left
+
+
 def test_two_people_at_once_music_and_dialogues_are_listed():
     cues = [
         Cue(1, 3, "დილა მშვიდობისა."),

@@ -27,8 +27,13 @@ class _Line:
     problem: tuple[Left, str] | None
 
 
-def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float, limits: Limits) -> Plan:
-    """The clips of a recording with subtitles. RecordingProblem where they belong to another recording or language."""
+def plan_from_cues(
+    cues: Sequence[Cue], speech: Sequence[Speech], seconds: float, limits: Limits, unheard: bool = True
+) -> Plan:
+    """The clips of a recording with subtitles. RecordingProblem where they belong to another recording or language.
+
+    unheard: as of `plan_of`.
+    """
     lines = [_line(cue) for cue in _together(_phrases(cues))]
     _check_language(lines)
     heard = [line for line in lines if not line.problem or line.problem[0] not in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
@@ -45,7 +50,7 @@ def plan_from_cues(cues: Sequence[Cue], speech: Sequence[Speech], seconds: float
             drift = f"{fit.ratio:.4f} × as long as written" if fit.ratio != 1.0 else ""
             remark = f"the times were corrected: {', '.join(filter(None, [late, drift])) or f'{fit.shift:.2f} s'}"
     fitted = fit_cues([line.cue for line in heard], speech)
-    plan = plan_of([_passage(heard, unit, speech) for unit in fitted], speech, seconds, limits)
+    plan = plan_of([_passage(heard, unit, speech) for unit in fitted], speech, seconds, limits, unheard)
     silent_passages = [Passage(range(0), line.cue.text, problem=line.problem) for line in silent]
     plan.left += plan_of(silent_passages, [], seconds, limits).left
     plan.remarks += [remark] if remark else []

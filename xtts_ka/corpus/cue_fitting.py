@@ -17,8 +17,8 @@ from statistics import median
 import numpy as np
 
 from xtts_ka.corpus.segmentation import Speech
+from xtts_ka.corpus.speaking_rate import letters_aloud
 from xtts_ka.corpus.subtitles import Cue
-from xtts_ka.georgian.alphabet import georgian_letters
 
 # ── the file as a whole ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -124,7 +124,7 @@ def fit_cues(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[Fitted]:
 
 def _fitted(cues: Sequence[Cue], speech: Sequence[Speech], patience: float) -> list[Fitted]:
     """patience: by which the distances of hints are divided."""
-    letters = [len(georgian_letters(cue.text)) for cue in cues]
+    letters = [letters_aloud(cue.text) for cue in cues]
     rate = _usual_rate(cues, letters)
     begins, ends = [piece.start for piece in speech], [piece.end for piece in speech]
     spoken, hinted = _overlaps(cues, speech)

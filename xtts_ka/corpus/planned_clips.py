@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from statistics import median
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.segmentation import MARGIN, Speech
+from xtts_ka.corpus.speaking_rate import UsualRate, letters_aloud
 from xtts_ka.corpus.transcripts import read_transcript
-from xtts_ka.georgian.alphabet import georgian_fraction, georgian_letters
+from xtts_ka.georgian.alphabet import georgian_fraction
 
 MAX_GAP = 1.0  # seconds of a pause inside a clip that is put together of several texts
-ODD_RATE = 1.8  # letters a second, over or under the recording's usual ones: the text is not what is said
-FEW_LETTERS = 8  # of a text whose rate says little
 MIN_GEORGIAN = 0.5  # share of a text's letters, as --min_georgian_fraction of create_metadata_files.py
 _SENTENCE_ENDS = ".!?…:;"
 _CLOSING = "\"'“”»«)]"
@@ -111,9 +109,14 @@ def text_problem(text: str) -> tuple[str, tuple[Left, str] | None]:
     return " ".join(read.text.split()), None
 
 
-def plan_of(passages: Sequence[Passage], speech: Sequence[Speech], seconds: float, limits: Limits) -> Plan:
-    """Clips of passages that stand in order: short ones and broken sentences joined, and everything left out listed."""
-    checked = [_checked(passage, speech, limits) for passage in _with_usual_rate(passages, speech)]
+def plan_of(
+    passages: Sequence[Passage], speech: Sequence[Speech], seconds: float, limits: Limits, unheard: bool = False
+) -> Plan:
+    """Clips of passages that stand in order: short ones and broken sentences joined, and everything left out listed.
+
+    unheard: nobody has listened whether the texts are what is said, so their length is judged more closely.
+    """
+    checked = [_checked(passage, speech, limits) for passage in _with_usual_rate(passages, speech, unheard)]
     plan = Plan()
     for passage in _joined([passage for passage in checked if passage.pieces], speech, limits):
         first, last = speech[passage.pieces[0]], speech[passage.pieces[-1]]
@@ -155,23 +158,18 @@ def unclaimed(passages: Sequence[Passage], speech: Sequence[Speech]) -> list[Lef
     return [LeftOut(start, end, Left.NO_TEXT, f"{end - start:.1f} s of speech without text") for start, end in spans]
 
 
-def _with_usual_rate(passages: Sequence[Passage], speech: Sequence[Speech]) -> list[Passage]:
+def _with_usual_rate(passages: Sequence[Passage], speech: Sequence[Speech], closely: bool) -> list[Passage]:
     """The passages, those marked whose letters take much more or less time than the others'."""
-    rates = [_rate(passage, speech) for passage in passages]
-    known = [rate for rate in rates if rate]
-    usual = median(known) if len(known) >= 5 else 0.0
+    letters = [letters_aloud(passage.text) for passage in passages]
+    seconds = [sum(speech[piece].seconds for piece in passage.pieces) for passage in passages]
+    usual = UsualRate.of(letters, seconds, closely)
     found = []
-    for passage, rate in zip(passages, rates):
-        odd = rate and usual and not passage.problem and not usual / ODD_RATE <= rate <= usual * ODD_RATE
-        problem = (Left.WRONG_LENGTH, f"{rate:.0f} letters a second, where {usual:.0f} are usual") if odd else None
-        found.append(replace(passage, problem=passage.problem or problem))
+    for passage, count, length in zip(passages, letters, seconds):
+        if usual and not passage.problem and usual.is_odd(count, length):
+            detail = f"{count / length:.1f} letters a second, where {usual.rate:.1f} are usual"
+            passage = replace(passage, problem=(Left.WRONG_LENGTH, detail))
+        found.append(passage)
     return found
-
-
-def _rate(passage: Passage, speech: Sequence[Speech]) -> float:
-    letters = len(georgian_letters(passage.text))
-    seconds = sum(speech[piece].seconds for piece in passage.pieces)
-    return letters / seconds if letters >= FEW_LETTERS and seconds else 0.0
 
 
 def _checked(passage: Passage, speech: Sequence[Speech], limits: Limits) -> Passage:

@@ -24,7 +24,9 @@ from xtts_ka.corpus.long_recordings import LongRecording
 from xtts_ka.corpus.planned_clips import Left, LeftOut, Plan, PlannedClip
 
 VERSION = 1  # of the listening and cutting: after a change recordings are prepared anew
+PLANNING = 2  # of the rules by which clips are planned: after a change they are planned anew, without listening
 WORK, WAVS = "work", "wavs"
+_BROKEN = "the work file", "delete the work folder and run again"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Store:
         self.output, self.recording = output, recording
         self.folder = output / WORK / recording.key
         self._source = self._facts(recording)
-        self.identity = hash_value({"source": self._source, "asked": asked})
+        self.identity = hash_value({"source": self._source, "asked": asked, "planning": PLANNING})
 
     @staticmethod
     def _facts(recording: LongRecording) -> dict[str, Any]:
@@ -101,11 +103,17 @@ class Store:
     def done(self) -> Outcome | None:
         return self._read("done.json")
 
+    @property
+    def outdated(self) -> bool:
+        """Whether it was finished by an earlier version, by other rules."""
+        file = self.folder / "done.json"
+        return file.is_file() and read_json(file, *_BROKEN).get("planning") != PLANNING
+
     def _read(self, name: str) -> Outcome | None:
         file = self.folder / name
         if not file.is_file():
             return None
-        found = read_json(file, "the work file", "delete the work folder and run again")
+        found = read_json(file, *_BROKEN)
         return _outcome(found, self.recording) if found["identity"] == self.identity else None
 
     def write_plan(self, outcome: Outcome) -> None:
@@ -122,6 +130,7 @@ class Store:
         plan = outcome.plan
         return {
             "identity": self.identity,
+            "planning": PLANNING,
             "seconds": outcome.seconds,
             "problem": outcome.problem,
             "remarks": plan.remarks,

@@ -83,6 +83,10 @@ def prepare(request: Request) -> list[Outcome]:
         if finished:
             say(f"{len(finished):,} of {len(jobs):,} recordings are finished already")
         waiting = [job for job in jobs if job.recording.key not in finished]
+        if outdated := sum(job.store.outdated for job in waiting):
+            say(
+                f"{outdated:,} recordings were prepared by an earlier version: their clips are made anew, by the rules of this one"
+            )
         _work_off(waiting, request.processes or cores())
         stores = (_job(request, recording, asr, recordings).store for recording in recordings)
         with FileLock(request.output / WORK / "tables.lock"):  # the last shard to write has seen what all have finished
@@ -275,7 +279,7 @@ def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
         heard = [line for number in range(stretches) for line in read_jsonl(_written(job, number))]
         plan = plan_from_hearing(heard, sentences(speech, limits.max_seconds), speech, activity.seconds, limits)
     elif recording.has_times:
-        plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, limits)
+        plan = plan_from_cues(read_cues(recording.transcript), speech, activity.seconds, limits, unheard=not asr)
         if asr:
             plan = checked(plan, _all_heard(job, asr, stretches), asr, limits)
     else:
