@@ -43,6 +43,14 @@ def test_a_burst_after_a_closure_is_part_of_the_word():
     assert click == near((1.0, 3.0), (4.0, 5.0))
 
 
+def test_noise_beside_speech_is_not_its_end_but_a_fading_sound_is():
+    beside = [(0.0, 0.9, -30.0), (1.0, 3.0, LOUD), (4.0, 5.0, LOUD)]
+    assert pieces([(1.1, 3.1), (4.0, 5.0)], [*beside, (3.0, 3.4, -30.0)]) == near((1.0, 3.4), (4.0, 5.0))
+    assert pieces([(1.1, 3.1), (4.0, 5.0)], [*beside, (3.0, 3.9, -30.0)])[0][1] == pytest.approx(3.1, abs=0.02)
+    found = pieces([(1.0, 3.0), (3.95, 5.0)], [(1.0, 3.0, LOUD), (3.1, 4.0, -30.0), (4.0, 5.0, LOUD)])
+    assert [found[0][1], found[1][0]] == pytest.approx([3.0, 3.95], abs=0.02)
+
+
 @pytest.mark.parametrize("gap, count", [(0.1, 1), (0.14, 1), (0.2, 2)])
 def test_a_closure_is_no_pause(gap, count):
     found = pieces([(1.0, 3.0), (3.0 + gap, 5.0)], [(1.0, 3.0, LOUD), (3.0 + gap, 5.0, LOUD)])

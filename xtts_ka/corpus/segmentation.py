@@ -26,6 +26,7 @@ _NEARBY = 0.5  # seconds of speech beside a pause whose peak counts, and whose q
 _REACH = 25  # by which an edge may move from where silero-vad puts it
 _QUIET = 3  # in a row: shorter lulls are part of the speech
 _CLOSURE = 12  # the longest silence inside a word
+_FADING = 50  # the longest sound without voice at the end of speech: what is longer is music or noise beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _voiced(speech: np.ndarray) -> Iterator[tuple[float, float]]:
 def _pause(level: np.ndarray, start: float, end: float) -> tuple[float, float]:
     """The edges of a pause that silero-vad puts at `start` to `end`, moved to where the level falls and rises.
 
-    They stay where nothing between them is quiet, as under music.
+    Each stays where nothing near it is quiet, as beside music.
     """
     first, last = round(start / SECONDS_PER_FRAME), min(len(level), round(end / SECONDS_PER_FRAME))
     if last - first < _QUIET:
@@ -96,19 +97,19 @@ def _pause(level: np.ndarray, start: float, end: float) -> tuple[float, float]:
         return start, end
     quiet = level < limit
     begins, ends = _left_edge(quiet, first, last), _right_edge(quiet, first, last)
-    if begins is None or ends is None or ends <= begins:
+    if ends <= begins:
         return start, end
     return begins * SECONDS_PER_FRAME, ends * SECONDS_PER_FRAME
 
 
-def _left_edge(quiet: np.ndarray, first: int, last: int) -> int | None:
+def _left_edge(quiet: np.ndarray, first: int, last: int) -> int:
     """The frame where the quiet begins, given that silero-vad ends the speech at `first` and begins it at `last`.
 
     A burst that follows the speech within a stop's closure is part of it: a final კ or თ.
     """
-    at = _quiet_from(quiet, first, last)
+    at = _quiet_from(quiet, first, min(last, first + _FADING))
     if at is None:
-        return None
+        return first
     if at == first:
         while at > 0 and quiet[at - 1] and first - at < _REACH:
             at -= 1
@@ -127,8 +128,7 @@ def _burst(quiet: np.ndarray, at: int, last: int) -> int | None:
     return _quiet_from(quiet, at + int(loud[0]), last) if len(loud) else None
 
 
-def _right_edge(quiet: np.ndarray, first: int, last: int) -> int | None:
+def _right_edge(quiet: np.ndarray, first: int, last: int) -> int:
     """Where the quiet ends: as `_left_edge`, seen from the other side."""
     size = len(quiet)
-    mirrored = _left_edge(quiet[::-1], size - last, size - first)
-    return None if mirrored is None else size - mirrored
+    return size - _left_edge(quiet[::-1], size - last, size - first)

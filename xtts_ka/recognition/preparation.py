@@ -36,7 +36,7 @@ from xtts_ka.corpus.cue_clips import plan_from_cues
 from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
-from xtts_ka.corpus.preparation_store import WAVS, WORK, Outcome, Store
+from xtts_ka.corpus.preparation_store import PLANNING, WAVS, WORK, Outcome, Store
 from xtts_ka.corpus.segmentation import Speech, speech_between_pauses
 from xtts_ka.corpus.subtitles import SubtitleError, plain_text, read_cues
 from xtts_ka.corpus.voice_activity import Activity
@@ -223,10 +223,10 @@ def _hear(job: _Job, number: int, count: int) -> Outcome | float:
         if job.recording.transcript is None:
             pauses = [(one.end + other.start) / 2 for one, other in pairwise(speech)]
             transcribe(job.recording.path, spans, pauses, asr, _written(job, number))
-        elif not store.has_array(f"heard_{asr.fingerprint[:16]}", number):
+        elif not store.has_array(_heard(asr), number):
             assert asr.folder
             heard = hear(job.recording.path, spans, own(asr.folder, asr.device))
-            store.save_arrays(f"heard_{asr.fingerprint[:16]}", number, log_probs=heard.log_probs, times=heard.times)
+            store.save_arrays(_heard(asr), number, log_probs=heard.log_probs, times=heard.times)
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
     return sum(end - start for start, end in spans)
@@ -246,8 +246,13 @@ def windows_of(
 def _written(job: _Job, number: int) -> Path:
     """Where is written what a listener hears in the windows of a stretch, which depend on the longest clip."""
     assert job.asr
-    identity = hash_value([job.asr.fingerprint, job.limits.max_seconds])
+    identity = hash_value([job.asr.fingerprint, PLANNING, job.limits.max_seconds])
     return job.store.folder / f"written_{identity[:16]}-{number:04d}.jsonl"
+
+
+def _heard(asr: Asr) -> str:
+    """The name of the arrays with what a recogniser hears between pauses."""
+    return f"heard_{hash_value([asr.fingerprint, PLANNING])[:16]}"
 
 
 def _finish(job: _Job, stretches: int) -> Outcome:
@@ -295,7 +300,7 @@ def _book(path: Path, asr: Asr) -> Book:
 
 
 def _all_heard(job: _Job, asr: Asr, stretches: int) -> Heard:
-    parts = (job.store.load_arrays(f"heard_{asr.fingerprint[:16]}", number) for number in range(stretches))
+    parts = (job.store.load_arrays(_heard(asr), number) for number in range(stretches))
     return joined([Heard(part["log_probs"], part["times"]) for part in parts])
 
 
