@@ -84,9 +84,7 @@ def prepare(request: Request) -> list[Outcome]:
             say(f"{len(finished):,} of {len(jobs):,} recordings are finished already")
         waiting = [job for job in jobs if job.recording.key not in finished]
         if outdated := sum(job.store.outdated for job in waiting):
-            say(
-                f"{outdated:,} recordings were prepared by an earlier version: their clips are made anew, by the rules of this one"
-            )
+            say(f"{outdated:,} recordings were prepared by an earlier version: their clips are made anew")
         _work_off(waiting, request.processes or cores())
         stores = (_job(request, recording, asr, recordings).store for recording in recordings)
         with FileLock(request.output / WORK / "tables.lock"):  # the last shard to write has seen what all have finished
