@@ -9,12 +9,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from xtts_ka.core.console import duration, say
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_text
-from xtts_ka.core.web_page import document
+from xtts_ka.core.web_page import document, histogram
 from xtts_ka.corpus.planned_clips import PlannedClip
 from xtts_ka.corpus.preparation_store import WAVS, Outcome, wav_name
 
@@ -90,25 +88,13 @@ def _page(outcomes: Sequence[Outcome], recordings: int) -> str:
     parts = [
         f"<p>{len(clips):,} clips, {duration(sum(seconds))} of {duration(sum(o.seconds for o in outcomes))}, from "
         f"{len(outcomes):,} of {recordings:,} recordings.</p>",
-        _histogram("Length of the clips, seconds", seconds, 0.0, 20.0),
-        _histogram("Confidence of the clips", [clip.confidence for _, clip in clips], 0.0, 1.0),
+        histogram(seconds, 0.0, 20.0, "Length of the clips, seconds"),
+        histogram([clip.confidence for _, clip in clips], 0.0, 1.0, "Confidence of the clips"),
         "<h2>Recordings</h2>" + _recordings(outcomes),
         "<h2>Left out</h2>" + _left(outcomes),
         f"<h2>The {SHOWN} least sure clips</h2>" + _least_sure(clips),
     ]
     return document("Recordings", ["<h1>Long recordings cut into clips</h1>", *parts], _STYLE)
-
-
-def _histogram(title: str, values: Sequence[float], low: float, high: float) -> str:
-    counts, edges = np.histogram(np.clip(values, low, high), bins=20, range=(low, high))
-    top = max(1, int(counts.max()))
-    bars = "".join(
-        f'<rect x="{20 * i + 2}" y="{120 - 100 * count / top:.1f}" width="17" height="{100 * count / top:.1f}" '
-        f'fill="#1971c2"><title>{edge:g}: {count:,}</title></rect>'
-        for i, (count, edge) in enumerate(zip(counts.tolist(), edges))
-    )
-    ends = f'<text x="2" y="135">{low:g}</text><text x="400" y="135" text-anchor="end">{high:g}</text>'
-    return f'<figure><svg width="404" height="140"><text x="2" y="14">{escape(title)}</text>{bars}{ends}</svg></figure>'
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

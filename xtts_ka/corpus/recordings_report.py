@@ -11,7 +11,7 @@ import numpy as np
 
 from xtts_ka.core.console import progress
 from xtts_ka.core.files import write_text
-from xtts_ka.core.web_page import document
+from xtts_ka.core.web_page import document, histogram
 from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.player import player
 from xtts_ka.corpus.quality_judging import Cost
@@ -21,7 +21,6 @@ from xtts_ka.corpus.tables import Clip
 PAGE = "recordings_report.html"
 WORST = 20  # clips of each measure that get a player
 HEARD = 12.0  # seconds of each, at most
-BINS = 40
 _STYLE = "figure { margin: 0 } .gone { color: #c92a2a } summary { cursor: pointer }"
 
 
@@ -94,18 +93,4 @@ def _histogram(values: Sequence[float], cost: Cost) -> str:
     """Counts of the values, the outermost hundredth at either end in the outermost bars, and the limit as a line."""
     low, high = np.percentile(values, [1, 99])
     low, high = min(low, cost.limit), max(high, cost.limit)
-    high = high if high > low else low + 1
-    counts, edges = np.histogram(np.clip(values, low, high), BINS, (low, high))
-    width, height, tallest = 600 / BINS, 110, max(1, counts.max())
-    bars = "".join(
-        f'<rect x="{place * width:.1f}" y="{height - size:.1f}" width="{width - 1:.1f}" height="{size:.1f}" '
-        f'fill="#74a9d8"><title>{edge:.3g} and more: {count} clips</title></rect>'
-        for place, (count, edge) in enumerate(zip(counts, edges))
-        if (size := height * count / tallest)
-    )
-    at = 600 * (cost.limit - low) / (high - low)
-    return (
-        f'<figure><svg width="620" height="{height + 22}">{bars}<path d="M{at:.1f} 0V{height}" stroke="#c92a2a"/>'
-        f'<text x="0" y="{height + 16}">{low:.3g}</text>'
-        f'<text x="600" y="{height + 16}" text-anchor="end">{high:.3g}</text></svg></figure>'
-    )
+    return histogram(values, low, high if high > low else low + 1, limit=cost.limit)
