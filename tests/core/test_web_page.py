@@ -25,6 +25,6 @@ def test_a_histogram_counts_every_value_and_those_outside_in_the_outermost_bars(
 
 
 def test_a_histogram_shows_its_limit_and_reads_its_title_as_text():
-    figure = histogram([1.0], 0.0, 4.0, "a < b", limit=3.0)
+    figure = histogram([3.0], 2.0, 6.0, "a < b", limit=5.0)
     assert 'd="M450.0 0V' in figure and "a &lt; b" in figure
     assert "<path" not in histogram([1.0], 0.0, 4.0) and "figcaption" not in histogram([1.0], 0.0, 4.0)

@@ -102,7 +102,7 @@ def _about_table(table: Path, folder: Path) -> str:
     except (OSError, UnicodeError):
         return f"{name} cannot be read"
     if not lines:
-        return ""
+        return f"{name} is empty" if not table.stat().st_size else f"{name} has no line of text: save it as UTF-8"
     delimiter = common_delimiter(lines[:1], DELIMITERS)
     if not delimiter or table.suffix in (".json", ".jsonl"):
         return f"{name} begins {lines[0][:60]!r}" if table.suffix != ".txt" else ""

@@ -12,7 +12,6 @@ _SIGNS = (  # (offset, bytes, what they are the sign of)
     (0, b"\x1aE\xdf\xa3", "WebM or Matroska"), (0, b"#!AMR", "AMR"), (0, b"caff", "CAF"), (0, b".snd", "AU"),
     (8, b"AIFF", "AIFF"), (8, b"AIFC", "AIFF"), (0, b"riff\x2e\x91\xcf\x11", "W64"), (0, b"0&\xb2u", "WMA"),
     (8, b"AVI ", "AVI"), (0, b"PK\x03\x04", "a zip archive"), (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"<!DOCTYPE", "a web page"), (0, b"<html", "a web page"),
 )  # fmt: skip
 _SUFFIX_KINDS = {
     "WAV": ".wav", "FLAC": ".flac", "Ogg": ".ogg .oga .opus", "MP3": ".mp3", "MP4 (AAC)": ".m4a .mp4 .m4b .3gp .mov",
@@ -39,6 +38,8 @@ def _kind(head: bytes) -> str:
     for offset, sign, kind in _SIGNS:
         if head[offset : offset + len(sign)] == sign:
             return kind
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return "AAC" if head[1] & 0xF6 == 0xF0 else "MP3"  # ADTS has the layer bits 00
     return ""
