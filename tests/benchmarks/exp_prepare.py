@@ -185,16 +185,16 @@ def main() -> None:
 
 
 def make_long(folder: Path, hours: float) -> None:
-    """One recording of so many hours: ten minutes again and again."""
+    """One recording of so many hours: ten minutes, or what is asked for if less, again and again."""
     folder.mkdir(parents=True)
     blocks, tape = [], None
-    for tape, wave in planted_speech.record(600, 0, {}):  # noqa: B007
+    for tape, wave in planted_speech.record(min(600, 3600 * hours), 0, {}):  # noqa: B007
         blocks.append(wave)
     assert tape
     part, length = np.concatenate(blocks), sum(map(len, blocks)) / RATE
     planted = []
     with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as file:
-        for turn in range(round(hours * 3600 / length)):
+        for turn in range(max(1, round(hours * 3600 / length))):
             file.write(part)
             moved = ((each.text, "", each.start + turn * length, each.end + turn * length) for each in tape.planted)
             planted += [Planted(*each) for each in moved]

@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import soundfile
