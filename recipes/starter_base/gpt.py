@@ -193,6 +193,7 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     feed = Feed(work, device, positions, seed=1, speech=speech)
     say(f"feed        {time.monotonic() - began:.1f} s; {len(feed.train.numbers):,} clips to train on")
     config = config_of(work, feed, device, positions, options.rate or RATE[kind], options.compile)
+    config.training.precision = options.precision or "auto"
     gpt = load_gpt(weights(options.begin_with, "gpt")) if options.begin_with else new_gpt(layers)
     model = BaseGPT(gpt, codebook(work))
     log = MetricsLog(work / FOLDER / "logs", fresh=checkpoints.last() is None)
