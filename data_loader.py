@@ -393,12 +393,12 @@ class DataManager:
     def _validated(self) -> str:
         """What validation measures, as a line."""
         names = {
-            "heard": "of speakers in training",
-            "unseen": "of other speakers",
-            "own": "that are their own voice sample",
+            "heard": "clips of speakers trained on",
+            "unseen": "clips of other speakers",
+            "own": "clips that are their own voice sample",
         }
         sizes = {name: sum(len(batch.clips) for batch in part) for name, part in self.val.batches().items()}
-        return "validation  clips: " + ", ".join(f"{count} {names[name]}" for name, count in sizes.items())
+        return "validation  " + ", ".join(f"{count} {names[name]}" for name, count in sizes.items())
 
 
 def open_data(config: PretrainConfig, device: str = "cpu", peers: Peers | None = None) -> DataManager:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from embedding_adapter import run_embeddings_stage
 from phoneme_processor import OUTPUTS as PHONEME_FILES
 from phoneme_processor import run_phonemes_stage, transcript_words
-from xtts_ka.core.config import BASE_FILES, PretrainConfig, TrainingConfig
+from xtts_ka.core.config import BASE_FILES, PretrainConfig
 from xtts_ka.core.console import heading, say, style, warn
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import RunError, UserError
@@ -37,8 +37,10 @@ from xtts_ka.model.language_stage import RESULTS, VOCABULARY, run_language_stage
 from xtts_ka.starter import own_values
 from xtts_ka.starter.existing import ignored_settings, refuse_unasked
 from xtts_ka.starter.stand_ins import make_stand_ins
+from xtts_ka.training import changes
 from xtts_ka.training.checkpoint_folders import best_of
 from xtts_ka.training.checkpoint_manager import Checkpoint, CheckpointManager
+from xtts_ka.training.length import training_length
 from xtts_ka.training.pipeline_stage import PartStage, PipelineStage
 from xtts_ka.training.process_group import ALONE, Peers
 
@@ -50,25 +52,9 @@ if TYPE_CHECKING:
     from xtts_ka.recognition.recogniser import Recogniser
     from xtts_ka.training.metrics_log import MetricsLog
 
-# Settings for watching, saving and memory use: the trained weights do not depend on them.
-_WATCHING = """log_interval validation_interval validation_minutes keep_checkpoints checkpoint_minutes max_bad_steps
-    gradient_checkpointing compile sharding best_by""".split()
-# Of the section `training`, what the parts' trainers read.
-_PARTS = tuple(f"training.{name}" for name in "precision clip_norm warmup_steps final_learning_rate".split())
 DVAE = "dvae.pth"
-_TRAINING = tuple(f"training.{name}" for name in TrainingConfig.model_fields if name not in _WATCHING)
-FEW_STEPS = 200  # four warm-ups
 SENTENCES = Path(__file__).parent / "data/evaluation_sentences_ka/samples.txt"
 SAMPLES = "samples"  # in the model's folder: what the evaluation stage has spoken
-BY_CER = "the choice of the checkpoint"  # an input, where it is not by loss: older records lack the key
-# A finished training carries on when only these changed: its length, and the stages that only the export reads.
-_CARRIES_ON = {"max_steps", "epochs", "replay_dir", "replay clips", "stage embeddings", "stage phonemes", BY_CER}
-# Until 2026-11-26; what is not here had no such key. A finished training is not trained anew for a new default.
-_FORMER_DEFAULTS = {
-    **{"batch_size": 8, "learning_rate": 2e-5, "epochs": 1000, "max_steps": 50000},
-    **{"training.accumulation": 1, "training.warmup_steps": 100, "training.conditioning": "same_clip"},
-    "training.new_rows_rate": 1.0,
-}
 
 
 class EmbeddingsProcessor(PipelineStage):
@@ -174,13 +160,22 @@ class XTTSPretrainer(PipelineStage):
     """Trains the GPT on the recordings' audio codes, and exports the best checkpoint."""
 
     name = "full_pretrain"
-    reads = (*_TRAINING, "replay_dir", "batch_seconds", "batch_size", "learning_rate", "epochs", "max_steps", "seed")
+    reads = (
+        *changes.TRAINING,
+        "replay_dir",
+        "batch_seconds",
+        "batch_size",
+        "learning_rate",
+        "epochs",
+        "max_steps",
+        "seed",
+    )
     _coqui = "model.pth config.json dvae.pth mel_stats.pth speakers_xtts.pth".split()
     files = (*_coqui, "xtts_v2_ka_combined.pkl", "xtts_v2_ka_config.json", "REPORT.md", "README.md")
 
     def inputs(self) -> dict[str, str]:
         own = {**self.base_digests(*BASE_FILES), **self.table_digests(), **self.recordings_digest()}
-        by_cer = {BY_CER: "cer"} if self.config.training.best_by == "cer" else {}
+        by_cer = {changes.BY_CER: "cer"} if self.config.training.best_by == "cer" else {}
         return {**own, **self.replay_digest(), **by_cer}
 
     def outputs(self) -> list[Path]:
@@ -212,7 +207,8 @@ class XTTSPretrainer(PipelineStage):
                 checkpoints.set_aside_others()
         for line in data.describe() if peers.is_main else ():
             say(line)
-        steps, key = self._length(len(data.train_batches(0)))
+        stand_in = own_values.has_stand_in_base(config)
+        steps, key = training_length(config, len(data.train_batches(0)), stand_in, told=peers.is_main)
         last = checkpoints.last()
         left = not last or last.step < steps
         with peers.main_first("recogniser"):
@@ -291,24 +287,6 @@ class XTTSPretrainer(PipelineStage):
             figures["old_languages"] = measure_losses(self.config, base, [weights], data, accelerator)
         return figures
 
-    def _length(self, an_epoch: int) -> tuple[int, str]:
-        """The steps to train and the key that sets them, which is said. an_epoch: its steps."""
-        config, limits = self.config, {}
-        if config.max_steps:
-            limits["starter.max_steps" if own_values.has_stand_in_base(config) else "max_steps"] = config.max_steps
-        if config.epochs:
-            limits["epochs"] = config.epochs * an_epoch
-        (key, steps), *others = sorted(limits.items(), key=lambda limit: limit[1])
-        also = "".join(f"; {other} would allow {allowed:,}" for other, allowed in others)
-        if self.peers.is_main:
-            say(f"steps       {steps:,} by {key}, {steps / an_epoch:.3g} epochs{also}")
-            if steps < FEW_STEPS and not own_values.has_stand_in_base(config):
-                warn(
-                    f"{steps} steps teach little: lower batch_seconds (for a small corpus to a fiftieth of it, see "
-                    "recipes/studio_voice_24gb.json) or raise epochs"
-                )
-        return steps, key
-
     def checkpoints(self) -> CheckpointManager:
         return CheckpointManager(self.config.checkpoint_dir, self.run_id(), self.config.training.keep_checkpoints)
 
@@ -324,7 +302,10 @@ class XTTSPretrainer(PipelineStage):
 
     def _begins_anew(self, ledger: StageLedger, decision: Decision) -> bool:
         done = ledger.record(self.name).status == "done"
-        changed = bool(ledger.changes(self) - _CARRIES_ON - self._new_defaults(ledger.record(self.name)))
+        recorded = ledger.record(self.name).fingerprint.config
+        changed = bool(
+            ledger.changes(self) - changes.CARRIES_ON - changes.new_defaults(recorded, self.config, self.reads)
+        )
         return done if decision.fixed else changed and (done or self._has_finished())
 
     def outlook(self, ledger: StageLedger, decision: Decision) -> list[str]:
@@ -334,13 +315,6 @@ class XTTSPretrainer(PipelineStage):
         if not decision.run or not all(file.is_file() for file in self._identity_files()):
             return []
         return outlook(self.config, self.checkpoints().last(), self._begins_anew(ledger, decision))
-
-    def _new_defaults(self, record: Record) -> set[str]:
-        """The keys whose former default is on record and that have the present one now, or are no longer read."""
-        recorded, now = record.fingerprint.config, PretrainConfig()
-        kept = (key for key in self.reads if self.config.value(key) == now.value(key))
-        former = {key for key in kept if key not in recorded or recorded[key] == _FORMER_DEFAULTS.get(key)}
-        return former | (recorded.keys() - set(self.reads))
 
     def run_id(self) -> str:
         """Digest of what must be equal for training to carry on from a checkpoint: model, vocabulary and data."""
@@ -363,7 +337,7 @@ class DvaeTrainer(PartStage):
     """Tunes the DVAE on the recordings: audio codes that hold more of them, and that the GPT must still know."""
 
     name, after = "dvae", ()
-    reads = ("dvae", "seed", *_PARTS)
+    reads = ("dvae", "seed", *changes.PARTS)
     files = (DVAE,)
 
     def run(self) -> dict[str, Any]:
@@ -376,7 +350,7 @@ class DecoderTrainer(PartStage):
     """Tunes the decoder on the trained GPT's latents, and puts it into the exported model."""
 
     name, after = "decoder", ("full_pretrain",)
-    reads = ("decoder", "seed", *(key for key in _PARTS if key != "training.clip_norm"))
+    reads = ("decoder", "seed", *(key for key in changes.PARTS if key != "training.clip_norm"))
     files = ("decoder.pth",)
 
     def amends(self) -> list[Path]:

@@ -492,7 +492,7 @@ def test_the_script_prints_what_training_will_be_fed(world, tmp_path, capsys):
         "the first micro-batch",
         "cond_mels",
         "scored      100.0 % of the audio codes\n",
-        "validation  clips: 2 of speakers in training\n",
+        "validation  2 clips of speakers trained on\n",
         "torch.float32",
     ):
         assert words in out
