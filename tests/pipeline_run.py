@@ -56,7 +56,7 @@ def run(config: Path, *flags: str, timeout: float = 600) -> subprocess.Completed
 
 
 def run_here(config: Path, *flags: str) -> subprocess.CompletedProcess:
-    """The same in this process, which saves 7 s of imports; for what ends before a stage runs."""
+    """The same in this process, which saves 7 s of imports; for what no signal ends."""
     import run_pretrain
 
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:

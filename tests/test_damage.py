@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_run import MODEL_FILES, run, statuses
+from pipeline_run import MODEL_FILES, run_here, statuses
 
 import synthesize
 from pretrain_xtts_model import PretrainPipeline
@@ -198,11 +198,11 @@ def test_training_carries_on_around_damage(expendable):
     heard = int(np.load(next(cache.glob("index_val_*/records.npy")))["mel_at"][0])
     spoil(cache / "mels.bin", lambda data: data[:heard] + bytes(4096) + data[heard + 4096 :])
 
-    failed = run(expendable)
+    failed = run_here(expendable)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr and failed.stderr.count("error: ") == 1
     assert "feature cache" in failed.stderr and "the same command" in failed.stderr
     assert statuses(expendable)["full_pretrain"] == "failed"
-    done = run(expendable)
+    done = run_here(expendable)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"checkpoint {last} is passed over: optimizer.pt does not match" in failed.stderr
     assert "carrying on from step 32" in failed.stdout + done.stdout
@@ -225,7 +225,7 @@ def test_everything_damaged_is_made_again(expendable):
         spoil(file, zeroed)
     spoil(logs / "metrics.jsonl", flipped)  # costs one line at most; a digit that became another is not noticed
 
-    done = run(expendable)
+    done = run_here(expendable)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is damaged: every stage will run again" in done.stderr and "pretrain_progress.damaged.json" in done.stderr
     assert "index.bin holds damaged" in done.stderr

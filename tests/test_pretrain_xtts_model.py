@@ -205,12 +205,14 @@ def test_synthesize_writes_a_wav(finished, tmp_path):
     assert result.returncode == 0, result.stderr
     wave, rate = soundfile.read(tmp_path / "a.wav")
     assert rate == 24000 and len(wave) >= 1024 and np.isfinite(wave).all()
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "synthesize.py"), "--config", str(config), "--text", "დილა", "--speaker", "nobody"],
-        capture_output=True,
-        text=True,
-    )
-    refused(result, "nobody", "espeak_f1")
+
+
+def test_an_unknown_voice_is_refused(finished, capsys):
+    import synthesize
+
+    flags = ["--config", str(finished[0]), "--text", "დილა", "--speaker", "nobody"]
+    code = synthesize.main(flags)
+    refused(subprocess.CompletedProcess(flags, code, *capsys.readouterr()), "nobody", "espeak_f1")
 
 
 def test_training_and_synthesis_tokenize_alike(finished):
@@ -314,7 +316,7 @@ def test_a_changed_key_reruns_what_reads_it_and_says_why(finished, tmp_path):
 
 def test_only_runs_one_stage(finished):
     config, _ = finished
-    result = run(config, "--only", "xtts_init")
+    result = run_here(config, "--only", "xtts_init")
     assert result.returncode == 0 and "xtts_init: --only" in result.stdout
     assert run_here(config, "--dry-run").stdout.count("skip  up to date") == 5  # it wrote the same bytes
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline_run import run_here
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -83,9 +85,5 @@ def test_torchrun_trains_with_two_processes_to_a_model_that_is_up_to_date(finish
     assert result.stdout.count("── full_pretrain: --only") == 1  # one process speaks for both
     assert codes.read_bytes() == alone
     assert "step     40/40  train" in result.stdout and "Exported: step" in result.stdout
-    listing = subprocess.run(
-        [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(project / "config.json"), "--dry-run"],
-        capture_output=True,
-        text=True,
-    )
+    listing = run_here(project / "config.json", "--dry-run")
     assert listing.stdout.count("skip  up to date") == 5, listing.stdout

@@ -30,9 +30,9 @@ from xtts_ka.training.batch_plan import Room
 from xtts_ka.training.clip_index import AUDIO_STOPS
 from xtts_ka.training.memory_estimate import StepShape
 
-# Voices of a step: each has one voice sample. On a CPU its encoding costs as much as several clips: with 8 voices 19
-# clips a second and core, with 32 only 11 (steps of 8,192 positions); on a GPU it costs next to nothing.
-VOICES_AT_ONCE = {"cpu": 8, "cuda": 32}
+# Voices of a step: each has one voice sample. On a CPU its encoding costs as much as several clips: with 4 voices 26
+# clips a second and core in bf16, with 8 only 19, steps of 8,192 positions; on a GPU it costs next to nothing.
+VOICES_AT_ONCE = {"cpu": 4, "cuda": 32}
 VOICE_SECONDS = {"cpu": 40.0, "cuda": 100.0}  # of each voice, from which voice samples are cut
 SAMPLE_SECONDS = (3.0, 6.0)
 SHORT_SECONDS, SHORT_EPOCHS = 3.0, 2  # the first passes are over short clips alone

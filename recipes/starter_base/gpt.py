@@ -46,7 +46,7 @@ GPT, FOLDER, SNAPSHOTS = "gpt.safetensors", "gpt", "snapshots"
 # Of the GPT's sequences in a step: 67 clips and 1,000. On a GPU a step's time is that of launching its operations.
 STEP_POSITIONS = {"cpu": 8192, "cuda": 131072}
 RATE = {"cpu": 2e-3, "cuda": 4e-3}
-WARMUP = 200
+WARMUP, WARMUP_AGAIN = 200, 40  # steps; the latter where it begins with trained weights
 SAVES = 12  # checkpoints of a training, evenly in time
 VECTOR_WEIGHT = 1.0  # of the auxiliary loss
 UNKNOWN_END = 10**9  # steps, until the pace is known
@@ -64,8 +64,8 @@ class BaseGPT(CompactGPT):
 
     vectors: Tensor
 
-    def __init__(self, gpt: Any, codebook: Tensor, dropout: float = 0.1):
-        super().__init__(gpt, dropout)
+    def __init__(self, gpt: Any, codebook: Tensor):
+        super().__init__(gpt)  # without dropout: it sees each clip a few times only
         gpt.code_head = nn.Linear(gpt.final_norm.weight.shape[0], codebook.shape[1])
         vectors = (codebook - codebook.mean(0)) / codebook.std(0).clamp(min=1e-5)
         others = torch.zeros(g.STOP_AUDIO_TOKEN + 1 - len(codebook), codebook.shape[1])
@@ -194,6 +194,8 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     say(f"feed        {time.monotonic() - began:.1f} s; {len(feed.train.numbers):,} clips to train on")
     config = config_of(work, feed, device, positions, options.rate or RATE[kind], options.compile)
     config.training.precision = options.precision or "auto"
+    if options.begin_with:
+        config.training.warmup_steps = WARMUP_AGAIN
     gpt = load_gpt(weights(options.begin_with, "gpt")) if options.begin_with else new_gpt(layers)
     model = BaseGPT(gpt, codebook(work))
     log = MetricsLog(work / FOLDER / "logs", fresh=checkpoints.last() is None)

