@@ -22,6 +22,12 @@ def test_on_a_cpu_only_a_present_recogniser_listens_unless_it_is_asked_for(tmp_p
     assert training_listener(config, "cpu").name == made.name
 
 
+def test_where_the_evaluation_needs_it_later_it_is_trained_first(tmp_path):
+    config = config_of(tmp_path)
+    evaluation = config.evaluation.model_copy(update={"enabled": True})
+    assert training_listener(config.model_copy(update={"evaluation": evaluation}), "cpu").name
+
+
 @pytest.mark.parametrize("device, wanted", [("cuda:0", {}), ("cpu", {"best_by": "cer"})], ids=["gpu", "by CER"])
 def test_on_a_gpu_and_for_the_choice_by_cer_it_is_trained_first(tmp_path, device, wanted):
     assert training_listener(config_of(tmp_path, enabled=bool(not wanted), **wanted), device).name

@@ -194,7 +194,8 @@ class SamplesConfig(_Section):
     texts: PathText | None = _opt(None, "a file of sentences of your own, one a line")
     speakers: list[Text] = _opt([], "names of the voices, in place of the most recorded")
     recogniser: bool | None = _opt(
-        None, "train the recogniser first where there is none (null: on a GPU, or with best_by cer)"
+        None,
+        "train the recogniser first where there is none (null: on a GPU, with best_by cer or the evaluation stage)",
     )
 
 

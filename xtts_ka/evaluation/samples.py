@@ -95,13 +95,15 @@ def plan_samples(config: PretrainConfig, sentences: int, voices: int) -> Plan:
 def training_listener(config: PretrainConfig, device: str, *, samples: bool = True) -> Recogniser | None:
     """The recogniser that hears samples and candidates; None, having said why, where there is none.
 
-    It is trained first where `best_by` needs it, where the config asks for it, and on a GPU, which takes minutes;
-    else only one that is there and up to date is used. samples: whether any will be spoken.
+    It is trained first where `best_by` needs it, where the config asks for it, where the evaluation stage will need it
+    anyway, and on a GPU, which takes minutes; else only one that is there and up to date is used. samples: whether any
+    will be spoken.
     """
     by_cer, wanted = config.training.best_by == "cer", config.samples.recogniser
+    soon = config.evaluation.enabled or device.startswith("cuda")
     if not (by_cer or (samples and config.samples.enabled)):
         return None
-    if by_cer or wanted or (wanted is None and device.startswith("cuda")):
+    if by_cer or wanted or (wanted is None and soon):
         try:
             return ensure_recogniser(config)
         except UserError as error:
