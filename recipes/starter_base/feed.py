@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
+from starter_base.alignments import ALIGNMENTS
 from starter_base.codes import CODES, mel_stats_file
 from starter_base.speech import FOLDER as SPEECH
-from starter_base.speech import SEED, WAVES, Clip, Speech, clip_of
-from starter_base.texts import read_texts
+from starter_base.speech import WAVES, Clip, Speech, all_clips
 from xtts_ka.core.console import say
 from xtts_ka.model import geometry as g
 from xtts_ka.model.features import STYLE_FFT
@@ -56,6 +56,7 @@ class Step(NamedTuple):
 class Clips:
     """Texts and codes of all clips as flat tensors, and their voices.
 
+    phonemes: of each code, 0 where it is not known, as where the clips have not been aligned.
     positions: each clip's length in the GPT's sequence. voices: each clip's voice, numbered. spoken: whether the work
     folder has its wave.
     """
@@ -67,6 +68,9 @@ class Clips:
         code_ends, token_ends = found["ends"], np.cumsum([len(row) for row in tokens], dtype=np.int64)
         self.codes = torch.from_numpy(found["codes"].astype(np.int64)).to(device)
         self.tokens = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
+        aligned = work / ALIGNMENTS
+        phonemes = np.load(aligned)["phonemes"] if aligned.is_file() else np.zeros(len(self.codes), np.uint8)
+        self.phonemes = torch.from_numpy(phonemes.astype(np.int64)).to(device)
         self.code_counts, self.token_counts = np.diff(code_ends, prepend=0), np.diff(token_ends, prepend=0)
         self.positions = g.COND_POSITIONS + self.token_counts + 1 + self.code_counts + AUDIO_STOPS
         starts = (code_ends - self.code_counts, self.code_counts, token_ends - self.token_counts, self.token_counts)
@@ -106,8 +110,8 @@ class Clips:
             found = self.tokens[(text_start[of] + number).clamp(0, len(self.tokens) - 1)]
             return torch.where(number < text_count[of], found, g.STOP_TEXT_TOKEN)
 
-        def code(offset: int) -> Tensor:
-            return self.codes[(code_start[spoken] + at + offset).clamp(0, len(self.codes) - 1)]
+        def code(offset: int, of: Tensor = self.codes) -> Tensor:
+            return of[(code_start[spoken] + at + offset).clamp(0, len(of) - 1)]
 
         inside = at <= code_count[spoken]
         audio = torch.where(inside, code(-1), g.STOP_AUDIO_TOKEN)
@@ -122,6 +126,7 @@ class Clips:
             "audio_at": audio_at,
             "audio_target": torch.where(at < code_count[spoken], code(0), g.STOP_AUDIO_TOKEN),
             "audio_scored": audio_at,
+            "phoneme": torch.where(at < code_count[spoken], code(0, self.phonemes), 0),
             "audio_row": spoken,
             "is_code": inside & (at > 0),
             "cond_at": cond_at.flatten(),
@@ -149,13 +154,6 @@ def tokens_of(texts: Sequence[str], languages: Sequence[str]) -> list[list[int]]
         for number, ids in zip(own, encode_batch(tokenizer, [texts[number].lower() for number in own], language)):
             found[number] = ids
     return found
-
-
-def all_clips(work: Path, speech: Speech, codes: np.ndarray) -> list[Clip]:
-    """The clips that have codes. Where fewer of the texts were spoken here, the others' waves are elsewhere."""
-    missing = range(len(speech.clips), len(codes))
-    rows = read_texts(work, len(codes)) if missing else []
-    return speech.clips + [clip_of(rows[n], 0, int(codes[n]) * g.CODE_STRIDE, n, SEED) for n in missing]
 
 
 class Voices:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from starter_base import sizes
 from starter_base.codes import CODES
@@ -48,42 +49,51 @@ STEP_POSITIONS = {"cpu": 8192, "cuda": 131072}
 RATE = {"cpu": 2e-3, "cuda": 4e-3}
 WARMUP, WARMUP_AGAIN = 200, 40  # steps; the latter where it begins with trained weights
 SAVES = 12  # checkpoints of a training, evenly in time
-VECTOR_WEIGHT = 1.0  # of the auxiliary loss
+VECTOR_WEIGHT, PHONEME_WEIGHT = 1.0, 1.0  # of the auxiliary losses
 UNKNOWN_END = 10**9  # steps, until the pace is known
 PACED = 20  # steps after which it is
+OWN_HEADS = ("code_head", "phoneme_head")  # of the training alone
 
 
 class BaseGPT(CompactGPT):
-    """The GPT with a linear head that reads, from each latent, the DVAE's vector of the code that goes in there.
+    """The GPT with two linear heads on its latents that only its training has, each with a loss of its own.
 
-    The decoder sees latents alone. This loss keeps in them what sound they stand for, which the next code's
-    probabilities do not need; the head itself is not part of the result.
+    One reads the DVAE's vector of the code that goes in: the decoder sees latents alone, and the next code's
+    probabilities do not need what sound the last one stands for. The other reads the phoneme of the code to come: where
+    in the text it is, which the codes themselves tell with much noise.
 
-    codebook: (1024, width).
+    codebook: (1024, width). phonemes: how many there are; their ids begin with 1.
     """
 
     vectors: Tensor
 
-    def __init__(self, gpt: Any, codebook: Tensor):
+    def __init__(self, gpt: Any, codebook: Tensor, phonemes: int):
         super().__init__(gpt)  # without dropout: it sees each clip a few times only
-        gpt.code_head = nn.Linear(gpt.final_norm.weight.shape[0], codebook.shape[1])
+        width = gpt.final_norm.weight.shape[0]
+        gpt.code_head, gpt.phoneme_head = nn.Linear(width, codebook.shape[1]), nn.Linear(width, phonemes + 1)
         vectors = (codebook - codebook.mean(0)) / codebook.std(0).clamp(min=1e-5)
         others = torch.zeros(g.STOP_AUDIO_TOKEN + 1 - len(codebook), codebook.shape[1])
         self.register_buffer("vectors", torch.cat([vectors, others]), persistent=False)
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """As CompactGPT's; in training the audio's sum has the auxiliary loss in it."""
+        """As CompactGPT's; in training the audio's sum has the auxiliary losses in it."""
         hidden = self.hidden(batch)
         text, audio = self.losses(batch, hidden)
         if self.training:
-            audio = audio + VECTOR_WEIGHT * self.vector_loss(batch, hidden)
+            latents = self.gpt.final_norm(hidden[batch["audio_at"]])
+            audio = audio + VECTOR_WEIGHT * self.vector_loss(batch, latents)
+            audio = audio + PHONEME_WEIGHT * self.phoneme_loss(batch, latents)
         return text, audio
 
-    def vector_loss(self, batch: dict[str, Any], hidden: Tensor) -> Tensor:
+    def vector_loss(self, batch: dict[str, Any], latents: Tensor) -> Tensor:
         """Sum over all codes of the mean squared distance to their vectors: 1 a code where nothing is known."""
-        read = self.gpt.code_head(self.gpt.final_norm(hidden[batch["audio_at"]])).float()
-        distances = (read - self.vectors[batch["audio"]]).square().mean(1)
+        distances = (self.gpt.code_head(latents).float() - self.vectors[batch["audio"]]).square().mean(1)
         return (distances * batch["is_code"]).sum()
+
+    def phoneme_loss(self, batch: dict[str, Any], latents: Tensor) -> Tensor:
+        """Summed cross-entropy of the phonemes to come, where they are known."""
+        scores = self.gpt.phoneme_head(latents).float()
+        return F.cross_entropy(scores, batch["phoneme"], ignore_index=0, reduction="sum")
 
 
 class TimedLoop(PretrainLoop):
@@ -142,8 +152,8 @@ class TimedLoop(PretrainLoop):
 
 
 def narrow_state(model: CompactGPT) -> dict[str, Tensor]:
-    """The GPT's weights without the auxiliary head, on the CPU."""
-    return {k: v.detach().cpu() for k, v in model.gpt.state_dict().items() if not k.startswith("code_head")}
+    """The GPT's weights without the auxiliary heads, on the CPU."""
+    return {k: v.detach().cpu() for k, v in model.gpt.state_dict().items() if not k.startswith(OWN_HEADS)}
 
 
 def new_gpt(layers: int | None = None) -> Any:
@@ -197,7 +207,7 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     if options.begin_with:
         config.training.warmup_steps = WARMUP_AGAIN
     gpt = load_gpt(weights(options.begin_with, "gpt")) if options.begin_with else new_gpt(layers)
-    model = BaseGPT(gpt, codebook(work))
+    model = BaseGPT(gpt, codebook(work), int(feed.clips.phonemes.max()))
     log = MetricsLog(work / FOLDER / "logs", fresh=checkpoints.last() is None)
     loop = TimedLoop(model, feed, checkpoints, log, config, options.minutes_gpt, options.out)
     loop.progress.epoch = SHORT_EPOCHS if options.begin_with else 0

@@ -51,6 +51,7 @@ STEPS = {
     "georgian": Step("georgian_recogniser", "run", "georgian_recogniser.safetensors", 8),
     "judge": Step("georgian_recogniser", "judge", None),
     "codes": Step("codes", "run", "codes.npz"),
+    "alignments": Step("alignments", "run", "alignments.npz"),
     "gpt": Step("gpt", "run", "gpt.safetensors", 240),
     "decoder": Step("decoder", "run", "decoder.safetensors", 60),
     "measure": Step("measure", "run", None),

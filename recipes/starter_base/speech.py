@@ -27,7 +27,7 @@ from starter_base.texts import read_texts
 from xtts_ka.core.console import duration, progress, say
 from xtts_ka.core.digests import hash_to_unit, hash_value
 from xtts_ka.core.files import append_bytes, read_json, write_json
-from xtts_ka.model.geometry import SAMPLE_RATE
+from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.starter.speech import EspeakVoice, speak_naturally, voices_for
 
 if TYPE_CHECKING:
@@ -194,3 +194,10 @@ def facts(speech: Speech) -> dict[str, Any]:
     hours = sum(clip.samples for clip in speech.clips) / SAMPLE_RATE / 3600
     names = {clip.voice for clip in speech.clips}
     return {"clips": len(speech.clips), "hours": round(hours, 2), "voices": len(names), "languages": list(LANGUAGES)}
+
+
+def all_clips(work: Path, speech: Speech, codes: np.ndarray) -> list[Clip]:
+    """The clips that have codes. Where fewer of the texts were spoken here, the others' waves are elsewhere."""
+    missing = range(len(speech.clips), len(codes))
+    rows = read_texts(work, len(codes)) if missing else []
+    return speech.clips + [clip_of(rows[n], 0, int(codes[n]) * CODE_STRIDE, n, SEED) for n in missing]

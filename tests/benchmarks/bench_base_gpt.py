@@ -27,7 +27,7 @@ from xtts_ka.training.checkpoint_manager import CheckpointManager
 def measured(feed: Feed, work: Path, layers: int, positions: int, seconds: float, compiled: bool, folder: Path) -> str:
     feed.step_positions = positions
     config = config_of(work, feed, feed.clips.device, positions, 3e-3, compiled)
-    model = BaseGPT(new_gpt(layers), codebook(work))
+    model = BaseGPT(new_gpt(layers), codebook(work), 100)
     on_gpu = feed.clips.device != "cpu"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -61,7 +61,7 @@ def trained(feed: Feed, work: Path, layers: int, positions: int, rate: float, se
     feed.step_positions = positions
     torch.manual_seed(1)
     config = config_of(work, feed, feed.clips.device, positions, rate)
-    model = BaseGPT(new_gpt(layers), codebook(work))
+    model = BaseGPT(new_gpt(layers), codebook(work), 100)
     (folder / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
     loop = TimedLoop(model, feed, CheckpointManager(folder, "bench", 2), None, config, seconds / 60, None)
     loop.progress.epoch = 5

@@ -205,3 +205,22 @@ def test_clips_that_were_spoken_elsewhere_train_the_gpt_and_not_the_decoder(work
     assert set(clips.splits[24:]) >= {"train"} and clips.seconds[30] == pytest.approx(20 * 1024 / 22050)
     live = decoder.LiveLatents(clips, np.arange(54))
     assert live.numbers.max() < 24 and (live.lengths["latents"] >= 16).all()
+
+
+def test_the_phonemes_to_come_stand_beside_the_codes_and_unknown_ones_count_nothing(work):
+    found = np.load(work / "codes.npz")
+    known = np.zeros(len(found["codes"]), np.uint8)
+    known[: found["ends"][0]] = 1 + np.arange(found["ends"][0]) % 3
+    np.savez(work / "alignments.npz", phonemes=known)
+    data = feed.Feed(work, "cpu", 400, seed=1)
+    batch = data.loaded(feed.Step(np.array([0, 4]), 0, 0), noisy=False)
+    own, rows = batch["phoneme"], batch["audio_row"]
+    said = known[: found["ends"][0]].tolist()
+    assert own[rows == 0].tolist()[: len(said)] == said and not own[rows == 0][len(said) :].any()  # the stops have none
+    assert not own[rows == 1].any()
+    model = gpt.BaseGPT(gpt.new_gpt(), gpt.codebook(work), phonemes=3)
+    torch.nn.init.zeros_(model.gpt.phoneme_head.weight)
+    model.gpt.phoneme_head.bias.data = torch.tensor([0.0, 2.0, 1.0, 0.0])
+    loss = model.phoneme_loss(batch, torch.zeros(len(own), 64))
+    scores = model.gpt.phoneme_head.bias.log_softmax(0)
+    assert float(loss) == pytest.approx(-float(scores[own[own > 0]].sum()), rel=1e-5)
