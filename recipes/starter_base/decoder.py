@@ -1,4 +1,4 @@
-"""Step 8: the decoder, on latents of the GPT.
+"""Step 9: the decoder, on latents of the GPT.
 
 On a GPU it is trained beside the GPT, on latents of its last snapshots, and goes on behind it; else behind it alone.
 The latents are computed anew for every step: with a GPT this small that is cheaper than keeping them.

@@ -1,4 +1,4 @@
-"""Step 7: the GPT, trained by the pipeline's own loop on clips in memory.
+"""Step 8: the GPT, trained by the pipeline's own loop on clips in memory.
 
 work/gpt/                 checkpoints of the loop; a step that was stopped carries on from the last
 work/gpt/logs/            its metrics

@@ -1,4 +1,4 @@
-"""Step 9: how well the base is understood in the languages that it was trained on.
+"""Step 10: how well the base is understood in the languages that it was trained on.
 
 The recogniser of `phonemes.py`, trained on natural speech of these languages, listens to sentences that nothing was
 trained on: as espeak-ng speaks them, through the DVAE, as the decoder makes them of the GPT's latents of the recording
