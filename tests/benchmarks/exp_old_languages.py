@@ -119,6 +119,7 @@ def adapt(work: Path, args: argparse.Namespace) -> PretrainConfig:
         "replay_dir": "replay",
         "device": "cpu",
         "max_steps": args.steps,
+        "epochs": None,
         "learning_rate": args.rate,
         "batch_seconds": 24,
         "phonemes": {"max_epochs": 1, "dim": 32},
@@ -146,10 +147,17 @@ def main() -> None:
     args.work.mkdir(parents=True)
     make_base(args.work, args)
     config = adapt(args.work, args)
+    show(args.work, config)
+    print(f"\n{(time.time() - began) / 60:.1f} minutes")
+
+
+def show(work: Path, config: PretrainConfig) -> None:
+    """Print the table of all checkpoints."""
     base, data, accelerator = read_model(config.base_model_path), open_data(config), build_accelerator(config)
-    run_id = json.loads((args.work / f"checkpoints/step_{args.steps:08d}/manifest.json").read_text("utf-8"))["run_id"]
+    manifest = max((work / "checkpoints").glob("step_*")) / "manifest.json"
+    run_id = json.loads(manifest.read_text("utf-8"))["run_id"]
     checkpoints = CheckpointManager(config.checkpoint_dir, run_id).checkpoints()
-    lines = map(json.loads, (args.work / "logs/metrics.jsonl").read_text("utf-8").splitlines())
+    lines = map(json.loads, (work / "logs/metrics.jsonl").read_text("utf-8").splitlines())
     georgian = {line["step"]: line["loss_mel"] for line in lines if line.get("split") == "val"}
     print(
         f"\n| step | ka audio | {' | '.join(f'{code} text, audio' for code in LANGUAGES)} | largest change of a row |"
@@ -162,7 +170,6 @@ def main() -> None:
         changes = largest_changes(base, weights).values()
         rows = "; ".join(f"{c['max_abs']:.3f} at {c['token']!r} ({c['share_of_norm']:.1%})" for c in changes)
         print(f"| {step} | {georgian.get(step, float('nan')):.3f} | {' | '.join(cells)} | {rows} |")
-    print(f"\n{(time.time() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
