@@ -78,6 +78,7 @@ def test_training_learns_and_logs(clean):
         for line in train
         for key in ("loss", "loss_text", "loss_mel", "lr", "grad_norm", "audio_s_per_s", "data_wait_s", "time")
     )
+    assert all(line["audio_s_per_s"] > 0 and line["grad_norm"] > 0 for line in train)
     assert train[0]["loss"] == pytest.approx(0.01 * train[0]["loss_text"] + train[0]["loss_mel"])
     assert {line["step"] for line in metrics(clean) if line.get("split") == "val"} >= {4, 8, 24}
 
