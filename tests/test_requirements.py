@@ -67,7 +67,8 @@ def test_only_the_starter_imports_what_the_starter_extra_brings():
 def test_every_declared_package_is_used():
     used = NEEDED_BY_COQUI | ONLY_DATA | {package for _, package in imported(PACKAGE)}
     assert declared("starter").keys() <= used
-    used |= TOOLS | {package for _, package in imported(ROOT.glob("tests/**/*.py"))}
+    more = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("recipes/**/*.py")]
+    used |= TOOLS | {package for _, package in imported(more)}
     assert declared("corpora", "starter", "dev").keys() <= used
 
 

@@ -43,6 +43,26 @@ def source(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def measured(source, tmp_path_factory):
+    """The record of the clips' measures, made once."""
+    data = tmp_path_factory.mktemp("measured")
+    create_metadata(source, data, options=OPTIONS)
+    return (data / measurements.RECORD).read_bytes()
+
+
+def with_record(data, measured):
+    """The folder `data`, in which the clips have been measured."""
+    (data / measurements.RECORD).parent.mkdir(parents=True, exist_ok=True)
+    (data / measurements.RECORD).write_bytes(measured)
+    return data
+
+
+@pytest.fixture
+def data(tmp_path, measured):
+    return with_record(tmp_path, measured)
+
+
 def listed(data, action):
     return {(row[0], row[2]) for row in read_drop_report(data) if row[1] == action}
 
@@ -56,13 +76,13 @@ def cells(data):
     return {row["file_id"]: row for row in rows}
 
 
-def test_dropped_listed_trimmed_and_written(source, tmp_path):
-    report = create_metadata(source, tmp_path, options=OPTIONS)
-    assert listed(tmp_path, "dropped") == {("c17", "no_speech"), ("c18", "channels_cancel")}
-    assert {("c16", "long_silence"), ("c15", "odd_rate")} <= listed(tmp_path, "suspect")
-    late = clips(tmp_path)["c16"]
+def test_dropped_listed_trimmed_and_written(source, data):
+    report = create_metadata(source, data, options=OPTIONS)
+    assert listed(data, "dropped") == {("c17", "no_speech"), ("c18", "channels_cancel")}
+    assert {("c16", "long_silence"), ("c15", "odd_rate")} <= listed(data, "suspect")
+    late = clips(data)["c16"]
     assert 3.5 < late.cut.start < 4.05 and late.duration == pytest.approx(late.cut.end - late.cut.start, abs=1e-3)
-    row = cells(tmp_path)["c16"]
+    row = cells(data)["c16"]
     assert float(row["silence_start"]) == pytest.approx(4.05, abs=0.2) and float(row["snr"]) > 40
     assert -40 < float(row["loudness"]) < -15 and float(row["bandwidth"]) > 10_000 and row["dnsmos"] == ""
     assert {cost.measure.column for cost in report.costs} <= set(QUALITY_COLUMNS)
@@ -70,8 +90,8 @@ def test_dropped_listed_trimmed_and_written(source, tmp_path):
     assert silent.beyond == 1 and not silent.is_set and silent.seconds == pytest.approx(late.duration)
 
 
-def test_the_report_has_histograms_costs_and_players(source, tmp_path, capsys):
-    report = create_metadata(source, tmp_path, options=OPTIONS)
+def test_the_report_has_histograms_costs_and_players(source, data, capsys):
+    report = create_metadata(source, data, options=OPTIONS)
     print_report(report)
     said = capsys.readouterr().out
     assert "--max_silence 3" in said and "1 clips" in said and str(report.page) in said
@@ -91,37 +111,37 @@ def test_without_measuring_the_table_is_as_before(source, tmp_path):
     assert not (tmp_path / measurements.RECORD).exists()
 
 
-def test_limits_that_are_set_drop(source, tmp_path):
+def test_limits_that_are_set_drop(source, data):
     options = replace(OPTIONS, max_silence=2.0, max_rate_ratio=1.5, trim=False, min_snr=0.0, min_speech_seconds=0.0)
-    create_metadata(source, tmp_path, options=options)
-    dropped = listed(tmp_path, "dropped")
+    create_metadata(source, data, options=options)
+    dropped = listed(data, "dropped")
     assert {("c16", "long_silence"), ("c15", "odd_rate"), ("c18", "channels_cancel")} <= dropped
-    assert ("c17", "no_speech") in listed(tmp_path, "suspect") or ("c17", "noisy") in dropped
-    assert all(clip.cut is None for clip in clips(tmp_path).values())
+    assert ("c17", "no_speech") in listed(data, "suspect") or ("c17", "noisy") in dropped
+    assert all(clip.cut is None for clip in clips(data).values())
 
 
-def test_what_checks_find_is_listed_and_dropped(source, tmp_path):
+def test_what_checks_find_is_listed_and_dropped(source, data):
     def check(clips):
         yield Finding("c01", "cer", 0.9, "heard: სხვა რამ")
         yield Finding("c02", "cer", 0.7, "heard: რამ")
         yield Finding("c03", "voice_similarity", 0.6, "closer to b", True)
         yield Finding("c04", "voice_similarity", -0.5, "", False)
 
-    report = create_metadata(source, tmp_path, options=replace(OPTIONS, max_cer=0.8), checks=[check])
-    assert ("c01", "wrong_text") in listed(tmp_path, "dropped")
-    assert {("c02", "wrong_text"), ("c03", "other_voice")} <= listed(tmp_path, "suspect")
-    assert ("c04", "other_voice") not in listed(tmp_path, "suspect")
-    details = {row[0]: row[3] for row in read_drop_report(tmp_path) if row[2] == "wrong_text"}
+    report = create_metadata(source, data, options=replace(OPTIONS, max_cer=0.8), checks=[check])
+    assert ("c01", "wrong_text") in listed(data, "dropped")
+    assert {("c02", "wrong_text"), ("c03", "other_voice")} <= listed(data, "suspect")
+    assert ("c04", "other_voice") not in listed(data, "suspect")
+    details = {row[0]: row[3] for row in read_drop_report(data) if row[2] == "wrong_text"}
     assert "heard: სხვა რამ" in details["c01"] and "heard: რამ" in report.page.read_text("utf-8")
-    assert cells(tmp_path)["c02"]["cer"] == "0.7" and cells(tmp_path)["c03"]["cer"] == ""
+    assert cells(data)["c02"]["cer"] == "0.7" and cells(data)["c03"]["cer"] == ""
 
 
-def test_loudness_is_levelled(source, tmp_path):
+def test_loudness_is_levelled(source, data):
     from xtts_ka.corpus.audio import read_mono
     from xtts_ka.corpus.loudness import loudness
 
-    create_metadata(source, tmp_path, options=replace(OPTIONS, loudness=-30.0))
-    found = [loudness(*read_mono(clip.sound)) for clip in clips(tmp_path).values()]
+    create_metadata(source, data, options=replace(OPTIONS, loudness=-30.0))
+    found = [loudness(*read_mono(clip.sound)) for clip in clips(data).values()]
     assert np.allclose(found, -30.0, atol=0.7)
 
 
@@ -148,8 +168,8 @@ def test_what_was_measured_is_not_measured_again(source, tmp_path, monkeypatch):
     assert [path.name for path in calls[1:]] == ["c03.wav"]
 
 
-def test_several_processes_give_the_same(source, tmp_path, monkeypatch):
-    create_metadata(source, tmp_path / "one", options=OPTIONS)
+def test_several_processes_give_the_same(source, tmp_path, measured, monkeypatch):
+    create_metadata(source, with_record(tmp_path / "one", measured), options=OPTIONS)
     monkeypatch.setattr(measurements, "WORTH_PROCESSES", 1)
     create_metadata(source, tmp_path / "two", options=OPTIONS, processes=2)
     assert cells(tmp_path / "one") == cells(tmp_path / "two")

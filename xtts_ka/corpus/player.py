@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import tempfile
-from pathlib import Path
+import io
 
 import numpy as np
 import soundfile
@@ -22,8 +21,7 @@ def player(wave: np.ndarray, rate: int) -> str:
         from scipy.signal import resample_poly
 
         wave, rate = resample_poly(wave, RATE, rate), RATE
-    with tempfile.TemporaryDirectory(prefix="xtts_ka_report_") as folder:
-        mp3 = Path(folder) / "clip.mp3"
-        soundfile.write(mp3, np.clip(wave, -1, 1), rate, format="MP3")
-        data = base64.b64encode(mp3.read_bytes()).decode("ascii")
+    mp3 = io.BytesIO()
+    soundfile.write(mp3, np.clip(wave, -1, 1), rate, format="MP3")
+    data = base64.b64encode(mp3.getvalue()).decode("ascii")
     return f'<audio controls preload="none" src="data:audio/mpeg;base64,{data}"></audio>'

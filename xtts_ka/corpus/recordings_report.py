@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Pat
             reasons.setdefault(file_id, []).append(f"{'dropped' if action == 'dropped' else 'listed'}: {reason}")
     hours = math.fsum(clip.duration for clip in checked.clips) / 3600
     known = [cost for cost in costs if cost.known]
+    player_of = functools.cache(
+        lambda path: player(*read_mono(path, HEARD))
+    )  # a clip may be the worst of several kinds
     parts = [
         "<h1>The recordings</h1>",
         f"<p>{len(checked.clips)} clips are kept, {hours:.2f} hours of what is read. {len(checked.gone)} were dropped "
@@ -41,7 +45,7 @@ def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Pat
         _costs(known),
     ]
     for cost in progress(known, what="recordings report", unit="measure"):
-        parts.append(_section(cost, clips, checked, reasons))
+        parts.append(_section(cost, clips, checked, reasons, player_of))
     page = output_dir / PAGE
     write_text(page, document("Recordings", parts, _STYLE))
     return page
@@ -60,7 +64,9 @@ def _costs(costs: Sequence[Cost]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[str, list[str]]) -> str:
+def _section(
+    cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[str, list[str]], player_of: Callable[[Path], str]
+) -> str:
     measure, measured = cost.measure, checked.measured or {}
     valued = [(value, clip) for clip in clips if (value := measured[clip.file_id].get(measure.column)) is not None]
     valued.sort(key=lambda pair: (pair[0], pair[1].file_id), reverse=not measure.low)
@@ -70,7 +76,10 @@ def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[
         for _, clip in worst
         if (clip.file_id, measure.column) in checked.findings
     }
-    rows = [_row(value, clip, reasons.get(clip.file_id, []), remarks.get(clip.file_id, "")) for value, clip in worst]
+    rows = [
+        _row(value, clip, player_of(clip.audio_path), reasons.get(clip.file_id, []), remarks.get(clip.file_id, ""))
+        for value, clip in worst
+    ]
     table = f"<table><tr><th>Value</th><th></th><th>Clip</th><th>Text</th></tr>{''.join(rows)}</table>"
     return (
         f"<h2>{escape(measure.title.capitalize())}</h2><p>{escape(measure.about.capitalize())}, in "
@@ -79,11 +88,10 @@ def _section(cost: Cost, clips: Sequence[Clip], checked: Checked, reasons: dict[
     )
 
 
-def _row(value: float, clip: Clip, reasons: Sequence[str], remark: str) -> str:
-    wave, rate = read_mono(clip.audio_path, HEARD)
+def _row(value: float, clip: Clip, sound: str, reasons: Sequence[str], remark: str) -> str:
     why = "".join(f"<br><small class=gone>{escape(reason)}</small>" for reason in reasons)
     return (
-        f"<tr><td class=n>{value:.3g}</td><td>{player(wave, rate)}</td>"
+        f"<tr><td class=n>{value:.3g}</td><td>{sound}</td>"
         f"<td>{escape(clip.file_id)}<br><small>{escape(clip.speaker_id)}, {clip.duration:.1f} s</small>{why}</td>"
         f"<td>{escape(clip.text[:300])}<br><small>{escape(remark[:300])}</small></td></tr>"
     )
