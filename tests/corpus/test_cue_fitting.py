@@ -1,5 +1,7 @@
 """Hints of subtitles against speech between pauses, without any sound."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,15 @@ def test_nothing_to_fit():
     cues, speech, _ = talk(3)
     assert fit_cues([], speech) == []
     assert [list(unit.pieces) for unit in fit_cues(cues, [])] == [[], [], []]
+
+
+def test_the_memory_of_many_cues_does_not_grow_with_their_square():
+    count = 1500
+    speech = [Speech(3.0 * i, 3.0 * i + 2.4) for i in range(count)]
+    cues = [Cue(3.0 * i + 0.1, 3.0 * i + 2.5, "დღეს კარგი ამინდია აქ") for i in range(count)]
+    tracemalloc.start()
+    units = fit_cues(cues, speech)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [list(unit.pieces) for unit in units] == [[i] for i in range(count)]
+    assert most < 10e6  # 170 MB where every state is kept

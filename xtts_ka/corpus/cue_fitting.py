@@ -133,7 +133,7 @@ def _fitted(cues: Sequence[Cue], speech: Sequence[Speech], patience: float) -> l
     best: list[dict[int, tuple[float, tuple | None]]] = [{} for _ in range(len(cues) + 1)]
     best[0][-1] = (0.0, None)
     for n in range(len(cues)):
-        reached, best[n] = _pareto(best[n]), {}
+        reached, best[n] = _pareto(best[n], bisect_left(begins, cues[n].start - TOLERANCE)), {}
         nothing = _NOTHING + _THOUGH_SPOKEN * spoken[n]
         for used, (cost, path) in reached:
             _offer(best[n + 1], used, cost + nothing, (path, n, n + 1, range(0), 0.0))
@@ -188,11 +188,19 @@ def _offer(table: dict[int, tuple[float, tuple | None]], used: int, cost: float,
         table[used] = (cost, path)
 
 
-def _pareto(table: dict[int, tuple[float, tuple | None]]) -> list[tuple[int, tuple[float, tuple | None]]]:
-    """States by the last piece used, only those that are cheaper than all that used less."""
+def _pareto(
+    table: dict[int, tuple[float, tuple | None]], reachable: int
+) -> list[tuple[int, tuple[float, tuple | None]]]:
+    """States by the last piece used, only those that are cheaper than all that used less.
+
+    reachable: the first piece that this cue or a later one may take. Of the states that used none from there on, the
+    cheapest can do all that the others can, so they are left out: else their number would grow with every cue.
+    """
     kept: list[tuple[int, tuple[float, tuple | None]]] = []
     for used, state in sorted(table.items()):
         if not kept or state[0] < kept[-1][1][0]:
+            if kept and used < reachable:
+                kept.pop()
             kept.append((used, state))
     return kept
 
