@@ -49,7 +49,13 @@ def choose(world, listener):
     return choose_by_cer(world.config, world.model, kept, listener, "cpu")
 
 
+def forget(world) -> None:
+    """What an earlier test has heard."""
+    (Path(world.config.log_dir) / "candidates/heard.jsonl").unlink(missing_ok=True)
+
+
 def test_the_lowest_cer_is_first_whatever_the_loss_and_an_interrupted_choice_carries_on(world, capsys):
+    forget(world)
     right = [task.text.expected for task in plan_samples(world.config, 8, 2).tasks()]
     nothing, half = [""] * len(right), [text[: len(text) // 2] for text in right]
     assert len(right) == 4
@@ -73,8 +79,7 @@ def test_the_lowest_cer_is_first_whatever_the_loss_and_an_interrupted_choice_car
 
 
 def test_of_equals_the_lower_loss_is_first(world):
-    log = Path(world.config.log_dir) / "candidates/heard.jsonl"
-    log.unlink(missing_ok=True)
+    forget(world)
     nothing = [""] * len(plan_samples(world.config, 8, 2).tasks())
     heard = choose(world, Listener(nothing, nothing, nothing))
     assert [candidate.checkpoint.step for candidate in heard] == [10, 20, 30]
