@@ -9,7 +9,6 @@ the clip's phonemes (CTC forced alignment). The GPT learns from them where in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torchaudio.functional import forced_align
 
 from starter_base.codes import CODES, load_dvae
 from starter_base.phonemes import PhonemeNetwork, load_phonemes
@@ -26,10 +24,11 @@ from xtts_ka.core.console import progress, say
 from xtts_ka.core.files import atomic_path
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model import geometry as g
+from xtts_ka.recognition.forced_alignment import likeliest_path
+from xtts_ka.recognition.symbols import BLANK
 
 ALIGNMENTS = "alignments.npz"
 AT_ONCE = 4000  # codes that are heard together
-BLANK = 0
 
 
 def run(work: Path, options: Any) -> None:
@@ -72,11 +71,13 @@ def aligned(log_probs: Tensor, ids: Sequence[int]) -> np.ndarray:
     """The phoneme of each code: the one whose frame on the likeliest path is nearest; zeros where none is possible."""
     per_code = g.FRAMES_PER_CODE // 2
     count = len(log_probs) // per_code
-    needed = len(ids) + sum(a == b for a, b in pairwise(ids))
-    if not ids or needed > len(log_probs):
+    if not ids:
         return np.zeros(count, np.uint8)
-    path, _ = forced_align(log_probs[None], torch.tensor([list(ids)], dtype=torch.int32), blank=BLANK)
-    said = path[0].numpy()
+    try:
+        path, _ = likeliest_path(log_probs, ids)
+    except ValueError:  # it has too few frames
+        return np.zeros(count, np.uint8)
+    said = path.numpy()
     places = np.flatnonzero(said != BLANK)
     middles = per_code * np.arange(count) + (per_code - 1) / 2
     after = np.searchsorted(places, middles).clip(1, max(1, len(places) - 1))

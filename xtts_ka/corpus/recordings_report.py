@@ -34,9 +34,8 @@ def write_page(output_dir: Path, checked: Checked, costs: Sequence[Cost]) -> Pat
             reasons.setdefault(file_id, []).append(f"{'dropped' if action == 'dropped' else 'listed'}: {reason}")
     hours = math.fsum(clip.duration for clip in checked.clips) / 3600
     known = [cost for cost in costs if cost.known]
-    player_of = functools.cache(
-        lambda path: player(*read_mono(path, HEARD))
-    )  # a clip may be the worst of several kinds
+    # One element for each clip, which may be among the worst of several measures.
+    player_of = functools.cache(lambda path: player(*read_mono(path, HEARD)))
     parts = [
         "<h1>The recordings</h1>",
         f"<p>{len(checked.clips)} clips are kept, {hours:.2f} hours of what is read. {len(checked.gone)} were dropped "

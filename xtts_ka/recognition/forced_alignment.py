@@ -6,6 +6,7 @@ likeliest path of the text's letters and blanks through the recogniser's log-pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,10 +41,19 @@ def align(log_probs: Tensor, text: str) -> list[LetterSpan]:
     ids = encode(text)
     if not ids:
         return []
+    path, scores = likeliest_path(log_probs, ids)
+    spans = merge_tokens(path, scores, blank=BLANK)
+    return [LetterSpan(letter, s.start, s.end, float(s.score)) for letter, s in zip(text, spans, strict=True)]
+
+
+def likeliest_path(log_probs: Tensor, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The symbol of each frame, BLANK or one of `ids` in their order, and its log-probability, both (frames,).
+
+    log_probs: (frames, symbols). Raises ValueError as `align`.
+    """
     needed = len(ids) + sum(a == b for a, b in pairwise(ids))
     if needed > len(log_probs):
         raise ValueError(f"{len(log_probs)} frames are too few for {len(ids)} letters")
-    targets = torch.tensor([ids], dtype=torch.int32)
+    targets = torch.tensor([list(ids)], dtype=torch.int32)
     path, scores = forced_align(log_probs.detach().float().cpu()[None], targets, blank=BLANK)
-    spans = merge_tokens(path[0], scores[0], blank=BLANK)
-    return [LetterSpan(letter, s.start, s.end, float(s.score)) for letter, s in zip(text, spans, strict=True)]
+    return path[0], scores[0]
