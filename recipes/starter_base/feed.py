@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
-from starter_base.alignments import ALIGNMENTS
+from starter_base.alignments import ALIGNMENTS, UNKNOWN
 from starter_base.codes import CODES, mel_stats_file
 from starter_base.speech import FOLDER as SPEECH
 from starter_base.speech import WAVES, Clip, Speech, all_clips
+from starter_base.tokens import tokens_of
 from xtts_ka.core.console import say
 from xtts_ka.model import geometry as g
 from xtts_ka.model.features import STYLE_FFT
-from xtts_ka.model.vocabulary import encode_batch, open_vocabulary
-from xtts_ka.starter.base_model import starter_vocabulary
 from xtts_ka.training.batch_plan import Room
 from xtts_ka.training.clip_index import AUDIO_STOPS
 from xtts_ka.training.memory_estimate import StepShape
@@ -56,7 +55,7 @@ class Step(NamedTuple):
 class Clips:
     """Texts and codes of all clips as flat tensors, and their voices.
 
-    phonemes: of each code, 0 where it is not known, as where the clips have not been aligned.
+    said: of each code the place of its token in the text, UNKNOWN where the clips have not been aligned.
     positions: each clip's length in the GPT's sequence. voices: each clip's voice, numbered. spoken: whether the work
     folder has its wave.
     """
@@ -69,8 +68,8 @@ class Clips:
         self.codes = torch.from_numpy(found["codes"].astype(np.int64)).to(device)
         self.tokens = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
         aligned = work / ALIGNMENTS
-        phonemes = np.load(aligned)["phonemes"] if aligned.is_file() else np.zeros(len(self.codes), np.uint8)
-        self.phonemes = torch.from_numpy(phonemes.astype(np.int64)).to(device)
+        said = np.load(aligned)["tokens"] if aligned.is_file() else np.full(len(self.codes), UNKNOWN)
+        self.said = torch.from_numpy(said.astype(np.int64)).to(device)
         self.code_counts, self.token_counts = np.diff(code_ends, prepend=0), np.diff(token_ends, prepend=0)
         self.positions = g.COND_POSITIONS + self.token_counts + 1 + self.code_counts + AUDIO_STOPS
         starts = (code_ends - self.code_counts, self.code_counts, token_ends - self.token_counts, self.token_counts)
@@ -126,7 +125,7 @@ class Clips:
             "audio_at": audio_at,
             "audio_target": torch.where(at < code_count[spoken], code(0), g.STOP_AUDIO_TOKEN),
             "audio_scored": audio_at,
-            "phoneme": torch.where(at < code_count[spoken], code(0, self.phonemes), 0),
+            "said": torch.where(at < code_count[spoken], code(0, self.said), UNKNOWN),
             "audio_row": spoken,
             "is_code": inside & (at > 0),
             "cond_at": cond_at.flatten(),
@@ -144,16 +143,6 @@ def _ragged(counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
     """(row, place in the row) of each of `total` items, of which row i has counts[i]."""
     row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
     return row, torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[row]
-
-
-def tokens_of(texts: Sequence[str], languages: Sequence[str]) -> list[list[int]]:
-    """Token ids of lower-cased texts behind their language token, as coqui's tokenizer gives them."""
-    tokenizer, found = open_vocabulary(starter_vocabulary()), [[0]] * len(texts)
-    for language in dict.fromkeys(languages):
-        own = [number for number, other in enumerate(languages) if other == language]
-        for number, ids in zip(own, encode_batch(tokenizer, [texts[number].lower() for number in own], language)):
-            found[number] = ids
-    return found
 
 
 class Voices:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from starter_base import sizes
+from starter_base.alignments import UNKNOWN
 from starter_base.codes import CODES
 from starter_base.feed import SHORT_EPOCHS, Feed
 from starter_base.figures import note
@@ -49,31 +50,35 @@ STEP_POSITIONS = {"cpu": 8192, "cuda": 131072}
 RATE = {"cpu": 2e-3, "cuda": 4e-3}
 WARMUP, WARMUP_AGAIN = 200, 40  # steps; the latter where it begins with trained weights
 SAVES = 12  # checkpoints of a training, evenly in time
-VECTOR_WEIGHT, PHONEME_WEIGHT = 1.0, 1.0  # of the auxiliary losses
+VECTOR_WEIGHT, POINTER_WEIGHT = 1.0, 0.5  # of the auxiliary losses; the latter of each head
+# One attention head of each of these layers is shown which token is said next. By itself the GPT finds its place in the
+# text by the number of the code alone, in layer 0, and keeps to that: no later layer looks at the text's letters.
+POINTERS, POINTING_HEAD = (1, 2, 3), 0
 UNKNOWN_END = 10**9  # steps, until the pace is known
 PACED = 20  # steps after which it is
-OWN_HEADS = ("code_head", "phoneme_head")  # of the training alone
+OWN_HEAD = "code_head"  # of the training alone
 
 
 class BaseGPT(CompactGPT):
-    """The GPT with two linear heads on its latents that only its training has, each with a loss of its own.
+    """The GPT with two more losses in training.
 
-    One reads the DVAE's vector of the code that goes in: the decoder sees latents alone, and the next code's
-    probabilities do not need what sound the last one stands for. The other reads the phoneme of the code to come: where
-    in the text it is, which the codes themselves tell with much noise.
+    A linear head on its latents, which only the training has, reads the DVAE's vector of the code that goes in: the
+    decoder sees latents alone, and the next code's probabilities do not need what sound the last one stands for. And
+    some attention heads learn to look at the token that is said next (guided attention, Tachibana et al. 2018, here by
+    the cross-entropy to the alignment of each clip).
 
-    codebook: (1024, width). phonemes: how many there are; their ids begin with 1.
+    codebook: (1024, width).
     """
 
     vectors: Tensor
 
-    def __init__(self, gpt: Any, codebook: Tensor, phonemes: int):
+    def __init__(self, gpt: Any, codebook: Tensor):
         super().__init__(gpt)  # without dropout: it sees each clip a few times only
-        width = gpt.final_norm.weight.shape[0]
-        gpt.code_head, gpt.phoneme_head = nn.Linear(width, codebook.shape[1]), nn.Linear(width, phonemes + 1)
+        gpt.code_head = nn.Linear(gpt.final_norm.weight.shape[0], codebook.shape[1])
         vectors = (codebook - codebook.mean(0)) / codebook.std(0).clamp(min=1e-5)
         others = torch.zeros(g.STOP_AUDIO_TOKEN + 1 - len(codebook), codebook.shape[1])
         self.register_buffer("vectors", torch.cat([vectors, others]), persistent=False)
+        self._inputs: dict[int, Tensor] = {}
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """As CompactGPT's; in training the audio's sum has the auxiliary losses in it."""
@@ -82,18 +87,46 @@ class BaseGPT(CompactGPT):
         if self.training:
             latents = self.gpt.final_norm(hidden[batch["audio_at"]])
             audio = audio + VECTOR_WEIGHT * self.vector_loss(batch, latents)
-            audio = audio + PHONEME_WEIGHT * self.phoneme_loss(batch, latents)
+            audio = audio + POINTER_WEIGHT * self.pointer_loss(batch)
         return text, audio
+
+    def transform(self, x: Tensor) -> Tensor:
+        self._inputs.clear()
+        for number, block in enumerate(self.gpt.gpt.h):
+            self._inputs[number] = x
+            x = self._block(block, x, self.gpt.heads, 0.0)
+        return self.gpt.gpt.ln_f(x)
 
     def vector_loss(self, batch: dict[str, Any], latents: Tensor) -> Tensor:
         """Sum over all codes of the mean squared distance to their vectors: 1 a code where nothing is known."""
         distances = (self.gpt.code_head(latents).float() - self.vectors[batch["audio"]]).square().mean(1)
         return (distances * batch["is_code"]).sum()
 
-    def phoneme_loss(self, batch: dict[str, Any], latents: Tensor) -> Tensor:
-        """Summed cross-entropy of the phonemes to come, where they are known."""
-        scores = self.gpt.phoneme_head(latents).float()
-        return F.cross_entropy(scores, batch["phoneme"], ignore_index=0, reduction="sum")
+    def pointer_loss(self, batch: dict[str, Any]) -> Tensor:
+        """Summed cross-entropy of the pointing heads' attention of the last `hidden` to the tokens said next."""
+        said = batch["said"]
+        target = torch.where(said == UNKNOWN, UNKNOWN, g.COND_POSITIONS + 1 + said)
+        losses = [
+            F.nll_loss(self.log_attention(layer, batch), target, ignore_index=UNKNOWN, reduction="sum")
+            for layer in POINTERS
+            if layer in self._inputs
+        ]
+        return torch.stack(losses).sum() if losses else target.new_zeros((), dtype=torch.float32)
+
+    def log_attention(self, layer: int, batch: dict[str, Any]) -> Tensor:
+        """Log-weights of the pointing head of `layer` in the last `hidden`: (audio positions, positions of a row)."""
+        attention, x = self.gpt.gpt.h[layer].attn, self.gpt.gpt.h[layer].ln_1(self._inputs[layer])
+        length, dim = x.shape[1:]
+        width = dim // self.gpt.heads
+
+        def projected(part: int) -> Tensor:
+            own = slice(part * dim + POINTING_HEAD * width, part * dim + (POINTING_HEAD + 1) * width)
+            return x @ attention.c_attn.weight[:, own] + attention.c_attn.bias[own]
+
+        scores = width**-0.5 * projected(0) @ projected(1).transpose(1, 2)
+        rows = scores.flatten(0, 1)[batch["audio_at"]].float()
+        later = torch.arange(length, device=x.device) > (batch["audio_at"] % length)[:, None]
+        return rows.masked_fill(later, -torch.inf).log_softmax(-1)
 
 
 class TimedLoop(PretrainLoop):
@@ -152,8 +185,8 @@ class TimedLoop(PretrainLoop):
 
 
 def narrow_state(model: CompactGPT) -> dict[str, Tensor]:
-    """The GPT's weights without the auxiliary heads, on the CPU."""
-    return {k: v.detach().cpu() for k, v in model.gpt.state_dict().items() if not k.startswith(OWN_HEADS)}
+    """The GPT's weights without the auxiliary head, on the CPU."""
+    return {k: v.detach().cpu() for k, v in model.gpt.state_dict().items() if not k.startswith(OWN_HEAD)}
 
 
 def new_gpt(layers: int | None = None) -> Any:
@@ -207,7 +240,7 @@ def prepare(work: Path, options: Any) -> tuple[Feed, TimedLoop]:
     if options.begin_with:
         config.training.warmup_steps = WARMUP_AGAIN
     gpt = load_gpt(weights(options.begin_with, "gpt")) if options.begin_with else new_gpt(layers)
-    model = BaseGPT(gpt, codebook(work), int(feed.clips.phonemes.max()))
+    model = BaseGPT(gpt, codebook(work))
     log = MetricsLog(work / FOLDER / "logs", fresh=checkpoints.last() is None)
     loop = TimedLoop(model, feed, checkpoints, log, config, options.minutes_gpt, options.out)
     loop.progress.epoch = SHORT_EPOCHS if options.begin_with else 0
@@ -239,9 +272,12 @@ def config_of(
 
 @torch.no_grad()
 def measure(loop: PretrainLoop, feed: Feed) -> dict[str, float]:
-    """Nats a code on validation clips: of each language, of all, and with the text of another clip of the language."""
+    """Nats a code on validation clips: of each language, of all, and with the text of another clip of the language.
+
+    pointed: the share of codes at which a pointing head, the last one, looks most at the token said next.
+    """
     loop.model.eval()
-    found, sums = {}, {"right": torch.zeros(2), "wrong": torch.zeros(2)}
+    found, sums = {}, {"right": torch.zeros(2), "wrong": torch.zeros(2), "pointed": torch.zeros(2)}
     for language, steps in feed.val.batches().items():
         for kind in sums:
             texts = np.roll(steps[0].clips, 1) if kind == "wrong" else None
@@ -251,10 +287,23 @@ def measure(loop: PretrainLoop, feed: Feed) -> dict[str, float]:
             counted = torch.tensor([audio, float(len(batch["audio_target"]))])
             sums[kind] += counted
             if kind == "right":
+                sums["pointed"] += pointed(loop.bare, batch)
                 found[f"audio_{language}"] = audio / len(batch["audio_target"])
-    right, wrong = (float(audio / codes) for audio, codes in sums.values())
-    say(f"nats a code {right:.3f} on unseen texts; {wrong:.3f} with another clip's text")
-    return {**{name: round(value, 4) for name, value in found.items()}, "audio": right, "audio_wrong_text": wrong}
+    # Nothing is pointed at where the clips have not been aligned.
+    right, wrong, share = (float(count / codes.clamp(min=1)) for count, codes in sums.values())
+    say(f"nats a code {right:.3f} on unseen texts; {wrong:.3f} with another clip's text; {share:.1%} pointed right")
+    rounded = {name: round(value, 4) for name, value in found.items()}
+    return {**rounded, "audio": right, "audio_wrong_text": wrong, "pointed": share}
+
+
+def pointed(model: BaseGPT, batch: dict[str, Any]) -> Tensor:
+    """(codes at which the last pointing head looks most at the token said next, codes whose token is known)."""
+    said = batch["said"]
+    known = (said != UNKNOWN) & (max(POINTERS) < len(model.gpt.gpt.h))
+    if not known.any():
+        return torch.zeros(2)
+    best = model.log_attention(max(POINTERS), batch).argmax(1)
+    return torch.tensor([float((best == g.COND_POSITIONS + 1 + said)[known].sum()), float(known.sum())])
 
 
 def codebook(work: Path) -> Tensor:

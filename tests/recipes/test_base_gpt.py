@@ -16,6 +16,7 @@ from starter_base.speech import Speech
 from xtts_ka.core.config import DecoderConfig
 from xtts_ka.core.digests import hash_file
 from xtts_ka.core.errors import UserError
+from xtts_ka.model import geometry as g
 from xtts_ka.model.compact_gpt import voice_latents
 from xtts_ka.model.latents import SAMPLES_PER_LATENT, teacher_forced_latents
 from xtts_ka.model.narrow import expanded
@@ -207,20 +208,29 @@ def test_clips_that_were_spoken_elsewhere_train_the_gpt_and_not_the_decoder(work
     assert live.numbers.max() < 24 and (live.lengths["latents"] >= 16).all()
 
 
-def test_the_phonemes_to_come_stand_beside_the_codes_and_unknown_ones_count_nothing(work):
+def test_the_heads_that_point_learn_which_token_is_said_next(work):
     found = np.load(work / "codes.npz")
-    known = np.zeros(len(found["codes"]), np.uint8)
-    known[: found["ends"][0]] = 1 + np.arange(found["ends"][0]) % 3
-    np.savez(work / "alignments.npz", phonemes=known)
+    known = np.full(len(found["codes"]), -1, np.int16)
+    known[: found["ends"][0]] = 1 + np.arange(found["ends"][0]) // 4 % 6
+    np.savez(work / "alignments.npz", tokens=known)
     data = feed.Feed(work, "cpu", 400, seed=1)
     batch = data.loaded(feed.Step(np.array([0, 4]), 0, 0), noisy=False)
-    own, rows = batch["phoneme"], batch["audio_row"]
+    own, rows = batch["said"], batch["audio_row"]
     said = known[: found["ends"][0]].tolist()
-    assert own[rows == 0].tolist()[: len(said)] == said and not own[rows == 0][len(said) :].any()  # the stops have none
-    assert not own[rows == 1].any()
-    model = gpt.BaseGPT(gpt.new_gpt(), gpt.codebook(work), phonemes=3)
-    torch.nn.init.zeros_(model.gpt.phoneme_head.weight)
-    model.gpt.phoneme_head.bias.data = torch.tensor([0.0, 2.0, 1.0, 0.0])
-    loss = model.phoneme_loss(batch, torch.zeros(len(own), 64))
-    scores = model.gpt.phoneme_head.bias.log_softmax(0)
-    assert float(loss) == pytest.approx(-float(scores[own[own > 0]].sum()), rel=1e-5)
+    assert own[rows == 0].tolist() == [*said, *[-1] * (len(own[rows == 0]) - len(said))]  # the stops say none
+    assert (own[rows == 1] == -1).all()  # a clip without alignment counts nothing
+    torch.manual_seed(0)
+    model = gpt.BaseGPT(gpt.new_gpt(layers=2), gpt.codebook(work)).train()
+    optimizer, losses = torch.optim.Adam(model.parameters(), 3e-3), []
+    for _ in range(200):
+        model.hidden(batch)
+        losses.append(model.pointer_loss(batch))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+    token = g.COND_POSITIONS + 1 + own[own >= 0]
+    model.hidden(batch)
+    attention = model.log_attention(1, batch)[own >= 0].exp()
+    assert (attention.argmax(1) == token).float().mean() > 0.9
+    torch.testing.assert_close(attention.sum(1), torch.ones(len(token)))
