@@ -113,14 +113,14 @@ class BaseGPT(CompactGPT):
         ]
         return torch.stack(losses).sum() if losses else target.new_zeros((), dtype=torch.float32)
 
-    def log_attention(self, layer: int, batch: dict[str, Any]) -> Tensor:
-        """Log-weights of the pointing head of `layer` in the last `hidden`: (audio positions, positions of a row)."""
+    def log_attention(self, layer: int, batch: dict[str, Any], head: int = POINTING_HEAD) -> Tensor:
+        """Log-weights of a head of `layer` in the last `hidden`: (audio positions, positions of a row)."""
         attention, x = self.gpt.gpt.h[layer].attn, self.gpt.gpt.h[layer].ln_1(self._inputs[layer])
         length, dim = x.shape[1:]
         width = dim // self.gpt.heads
 
         def projected(part: int) -> Tensor:
-            own = slice(part * dim + POINTING_HEAD * width, part * dim + (POINTING_HEAD + 1) * width)
+            own = slice(part * dim + head * width, part * dim + (head + 1) * width)
             return x @ attention.c_attn.weight[:, own] + attention.c_attn.bias[own]
 
         scores = width**-0.5 * projected(0) @ projected(1).transpose(1, 2)
