@@ -20,6 +20,7 @@ from starter_base.figures import note
 from starter_base.mels import Mels, load_mels
 from starter_base.speech import Speech
 from starter_base.timed import train_timed
+from starter_base.tokens import UNSPOKEN
 from xtts_ka.core.config import PartConfig
 from xtts_ka.core.console import say
 from xtts_ka.core.files import read_json, write_json
@@ -65,7 +66,7 @@ class Symbols:
 
 def spoken(text: str) -> str:
     """Letters and single spaces."""
-    return " ".join("".join(c for c in text.lower() if c not in ".,?!").split())
+    return " ".join("".join(c for c in text.lower() if c not in UNSPOKEN).split())
 
 
 class PhonemeNetwork(nn.Module):
