@@ -208,7 +208,7 @@ def run(work: Path, options: Any) -> None:
         fresh=True,
         max_steps=UNKNOWN_END,
         batch_size=BATCH[kind],
-        learning_rate=RATE,
+        learning_rate=options.rate or RATE,
         segment_codes=SEGMENT_CODES,
         latent_noise=LATENT_NOISE,
         discriminator_width=0,

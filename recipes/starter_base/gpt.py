@@ -13,7 +13,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -277,17 +277,18 @@ def measure(loop: PretrainLoop, feed: Feed) -> dict[str, float]:
     pointed: the share of codes at which a pointing head, the last one, looks most at the token said next.
     """
     loop.model.eval()
+    model = cast(BaseGPT, loop.bare)
     found, sums = {}, {"right": torch.zeros(2), "wrong": torch.zeros(2), "pointed": torch.zeros(2)}
     for language, steps in feed.val.batches().items():
         for kind in sums:
             texts = np.roll(steps[0].clips, 1) if kind == "wrong" else None
             batch = feed.loaded(steps[0], noisy=False, text_of=texts)
             with loop.accelerator.autocast():
-                audio = float(loop.bare(batch)[1])
+                audio = float(model(batch)[1])
             counted = torch.tensor([audio, float(len(batch["audio_target"]))])
             sums[kind] += counted
             if kind == "right":
-                sums["pointed"] += pointed(loop.bare, batch)
+                sums["pointed"] += pointed(model, batch)
                 found[f"audio_{language}"] = audio / len(batch["audio_target"])
     # Nothing is pointed at where the clips have not been aligned.
     right, wrong, share = (float(count / codes.clamp(min=1)) for count, codes in sums.values())

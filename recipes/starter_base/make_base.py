@@ -62,7 +62,7 @@ STEPS = {
 TUNING = (
     ("layers", int, "of the GPT (default: as in sizes.py)"),
     ("positions", int, "of the GPT's sequences in a step (default: 8,192 on a CPU, 131,072 on a GPU)"),
-    ("rate", float, "peak learning rate of the GPT (default: 2e-3 on a CPU, 4e-3 on a GPU)"),
+    ("rate", float, "peak learning rate (default: GPT 2e-3 on a CPU, 4e-3 on a GPU; decoder 8e-4)"),
     ("precision", str, "of the GPT's training: float32 or bf16 (default: bf16 on a GPU, float32 on a CPU)"),
 )
 # On a GPU the latter run at the same time, in processes of their own.

@@ -6,8 +6,9 @@
 Speaks the evaluation's kept sentences (100 that no training has seen, a third of them over 4 s), each in one of the
 voices in turn, free-running, with stock coqui's `Xtts.load_checkpoint` and `Xtts.inference` on the exported folder.
 Listens with a recogniser that is trained in WORK on the train table's natural clips alone, with the default settings.
-Beside it stands what the recogniser hears when espeak-ng itself speaks the same sentences. Everything is kept in WORK:
-the same command carries on. A sentence longer than the model's limit is spoken in pieces, as synthesize.py does.
+Beside it stands what the recogniser hears when espeak-ng itself speaks the same sentences, and teacher-forced: when the
+decoder makes them of the GPT's latents of espeak-ng's speech. Everything is kept in WORK: the same command carries on.
+A sentence longer than the model's limit is spoken in pieces, as synthesize.py does; it has no teacher-forced clip.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ from xtts_ka.evaluation.character_errors import count_errors, mean
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
 from xtts_ka.evaluation.texts import KEPT_SETS, Text, read_texts
 from xtts_ka.georgian.reading import Reading
+from xtts_ka.model import geometry as g
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
-from xtts_ka.model.features import VoiceEncoder, load_speech
+from xtts_ka.model.features import FeatureExtractor, VoiceEncoder, load_speech
+from xtts_ka.model.latents import decode_latents, teacher_forced_latents
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
 from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
@@ -48,11 +51,12 @@ PER_VOICE = 20  # recordings of each voice that the nearest voice is judged by
 
 
 class Clip(NamedTuple):
-    """A sentence, and the files of what the model and espeak-ng have made of it."""
+    """A sentence, and the files of what the model and espeak-ng have made of it. retold: teacher-forced."""
 
     text: Text
     voice: str
     spoken: Path
+    retold: Path
     natural: Path
 
 
@@ -74,16 +78,15 @@ def stock_model(folder: Path) -> Xtts:
 
 def speak(model: Xtts, folder: Path, clip: Clip, seed: int) -> None:
     """Write the clip; where a piece has not ended by itself, an empty file beside it says so."""
-    limit, _ = read_facts(folder / FACTS_FILE)
     voice = model.speaker_manager.speakers[clip.voice]
     torch.manual_seed(seed)
     waves = [
         np.atleast_1d(model.inference(piece, "ka", voice["gpt_cond_latent"], voice["speaker_embedding"])["wav"])
-        for piece in clip.text.pieces(limit)
+        for piece in clip.text.pieces(limit_of(folder))
     ]
-    if any(len(wave) / 24_000 > CUT_SECONDS for wave in waves):
+    if any(len(wave) / g.DECODER_RATE > CUT_SECONDS for wave in waves):
         clip.spoken.with_suffix(".cut").touch()
-    write_wav(clip.spoken, np.concatenate(waves), 24_000)
+    write_wav(clip.spoken, np.concatenate(waves), g.DECODER_RATE)
 
 
 def speak_all(config: PretrainConfig, work: Path, seed: int) -> list[Clip]:
@@ -95,7 +98,8 @@ def speak_all(config: PretrainConfig, work: Path, seed: int) -> list[Clip]:
     for number, text in enumerate(kept_texts()):
         name = list(voices)[number % len(voices)]
         natural = work / "natural" / f"{number:03d}_{name}.wav"
-        clips.append(Clip(text, name, place / f"{number:03d}_{name}.wav", natural))
+        spoken = place / natural.name
+        clips.append(Clip(text, name, spoken, spoken.with_suffix(".retold.wav"), natural))
     model = None
     for number, clip in enumerate(progress(clips, what="speaking", unit="clip")):
         if not clip.natural.is_file():
@@ -105,7 +109,29 @@ def speak_all(config: PretrainConfig, work: Path, seed: int) -> list[Clip]:
         if not clip.spoken.is_file():
             model = model or stock_model(folder)
             speak(model, folder, clip, 1000 * seed + number)
+    retell([clip for clip in clips if len(clip.text.pieces(limit_of(folder))) == 1], folder)
     return clips
+
+
+def limit_of(folder: Path) -> int:
+    """The longest text in characters that the model speaks at once."""
+    return read_facts(folder / FACTS_FILE)[0]
+
+
+@torch.no_grad()
+def retell(clips: list[Clip], folder: Path) -> None:
+    """Write each clip that is missing as the decoder makes it of the GPT's latents of espeak-ng's speech."""
+    due = [clip for clip in clips if not clip.retold.is_file()]
+    if not due:
+        return
+    model, speech = stock_model(folder), [load_speech(clip.natural) for clip in due]
+    extractor = FeatureExtractor(folder, model.config)
+    for clip, wave in progress(list(zip(due, speech)), what="retelling", unit="clip"):
+        (codes, _), voice = extractor([wave])[0], model.speaker_manager.speakers[clip.voice]
+        text = torch.tensor(model.tokenizer.encode(clip.text.text.strip().lower(), lang="ka"))
+        latents = teacher_forced_latents(model.gpt, voice["gpt_cond_latent"], [text], [codes])[0]
+        made = decode_latents(model.hifigan_decoder.waveform_decoder, latents[None], voice["speaker_embedding"])
+        write_wav(clip.retold, made.flatten().numpy(), g.DECODER_RATE)
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,11 +143,11 @@ def recogniser(config: PretrainConfig, work: Path) -> Recogniser:
     return ensure_recogniser(config.model_copy(update=own))
 
 
-def errors(listener: Recogniser, clips: list[Clip], natural: bool, spaces: bool) -> list[float]:
-    """The share of wrong letters of each clip."""
+def errors(listener: Recogniser, clips: list[Clip], made: str, spaces: bool) -> list[float]:
+    """The share of wrong letters of each clip. made: which of its files."""
     rates = []
     for clip in clips:
-        wave, rate = read_mono(clip.natural if natural else clip.spoken)
+        wave, rate = read_mono(getattr(clip, made))
         (heard,) = listener.hear([wave], rate)
         expected = clip.text.expected
         if not spaces:
@@ -171,23 +197,30 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(args.config)
     clips = speak_all(config, args.work, args.seed)
     listener = recogniser(config, args.work)
-    long = [len(wave) / rate > LONG_SECONDS for wave, rate in (read_mono(clip.natural) for clip in clips)]
-    say(f"{len(clips)} sentences, {sum(long)} of them over {LONG_SECONDS:g} s; intervals of 95 %")
+    sounds = {clip: read_mono(clip.natural) for clip in clips}
+    long = {clip: len(wave) / rate > LONG_SECONDS for clip, (wave, rate) in sounds.items()}
+    say(f"{len(clips)} sentences, {sum(long.values())} of them over {LONG_SECONDS:g} s; intervals of 95 %")
     facts: dict[str, list] = {}
-    for natural, who in ((True, "espeak-ng itself"), (False, "the model")):
+    for made, who in (("natural", "espeak-ng itself"), ("retold", "the model teacher-forced"), ("spoken", "the model")):
+        there = [clip for clip in clips if getattr(clip, made).is_file()]
         for spaces in (True, False):
-            rates = errors(listener, clips, natural, spaces)
+            rates = errors(listener, there, made, spaces)
             facts[f"{who}, {'with' if spaces else 'without'} spaces"] = rates
             parts = {"all": rates}
-            parts |= {f"over {LONG_SECONDS:g} s": [r for r, is_long in zip(rates, long) if is_long]}
-            parts |= {"shorter": [r for r, is_long in zip(rates, long) if not is_long]}
+            parts |= {f"over {LONG_SECONDS:g} s": [r for r, clip in zip(rates, there) if long[clip]]}
+            parts |= {"shorter": [r for r, clip in zip(rates, there) if not long[clip]]}
             for name, part in parts.items():
                 how = "" if spaces else ", spaces not counted"
                 say(f"CER of {who}{how}, {name}: median {middle(part)}, mean {average(part)}")
     stopped = [not clip.spoken.with_suffix(".cut").is_file() for clip in clips]
     right = nearest(config, clips)
     say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
-    facts |= {"stopped": stopped, "right voice": right, "long": long, "texts": [clip.text.text for clip in clips]}
+    facts |= {
+        "stopped": stopped,
+        "right voice": right,
+        "long": list(long.values()),
+        "texts": [clip.text.text for clip in clips],
+    }
     write_json(args.work / f"figures_{args.seed}.json", facts)
     return 0
 
