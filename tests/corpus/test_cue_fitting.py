@@ -80,6 +80,13 @@ def test_a_file_that_is_late_or_drifts_is_corrected(shift, ratio):
     assert np.median([abs(one.start - other.start) for one, other in zip(back, cues)]) < 0.25
 
 
+@pytest.mark.parametrize("count, by", [(20, 0.2), (60, 0.3), (200, 0.5)])
+def test_inexact_times_are_still_those_of_the_recording(count, by):
+    cues, speech, _ = talk(count)
+    fit = fit_of([cue for cue in shaken(cues, by) if cue.start >= 0], speech)
+    assert fit.score > FITS and abs(fit.shift) < 0.5 and fit.ratio == 1.0
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_another_films_subtitles_fit_nowhere(seed):
     assert fit_of(talk(300, seed=100 + seed)[0], talk(300, seed)[1]).score < FITS

@@ -27,7 +27,9 @@ ENOUGH_CUES = 20  # to judge a file by
 FITS = 6.0  # standard deviations by which the best shift stands out from the others: chance reaches 4 to 5
 FRAME_RATES = (24 / 23.976, 25 / 23.976, 25 / 24)  # films are sped up and slowed down by these
 _STEP = 0.05  # seconds of the grid on which beginnings are compared
-_BLUR = 0.15  # seconds, standard deviation
+# Seconds, standard deviation, and by what the score is multiplied so that chance reaches as much: exact hints stand out
+# more with the first, those that are wrong by more than 0.3 s with the other.
+_BLURS = ((0.15, 1.0), (0.3, 1.15))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +53,29 @@ def fit_of(cues: Sequence[Cue], speech: Sequence[Speech]) -> Fit:
 
 
 def _best_shift(starts: np.ndarray, begins: np.ndarray, ratio: float) -> Fit:
+    """The best fit of the cues' beginnings, made longer by `ratio`."""
     starts = starts * ratio
     reach = round(MAX_SHIFT / _STEP)
     size = int(max(starts.max(initial=0.0), begins.max(initial=0.0)) / _STEP) + 2 * reach + 2
     grids = [np.bincount(np.round(times / _STEP).astype(int), minlength=size)[:size] for times in (begins, starts)]
-    kernel = np.exp(-0.5 * (np.arange(-10, 11) * _STEP / _BLUR) ** 2)
-    smooth = np.convolve(np.minimum(grids[0], 1), kernel, mode="same")
     length = 1 << (2 * size - 1).bit_length()
-    product = np.fft.irfft(np.fft.rfft(smooth, length) * np.conj(np.fft.rfft(grids[1], length)), length)
-    lags = np.concatenate([product[-reach:], product[: reach + 1]])  # of −reach to reach
-    spread = float(lags.std())
+    product = np.fft.irfft(
+        np.fft.rfft(np.minimum(grids[0], 1), length) * np.conj(np.fft.rfft(grids[1], length)), length
+    )
+    wide = reach + round(3 * _BLURS[-1][0] / _STEP)
+    lags = np.concatenate([product[-wide:], product[: wide + 1]])  # of −wide to wide
+    return max((_peak(lags, reach, blur, weight, ratio) for blur, weight in _BLURS), key=lambda fit: fit.score)
+
+
+def _peak(lags: np.ndarray, reach: int, blur: float, weight: float, ratio: float) -> Fit:
+    """The shift at which most beginnings meet to within `blur` seconds; 0 where that is almost as good.
+
+    lags: how many meet, by the shift in steps, from below −reach to above reach.
+    """
+    near = len(lags) // 2 - reach
+    kernel = np.exp(-0.5 * (np.arange(-near, near + 1) * _STEP / blur) ** 2)
+    lags = np.convolve(lags, kernel, mode="valid")
+    spread = float(lags.std()) / weight
     if not spread:
         return Fit(ratio, 0.0, 0.0)
     at = int(lags.argmax())
