@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tqdm._monitor import TMonitor
 
 from xtts_ka.core import console
-from xtts_ka.core.console import heading, obey_verbosity, progress, say, style, warn
+from xtts_ka.core.console import heading, obey_verbosity, progress, say, style, three_digits, warn
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +98,10 @@ def test_durations_and_sizes_have_units():
     assert ", ".join(console.duration(s) for s in seconds) == durations
     sizes = "–, 999 B, 1.5 kB, 5.3 GB, 2500 TB"
     assert ", ".join(console.size(b) for b in (None, 999, 1500, 5_300_000_000, 2.5e15)) == sizes
+
+
+@pytest.mark.parametrize(
+    "value, shown", [(12094.0, "12100"), (8000, "8000"), (0.0000267, "0.0000267"), (-23.456, "-23.5"), (0.0, "0.00")]
+)
+def test_three_digits_never_have_an_exponent(value, shown):
+    assert float(three_digits(value)) == float(shown) and "e" not in three_digits(value)

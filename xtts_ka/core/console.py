@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Collection
+from decimal import Decimal
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def warn(message: str) -> None:
     """Print a warning on standard error, whatever the verbosity."""
     with _no_bars():
         print(style("warning: ", "yellow", stream=sys.stderr) + message, file=sys.stderr, flush=True)
+
+
+def three_digits(value: float) -> str:
+    """A number to three significant digits, without an exponent."""
+    return format(Decimal(f"{value:.3g}"), "f")
 
 
 def size(value: float | None) -> str:

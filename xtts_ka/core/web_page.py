@@ -7,6 +7,8 @@ from html import escape
 
 import numpy as np
 
+from xtts_ka.core.console import three_digits
+
 _WIDTH, _HEIGHT = 600, 110  # of a histogram's bars, in pixels
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }
@@ -28,7 +30,7 @@ def histogram(values: Sequence[float], low: float, high: float, title: str = "",
     width, tallest = _WIDTH / len(counts), max(1, int(counts.max()))
     bars = "".join(
         f'<rect x="{place * width:.1f}" y="{_HEIGHT - size:.1f}" width="{width - 1:.1f}" height="{size:.1f}" '
-        f'fill="#74a9d8"><title>{edge:.3g} and more: {count:,}</title></rect>'
+        f'fill="#74a9d8"><title>{three_digits(edge)} and more: {count:,}</title></rect>'
         for place, (count, edge) in enumerate(zip(counts.tolist(), edges))
         if (size := _HEIGHT * count / tallest)
     )
@@ -36,8 +38,8 @@ def histogram(values: Sequence[float], low: float, high: float, title: str = "",
         at = _WIDTH * (limit - low) / (high - low)
         bars += f'<path d="M{at:.1f} 0V{_HEIGHT}" stroke="#c92a2a"/>'
     ends = (
-        f'<text x="0" y="{_HEIGHT + 16}">{low:.3g}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 16}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="0" y="{_HEIGHT + 16}">{three_digits(low)}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT + 16}" text-anchor="end">{three_digits(high)}</text>'
     )
     name = f"<figcaption>{escape(title)}</figcaption>" if title else ""
     return f'<figure>{name}<svg width="{_WIDTH + 20}" height="{_HEIGHT + 22}">{bars}{ends}</svg></figure>'

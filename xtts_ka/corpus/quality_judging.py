@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from xtts_ka.core.console import say
+from xtts_ka.core.console import say, three_digits
 from xtts_ka.corpus.drop_reasons import Flaw
 from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.corpus.options import MetadataOptions
@@ -133,7 +133,8 @@ def _is_beyond(measure: Measure, values: Values, limit: float | None) -> bool:
 
 def _detail(measure: Measure, values: Values, limit: float | None) -> str:
     value = values[measure.column] or 0.0
-    return f"{measure.title} {value:.3g} {measure.unit}, where {limit:g} is the {'least' if measure.low else 'most'}"
+    bound = "least" if measure.low else "most"
+    return f"{measure.title} {three_digits(value)} {measure.unit}, where {limit:g} is the {bound}"
 
 
 def _remark(checked: Checked, clip: Clip, measure: Measure) -> str:

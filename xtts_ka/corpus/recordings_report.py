@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xtts_ka.core.console import progress
+from xtts_ka.core.console import progress, three_digits
 from xtts_ka.core.files import write_text
 from xtts_ka.core.web_page import document, histogram
 from xtts_ka.corpus.audio import read_mono
@@ -81,16 +81,21 @@ def _section(
     ]
     table = f"<table><tr><th>Value</th><th></th><th>Clip</th><th>Text</th></tr>{''.join(rows)}</table>"
     return (
-        f"<h2>{escape(measure.title.capitalize())}</h2><p>{escape(measure.about.capitalize())}, in "
-        f"{escape(measure.unit)}.</p>{_histogram([value for value, _ in valued], cost)}"
+        f"<h2>{escape(_opened(measure.title))}</h2><p>{escape(_opened(measure.about))} ({escape(measure.unit)})."
+        f"</p>{_histogram([value for value, _ in valued], cost)}"
         f"<details><summary>the {len(rows)} {'lowest' if measure.low else 'highest'}</summary>{table}</details>"
     )
+
+
+def _opened(words: str) -> str:
+    """With a capital first letter."""
+    return words[:1].upper() + words[1:]
 
 
 def _row(value: float, clip: Clip, sound: str, reasons: Sequence[str], remark: str) -> str:
     why = "".join(f"<br><small class=gone>{escape(reason)}</small>" for reason in reasons)
     return (
-        f"<tr><td class=n>{value:.3g}</td><td>{sound}</td>"
+        f"<tr><td class=n>{three_digits(value)}</td><td>{sound}</td>"
         f"<td>{escape(clip.file_id)}<br><small>{escape(clip.speaker_id)}, {clip.duration:.1f} s</small>{why}</td>"
         f"<td>{escape(clip.text[:300])}<br><small>{escape(remark[:300])}</small></td></tr>"
     )
