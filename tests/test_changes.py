@@ -127,7 +127,7 @@ def test_keys_that_do_not_change_the_model_run_nothing(small_project, changes):
         ),
         (
             {"xtts_init": {"method": "random"}},
-            {"xtts_init": "xtts_init.method mean → random", "full_pretrain": "xtts_init runs again"},
+            {"xtts_init": "xtts_init.method informed → random", "full_pretrain": "xtts_init runs again"},
         ),
         (
             {"text": {"new_tokens": 50}},

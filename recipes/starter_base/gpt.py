@@ -280,7 +280,7 @@ def measure(loop: PretrainLoop, feed: Feed) -> dict[str, float]:
     model = cast(BaseGPT, loop.bare)
     found, sums = {}, {"right": torch.zeros(2), "wrong": torch.zeros(2), "pointed": torch.zeros(2)}
     for language, steps in feed.val.batches().items():
-        for kind in sums:
+        for kind in ("right", "wrong"):
             texts = np.roll(steps[0].clips, 1) if kind == "wrong" else None
             batch = feed.loaded(steps[0], noisy=False, text_of=texts)
             with loop.accelerator.autocast():

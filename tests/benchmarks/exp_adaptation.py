@@ -41,6 +41,8 @@ ROWS = {"starter": {"max_steps": MARKS[-1]}, "training": {"validation_interval":
 # Settings that differ from the shipped config's.
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
+    "steps_160": {"starter": {"max_steps": 160}},
+    "mean_160": {"xtts_init": {"method": "mean"}, "starter": {"max_steps": 160}},
     "masked": {"training": {"conditioning": "coqui"}},
     "tokens_200": {"starter": {"new_tokens": 200}},
     "tokens_800": {"starter": {"new_tokens": 800}},

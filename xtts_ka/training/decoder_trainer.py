@@ -234,13 +234,15 @@ def run_decoder_stage(
     data: the `data_loader.DataManager` of the GPT's training, whose tokens and codes are used.
     """
     from xtts_ka.model.checkpoint import load_vocoder, read_model
+    from xtts_ka.model.narrow import expanded, slim_vocoder
     from xtts_ka.model.networks import build_vocoder
     from xtts_ka.training.export import replace_decoder
 
     out, settings = Path(config.output_model_path), config.decoder
     exported = read_model(out, "train the GPT first, with: python run_pretrain.py")
     base = read_model(config.base_model_path)
-    vocoder = build_vocoder(base.config.model_args.decoder_input_dim) if settings.fresh else load_vocoder(base)
+    whole = build_vocoder(base.config.model_args.decoder_input_dim) if settings.fresh else load_vocoder(base)
+    vocoder = whole if settings.fresh else slim_vocoder(whole)
     with peers.main_first(LATENTS):
         pieces = {split: _latents(config, data, split, exported, str(accelerator.device)) for split in ("train", "val")}
     part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed)
@@ -248,13 +250,13 @@ def run_decoder_stage(
     chosen = train_part(part, config, hash_value([*facts, settings.discriminator_width])[:16], accelerator, peers)
     if not peers.is_main:
         return {}
-    trained = {name: tensor.clone() for name, tensor in chosen.weights().items()}
+    vocoder.load_state_dict(chosen.weights())
+    trained = expanded(vocoder.cpu().state_dict(), whole.cpu())
     save_torch(out / "decoder.pth", trained)
     replace_decoder(out, exported, trained)
     say(f"decoder     step {chosen.step} is now in {out / 'model.pth'}")
-    vocoder.load_state_dict(trained)
     folder = part_folder(config.log_dir, part.name) / "samples"
-    write_samples(folder, vocoder.cpu().eval(), pieces["val"])
+    write_samples(folder, vocoder.eval(), pieces["val"])
     say(f"            listen: {folder} holds validation clips as recorded and as it makes them of the GPT's latents")
     return {"step": chosen.step, "val_loss": chosen.val_loss, "train_clips": len(pieces["train"])}
 

@@ -10,6 +10,7 @@ XTTS uses the encoder and the codebook alone; the decoder is trained so that the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,6 +221,7 @@ def run_dvae_stage(
 ) -> dict[str, Any]:
     """Train on the user's recordings, write `dvae.pth` into the output folder, say what has changed."""
     from xtts_ka.model.features import load_dvae, read_mel_stats
+    from xtts_ka.model.narrow import expanded, slim_dvae
     from xtts_ka.model.networks import build_dvae
 
     settings, device = config.dvae, str(accelerator.device)
@@ -228,14 +230,14 @@ def run_dvae_stage(
     clips = {name: _chosen_clips(config, name) for name in TRAINING_SPLITS}
     with peers.main_first("mels"):
         pieces = {name: _mels(config, name, clips[name], mel_stats, device) for name in clips}
-    dvae = build_dvae(old.num_tokens) if settings.fresh else load_dvae(base.folder / "dvae.pth", base.config)
+    dvae = build_dvae(old.num_tokens) if settings.fresh else slim_dvae(copy.deepcopy(old))
     part = DvaePart(dvae, pieces["train"], pieces["val"], settings, config.seed, read_mel_stats(mel_stats))
     identity = hash_value([file_digest(base.folder / "dvae.pth"), pieces["train"].folder.name, settings.fresh])[:16]
     chosen = train_part(part, config, identity, accelerator, peers)
     if not peers.is_main:
         return {}
     dvae.load_state_dict(chosen.weights())
-    save_torch(Path(config.output_model_path) / "dvae.pth", {k: v.clone() for k, v in dvae.cpu().state_dict().items()})
+    save_torch(Path(config.output_model_path) / "dvae.pth", expanded(dvae.cpu().state_dict(), old))
     return _changes(base, old, dvae, pieces["val"], clips["val"], part, chosen.val_loss, device)
 
 
