@@ -21,6 +21,7 @@ CHANGED_SINCE = {  # stages whose version has been raised, the settings that the
     "embeddings": {"version"},
     "phonemes": {"version", "phonemes.allophones"},
     "language": {"version"},
+    "xtts_init": {"xtts_init.method"},
     "full_pretrain": {
         "batch_seconds",
         "epochs",
@@ -36,6 +37,7 @@ CHANGED_SINCE = {  # stages whose version has been raised, the settings that the
 }
 FORMER_DEFAULTS = {"epochs": 1000, "training.accumulation": 1, "training.warmup_steps": 100}  # not in the config
 FORMER_DEFAULTS |= {"training.conditioning": "same_clip", "training.validation_batches": 50}
+THEN = {"xtts_init": {"method": "mean"}}  # the former default, which a run that carries on must name
 ADDED_SINCE = {"README.md"}  # outputs of full_pretrain
 RECORD = "models/xtts_v2_ka/pretrain_progress.json"
 STAGES = PretrainConfig().stages()
@@ -78,6 +80,8 @@ def made_as_before(project: Path) -> None:
                 entry["fingerprint"]["config"]["training.optimizer"],
             )
             entry["fingerprint"]["config"] |= FORMER_DEFAULTS
+        if name == "xtts_init":
+            entry["fingerprint"]["config"]["xtts_init.method"] = "mean"
         for output in ADDED_SINCE & entry["fingerprint"]["outputs"].keys():
             del entry["fingerprint"]["outputs"][output]
             (project / "models/xtts_v2_ka" / output).unlink()
@@ -91,6 +95,7 @@ def made_as_before(project: Path) -> None:
 
 def test_a_project_made_then_carries_on_with_its_checkpoints_and_features(project):
     made_as_before(project)
+    write_config(project, **THEN)
     cache = {file: file.stat().st_mtime_ns for file in (project / "data/features").glob("*/*.bin")}
     listing = here(run_pretrain.main, "--config", project / "config.json", "--dry-run")
     due = {line.split()[0]: line.split(maxsplit=2)[2] for line in listing.out.splitlines() if "  runs  " in line}
@@ -101,7 +106,7 @@ def test_a_project_made_then_carries_on_with_its_checkpoints_and_features(projec
     status = json.loads(here(checkpoint_monitor.main, "--config", project / "config.json", "--json").out)
     assert status["training"]["step"] == 6 and not [line for line in status["warnings"] if "damaged" in line]
 
-    longer = here(run_pretrain.main, "--config", write_config(project, max_steps=8))
+    longer = here(run_pretrain.main, "--config", write_config(project, max_steps=8, **THEN))
     assert longer.code == 0 and "damaged" not in longer.err, longer.err
     assert "carrying on from step 6" in longer.out and "xtts_init up to date" in longer.out
     assert len(cache) == 3 and {file: file.stat().st_mtime_ns for file in cache} == cache  # nothing was encoded anew

@@ -282,9 +282,14 @@ def test_training_begins_with_the_base_model_as_it_is_and_the_configured_new_row
     assert language["new_ids"] == list(range(old_rows, len(begins["gpt.text_head.bias"])))
     base_tokens = json.loads((project / "models/base_xtts_v2/vocab.json").read_text("utf-8"))
     trained = sorted({*base_tokens["model"]["vocab"].values(), *(t["id"] for t in base_tokens["added_tokens"])})
-    for name in ("gpt.text_embedding.weight", "gpt.text_head.weight"):
-        likeness = torch.cosine_similarity(begins[name][old_rows:], base[name][trained].mean(dim=0), dim=1)
-        assert likeness.min() > 0.99 if method is None else likeness.mean() < 0.5
+    head, embedding = "gpt.text_head.weight", "gpt.text_embedding.weight"
+    likeness = torch.cosine_similarity(begins[head][old_rows:], base[head][trained].mean(dim=0), dim=1)
+    assert likeness.min() > 0.99 if method is None else likeness.mean() < 0.5
+    tokens = json.loads((project / "models/xtts_v2_ka/vocab.json").read_text("utf-8"))["model"]["vocab"]
+    spelled = [(tokens[georgian], tokens[latin]) for georgian, latin in zip("აბგდევ", "abgdev")]
+    near = [torch.cosine_similarity(begins[embedding][new], base[embedding][old], dim=0) for new, old in spelled]
+    assert min(near) > 0.99 if method is None else max(near) < 0.9
+    for name in (head, embedding):
         assert len(begins[name][old_rows:].unique(dim=0)) == len(language["new_ids"])
     biases = base["gpt.text_head.bias"][trained].mean().expand(len(language["new_ids"])).clone()
     if token_biases is not False:

@@ -140,7 +140,9 @@ class LanguageModelConfig(_Section):
 class InitConfig(_Section):
     """The xtts_init stage."""
 
-    method: Literal["informed", "mean", "random"] = _opt("informed", "how new text rows begin (see docs/experiments.md)")
+    method: Literal["informed", "mean", "random"] = _opt(
+        "informed", "how new text rows begin (see docs/experiments.md)"
+    )
     token_biases: bool = _opt(True, "set the new biases of text_head from token frequencies")
 
 
