@@ -247,6 +247,8 @@ def run_decoder_stage(
         pieces = {split: _latents(config, data, split, exported, str(accelerator.device)) for split in ("train", "val")}
     part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed)
     facts = [file_digest(base.folder / "model.pth"), pieces["train"].folder.name, settings.fresh]
+    if vocoder is not whole:
+        facts.append("narrow")  # checkpoints of the whole network do not fit
     chosen = train_part(part, config, hash_value([*facts, settings.discriminator_width])[:16], accelerator, peers)
     if not peers.is_main:
         return {}

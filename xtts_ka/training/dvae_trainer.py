@@ -230,10 +230,13 @@ def run_dvae_stage(
     clips = {name: _chosen_clips(config, name) for name in TRAINING_SPLITS}
     with peers.main_first("mels"):
         pieces = {name: _mels(config, name, clips[name], mel_stats, device) for name in clips}
-    dvae = build_dvae(old.num_tokens) if settings.fresh else slim_dvae(copy.deepcopy(old))
+    whole = build_dvae(old.num_tokens) if settings.fresh else copy.deepcopy(old)
+    dvae = whole if settings.fresh else slim_dvae(whole)
     part = DvaePart(dvae, pieces["train"], pieces["val"], settings, config.seed, read_mel_stats(mel_stats))
-    identity = hash_value([file_digest(base.folder / "dvae.pth"), pieces["train"].folder.name, settings.fresh])[:16]
-    chosen = train_part(part, config, identity, accelerator, peers)
+    facts = [file_digest(base.folder / "dvae.pth"), pieces["train"].folder.name, settings.fresh]
+    if dvae is not whole:
+        facts.append("narrow")  # checkpoints of the whole network do not fit
+    chosen = train_part(part, config, hash_value(facts)[:16], accelerator, peers)
     if not peers.is_main:
         return {}
     dvae.load_state_dict(chosen.weights())
