@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,12 +52,12 @@ PER_VOICE = 20  # recordings of each voice that the nearest voice is judged by
 
 
 class Clip(NamedTuple):
-    """A sentence, and the files of what the model and espeak-ng have made of it. retold: teacher-forced."""
+    """A sentence, and the files of what the model and espeak-ng have made of it."""
 
     text: Text
     voice: str
     spoken: Path
-    retold: Path
+    teacher_forced: Path
     natural: Path
 
 
@@ -66,8 +67,9 @@ def kept_texts() -> list[Text]:
     ]
 
 
+@cache
 def stock_model(folder: Path) -> Xtts:
-    """The exported folder as stock coqui loads it, at full width."""
+    """The exported folder as stock coqui loads it, at full width; loaded once."""
     xtts_ka.register()
     config = XttsConfig()
     config.load_json(str(folder / "config.json"))
@@ -76,8 +78,9 @@ def stock_model(folder: Path) -> Xtts:
     return model
 
 
-def speak(model: Xtts, folder: Path, clip: Clip, seed: int) -> None:
+def speak(folder: Path, clip: Clip, seed: int) -> None:
     """Write the clip; where a piece has not ended by itself, an empty file beside it says so."""
+    model = stock_model(folder)
     voice = model.speaker_manager.speakers[clip.voice]
     torch.manual_seed(seed)
     waves = [
@@ -99,17 +102,15 @@ def speak_all(config: PretrainConfig, work: Path, seed: int) -> list[Clip]:
         name = list(voices)[number % len(voices)]
         natural = work / "natural" / f"{number:03d}_{name}.wav"
         spoken = place / natural.name
-        clips.append(Clip(text, name, spoken, spoken.with_suffix(".retold.wav"), natural))
-    model = None
+        clips.append(Clip(text, name, spoken, spoken.with_suffix(".teacher_forced.wav"), natural))
     for number, clip in enumerate(progress(clips, what="speaking", unit="clip")):
         if not clip.natural.is_file():
             clip.natural.parent.mkdir(exist_ok=True)
             own = voices[clip.voice]
             write_wav(clip.natural, trim_silence(synthesise(clip.text.reading, own.voice, own.rate, own.pitch)), 22_050)
         if not clip.spoken.is_file():
-            model = model or stock_model(folder)
-            speak(model, folder, clip, 1000 * seed + number)
-    retell([clip for clip in clips if len(clip.text.pieces(limit_of(folder))) == 1], folder)
+            speak(folder, clip, 1000 * seed + number)
+    speak_teacher_forced([clip for clip in clips if len(clip.text.pieces(limit_of(folder))) == 1], folder)
     return clips
 
 
@@ -119,19 +120,19 @@ def limit_of(folder: Path) -> int:
 
 
 @torch.no_grad()
-def retell(clips: list[Clip], folder: Path) -> None:
+def speak_teacher_forced(clips: list[Clip], folder: Path) -> None:
     """Write each clip that is missing as the decoder makes it of the GPT's latents of espeak-ng's speech."""
-    due = [clip for clip in clips if not clip.retold.is_file()]
+    due = [clip for clip in clips if not clip.teacher_forced.is_file()]
     if not due:
         return
     model, speech = stock_model(folder), [load_speech(clip.natural) for clip in due]
     extractor = FeatureExtractor(folder, model.config)
-    for clip, wave in progress(list(zip(due, speech)), what="retelling", unit="clip"):
+    for clip, wave in progress(list(zip(due, speech)), what="speaking teacher-forced", unit="clip"):
         (codes, _), voice = extractor([wave])[0], model.speaker_manager.speakers[clip.voice]
         text = torch.tensor(model.tokenizer.encode(clip.text.text.strip().lower(), lang="ka"))
         latents = teacher_forced_latents(model.gpt, voice["gpt_cond_latent"], [text], [codes])[0]
         made = decode_latents(model.hifigan_decoder.waveform_decoder, latents[None], voice["speaker_embedding"])
-        write_wav(clip.retold, made.flatten().numpy(), g.DECODER_RATE)
+        write_wav(clip.teacher_forced, made.flatten().numpy(), g.DECODER_RATE)
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +202,11 @@ def main(argv: list[str] | None = None) -> int:
     long = {clip: len(wave) / rate > LONG_SECONDS for clip, (wave, rate) in sounds.items()}
     say(f"{len(clips)} sentences, {sum(long.values())} of them over {LONG_SECONDS:g} s; intervals of 95 %")
     facts: dict[str, list] = {}
-    for made, who in (("natural", "espeak-ng itself"), ("retold", "the model teacher-forced"), ("spoken", "the model")):
+    for made, who in (
+        ("natural", "espeak-ng itself"),
+        ("teacher_forced", "the model teacher-forced"),
+        ("spoken", "the model"),
+    ):
         there = [clip for clip in clips if getattr(clip, made).is_file()]
         for spaces in (True, False):
             rates = errors(listener, there, made, spaces)
