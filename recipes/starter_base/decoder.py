@@ -46,6 +46,7 @@ BATCH = {"cpu": 6, "cuda": 32}  # pieces of a step
 SEGMENT_CODES = 16
 RATE = 8e-4
 LATENT_NOISE = 0.05
+VOICE_WEIGHT = 10.0  # of the speaker consistency loss: its gradient is then about half of the spectral ones'
 SNAPSHOTS_USED = 3  # the newest is drawn as often as all others together
 LOOK_EVERY = 25  # steps between looks for a new snapshot
 FIRST_SNAPSHOT_MINUTES = 60.0  # how long to wait for it
@@ -106,20 +107,20 @@ class Sounds:
         places = np.array([(clip.start, clip.samples) for clip in speech.clips])
         self.places = torch.from_numpy(places).to(self.device)
         self._to_decoder = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.DECODER_RATE).to(self.device)
-        self.embeddings = self._embeddings(work, feed)
+        self.encoder = build_speaker_encoder(**sizes.SPEAKER_ENCODER).eval().to(self.device)
+        self.encoder.load_state_dict(load_file(work / "speaker_encoder.safetensors"))
+        self.embeddings = self._embeddings(feed)
 
     @torch.no_grad()
-    def _embeddings(self, work: Path, feed: Feed) -> Tensor:
+    def _embeddings(self, feed: Feed) -> Tensor:
         """(voices, EMBEDDINGS, 512), each of train clips of the voice, joined."""
-        encoder = build_speaker_encoder(**sizes.SPEAKER_ENCODER).eval().to(self.device)
-        encoder.load_state_dict(load_file(work / "speaker_encoder.safetensors"))
         resample = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.SPEAKER_RATE).to(self.device)
         length, found = round(EMBEDDED_SECONDS * g.SAMPLE_RATE), []
         for voice in range(len(feed.clips.voice_names)):
             own = np.flatnonzero((feed.clips.voices == voice) & (feed.clips.splits == "train") & feed.clips.spoken)
             wave = torch.cat([self._whole(clip) for clip in own[: 12 * EMBEDDINGS].tolist()])
             wave = wave.repeat(-(-length * EMBEDDINGS // len(wave)))[: length * EMBEDDINGS]
-            found.append(encoder(resample(wave.view(EMBEDDINGS, length)), l2_norm=True))
+            found.append(self.encoder(resample(wave.view(EMBEDDINGS, length)), l2_norm=True))
         return torch.stack(found)
 
     def _whole(self, clip: int) -> Tensor:
@@ -141,7 +142,7 @@ class BaseDecoder(DecoderPart):
     def __init__(self, vocoder: Any, feed: Feed, sounds: Sounds, snapshots: Snapshots, settings: DecoderConfig):
         self.feed, self.sounds, self.snapshots = feed, sounds, snapshots
         train, val = (LiveLatents(feed.clips, part.numbers) for part in (feed.train, feed.val))
-        super().__init__(vocoder, [train], val, settings, seed=1)  # type: ignore[arg-type, list-item]
+        super().__init__(vocoder, [train], val, settings, 1, sounds.encoder)  # type: ignore[arg-type, list-item]
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
         if step % LOOK_EVERY == 0:
@@ -212,6 +213,7 @@ def run(work: Path, options: Any) -> None:
         segment_codes=SEGMENT_CODES,
         latent_noise=LATENT_NOISE,
         discriminator_width=0,
+        voice_weight=VOICE_WEIGHT,
     )
     # The convolutions have few channels, which bf16 does not make faster.
     training: Any = {"precision": "float32", "log_interval": 20 if kind == "cpu" else 200, "final_learning_rate": 0.02}

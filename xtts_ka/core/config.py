@@ -264,6 +264,7 @@ class DecoderConfig(PartConfig):
         32, "channels of the discriminators' first layer (HiFi-GAN: 32; 0: none)", ge=0, multiple_of=4
     )
     discriminator_start: int = _opt(2000, "step at which the discriminators begin", ge=0)
+    voice_weight: float = _opt(0.0, "weight of the speaker consistency loss: how far the voice is off", ge=0)
     discriminator_minutes: float = _opt(10.0, "minutes of recordings that discriminators need at least", ge=0)
 
 

@@ -27,10 +27,17 @@ from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.tensor_files import load_torch, save_torch
 from xtts_ka.corpus.content import is_pointer
 from xtts_ka.model.narrow import slim_speaker_encoder, slim_vocoder
-from xtts_ka.model.networks import HifiganGenerator, build_gpt, build_vocoder
+from xtts_ka.model.networks import (
+    HifiganGenerator,
+    ResNetSpeakerEncoder,
+    build_gpt,
+    build_speaker_encoder,
+    build_vocoder,
+)
 from xtts_ka.model.vocabulary import read_vocabulary, token_ids
 
 VOCODER = "hifigan_decoder.waveform_decoder."  # prefix of the decoder's weights in an XTTS's
+SPEAKER_ENCODER = "hifigan_decoder.speaker_encoder."
 FETCH = "hf download coqui/XTTS-v2 --local-dir"
 LICENCE = "the weights are under the Coqui Public Model License (non-commercial)"
 _TO_SPEAK = ("config.json", "model.pth", "vocab.json")  # the other base files are for training
@@ -209,10 +216,23 @@ def load_vocoder(model: XttsFiles) -> HifiganGenerator:
     """
     vocoder = build_vocoder(model.config.model_args.decoder_input_dim)
     with loading(model.folder / "model.pth"):
-        vocoder.load_state_dict(
-            {name.removeprefix(VOCODER): w for name, w in model.state.items() if name.startswith(VOCODER)}, strict=True
-        )
+        vocoder.load_state_dict(_part_of(model, VOCODER), strict=True)
     return vocoder
+
+
+def load_speaker_encoder(model: XttsFiles) -> ResNetSpeakerEncoder:
+    """The speaker encoder of the model's decoder with a copy of its weights; UserError for another geometry."""
+    encoder = build_speaker_encoder()
+    try:
+        encoder.load_state_dict(_part_of(model, SPEAKER_ENCODER))
+    except RuntimeError:
+        remedy = "give the folder of an XTTS-v2"
+        raise UserError(f"{model.folder / 'model.pth'} holds no speaker encoder of XTTS: {remedy}") from None
+    return encoder
+
+
+def _part_of(model: XttsFiles, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in model.state.items() if name.startswith(prefix)}
 
 
 def load_xtts(folder: Path | str, device: str = "cpu") -> Xtts:

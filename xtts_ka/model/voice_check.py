@@ -11,22 +11,19 @@ import torch
 
 from xtts_ka.core.console import progress, say
 from xtts_ka.core.digests import file_digest, hash_value
-from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import append_bytes
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus.measurements import recording_key
 from xtts_ka.corpus.quality_limits import Finding
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.model import geometry as g
-from xtts_ka.model.checkpoint import read_model
+from xtts_ka.model.checkpoint import load_speaker_encoder, read_model
 from xtts_ka.model.features import load_speech
-from xtts_ka.model.networks import build_speaker_encoder
 from xtts_ka.model.voice_space import LEAST_TOLD_APART, find_suspects, likeness
 
 COLUMN = "voice_similarity"
 MOST_SECONDS = 10.0  # of a clip that are heard
 LEAST_SECONDS = 0.5
-PREFIX = "hifigan_decoder.speaker_encoder."  # of its weights in model.pth
 _RECORD = np.dtype([("key", "S24"), ("vector", "<f2", g.SPEAKER_WIDTH)])
 _AT_ONCE = 64  # clips between two writes
 
@@ -37,14 +34,7 @@ class VoiceCheck:
     def __init__(self, base_model: Path | str, data_dir: Path | str, device: str = "auto"):
         base = read_model(base_model)
         self._device = choose_device(device)
-        self._encoder = build_speaker_encoder()
-        weights = {key.removeprefix(PREFIX): value for key, value in base.state.items() if key.startswith(PREFIX)}
-        try:
-            self._encoder.load_state_dict(weights)
-        except RuntimeError:
-            remedy = "give the folder of an XTTS-v2"
-            raise UserError(f"{base.folder / 'model.pth'} holds no speaker encoder of XTTS: {remedy}") from None
-        self._encoder.eval().to(self._device)
+        self._encoder = load_speaker_encoder(base).eval().to(self._device)
         self._kept = Path(data_dir) / "split" / f"voices_{file_digest(base.folder / 'model.pth')[:8]}.bin"
 
     def __call__(self, clips: Sequence[Clip]) -> Iterable[Finding]:

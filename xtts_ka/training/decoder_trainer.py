@@ -33,6 +33,7 @@ from xtts_ka.training.clip_pieces import PARTS, Arrays, ClipPieces, chosen_names
 from xtts_ka.training.parts_loop import Batch, Part, Tools, crop_start, drawn, part_optimizer, train_part
 from xtts_ka.training.process_group import ALONE, Peers
 from xtts_ka.training.spectral_losses import SpectralLoss
+from xtts_ka.training.voice_loss import VoiceLoss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,7 +54,7 @@ class DecoderPart(Part):
     """The vocoder on pieces of latents.
 
     train: one or more collections of clips as `latent_pieces` makes them, of several GPT checkpoints perhaps; a step
-    draws from all. A clip shorter than a piece is left out.
+    draws from all. A clip shorter than a piece is left out. speaker_encoder: needed where `voice_weight` is not 0.
     """
 
     name = "decoder"
@@ -61,7 +62,13 @@ class DecoderPart(Part):
     clip_norm = 1000.0  # BigVGAN's; these losses have gradients of some hundred, which 1 would make all alike
 
     def __init__(
-        self, vocoder: nn.Module, train: Sequence[ClipPieces], val: ClipPieces, settings: DecoderConfig, seed: int
+        self,
+        vocoder: nn.Module,
+        train: Sequence[ClipPieces],
+        val: ClipPieces,
+        settings: DecoderConfig,
+        seed: int,
+        speaker_encoder: nn.Module | None = None,
     ):
         self.vocoder, self.settings, self.seed = vocoder, settings, seed
         self.train, self.val = [_long_enough(source, settings) for source in train], _long_enough(val, settings)
@@ -75,6 +82,7 @@ class DecoderPart(Part):
             self.optimizers["discriminators"] = part_optimizer(self.judges, settings.learning_rate)
         self.best_by_loss = self.judges is None or settings.discriminator_start >= settings.max_steps
         self.spectral = SpectralLoss(g.DECODER_RATE)
+        self.voice = VoiceLoss(speaker_encoder) if speaker_encoder and settings.voice_weight else None
 
     def _check(self, minutes: float) -> None:
         settings, remedy = self.settings, "add recordings, or lower decoder.segment_codes"
@@ -127,6 +135,9 @@ class DecoderPart(Part):
         loss = SPECTRAL_WEIGHT * (mel + stft)
         if metrics:
             loss = loss + self._judged(self.judges, made, true, tools)
+        if self.voice:
+            metrics["voice"] = self.voice.to(tools.device)(made[:, 0], true[:, 0])
+            loss = loss + self.settings.voice_weight * metrics["voice"]
         norm = tools.step(self.vocoder, self.optimizers["model"], loss)
         return {"loss": mel + stft, "mel": mel, "stft": stft, "grad_norm": torch.tensor(norm), **metrics}
 
@@ -233,8 +244,8 @@ def run_decoder_stage(
 
     data: the `data_loader.DataManager` of the GPT's training, whose tokens and codes are used.
     """
-    from xtts_ka.model.checkpoint import load_vocoder, read_model
-    from xtts_ka.model.narrow import expanded, slim_vocoder
+    from xtts_ka.model.checkpoint import load_speaker_encoder, load_vocoder, read_model
+    from xtts_ka.model.narrow import expanded, slim_speaker_encoder, slim_vocoder
     from xtts_ka.model.networks import build_vocoder
     from xtts_ka.training.export import replace_decoder
 
@@ -245,7 +256,8 @@ def run_decoder_stage(
     vocoder = whole if settings.fresh else slim_vocoder(whole)
     with peers.main_first(LATENTS):
         pieces = {split: _latents(config, data, split, exported, str(accelerator.device)) for split in ("train", "val")}
-    part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed)
+    voices = slim_speaker_encoder(load_speaker_encoder(exported)) if settings.voice_weight else None
+    part = DecoderPart(vocoder, [pieces["train"]], pieces["val"], settings, config.seed, voices)
     facts = [file_digest(base.folder / "model.pth"), pieces["train"].folder.name, settings.fresh]
     if vocoder is not whole:
         facts.append("narrow")  # checkpoints of the whole network do not fit
