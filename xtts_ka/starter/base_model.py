@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xtts_ka.core.config import STARTER_MARK, StarterConfig
 from xtts_ka.core.files import atomic_folder, write_json
@@ -16,7 +16,13 @@ from xtts_ka.model.checkpoint import Xtts, write_model
 from xtts_ka.model.codebook import k_means
 from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.model.geometry import MEL_BANDS, MEL_HOP, MEL_TOP, MEL_WINDOW, SAMPLE_RATE
-from xtts_ka.model.networks import build_dvae, tiny_config
+from xtts_ka.model.narrow import expanded
+from xtts_ka.model.networks import build_dvae, build_speaker_encoder, build_vocoder, tiny_config
+
+# Its DVAE, speaker encoder and decoder have as few channels as this, and zeros in all others.
+_DVAE = {"hidden": 64, "codebook_dim": 64}
+_SPEAKER_FILTERS = (8, 16, 32, 64)
+_DECODER = {"widths": (128, 64, 32, 16, 8), "kernels": (3,)}
 
 # The ids of the released vocabulary; [STOP] and [START] must be 0 and 261.
 _SPECIAL_IDS = """
@@ -55,8 +61,8 @@ def starter_vocabulary() -> dict[str, Any]:
 def make_base_model(folder: Path, starter: StarterConfig, recordings: Sequence[Path], seed: int) -> None:
     """Write a small, untrained XTTS-v2 into `folder` (which must not exist), with all five files of the real one.
 
-    Its GPT is small. Its DVAE has the real geometry and a codebook fitted to `recordings` by k-means, so that its codes
-    tell sounds apart.
+    Its GPT is small; its other networks are narrow ones in the real geometry. The DVAE's codebook is fitted to
+    `recordings` by k-means, so that its codes tell sounds apart.
     """
     vocabulary = starter_vocabulary()
     rows = max(vocabulary["model"]["vocab"].values()) + 1
@@ -69,8 +75,13 @@ def make_base_model(folder: Path, starter: StarterConfig, recordings: Sequence[P
             torch.nn.init.normal_(table.weight, std=0.02)  # GPT-2's scale; nn.Embedding's own is 50 times larger
         xtts.mel_stats.copy_(_mel_scale(speech))
         save_torch(temporary / "mel_stats.pth", xtts.mel_stats.clone())
-        save_torch(temporary / "dvae.pth", build_dvae(config.model_args.gpt_num_audio_tokens - 2).state_dict())
-        _fit_codebook(temporary / "dvae.pth", FeatureExtractor(temporary, config), speech)
+        decoder, codes = xtts.hifigan_decoder, config.model_args.gpt_num_audio_tokens - 2
+        _narrow(decoder.waveform_decoder, build_vocoder(starter.model_dim, **_DECODER))
+        _narrow(decoder.speaker_encoder, build_speaker_encoder(_SPEAKER_FILTERS))
+        dvae = build_dvae(codes)
+        _narrow(dvae, build_dvae(codes, **_DVAE))
+        save_torch(temporary / "dvae.pth", dvae.state_dict())
+        save_torch(temporary / "dvae.pth", expanded(_fitted(FeatureExtractor(temporary, config), speech), dvae))
         write_json(temporary / "vocab.json", vocabulary)
         write_model(temporary, config, xtts.state_dict())
         what = "tiny untrained XTTS-v2 stand-in: good for trying the pipeline, useless as a voice"
@@ -89,11 +100,14 @@ def _mel_scale(speech: list[Tensor]) -> Tensor:
     return frames.abs().mean(dim=1)
 
 
-def _fit_codebook(file: Path, extractor: FeatureExtractor, speech: list[Tensor]) -> None:
-    """Replace the DVAE's random codebook by k-means centres of its encoder's output on `speech`."""
+def _fitted(extractor: FeatureExtractor, speech: list[Tensor]) -> dict[str, Tensor]:
+    """The DVAE's weights with k-means centres of its encoder's output on `speech` in place of its random codebook."""
     points = torch.cat([extractor.vectors([clip])[0] for clip in speech])
     centres = k_means(points, extractor.dvae.num_tokens)
-    weights = extractor.dvae.state_dict()
-    for name in ("codebook.embed", "codebook.embed_avg"):
-        weights[name] = centres.T.contiguous().clone()
-    save_torch(file, weights)
+    codebook = dict.fromkeys(("codebook.embed", "codebook.embed_avg"), centres.T)
+    return {**extractor.dvae.state_dict(), **codebook}
+
+
+def _narrow(wide: nn.Module, narrow: nn.Module) -> None:
+    """Give `wide` the weights of `narrow`, and zeros beside them."""
+    wide.load_state_dict(expanded(narrow.state_dict(), wide))
