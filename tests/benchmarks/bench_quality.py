@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_quality.py --work DIR [--clips 3000] [--processes 1 2] [--dnsmos]
 
 The clips are mp3 files of 48 kHz, as those of Common Voice: spoken by espeak-ng, each with noise of its own, 5.4 s on
-average. Behind the first 3,000 each is one of these without its first frames of 24 ms, which is made faster. Prints for each run the seconds, the seconds of processors, and hours of sound an hour; the last run finds
-everything measured, as after a kill or with other limits.
+average. Behind the first 3,000 each is one of these without its first frames of 24 ms, which is made faster. Prints for
+each run the seconds, the seconds of processors, and hours of sound an hour; the last run finds everything measured, as
+after a kill or with other limits.
 """
 
 from __future__ import annotations
