@@ -7,10 +7,11 @@ from part_runs import part_config, run, saved
 from xtts_ka.core.config import DecoderConfig
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.jsonl import read_jsonl
-from xtts_ka.model.latents import SAMPLES_PER_LATENT
-from xtts_ka.model.networks import build_vocoder
+from xtts_ka.model.latents import SAMPLES_PER_LATENT, decode_latents
+from xtts_ka.model.networks import build_speaker_encoder, build_vocoder
 from xtts_ka.training.clip_pieces import make_pieces
 from xtts_ka.training.decoder_trainer import LATENTS, VOICES, WAVES, DecoderPart, write_samples
+from xtts_ka.training.voice_loss import VoiceLoss
 
 SETTINGS = DecoderConfig(
     max_steps=4,
@@ -76,6 +77,23 @@ def test_discriminators_begin_at_their_step_and_the_last_checkpoint_is_exported(
     before = {name: weight.clone() for name, weight in fresh.judges.named_parameters()}
     run(fresh, part_config(tmp_path / "again"))
     assert all(not torch.equal(before[name], weight) for name, weight in fresh.judges.named_parameters())
+
+
+def test_with_a_weight_the_voice_comes_nearer(pieces, tmp_path):
+    torch.manual_seed(1)
+    encoder = build_speaker_encoder([4, 8, 8, 8])
+    distances = []
+    for weight in (0.0, 300.0):
+        settings = SETTINGS.model_copy(
+            update={"max_steps": 20, "discriminator_width": 0, "learning_rate": 1e-2, "voice_weight": weight}
+        )
+        learner = DecoderPart(vocoder(), pieces[:1], pieces[1], settings, 1, encoder)
+        run(learner, part_config(tmp_path / str(weight)))
+        batch = learner._cut([(pieces[1], 0, clip) for clip in range(5)])
+        with torch.no_grad():
+            made = decode_latents(learner.vocoder, batch[LATENTS], batch[VOICES])[:, 0]
+            distances.append(float(VoiceLoss(encoder)(made, batch[WAVES])))
+    assert distances[1] < 0.8 * distances[0], distances
 
 
 def test_stopped_and_resumed_equals_uninterrupted(pieces, tmp_path):
