@@ -37,14 +37,19 @@ SHARED_RUN = {
     "tests/test_damage.py": "finished",
     "tests/test_pretrain_xtts_model.py": "finished",
     "tests/test_run_pretrain.py": "finished",
-    "tests/test_run_xtts_pretrain.py": "finished",
     "tests/test_scripts.py": "finished",
     "tests/test_changes.py": "small_project",
     "tests/test_earlier_versions.py": "small_project",
     "tests/test_hostile.py": "small_project",
     "tests/test_parts_stages.py": "small_project",
     "tests/test_phoneme_processor.py": "small_project",
+    "tests/test_run_xtts_pretrain.py": "small_project",
 }
+
+
+def pytest_collection_modifyitems(items):
+    """The longest groups first, so that several processes end at about the same time."""
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARED_RUN)
 
 
 @pytest.hookimpl(optionalhook=True)

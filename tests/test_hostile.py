@@ -246,7 +246,14 @@ def test_no_cell_of_ours_is_a_formula_for_a_spreadsheet(tmp_path):
         add_row(source, f"wavs/gone{name}.wav|={name}|@x")
         add_row(source, f"{name}|{SENTENCES[31]}|")
     result = here(
-        create_metadata_files.main, "--source", source, "--output_dir", tmp_path / "data", "--val_fraction", "0.2"
+        create_metadata_files.main,
+        "--source",
+        source,
+        "--output_dir",
+        tmp_path / "data",
+        "--val_fraction",
+        "0.2",
+        "--no_dnsmos",
     )
     assert result.code == 0, result.err
     for path in (tmp_path / "data/split").rglob("*.csv"):

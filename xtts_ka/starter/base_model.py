@@ -22,7 +22,7 @@ from xtts_ka.model.networks import build_dvae, build_speaker_encoder, build_voco
 # Its DVAE, speaker encoder and decoder have as few channels as this, and zeros in all others.
 _DVAE = {"hidden": 64, "codebook_dim": 64}
 _SPEAKER_FILTERS = (8, 16, 32, 64)
-_DECODER = {"widths": (128, 64, 32, 16, 8), "kernels": (3,)}
+_DECODER_WIDTHS = (64, 32, 16, 8, 8)
 
 # The ids of the released vocabulary; [STOP] and [START] must be 0 and 261.
 _SPECIAL_IDS = """
@@ -76,7 +76,7 @@ def make_base_model(folder: Path, starter: StarterConfig, recordings: Sequence[P
         xtts.mel_stats.copy_(_mel_scale(speech))
         save_torch(temporary / "mel_stats.pth", xtts.mel_stats.clone())
         decoder, codes = xtts.hifigan_decoder, config.model_args.gpt_num_audio_tokens - 2
-        _narrow(decoder.waveform_decoder, build_vocoder(starter.model_dim, **_DECODER))
+        _narrow(decoder.waveform_decoder, build_vocoder(starter.model_dim, _DECODER_WIDTHS))
         _narrow(decoder.speaker_encoder, build_speaker_encoder(_SPEAKER_FILTERS))
         dvae = build_dvae(codes)
         _narrow(dvae, build_dvae(codes, **_DVAE))
