@@ -8,6 +8,7 @@ voices in turn, free-running, with stock coqui's `Xtts.load_checkpoint` and `Xtt
 Listens with a recogniser that is trained in WORK on the train table's natural clips alone, with the default settings.
 Beside it stands what the recogniser hears when espeak-ng itself speaks the same sentences, and teacher-forced: when the
 decoder makes them of the GPT's latents of espeak-ng's speech. Everything is kept in WORK: the same command carries on.
+Whose voice it is the model's own speaker encoder says, and another that is trained in WORK on the natural clips.
 A sentence longer than the model's limit is spoken in pieces, as synthesize.py does; it has no teacher-forced clip.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
+import torchaudio
+from torch import Tensor
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.models.xtts import Xtts
 
@@ -42,9 +46,13 @@ from xtts_ka.model import geometry as g
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
 from xtts_ka.model.features import FeatureExtractor, VoiceEncoder, load_speech
 from xtts_ka.model.latents import decode_latents, teacher_forced_latents
+from xtts_ka.model.networks import build_speaker_encoder
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
 from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
+from xtts_ka.training.gpt_trainer import build_accelerator
+from xtts_ka.training.parts_loop import train_part
+from xtts_ka.training.speaker_trainer import SpeakerConfig, SpeakerPart, wave_pieces
 
 LONG_SECONDS = 4.0  # of espeak-ng's own clip
 CUT_SECONDS = 27.0  # a clip of this length has not ended by itself: coqui stops at 605 codes, 28 s
@@ -158,22 +166,54 @@ def errors(listener: Recogniser, clips: list[Clip], made: str, spaces: bool) -> 
     return rates
 
 
-def nearest(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
-    """Of each clip, whether its own voice is the nearest."""
-    model = xtts_ka.load_xtts(config.output_model_path, "cpu")
-    encoder, voices = VoiceEncoder.of(model), model.speaker_manager.speakers
-    own: dict[str, list[Path]] = {name: [] for name in voices}
+Embed = Callable[[Tensor], np.ndarray]  # a wave (1, samples) at 22,050 Hz → its voice
+
+
+def nearest(config: PretrainConfig, clips: list[Clip], embed: Embed, voices: dict[str, np.ndarray]) -> list[bool]:
+    """Of each clip, whether its own voice is the nearest. voices: empty for the means of their recordings."""
+    own: dict[str, list[np.ndarray]] = {voice.speaker_id: [] for voice in VOICES}
     for clip in read_split(config.data_dir, "train"):
         if clip.speaker_id in own and len(own[clip.speaker_id]) < PER_VOICE:
-            own[clip.speaker_id].append(clip.audio_path)
+            own[clip.speaker_id].append(embed(load_speech(clip.audio_path)))
+    voices = voices or {name: np.mean(rows, axis=0) for name, rows in own.items()}
+    heard = [(name, row) for name, rows in own.items() for row in rows]
+    judge = VoiceJudge(voices, np.array([row for _, row in heard]), [name for name, _ in heard])
+    return [judge.nearest(embed(load_speech(clip.spoken))) == clip.voice for clip in clips]
 
-    def embedding(file: Path) -> np.ndarray:
-        return encoder.speaker_embedding(load_speech(file)).numpy().ravel()
 
-    heard = [(name, embedding(file)) for name, files in own.items() for file in files]
-    names = {name: voice["speaker_embedding"].numpy().ravel() for name, voice in voices.items()}
-    judge = VoiceJudge(names, np.array([row for _, row in heard]), [name for name, _ in heard])
-    return [judge.nearest(embedding(clip.spoken)) == clip.voice for clip in clips]
+def by_the_model(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
+    """By the model's own speaker encoder and voices."""
+    model = xtts_ka.load_xtts(config.output_model_path, "cpu")
+    encoder = VoiceEncoder.of(model)
+    voices = {
+        name: voice["speaker_embedding"].numpy().ravel() for name, voice in model.speaker_manager.speakers.items()
+    }
+    return nearest(config, clips, lambda speech: encoder.speaker_embedding(speech).numpy().ravel(), voices)
+
+
+def by_another(config: PretrainConfig, clips: list[Clip], work: Path) -> list[bool]:
+    """By an encoder that is trained in WORK on the natural clips alone, and which no decoder has been trained with."""
+    tables = {split: read_split(config.data_dir, split) for split in ("train", "val")}
+    pieces = {
+        split: wave_pieces(work / "voices" / split, split, [clip.audio_path for clip in table])
+        for split, table in tables.items()
+    }
+    names = [[clip.speaker_id for clip in table] for table in tables.values()]
+    torch.manual_seed(2)
+    encoder = build_speaker_encoder((8, 16, 32, 64))
+    settings = SpeakerConfig(max_steps=300, batch_size=24, learning_rate=2e-3)
+    part = SpeakerPart(encoder, pieces["train"], names[0], pieces["val"], names[1], settings, seed=2)
+    folders = {"checkpoint_dir": str(work / "voices"), "log_dir": str(work / "voices/logs")}
+    own = config.model_copy(update={**folders, "device": "cpu"})
+    encoder.load_state_dict(train_part(part, own, "voices", build_accelerator(own)).weights())
+    encoder.eval()
+    resample = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.SPEAKER_RATE)
+
+    @torch.no_grad()
+    def embed(speech: Tensor) -> np.ndarray:
+        return encoder(resample(speech), l2_norm=True).numpy().ravel()
+
+    return nearest(config, clips, embed, {})
 
 
 def middle(values: list[float]) -> str:
@@ -218,11 +258,14 @@ def main(argv: list[str] | None = None) -> int:
                 how = "" if spaces else ", spaces not counted"
                 say(f"CER of {who}{how}, {name}: median {middle(part)}, mean {average(part)}")
     stopped = [not clip.spoken.with_suffix(".cut").is_file() for clip in clips]
-    right = nearest(config, clips)
+    right, other = by_the_model(config, clips), by_another(config, clips, args.work)
+    natural = by_another(config, [clip._replace(spoken=clip.natural) for clip in clips], args.work)
     say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
+    say(f"by a speaker encoder of another training: {average(other)} (espeak-ng itself {average(natural)})")
     facts |= {
         "stopped": stopped,
         "right voice": right,
+        "right voice by another encoder": other,
         "long": list(long.values()),
         "texts": [clip.text.text for clip in clips],
     }
