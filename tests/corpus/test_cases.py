@@ -357,6 +357,29 @@ def test_parquet_shards(corpus):
     assert "train-00000-of-00001.parquet cannot be read as parquet" in corpus.refused()
 
 
+@pytest.mark.parametrize(
+    "beside",  # the columns that name a file, and how those of the recording and the text are called
+    [
+        ({"client_id": "c", "path": "cv_{}.mp3"}, "audio", "sentence"),
+        ({"id": "{}", "path": "/x/{}.wav", "language": "Georgian"}, "audio", "transcription"),
+        ({"file_name": "{}.wav"}, "audio", "text"),
+        ({"name": "{}"}, "speech_16k", "text"),
+    ],
+    ids=["common_voice", "fleurs", "file_name", "another_name"],
+)
+def test_the_bytes_of_parquet_are_read_whatever_names_a_file_beside_them(corpus, beside):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns, audio, text = beside
+    rows = []
+    for i in range(12):
+        wav = speak(corpus.data.parent / f"x/{i}.wav", i).read_bytes()
+        names = {column: name.format(i) for column, name in columns.items()}
+        rows.append({**names, audio: {"bytes": wav, "path": f"{i}.wav"}, text: SENTENCES[i]})
+    parquet.write_table(pyarrow.Table.from_pylist(rows), corpus.src / "train-00000-of-00001.parquet")
+    report = corpus.run()
+    assert (report.kept, report.dropped, corpus.texts) == (12, {}, set(SENTENCES[:12]))
+
+
 # ── Common Voice and FLEURS ──────────────────────────────────────────────────────────────────────────────────────────
 
 CV = "client_id\tpath\tsentence_id\tsentence\tsentence_domain\tup_votes\tdown_votes\tage\tlocale\tsegment"

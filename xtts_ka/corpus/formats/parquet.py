@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.content import suffix_of
 from xtts_ka.corpus.extracted import keep_file
-from xtts_ka.corpus.formats.columns import SPLIT_WORDS, roles_of
+from xtts_ka.corpus.formats.columns import ROLES, SPLIT_WORDS, roles_of
 from xtts_ka.corpus.formats.layout import Corpus, Row
 from xtts_ka.corpus.formats.tabular import row_of
 from xtts_ka.corpus.paths import Found, has_audio_suffix
@@ -47,7 +47,7 @@ class Parquet(Corpus):
 
     def _rows_of(self, table: Path, shard: Any) -> Iterator[Row]:
         names = list(shard.schema_arrow.names)
-        roles = roles_of(names)
+        roles = _roles(shard.schema_arrow)
         if not roles:
             columns = ", ".join(names[:12])
             raise UserError(f"{table} has the columns {columns}: a recording (audio) and its text (text) are needed")
@@ -91,3 +91,24 @@ class Parquet(Corpus):
         target = self.workspace / self.folder.name / table.stem / f"{number:07d}-{base}"
         keep_file(target, data)
         return str(target), ""
+
+
+def _roles(schema: Any) -> dict[str, int]:
+    """Role → column. A column that holds bytes is the recording before any that names a file, whatever it is called."""
+    words = [name.lower() for name in schema.names]
+    held = [i for i, column in enumerate(schema) if _holds_bytes(column.type)]
+    named = sorted((i for i in held if words[i] in ROLES["audio"]), key=lambda i: ROLES["audio"].index(words[i]))
+    recording = named[0] if named else held[0] if len(held) == 1 else None
+    if recording is None:
+        return roles_of(schema.names)
+    roles = roles_of([*schema.names, "audio"])
+    return {**roles, "audio": recording} if roles else {}
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column's cells are bytes, or Hugging Face's {bytes, path}."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
