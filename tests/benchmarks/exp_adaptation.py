@@ -41,14 +41,12 @@ ROWS = {"starter": {"max_steps": MARKS[-1]}, "training": {"validation_interval":
 # Settings that differ from the shipped config's.
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
-    "steps_160": {"starter": {"max_steps": 160}},
-    "mean_160": {"xtts_init": {"method": "mean"}, "starter": {"max_steps": 160}},
     "masked": {"training": {"conditioning": "coqui"}},
     "tokens_200": {"starter": {"new_tokens": 200}},
     "tokens_800": {"starter": {"new_tokens": 800}},
     "rate_1e-3": {"starter": {"learning_rate": 1e-3}},
     "rate_4e-3": {"starter": {"learning_rate": 4e-3}},
-    "decoder_tuned": {"decoder": {"enabled": True, "max_steps": 200, "discriminator_width": 0}},
+    "decoder_tuned": {"decoder": {"enabled": True, "max_steps": 200, "discriminator_width": 0, "voice_weight": 10.0}},
     "dvae_tuned": {"dvae": {"enabled": True, "max_steps": 200}},
     "rows_mean": {**ROWS, "xtts_init": {"method": "mean"}},
     "rows_informed": {**ROWS, "xtts_init": {"method": "informed"}},
