@@ -46,7 +46,16 @@ WAYS: dict[str, dict[str, Any]] = {
     "tokens_800": {"starter": {"new_tokens": 800}},
     "rate_1e-3": {"starter": {"learning_rate": 1e-3}},
     "rate_4e-3": {"starter": {"learning_rate": 4e-3}},
-    "decoder_tuned": {"decoder": {"enabled": True, "max_steps": 200, "discriminator_width": 0, "voice_weight": 10.0}},
+    "decoder_tuned": {
+        "decoder": {
+            "enabled": True,
+            "max_steps": 100,
+            "batch_size": 8,
+            "learning_rate": 4e-4,
+            "discriminator_width": 0,
+            "voice_weight": 10.0,
+        }
+    },
     "dvae_tuned": {"dvae": {"enabled": True, "max_steps": 200}},
     "rows_mean": {**ROWS, "xtts_init": {"method": "mean"}},
     "rows_informed": {**ROWS, "xtts_init": {"method": "informed"}},
