@@ -624,6 +624,16 @@ def test_line_breaks_in_quotes(corpus, delimiter):
     assert (report.kept, report.dropped, corpus.texts) == (14, {}, set(SENTENCES[:14]))
 
 
+@pytest.mark.parametrize("delimiter", ",;|\t")
+@pytest.mark.parametrize("every", [1, 3])
+def test_line_breaks_in_quotes_of_a_table_without_a_header(corpus, delimiter, every):
+    corpus.wavs(12)
+    texts = [f'"{SENTENCES[i].replace(" ", chr(10), 1)}"' if i % every == 0 else SENTENCES[i] for i in range(12)]
+    corpus.write("metadata.csv", "".join(f"{i:02d}{delimiter}{text}\n" for i, text in enumerate(texts)))
+    report = corpus.run()
+    assert (report.kept, report.dropped, corpus.texts) == (12, {}, set(SENTENCES[:12]))
+
+
 @case("11-pandas-pipe-quotes")
 def test_quotes_as_pandas_writes_them(corpus):
     pandas = pytest.importorskip("pandas")

@@ -56,4 +56,18 @@ def test_lines_that_cannot_be_read_are_told(tmp_path):
 def test_padding_is_cut_only_as_far_as_the_header_is_padded():
     assert trimmed(["a", "b", "", ""], 2, 4) == ["a", "b"]
     assert trimmed(["a", "b", ""], 2, 2) == ["a", "b", ""] and trimmed(["a", "b", "c", ""], 2, 4) == ["a", "b", "c", ""]
-    assert common_delimiter(["a|b, c", "d|e, f"]) == "|" and common_delimiter(["a", "b"]) == ""
+
+
+@pytest.mark.parametrize(
+    "lines, delimiter",
+    [
+        (["a|b, c", "d|e, f"], "|"),
+        (["a", "b"], ""),
+        ([""], ""),
+        (['a|"ბ', 'გ, დ"', "b|ე", 'c|"ვ', "", 'ზ"'], "|"),  # three rows in six lines
+        (['a,"ბ', 'გ"', 'b,"დ', 'ე"'], ","),
+    ],
+)
+def test_a_delimiter_stands_in_the_rows_not_in_the_lines(tmp_path, lines, delimiter):
+    (tmp_path / "t.csv").write_text("\n".join(lines), "utf-8")
+    assert common_delimiter(tmp_path / "t.csv") == delimiter

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xtts_ka.corpus.content import LFS_POINTER
-from xtts_ka.corpus.delimited import DELIMITERS, common_delimiter, first_lines, split_line
+from xtts_ka.corpus.delimited import common_delimiter, first_lines, split_line
 from xtts_ka.corpus.paths import has_audio_suffix
 
 MAX_FILES = 2_000_000  # that are counted
@@ -103,7 +103,7 @@ def _about_table(table: Path, folder: Path) -> str:
         return f"{name} cannot be read"
     if not lines:
         return f"{name} is empty" if not table.stat().st_size else f"{name} has no line of text: save it as UTF-8"
-    delimiter = common_delimiter(lines[:1], DELIMITERS)
+    delimiter = common_delimiter(table, count=1)
     if not delimiter or table.suffix in (".json", ".jsonl"):
         return f"{name} begins {lines[0][:60]!r}" if table.suffix != ".txt" else ""
     cells = ", ".join(cell[:30] for cell in split_line(lines[0], delimiter)[0][:8])

@@ -12,13 +12,13 @@ import io
 import itertools
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xtts_ka.corpus.tables import MAX_LINE_BYTES, numbered_lines
 
 MAX_JOINED_LINES = 100  # of one quoted cell: a mark that nothing closes must not swallow the rest of the table
-SNIFFED_LINES = 20  # that decide the delimiter of a table without a header
+SNIFFED_LINES = 20  # or rows, that decide the delimiter of a table without a header
 DELIMITERS = "|\t;,"  # tried in this order: commas and semicolons also stand in sentences
 
 # UTF-32 first, because its little-endian mark begins with that of UTF-16.
@@ -162,7 +162,7 @@ def _joined(
         _, more, problem = waiting[used - 1]
         if problem or len(text) + len(more) > MAX_LINE_BYTES:
             return []
-        if may_stand and (not more.strip() or is_row(len(split_line(more, delimiter)[0]))):
+        if may_stand and is_row(len(split_line(more, delimiter)[0])):
             return []
         text = f"{text}\n{more}"
         cells, is_open = split_line(text, delimiter)
@@ -181,10 +181,16 @@ def first_lines(table: Path, count: int = SNIFFED_LINES) -> list[str]:
     return list(itertools.islice(readable, count))
 
 
-def common_delimiter(lines: Sequence[str], delimiters: str = DELIMITERS) -> str:
-    """The first delimiter that stands in all but a tenth of `lines`; nothing where none does."""
-    for delimiter in delimiters:
-        if lines and sum(delimiter in line for line in lines) >= 0.9 * len(lines):
+def common_delimiter(table: Path, delimiters: str = DELIMITERS, count: int = SNIFFED_LINES) -> str:
+    """The first delimiter that stands in all but a tenth of a table's first rows; nothing where none does.
+
+    Rows are counted, not lines, because a quoted cell may go on over several.
+    """
+    lines = first_lines(table, count)
+    for delimiter in (each for each in delimiters if any(each in line for line in lines)):
+        rows = itertools.islice(read_cells(table, delimiter, lambda width: width > 1), count)
+        widths = [len(cells) for _, cells, problem in rows if not problem]
+        if sum(width > 1 for width in widths) >= 0.9 * len(widths) > 0:
             return delimiter
     return ""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from xtts_ka.corpus.delimited import Cells, common_delimiter, first_lines, read_cells, text_lines
+from xtts_ka.corpus.delimited import SNIFFED_LINES, Cells, common_delimiter, first_lines, read_cells, text_lines
 from xtts_ka.corpus.formats.columns import infer_roles
 from xtts_ka.corpus.formats.layout import Corpus, Row
 from xtts_ka.corpus.formats.tabular import TABLE_SUFFIXES, header_of, row_of
@@ -34,11 +34,10 @@ class ListedTables(Corpus):
 
     def is_mine(self, table: Path) -> bool:
         """Whether its first lines name recordings that exist, or it is called as LJSpeech's and stands beside wavs/."""
-        lines = first_lines(table)
-        delimiter = common_delimiter(lines, self.delimiters)
+        delimiter = common_delimiter(table, self.delimiters)
         if not delimiter:
             return False
-        rows = [cells for _, cells, _ in itertools.islice(read_cells(table, delimiter, lambda n: n > 1), len(lines))]
+        rows = [cells for _, cells, _ in itertools.islice(read_cells(table, delimiter, lambda n: n > 1), SNIFFED_LINES)]
         if table.name == "metadata.csv" and delimiter == "|" and self.subfolder(*AUDIO_FOLDERS):
             return True
         return any(self.exists(table, cell) for row in rows if len(row) > 1 for cell in row[:2])
@@ -52,7 +51,7 @@ class ListedTables(Corpus):
 
     def rows(self) -> Iterator[Row]:
         for table in self.tables():
-            delimiter = common_delimiter(first_lines(table), self.delimiters) or self.delimiters[0]
+            delimiter = common_delimiter(table, self.delimiters) or self.delimiters[0]
             yield from self.rows_of(table, read_cells(table, delimiter, lambda count: count > 1))
 
     def rows_of(self, table: Path, lines: Iterator[Cells]) -> Iterator[Row]:
