@@ -26,6 +26,7 @@ class Drop(StrEnum):
     # decided in transcripts.py
     NOISE_TAG = "noise_tag"  # a mark such as [laughter]: more can be heard than the text says
     UNCLEAR_SPEECH = "unclear_speech"  # a mark such as (*) or <unk>: words that nobody wrote down
+    MIXED_SCRIPT = "mixed_script"  # letters of two scripts inside a word, which cannot be mended
     # decided in paths.py
     OUTSIDE_SOURCE = "outside_source"  # the path, links followed, leads out of the source folder
     # decided in audio.py
@@ -69,8 +70,9 @@ class Mending(StrEnum):
 class Suspicion(StrEnum):
     """What is odd about a row that is kept."""
 
-    MIXED_SCRIPT = "mixed_script"  # two scripts in a word (transcripts.py)
-    BRACKETS = "brackets"  # text in square brackets or braces (transcripts.py)
+    MIXED_SCRIPT = "mixed_script"  # letters of another script before or behind a word (transcripts.py)
+    BRACKETS = "brackets"  # text between brackets or other marks, or a stage direction (transcripts.py)
+    LABEL = "label"  # a name before a colon at the beginning (transcripts.py)
     OTHER_LANGUAGE = "other_language"  # letters that Georgian does not have (transcripts.py)
     WRONG_SUFFIX = "wrong_suffix"  # the content is of another kind than the name says (screening.py)
     DAMAGED_MP3 = "damaged_mp3"  # the decoder complained about it, and went on (screening.py)

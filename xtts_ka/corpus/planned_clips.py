@@ -32,6 +32,7 @@ class Left(StrEnum):
     TWO_SPEAKERS = "two_speakers"  # several people's texts at the same time, or in one breath
     NOISE_TAG = "noise_tag"  # as in create_metadata_files.py
     UNCLEAR_SPEECH = "unclear_speech"
+    MIXED_SCRIPT = "mixed_script"
     NON_GEORGIAN_TEXT = "non_georgian_text"
     EMPTY_TEXT = "empty_text"
 

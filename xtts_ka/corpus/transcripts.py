@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xtts_ka.corpus.drop_reasons import Drop, Mending, Suspicion
-from xtts_ka.georgian.alphabet import is_georgian
+from xtts_ka.georgian.alphabet import fold_letters, is_georgian
 
 Note = tuple[str, str]  # reason, detail
 
@@ -63,7 +63,40 @@ _TAG = re.compile(r"<(/?)([^\W\d][^<>]{0,60}?)\s*/?>")
 _SQUARE = re.compile(r"\[([^\[\]]{1,60})\]|\{([^{}]{1,60})\}")
 _ROUND = re.compile(r"\(([^()]{1,60})\)")
 _STARS = re.compile(r"(?<![\w*])\*([^*\s][^*]{0,40}?)\*(?![\w*])")
-_MARKED = re.compile(r"(?<!\S)[#%&]([A-Za-z]{1,15}|[ა-ჰ]{1,3})(?![\w-])")  # #uh, %um; a longer #ქართული is a hashtag
+# #uh, %um, @ეე; a longer #ქართული is a hashtag, and @nino a person
+_MARKED = re.compile(r"(?<!\S)(?:[#%&](?:[A-Za-z]{1,15}|[ა-ჰ]{1,3})|@[ა-ჰ]{1,3})(?![\w-])")
+_HASHTAG = re.compile(r"(?<!\S)#([ა-ჰ]+)")
+# Brackets of other scripts, Whisper's <|noise|> and doubled signs (++noise++), which only annotators write.
+_WIDE = str.maketrans("（）［］｛｝", "()[]{}")
+_BRACKETS = re.compile(
+    r"[＜【〔❰⟨]([^＜＞【】〔〕❰❱⟨⟩]{1,60})[＞】〕❱⟩]|<\|([^<>|]{1,60})\|>"
+    r"|(\+\+|==|\|\||~~|%%|@@)([^\W\d][\w -]{0,40}?)\3"
+)
+# Words between two equal signs, /noise/, or in other languages' quotation marks.
+_BETWEEN = re.compile(r"(?<!\w)(?:([/|+=~^\\_#%$])([^\W\d_][\w -]{0,40}?)\1|[‹「『《〈]([^\W\d]\w*)[›」』》〉])(?!\w)")
+_UNCLOSED = re.compile(r"(?<!\w)[<\[{]\s?([^\W\d]\w*)|(?<!\w)([^\W\d]\w*)\s?[>\]}](?!\w)")
+# Times of the recording, and Whisper's commands. In round brackets 12:30 may be a time of day.
+_LONG = r"\d{1,3}:\d\d:\d\d(?:[.,]\d{1,3})?"
+_TIME = rf"(?:{_LONG}|\d{{1,3}}:\d\d(?:[.,]\d{{1,3}})?)"
+_EXACT = r"\d\d:\d\d:\d\d[.,]\d{2,3}"
+_TO = r"\s*(?:-->|[-–—])\s*"
+_STAMP = re.compile(
+    rf"[\[<{{]\s*{_TIME}(?:{_TO}{_TIME})?\s*[\]>}}]|\({_LONG}(?:{_TO}{_LONG})?\)|^\s*\d\d:\d\d:\d\d(?=\s)"
+    rf"|(?<![\w:.,]){_EXACT}(?:{_TO}{_EXACT})?(?![\w:])"
+    r"|<\|(?:[\d.:]+|startof\w+|endoftext|transcribe|translate|notimestamps|ka)\|>"
+)
+# A stage direction is a verb (ოხრავს), or says how something is said (ირონიულად).
+_DIRECTION = re.compile("(?:[ა-ჰ]+ ){0,2}[ა-ჰ]*(?:ის|ავს|ებს|ობს|ამს|ით|ულად)")
+_LABEL = re.compile(r"\W*([^\W\d][\w.’'-]*(?: [\w.’'-]+){0,2}):(?=[\sა-ჰ„“«])")
+# Who speaks in plays, interviews and files of tests; სთქვა and მაგალითად before a colon are spoken.
+_PEOPLE = frozenset((
+    "ავთანდილ ავტორი ალექსანდრე ანა ანი არჩილ ბავშვი ბებია ბექა ბიჭი გიგა გია გიო გიორგი გოგი გოგო დავით დათო დედა "
+    "დიანა დიქტორი ეკა ეკატერინე ელენე ეკატერინა ექიმი ვანო ვახტანგ ზაზა ზურა ზურაბ თამარ თამთა თამუნა თეა თეკლე "
+    "თორნიკე ია ილია ინტერვიუერი ირაკლი ირინა ირმა კაცი კახა კოტე ლადო ლანა ლაშა ლევან ლექსო ლია ლიზი ლუკა მაია მამა "
+    "მანანა მარი მარიამ მასწავლებელი მაკა მერაბ მზია მთხრობელი მოსაუბრე მოსწავლე ნათია ნანა ნატო ნია ნიკა ნიკო "
+    "ნიკოლოზ ნინა ნინო ნოდარ ნონა ნუცა ოთარ პაატა პაპა რამაზ რესპონდენტი რუსუდან საბა სალომე სანდრო სოფიკო სოფიო "
+    "სოფო სპიკერი თათია თინა თინათინ ქალი ქეთევან ქეთი ქეთო შალვა შორენა ჟურნალისტი ცირა წამყვანი ხათუნა ხვიჩა ჯაბა"
+).split())  # fmt: skip
 _ADDRESS = re.compile(r"@|://|^www\.")
 _NOBODY_KNOWS = re.compile(
     r"\(\s*(?:\*+|\?+|\.\.\.|…|-+|_+)\s*\)|\[\s*(?:\*+|\?+|\.\.\.|…|-+|_+)\s*\]|<\s*(?:\*+|\?+|\.\.\.|…)\s*>"
@@ -78,7 +111,6 @@ _INSIDE_WORDS = "b i u em strong span font sub sup s a mark small tt".split()  #
 def read_transcript(raw: str) -> Transcript:
     """The words of a transcript; see the module docstring."""
     mended: list[Note] = []
-    suspected: list[Note] = []
 
     def mend(new: str, old: str, kind: Mending, how: str) -> str:
         if new != old:
@@ -88,24 +120,60 @@ def read_transcript(raw: str) -> Transcript:
     text = mend(_NUMBERED.sub("", raw), raw, Mending.MARKUP, "a line's number before a tab is left out")
     text = mend(_unescaped(text), text, Mending.ENTITIES, "HTML entities are read")
     text = _QUOTED.sub(" ", text)
-    if refused := _refusal(text):
+    plain = _BRACKETS.sub(lambda m: f"[{m[1] or m[2] or m[4]}]", _STAMP.sub(" ", text).translate(_WIDE))
+    if refused := _refusal(plain):
         return Transcript(text, tuple(mended), (), refused)
-    plain = _TAG.sub(_untagged, text)
+    plain = _TAG.sub(_untagged, plain)
     plain = _SQUARE.sub(lambda m: " " if _has(m[1] or m[2], _PAUSES, 4) else m[0], plain)
     plain = _ROUND.sub(lambda m: " " if _has(m[1], _PAUSES, 2) else m[0], plain)
-    plain = _STARS.sub(r"\1", plain)
+    plain = _BETWEEN.sub(lambda m: " " if _has(m[m.lastindex or 0], _PAUSES, 2) else m[0], plain)
+    plain = _STARS.sub(lambda m: f"({m[1]})" if _DIRECTION.fullmatch(m[1]) else m[1], plain)
     text = mend(" ".join(plain.split()) if plain != text else text, text, Mending.MARKUP, "markup is left out")
     whole, letters = mend_letters(text)
     text = mend(whole, text, Mending.HOMOGLYPHS, f"letters of another script in a Georgian word: {letters}")
+    if split := unmendable_words(text):
+        why = f"letters of two scripts in a word: {', '.join(split[:3])}"
+        return Transcript(text, tuple(mended), (), (Drop.MIXED_SCRIPT, why))
+    return Transcript(text, tuple(mended), tuple(_suspicions(text)))
+
+
+def _suspicions(text: str) -> Iterator[Note]:
+    """What looks wrong about a transcript that is kept."""
     if odd := mixed_words(text):
-        suspected.append((Suspicion.MIXED_SCRIPT, f"letters of two scripts in a word: {', '.join(odd[:3])}"))
-    if (match := _SQUARE.search(text)) and any(map(str.isalpha, match[0])):  # [12] is a footnote, which is not read
-        suspected.append((Suspicion.BRACKETS, f"is this spoken? {match[0]}"))
+        yield Suspicion.MIXED_SCRIPT, f"letters of two scripts in a word: {', '.join(odd[:3])}"
+    if mark := next(_doubtful(text), ""):
+        yield Suspicion.BRACKETS, f"is this spoken? {mark[:40]}"
+    if (match := _LABEL.match(text)) and _is_speaker(match[1]):
+        yield Suspicion.LABEL, f"is this the speaker's name? {match[1]}:"
     if _FOREIGN_LETTERS.search(text):
-        suspected.append(
-            (Suspicion.OTHER_LANGUAGE, "it has letters of Mingrelian, Svan, Laz or Abkhaz, not of Georgian")
-        )
-    return Transcript(text, tuple(mended), tuple(suspected))
+        yield Suspicion.OTHER_LANGUAGE, "it has letters of Mingrelian, Svan, Laz or Abkhaz, not of Georgian"
+
+
+def _doubtful(text: str) -> Iterator[str]:
+    """Marks around words, and stage directions."""
+    for match in _SQUARE.finditer(text):
+        if any(map(str.isalpha, match[0])):  # [12] is a footnote, which is not read
+            yield match[0]
+    yield from (match[0] for match in _BETWEEN.finditer(text) if match[1])
+    yield from (match[0] for match in _UNCLOSED.finditer(_without_brackets(text)))
+    yield from (match[0] for match in _HASHTAG.finditer(text) if match[1] in _SOUNDS)
+    for match in _ROUND.finditer(text):
+        before, behind = (any(map(str.isalnum, part)) for part in (text[: match.start()], text[match.end() :]))
+        opens = is_georgian(match[1]) and behind and not before
+        if opens or _DIRECTION.fullmatch(match[1].strip()):
+            yield match[0]
+
+
+def _is_speaker(label: str) -> bool:
+    """Whether what stands before a colon is a person rather than a part of the sentence."""
+    if not is_georgian(label):
+        return True
+    name = fold_letters(label).rstrip("0123456789 ").split()
+    return name[0] in _PEOPLE or name[0].removesuffix("ი") in _PEOPLE or name[-1].endswith(("შვილი", "აძე", "იძე"))
+
+
+def _without_brackets(text: str) -> str:
+    return _TAG.sub(" ", _ROUND.sub(" ", _SQUARE.sub(" ", text)))
 
 
 def _unescaped(text: str) -> str:
@@ -122,6 +190,8 @@ def _refusal(text: str) -> Note | None:
     inside = [(match[0], match[1] or match[2], 4) for match in _SQUARE.finditer(text)]
     inside += [(match[0], match[1], 2) for match in (*_ROUND.finditer(text), *_STARS.finditer(text))]
     inside += [(match[0], match[2], 4) for match in _TAG.finditer(text)]
+    others = (*_BETWEEN.finditer(text), *_UNCLOSED.finditer(_without_brackets(text)))
+    inside += [(match[0], match[match.lastindex or 0], 2) for match in others]
     for tag, inner, at_most in inside:
         if _has(inner, _UNCLEAR, at_most):
             return Drop.UNCLEAR_SPEECH, f"{tag[:40]} marks speech that is not written down"
@@ -137,9 +207,9 @@ def _is_sound(tag: str, inner: str, at_most: int) -> bool:
         return False
     if _has(inner, _SOUNDS, at_most):
         return True
-    if tag[0] in "(" or is_georgian(inner) or _ADDRESS.search(inner) or not _LATIN_OR_CYRILLIC.search(inner):
+    if tag[0] == "(" or is_georgian(inner) or _ADDRESS.search(inner) or not _LATIN_OR_CYRILLIC.search(inner):
         return False  # <სახლი>: a poor keyboard's quotation marks
-    if tag[0] == "*":
+    if tag[0] + tag[-1] not in ("[]", "{}", "<>"):
         return _has(inner, _MORE_SOUNDS, at_most)
     return tag[0] != "<" or _tag_name(inner) not in _MARKUP
 
@@ -175,22 +245,14 @@ _TOKEN = re.compile(r"[^\W\d_]*[ა-ჰ][^\W\d_]*")
 
 
 def mend_letters(text: str) -> tuple[str, str]:
-    """(text with Georgian letters for single others inside Georgian words, the words that were changed).
-
-    A word is mended where Georgian letters stand on both sides of the others or only one stands at its end, and at
-    least two thirds of the word are Georgian: გამარჯoბა. SMSი is a foreign word with an ending and stays.
-    """
-    if text.isascii() or not _HAS_OTHER.search(text):
+    """(text with Georgian letters for others inside Georgian words, the words that were changed): გaმაrჯობა."""
+    if text.isascii() or not _OTHER.search(text):
         return text, ""
     changed: list[str] = []
 
     def mend(match: re.Match[str]) -> str:
         word = match[0]
-        others = [letter for letter in word if not is_georgian(letter) and not unicodedata.combining(letter)]
-        if not others or len(others) * 3 > len(word) or not all(letter in _SAME for letter in others):
-            return word
-        edge = [not is_georgian(letter) for letter in (word[0], word[-1])]
-        if any(edge) and (len(others) > 1 or word[0].isupper()):
+        if not _OTHER.search(word) or _keeps_letters(word) or not _is_mendable(word):
             return word
         changed.append(word)
         return "".join(_SAME.get(letter, letter) for letter in word)
@@ -199,18 +261,30 @@ def mend_letters(text: str) -> tuple[str, str]:
     return text, ", ".join(changed[:3])
 
 
-_HAS_OTHER = re.compile("[A-Za-zͰ-ӿ]")
+_OTHER = re.compile("[A-Za-zÀ-ÖØ-öø-ɏͰ-ӿ]+")
+_LONGEST_SLIP = 3  # letters: more in a row are a foreign word without a space before it, ჩემიfacebook
+
+
+def _keeps_letters(word: str) -> bool:
+    """Whether the letters of another script are meant: SMSი, სუპერVIP, and a single letter that is like no other."""
+    runs = list(_OTHER.finditer(word))
+    if len(runs) > 1 or (runs[0].start() and runs[0].end() < len(word)):
+        return False
+    run = runs[0][0]
+    return run.isupper() or (len(run) > 1 and not runs[0].start()) or (len(run) == 1 and run not in _SAME)
+
+
+def _is_mendable(word: str) -> bool:
+    runs = _OTHER.findall(word)
+    return all(len(run) <= _LONGEST_SLIP and all(letter in _SAME for letter in run) for run in runs)
+
+
+def unmendable_words(text: str) -> list[str]:
+    """Words of letters of two scripts in which nobody can tell what is meant; they would be read letter by letter."""
+    return [word for word in _TOKEN.findall(text) if _OTHER.search(word) and not _keeps_letters(word)]
 
 
 def mixed_words(text: str) -> list[str]:
-    """Words of Georgian letters with single letters of another script inside or before them."""
-    if not _HAS_OTHER.search(text):
-        return []
-    return [word for word in _TOKEN.findall(text) if _is_mixed(word)]
-
-
-def _is_mixed(word: str) -> bool:
-    """Whether others than a foreign stem with a Georgian ending (SMSი) stand in it."""
-    others = [not is_georgian(letter) for letter in word]
-    stem = others.index(False)
-    return any(others) and (stem < 2 or any(others[stem:]))
+    """Words with a single letter of another script before them, or others behind them; read letter by letter."""
+    found = ((word, _OTHER.search(word)) for word in _TOKEN.findall(text))
+    return [word for word, run in found if run and (run.start() or len(run[0]) == 1)]
