@@ -38,6 +38,7 @@ from xtts_ka.recognition.faults import KINDS, find_faults
 from xtts_ka.recognition.forced_alignment import align
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
+from xtts_ka.starter.own_values import with_section_values
 from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
 
 SENTENCES = Path(__file__).parents[2] / "data/evaluation_sentences_ka"
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--voices", action="store_true", help="judge the voices only, without a recogniser")
     args = parser.parse_args(argv)
-    config = load_config(args.config)
+    config = with_section_values(load_config(args.config))
     if args.voices:
         return judge_voices(config, args)
     recogniser = Recogniser.load(args.recogniser) if args.recogniser else ensure_recogniser(config)

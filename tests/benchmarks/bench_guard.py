@@ -45,6 +45,7 @@ from xtts_ka.speech import guard as guard_module
 from xtts_ka.speech.batch import TOGETHER, Piece, Spoken, derived_seed, speak_together
 from xtts_ka.speech.guard import ATTEMPTS, Guard, Guarded, speak_guarded
 from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, letter_rates, most_codes
+from xtts_ka.starter.own_values import with_section_values
 
 SENTENCES = Path(__file__).parents[2] / "data/evaluation_sentences_ka"
 
@@ -203,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attempts", type=int, default=ATTEMPTS)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
-    config = load_config(args.config)
+    config = with_section_values(load_config(args.config))
     folder = args.model or Path(config.output_model_path)
     guard = Guard(ensure_recogniser(config), args.attempts)
     judge = Guard(Recogniser.load(args.judge, args.device)) if args.judge else None
