@@ -49,3 +49,18 @@ def clips_of(data_dir: Path) -> dict:
     assert len(by_id) == len(clips)
     assert all(clip.audio_path.is_file() for clip in clips)
     return by_id
+
+
+def number_of(recording: Path) -> int:
+    """The number that `speak` was given."""
+    wave, rate = soundfile.read(recording)
+    return round((np.argmax(np.abs(np.fft.rfft(wave))) * rate / len(wave) - 100) / 10)
+
+
+def assert_pairs(data_dir: Path) -> dict:
+    """The clips, once each is seen to have the text of its own sound: SENTENCES[number]."""
+    clips = clips_of(data_dir)
+    assert {c.file_id: c.text for c in clips.values()} == {
+        c.file_id: SENTENCES[number_of(c.audio_path)] for c in clips.values()
+    }
+    return clips

@@ -7,10 +7,11 @@ import shutil
 import tarfile
 import zipfile
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_corpora import ALL, SENTENCES, coqui, speak
+from small_corpora import ALL, SENTENCES, assert_pairs, coqui, number_of, speak
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus import archives
@@ -146,3 +147,74 @@ def test_clips_that_no_archive_holds_are_told_as_packed(tmp_path):
     tar(source / "wavs.tar", [], "w")
     with pytest.raises(UserError, match="that metadata.csv names is in .* or in wavs.tar: .*still packed elsewhere"):
         create_metadata(source, tmp_path / "data", options=ALL)
+
+
+def packed_pairs(archive: Path, numbers: range, texts: dict[int, str] | None = None, folder: str = "") -> None:
+    """An archive of 0000.wav, 0000.txt … with the sound and the sentence of `numbers`."""
+    archive.parent.mkdir(exist_ok=True)
+    members = []
+    for i, number in enumerate(numbers):
+        sound = speak(archive.parent.parent / "spoken.wav", number).read_bytes()
+        text = (texts or {}).get(i, SENTENCES[number]).encode()
+        members += [(member(f"{folder}{i:04d}.wav"), sound), (member(f"{folder}{i:04d}.txt"), text)]
+    tar(archive, members, "w")
+
+
+def test_equal_names_in_two_archives_keep_their_own_sound(tmp_path):
+    """Texts that are dropped leave their recordings to nobody."""
+    packed_pairs(tmp_path / "src/ana.tar", range(8), dict.fromkeys(range(4), "[laughter]"))
+    packed_pairs(tmp_path / "src/gio.tar", range(10, 18))
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (12, {"noise_tag": 4})
+    speakers = {number_of(c.audio_path): c.speaker_id for c in assert_pairs(tmp_path / "data").values()}
+    assert speakers == dict.fromkeys(range(4, 8), "ana") | dict.fromkeys(range(10, 18), "gio")
+
+
+def test_a_text_without_sound_does_not_take_another_archives(tmp_path):
+    packed_pairs(tmp_path / "src/ana.tar", range(8))
+    lone = [(member("0009.txt"), SENTENCES[30].encode()), (member("0010.wav"), b"")]
+    lone += [(member("0001.wav"), speak(tmp_path / "one.wav", 31).read_bytes()), (member("0001.txt"), b"")]
+    tar(tmp_path / "src/gio.tar", lone, "w")
+    speak(tmp_path / "src/0009.mp3", 20, rate=16_000)  # another suffix, as a guess would take
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert report.kept == 8 and report.dropped["missing_audio"] == 1
+    assert_pairs(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "names, speakers, known",
+    [
+        (("000000", "000001"), {"src"}, True),  # as if they were one
+        (("train-0", "test"), {"src"}, True),
+        (("p225", "p226"), {"src_unknown"}, False),  # two voices, or two halves of a set: nobody says
+        (("ana", "gio"), {"ana", "gio"}, True),
+    ],
+    ids=["shards", "splits", "digits", "names"],
+)
+def test_what_the_names_of_archives_tell_of_speakers(tmp_path, names, speakers, known):
+    for i, name in enumerate(names):
+        packed_pairs(tmp_path / f"src/{name}.tar", range(10 * i, 10 * i + 6))
+    create_metadata(tmp_path / "src", tmp_path / "data", options=replace(ALL, official_splits="pool"))
+    clips = assert_pairs(tmp_path / "data").values()
+    assert len(clips) == 12 and {c.speaker_id for c in clips} == speakers
+    assert {c.speaker_known for c in clips} == {known}
+
+
+def test_two_archives_as_sources_are_two_voices(tmp_path):
+    packed_pairs(tmp_path / "src/ana.tar", range(6))
+    packed_pairs(tmp_path / "src/gio.tar", range(10, 16))
+    create_metadata([tmp_path / "src/ana.tar", tmp_path / "src/gio.tar"], tmp_path / "data", options=ALL)
+    clips = assert_pairs(tmp_path / "data").values()
+    assert len(clips) == 12 and {c.speaker_id for c in clips} == {"ana", "gio"}
+
+
+def test_a_name_that_two_archives_hold_is_told(tmp_path):
+    packed_pairs(tmp_path / "src/a.tar", range(4), dict.fromkeys(range(4), ""), "wavs/")
+    packed_pairs(tmp_path / "src/b.tar", range(3, 16), dict.fromkeys(range(13), ""), "wavs/")
+    packed_pairs(tmp_path / "src/c.tar", range(3, 16), dict.fromkeys(range(13), ""), "wavs/")  # the same: no doubt
+    rows = [f"wavs/{i:04d}.wav|{SENTENCES[i + 3]}\n" for i in range(13)]
+    (tmp_path / "src/metadata.csv").write_text("audio_file|text\n" + "".join(rows), "utf-8")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (9, {"ambiguous_audio": 4})
+    assert "a/wavs/0000.wav and b/wavs/0000.wav are in different archives" in report.drop_report.read_text("utf-8")
+    assert_pairs(tmp_path / "data")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_corpora import ALL, SENTENCES, clips_of, coqui, speak
+from small_corpora import ALL, SENTENCES, assert_pairs, clips_of, coqui, speak
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import find_corpus
@@ -241,3 +242,66 @@ def test_a_table_that_is_a_link_out_of_the_source_is_not_read(tmp_path):
     (tmp_path / "src" / "metadata.csv").symlink_to(outside / "metadata.csv")
     with pytest.raises(UserError, match="no recordings"):
         find_corpus(tmp_path / "src")
+
+
+def test_parquet_shards_of_two_sources_with_one_name_keep_their_own_sound(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for source, numbers in (("one/ka", range(8)), ("two/ka", range(10, 18))):
+        rows = []
+        for i, number in enumerate(numbers):
+            sound = speak(tmp_path / "spoken.wav", number).read_bytes()
+            rows.append({"audio": {"bytes": sound, "path": f"{i}.wav"}, "text": SENTENCES[number]})
+        (tmp_path / source).mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / source / "train-00000-of-00001.parquet")
+    report = create_metadata([tmp_path / "one/ka", tmp_path / "two/ka"], tmp_path / "data", options=ALL)
+    assert (report.kept, report.speakers) == (16, 2)
+    assert_pairs(tmp_path / "data")
+
+
+# ── transcripts beside the recordings ────────────────────────────────────────────────────────────────────
+
+
+def takes(folder: Path, count: int = 12, **others) -> Path:
+    """Recordings with a .txt beside each; others: suffix → the content of clip i's file, None for no file."""
+    for i in range(count):
+        path = speak(folder / f"{i:06d}.wav", i)
+        path.with_suffix(".txt").write_text(SENTENCES[i], "utf-8")
+        for suffix, content in others.items():
+            if content(i) is not None:
+                path.with_suffix(f".{suffix}").write_text(content(i), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "entry, speakers, unknown",
+    [
+        (lambda i: {"speaker_id": i % 2, "text": "სხვა"}, {"0", "1"}, 0),
+        (lambda i: {"speaker": f"s{i % 2}"}, {"s0", "s1"}, 0),
+        (lambda i: {"speaker": f"s{i % 2}"} if i < 9 else {"speaker": None}, {"s0", "s1"}, 3),
+        (lambda i: {"speaker": f"s{i % 2}"} if i < 9 else None, {"s0", "s1"}, 3),
+        (lambda i: {"segments": [1], "text": "სხვა"}, {"src"}, 0),
+        (lambda i: [1], {"src"}, 0),
+    ],
+    ids=["text_too", "speaker_only", "empty", "some", "no_speaker", "no_object"],
+)
+def test_the_json_beside_a_text_names_the_speaker(tmp_path, entry, speakers, unknown):
+    takes(tmp_path / "src", json=lambda i: None if entry(i) is None else json.dumps(entry(i)))
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    _, named = known_speakers(tmp_path / "data")
+    assert (report.kept, named, report.unknown) == (12, speakers, unknown)
+    assert_pairs(tmp_path / "data")  # the texts are those of the .txt
+
+
+def test_a_broken_json_beside_a_text_is_told(tmp_path):
+    takes(tmp_path / "src", json=lambda i: "{" if i == 3 else '{"speaker": "ნინო"}')
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped, report.speakers) == (11, {"bad_row": 1}, 1)
+    assert "000003.txt: the .json beside the recording is no JSON" in report.drop_report.read_text("utf-8")
+
+
+def test_a_class_is_no_speaker_and_casts_doubt_on_one_voice(tmp_path, capsys):
+    takes(tmp_path / "src", cls=lambda i: str(i % 3), json=lambda i: '{"speaker": "ნინო"}' if i < 4 else None)
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    _, named = known_speakers(tmp_path / "data")
+    assert (report.kept, named, report.unknown) == (12, {"ნინო"}, 8)
+    assert "a .cls tells a class and not of what" in capsys.readouterr().out

@@ -79,3 +79,10 @@ def test_links_out_of_the_source_are_refused(source):
     with pytest.raises(PathProblem, match="a link that leads out"):
         find(source, "link.wav")
     assert find(source, "inner.wav").path == str(source / "one.wav")
+
+
+def test_a_folder_that_may_be_omitted_comes_before_the_same_name_farther_away(source):
+    (source / "ana/wavs").mkdir()
+    (source / "ana/wavs/one.flac").touch()
+    found = PathFinder([Root(source)]).find("one", [source / "ana", source], ("wavs",))
+    assert found.name == "ana/wavs/one.flac"  # not src/one.wav

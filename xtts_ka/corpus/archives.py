@@ -34,7 +34,7 @@ MAX_MEMBER = 2**33  # bytes of one file
 MAX_MEMBERS = 10_000_000
 _WANTED = frozenset(
     (".csv", ".tsv", ".txt", ".psv", ".list", ".lst", ".lab", ".json", ".jsonl", ".ndjson", ".manifest", ".jsonl.gz")
-).union(AUDIO_SUFFIXES, (".parquet",))
+).union(AUDIO_SUFFIXES, (".parquet", ".cls"))
 _WANTED_NAMES = ("wav.scp", "text", "utt2spk", "segments")
 _PIECE = 2**20
 # What damaged archives raise; RuntimeError is that of an encrypted zip, ValueError that of sizes which are no numbers.
@@ -51,6 +51,11 @@ class _Member:
 
 def is_archive(path: Path | str) -> bool:
     return str(path).lower().endswith(SUFFIXES)
+
+
+def stem_of(archive: Path) -> str:
+    """An archive's name without its suffix."""
+    return next(archive.name[: -len(suffix)] for suffix in SUFFIXES if archive.name.lower().endswith(suffix))
 
 
 def find_archives(folder: Path, depth: int = 4) -> list[Path]:
@@ -70,9 +75,8 @@ def unpack(archive: Path, workspace: Path) -> Path:
     """
     status = archive.stat()
     stamp = {"archive": archive.name, "bytes": status.st_size, "changed": status.st_mtime_ns}
-    stem = next(archive.name[: -len(suffix)] for suffix in SUFFIXES if archive.name.lower().endswith(suffix))
     digest = hashlib.sha256(os.fsencode(archive)).hexdigest()[:8]
-    safe = re.sub(r"[^\w.-]+", "_", stem).strip("_.-") or "archive"
+    safe = re.sub(r"[^\w.-]+", "_", stem_of(archive)).strip("_.-") or "archive"
     folder = workspace / f"{safe[:60]}-{digest}"
     record = workspace / f"{folder.name}.json"
     if record.is_file() and folder.is_dir() and read_json(record, "the record of an unpacked archive") == stamp:

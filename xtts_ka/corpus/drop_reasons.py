@@ -27,6 +27,8 @@ class Drop(StrEnum):
     NOISE_TAG = "noise_tag"  # a mark such as [laughter]: more can be heard than the text says
     UNCLEAR_SPEECH = "unclear_speech"  # a mark such as (*) or <unk>: words that nobody wrote down
     MIXED_SCRIPT = "mixed_script"  # letters of two scripts inside a word, which cannot be mended
+    # decided in formats/layout.py
+    AMBIGUOUS_AUDIO = "ambiguous_audio"  # the path leads to different recordings, in several archives
     # decided in paths.py
     OUTSIDE_SOURCE = "outside_source"  # the path, links followed, leads out of the source folder
     # decided in audio.py

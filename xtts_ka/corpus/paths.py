@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -50,6 +50,7 @@ class Root:
     folder: Path  # absolute, links resolved
     inside: str = ""
     walked: bool = True  # False: another root holds the same files, this one only serves paths written in tables
+    archive: str = ""  # the last folder of `inside`, where it stands for one of several archives
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,17 @@ class PathFinder:
         if _ADDRESS.match(written):
             raise PathProblem(Drop.MISSING_AUDIO, "it is a web address: download the file and write its path")
         outside = ""
-        for name in completed(written):
-            for place in self._places(name, starts, folders):
-                found = self._file(*place)
-                if isinstance(found, Found):
-                    return found
-                outside = outside or found
+        for place in self._places(completed(written), starts, folders):
+            found = self._file(*place)
+            if isinstance(found, Found):
+                return found
+            outside = outside or found
         guess = self._guess(written, starts, folders)
         if guess:
             return guess
         if _ABSOLUTE.match(written):
             raise PathProblem(Drop.OUTSIDE_SOURCE, outside or _FAR_AWAY)
-        first, _ = next(self._places(written, starts, folders))
+        first, _ = next(self._places((written,), starts, folders))
         if outside or not self._is_inside(first):
             raise PathProblem(Drop.OUTSIDE_SOURCE, outside or f"the path leads out of {self.roots[0].folder}")
         raise PathProblem(Drop.MISSING_AUDIO, f"the file does not exist{self._twin(written, starts, folders)}")
@@ -135,19 +135,23 @@ class PathFinder:
         """The file that the path leads to without a guess; None where there is none that may be used."""
         if not written or UNWRITABLE.search(written):
             return None
-        places = (place for name in completed(written) for place in self._places(name, starts, folders))
+        places = self._places(completed(written), starts, folders)
         return next((found for place in places if isinstance(found := self._file(*place), Found)), None)
 
-    def _places(self, name: str, starts: Sequence[Path], folders: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """(folder, file name) of every place where `name` may be."""
-        inner, _, base = name.rpartition("/")
-        if os.path.isabs(name):
-            yield inner or "/", base
-            return
-        for folder in ("", *folders):
-            for start in starts:
-                parts = [str(start), folder, inner]
-                yield os.sep.join(filter(None, parts)), base
+    def _places(
+        self, names: Sequence[str], starts: Sequence[Path], folders: Sequence[str]
+    ) -> Iterator[tuple[str, str]]:
+        """(folder, file name) of every place where a file of these names may be.
+
+        All places of a start come before those of the next: the same name farther away is probably another clip's.
+        """
+        if os.path.isabs(names[0]):
+            starts, folders = (Path("/"),), ()
+        for start in starts:
+            for name in names:
+                inner, _, base = name.rpartition("/")
+                for folder in ("", *folders):
+                    yield os.path.join(start, folder, inner), base
 
     def _file(self, folder: str, base: str) -> Found | str:
         """The file `base` in `folder`, or why it may not be used; "" where there is none."""
@@ -193,7 +197,7 @@ class PathFinder:
         for name in dict.fromkeys((plain, unquote(plain))):
             if name != written and not _ABSOLUTE.match(name):
                 how = "backslashes" if name == plain else "%-escapes"
-                for place in (place for each in completed(name) for place in self._places(each, starts, folders)):
+                for place in self._places(completed(name), starts, folders):
                     if isinstance(found := self._file(*place), Found):
                         return Found(found.path, found.name, f"{how}: {found.name}")
             if _ABSOLUTE.match(name):
@@ -217,13 +221,12 @@ class PathFinder:
 
     def _similar(self, name: str, starts: Sequence[Path], folders: Sequence[str]) -> Found | None:
         index, others = self._indexed(), []
-        for each in completed(name):
-            for folder, base in self._places(each, starts, folders):
-                key = fold(self._name(os.path.normpath(os.path.join(folder, base))))
-                paths = index.paths.get(key, [])
-                if len(paths) == 1 and (found := self._checked(paths[0])):
-                    return Found(found.path, found.name, f"letter case or Unicode normal form: {found.name}")
-                others += index.by_stem.get(os.path.splitext(key)[0], []) if has_audio_suffix(base) else []
+        for folder, base in self._places(completed(name), starts, folders):
+            key = fold(self._name(os.path.normpath(os.path.join(folder, base))))
+            paths = index.paths.get(key, [])
+            if len(paths) == 1 and (found := self._checked(paths[0])):
+                return Found(found.path, found.name, f"letter case or Unicode normal form: {found.name}")
+            others += index.by_stem.get(os.path.splitext(key)[0], []) if has_audio_suffix(base) else []
         same_stem = {path for path in others if has_audio_suffix(path)}
         if len(same_stem) == 1 and (found := self._checked(same_stem.pop())):
             return Found(found.path, found.name, f"another suffix: {found.name}")
@@ -255,7 +258,7 @@ class PathFinder:
         self._twins += 1
         if self._twins > MAX_TWINS:
             return ""
-        for folder, base in self._places(written.replace("\\", "/"), starts, folders):
+        for folder, base in self._places((written.replace("\\", "/"),), starts, folders):
             names = list(self._listing(self._real_folder(folder))) if self._is_inside(folder) else []
             close = difflib.get_close_matches(base, names[:5000], 1, 0.75)
             if close:
@@ -300,7 +303,7 @@ def index_has_folder(index: _Index, name: str) -> bool:
     return fold(name) in index.folders
 
 
-def completed(name: str) -> Iterable[str]:
+def completed(name: str) -> tuple[str, ...]:
     """`name`, and where it has no suffix of audio, also with each of them."""
     return (name,) if has_audio_suffix(name) else (name, *(name + suffix for suffix in AUDIO_SUFFIXES))
 

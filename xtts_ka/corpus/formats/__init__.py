@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xtts_ka.core.errors import UserError
-from xtts_ka.corpus.archives import find_archives, is_archive, unpack
+from xtts_ka.corpus.archives import find_archives, is_archive, stem_of, unpack
 from xtts_ka.corpus.census import what_was_seen
 from xtts_ka.corpus.formats.folders import MirroredFolders, PlainFolder
 from xtts_ka.corpus.formats.layout import Corpus, Row, Source
@@ -61,7 +61,10 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
         raise UserError(f"{archives[0]} is still packed: unpack it, or read it with create_metadata_files.py")
     seen = what_was_seen(folder) if folder.is_dir() else ""
     if archives and workspace:
-        unpacked = [root for each in archives for root in _roots(unpack(each, workspace), _inside(each, folder))]
+        beside = Counter(each.parent for each in archives)
+        unpacked = [
+            root for each in archives for root in _roots(unpack(each, workspace), each, folder, beside[each.parent] > 1)
+        ]
         kept = place.roots if folder.is_dir() else ()
         corpus = _search(Source(place.folder, (*kept, *unpacked)), format, workspace) or corpus
         packed = ", ".join(each.name for each in archives[:3])
@@ -84,21 +87,21 @@ def _expected(format: str) -> str:
     return f"{common}; or one of {', '.join(name for name in LAYOUTS)} (the README shows each)"
 
 
-def _inside(archive: Path, folder: Path) -> str:
-    """The folder of the source in which an archive's content stands: the archive's own."""
-    inside = os.path.relpath(archive.parent, folder) if archive != folder else "."
-    return "" if inside == "." else inside
+def _roots(unpacked: Path, archive: Path, source: Path, several: bool) -> list[Root]:
+    """The roots of an unpacked archive: without the folder that only packs the others, and with it for paths.
 
-
-def _roots(unpacked: Path, inside: str) -> list[Root]:
-    """The roots of an unpacked archive: without the folder that only packs the others, and with it for paths."""
+    Its content stands where the archive does; where there are several, in a folder that is called as the archive is.
+    """
+    name = stem_of(archive) if several else ""
+    inside = os.path.normpath(os.path.join(os.path.relpath(archive.parent, source), name)) if archive != source else ""
+    inside = "" if inside == "." else inside
     folder = unpacked
     while len(entries := list(os.scandir(folder))) == 1 and entries[0].is_dir(follow_symlinks=False):
         if not any(entry.is_dir() for entry in os.scandir(entries[0].path)):
             break  # its only folder is the speaker's
         folder = Path(entries[0].path)
-    whole = Root(unpacked, inside, walked=folder == unpacked)
-    return [whole] if whole.walked else [Root(folder, inside), whole]
+    whole = Root(unpacked, inside, folder == unpacked, name)
+    return [whole] if whole.walked else [Root(folder, inside, archive=name), whole]
 
 
 def _wanted(format: str) -> list[type[Corpus]]:
@@ -108,14 +111,14 @@ def _wanted(format: str) -> list[type[Corpus]]:
 def _search(source: Source, format: str, workspace: Path | None) -> Corpus | None:
     """The corpus of the topmost level that has one."""
     wanted = [layout for layout in _wanted(format) if layout is not PlainFolder]
-    plain = PlainFolder(source.folder, source)
+    plain = PlainFolder(source.folders[0], source)  # an archive's own folder, where the source is one
     for folders in _levels(source):
         found = [corpus for folder in folders for corpus in _in_folder(folder, source, wanted, workspace)]
         if (
             found
             and format == "auto"
             and found[0].folder not in source.folders
-            and plain.has_pairs(but=found[0].folder)
+            and plain.has_pairs(but=[found[0].folder])
         ):
             found.append(plain)
         if len(found) > 1:

@@ -5,24 +5,50 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from xtts_ka.corpus.delimited import NOT_UTF8, decode
+from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats.columns import roles_of
 from xtts_ka.corpus.formats.layout import Corpus, Row, folder_speaker
-from xtts_ka.corpus.paths import AUDIO_SUFFIXES, Found, Root
+from xtts_ka.corpus.paths import AUDIO_SUFFIXES, Found, PathProblem, Root
 from xtts_ka.corpus.tables import MAX_LINE_BYTES
 
-# Of several with one stem the first is read. LibriTTS has the first two, forced aligners take .lab, WebDataset .json.
+# Of several with one stem the first has the text. LibriTTS has the first two, forced aligners take .lab, WebDataset
+# .json, which also beside another names the speaker.
 TEXT_SUFFIXES = (".normalized.txt", ".original.txt", ".txt", ".lab", ".json")
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|copying|changelog|changes|notice|info|lang|requirements|speaker-info|about)\b.*", re.I
 )
 _LABELS = re.compile(r"(?:\s*\d+(?:\.\d+)?\s+\d+(?:\.\d+)?\s+\S+\s*)+")  # HTK's: begin, end, phone
+_SHARES = frozenset(("", "shard", "part", "chunk", "batch", "vol", "volume"))  # words of archives that are no voice's
+_CLASSES = (
+    "a .cls tells a class and not of what: where nothing else names the speaker it is taken as unknown; "
+    'write {"speaker_id": …} into a .json beside each recording to name it'
+)
 
-Folder = tuple[Path, str, dict[str, list[str]], dict[str, list[str]]]  # folder, its name in the source, audio, texts
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    top: Path  # of the root, or of the corpus in it
+    root: Root
+    archive: str | None  # the speaker that the archive's name tells, "" where it tells none; None: it may tell one
+    audio: dict[str, list[str]]  # names of recordings by stem
+    texts: dict[str, list[str]]  # of transcripts
+    classes: frozenset[str]  # stems with a .cls of WebDataset
+
+    def name(self, file: str = "") -> str:
+        """A file's path below `top`."""
+        return os.path.normpath(os.path.relpath(self.path / file, self.top))
+
+    def speaker(self, file: str) -> str:
+        """The speaker that the folders name, else the archive."""
+        outside = self.root.inside.removesuffix(self.root.archive)
+        return folder_speaker(os.path.join(outside, self.name(file)), needs_container=False) or self.archive or ""
 
 
 class PlainFolder(Corpus):
@@ -34,47 +60,68 @@ class PlainFolder(Corpus):
     def tables(self) -> list[Path]:
         return []
 
-    def has_pairs(self, but: Path | None = None) -> bool:
-        """Whether there is one, the folder `but` not counted."""
-        return any(audio.keys() & texts.keys() for _, _, audio, texts in self.names(but))
+    def has_pairs(self, but: Collection[Path] = ()) -> bool:
+        """Whether there is one, the folders `but` not counted."""
+        return any(folder.audio.keys() & folder.texts.keys() for folder in self._folders(but))
 
     def rows(self) -> Iterator[Row]:
-        for folder, inside, audio, texts in self.names():
-            for stem in sorted(audio.keys() | (texts.keys() if audio else ())):
-                if stem not in audio and (_ABOUT.fullmatch(stem) or texts[stem][0].endswith(".json")):
-                    continue
-                first, *others = [os.path.join(inside, name) for name in audio.get(stem, [f"{stem}.wav"])]
-                transcript = folder / texts.get(stem, [f"{stem}.txt"])[0]
-                where = os.path.join(inside, transcript.name)
-                text, speaker, problem = self.transcript(transcript) if stem in texts else ("", "", "")
-                yield Row(where, first, text, speaker, problem=problem)
-                taken = f"{Path(first).name} has the same name and is used in its place"
-                yield from (Row(other, other, text, problem=taken) for other in others)
+        for folder in self._folders():
+            stems = sorted(folder.audio.keys() | (folder.texts.keys() if folder.audio else ()))
+            rows = [row for stem in stems for row in self._rows_of(folder, stem)]
+            named = any(row.speaker for row in rows)
+            for row in rows:
+                speaker = row.speaker or folder.speaker(os.path.basename(row.audio))
+                yield replace(row, speaker=speaker, speaker_known=bool(speaker or (row.speaker_known and not named)))
 
-    def names(self, but: Path | None = None) -> Iterator[Folder]:
-        """Yield (folder, its name in the source, recordings by stem, transcripts by stem) of every folder, sorted.
+    def _rows_of(self, folder: _Folder, stem: str) -> Iterator[Row]:
+        texts = folder.texts.get(stem, [])
+        if stem not in folder.audio and (_ABOUT.fullmatch(stem) or texts[0].endswith(".json")):
+            return
+        first, *others = map(folder.name, folder.audio.get(stem, [f"{stem}.wav"]))
+        where = os.path.join(folder.root.inside, folder.name(texts[0] if texts else f"{stem}.txt"))
+        text, speaker, problem = self.transcript(folder.path / texts[0]) if texts else ("", "", "")
+        if len(texts) > 1 and texts[-1].lower().endswith(".json"):
+            _, speaker, unreadable = self.transcript(folder.path / texts[-1], needs_text=False)
+            problem = problem or unreadable
+        if stem in folder.classes and _CLASSES not in self.remarks:
+            self.remarks.append(_CLASSES)
+        known = stem not in folder.classes and folder.archive is not None
+        yield Row(where, first, text, speaker, known, problem, beside=folder.top)
+        taken = f"{Path(first).name} has the same name and is used in its place"
+        yield from (Row(other, other, text, problem=taken, beside=folder.top) for other in others)
+
+    def _folders(self, but: Collection[Path] = ()) -> Iterator[_Folder]:
+        """Yield every folder, sorted.
 
         Hidden folders, and what macOS adds to archives, are left out; links and `but` are not entered.
         """
-        for root in (root for root in self.place.roots or (Root(self.folder),) if root.walked):
+        roots = [root for root in self.place.roots or (Root(self.folder),) if root.walked]
+        for root in roots:
             top = self.folder if self.folder.is_relative_to(root.folder) else root.folder
             for folder, subfolders, names in os.walk(top):
                 subfolders[:] = sorted(
-                    n for n in subfolders if n[0] != "." and n != "__MACOSX" and Path(folder, n) != but
+                    n for n in subfolders if n[0] != "." and n != "__MACOSX" and Path(folder, n) not in but
                 )
-                inside = os.path.normpath(os.path.join(root.inside, os.path.relpath(folder, top)))
-                yield (
-                    Path(folder),
-                    "" if inside == "." else inside,
-                    stems(names, AUDIO_SUFFIXES),
-                    stems(names, TEXT_SUFFIXES),
-                )
+                audio, texts, classes = (stems(names, each) for each in (AUDIO_SUFFIXES, TEXT_SUFFIXES, (".cls",)))
+                yield _Folder(Path(folder), top, root, _voice(root, roots), audio, texts, frozenset(classes))
+
+    def find(self, row: Row) -> Found:
+        found = super().find(row)
+        if found.note and not found.path.startswith(f"{row.beside}{os.sep}"):  # of another archive
+            raise PathProblem(Drop.MISSING_AUDIO, "the file does not exist")
+        return found
+
+    def starts(self, row: Row) -> list[Path]:
+        return [row.beside or self.folder]
+
+    def folders_of(self, row: Row) -> Sequence[str]:
+        return ()
 
     def speaker_of(self, row: Row, found: Found) -> str:
-        return row.speaker or folder_speaker(self.inside(found), needs_container=False)
+        return row.speaker
 
-    def transcript(self, path: Path) -> tuple[str, str, str]:
-        """(text, speaker, problem) of a transcript's file."""
+    def transcript(self, path: Path, needs_text: bool = True) -> tuple[str, str, str]:
+        """(text, speaker, problem) of a transcript's file. needs_text: whether it is a problem if it holds none."""
         if not self.may_read(path):
             return "", "", "the transcript is a link that leaves the source, or no file"
         with open(path, "rb") as file:
@@ -84,7 +131,7 @@ class PlainFolder(Corpus):
         except UnicodeDecodeError:
             return "", "", f"the transcript is {NOT_UTF8}"
         if path.suffix.lower() == ".json":
-            return _of_json(text)
+            return _of_json(text, needs_text)
         if path.suffix.lower() == ".lab" and _LABELS.fullmatch(text):
             return "", "", "the .lab holds times of phones, not a text"
         return _in_one_line(text), "", ""
@@ -97,18 +144,27 @@ def _in_one_line(text: str) -> str:
     return f"{number[1]}{words}" if number else words
 
 
-def _of_json(text: str) -> tuple[str, str, str]:
+def _of_json(text: str, needs_text: bool) -> tuple[str, str, str]:
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError):
-        return "", "", "the transcript is no JSON"
-    words = {str(key): value for key, value in entry.items()} if isinstance(entry, dict) else {}
+        return "", "", "the .json beside the recording is no JSON"
+    entry = entry if isinstance(entry, dict) else {}
+    words, values = list(map(str, entry)), [*entry.values(), "", ""]
     roles = roles_of([*words, "audio"])
-    if "text" not in roles:
+    if not roles and needs_text:
         return "", "", "the .json names no text"
-    values = list(words.values())
-    speaker = values[roles["speaker"]] if roles.get("speaker", len(values)) < len(values) else ""
-    return str(values[roles["text"]] or ""), str(speaker or ""), ""
+    roles = roles or roles_of([*words, "audio", "text"])
+    speaker = values[roles["speaker"]] if "speaker" in roles else None
+    return str(values[roles["text"]] or ""), "" if speaker is None else str(speaker).strip(), ""
+
+
+def _voice(root: Root, roots: Sequence[Root]) -> str | None:
+    """The speaker that an archive's name tells; "" where it tells none; None where only digits tell it from others."""
+    letters = [re.sub(r"[\W\d_]+", "", each.archive).lower() for each in (root, *roots)]
+    if letters[0] in _SHARES or not folder_speaker(f"{letters[0]}/x", needs_container=False):
+        return ""
+    return root.archive if letters.count(letters[0]) == 2 else None
 
 
 class MirroredFolders(Corpus):
@@ -155,11 +211,13 @@ class MirroredFolders(Corpus):
                     continue
                 second += max(0, len(audio) - 1)
                 text, _, problem = reader.transcript(file)
-                yield Row(
-                    str(file.relative_to(self.folder)), audio[0] if audio else f"{stem}.wav", text, problem=problem
-                )
+                where, first = str(file.relative_to(self.folder)), audio[0] if audio else f"{stem}.wav"
+                yield Row(where, first, text, problem=problem, beside=self.folder)
         if second:
             self.remarks.append(f"{second} further recordings of the same sentences (a second microphone) are not used")
+
+    def starts(self, row: Row) -> list[Path]:
+        return [self.folder]
 
     def speaker_of(self, row: Row, found: Found) -> str:
         inside = self.inside(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from xtts_ka.corpus.drop_reasons import Suspicion
-from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, Root
+from xtts_ka.corpus.drop_reasons import Drop, Suspicion
+from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, Root
 from xtts_ka.georgian.alphabet import georgian_letters
 
 # Folders that hold everybody's recordings: the folder below them names the speaker.
@@ -94,7 +95,16 @@ class Corpus:
 
     def find(self, row: Row) -> Found:
         """The recording of a row. PathProblem where none can be used."""
-        return self.place.finder.find(row.audio, self.starts(row), self.folders_of(row))
+        finder, starts, folders = self.place.finder, self.starts(row), self.folders_of(row)
+        found = finder.find(row.audio, starts, folders)
+        archives = [root.folder for root in self.place.roots if root.archive]
+        if archives and not finder.as_written(row.audio, [row.beside or self.folder, self.folder], folders):
+            elsewhere = (finder.as_written(row.audio, [folder], folders) for folder in archives)
+            others = [each for each in elsewhere if each and not filecmp.cmp(each.path, found.path, shallow=False)]
+            if others and not found.note:
+                several = f"{found.name} and {others[0].name} are in different archives and differ"
+                raise PathProblem(Drop.AMBIGUOUS_AUDIO, f"{several}: unpack both, and write the folder in the table")
+        return found
 
     def as_written(self, row: Row) -> str:
         """Where a row says that its recording is, with or without a file there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -68,8 +69,12 @@ class Parquet(Corpus):
 
     def find(self, row: Row) -> Found:
         if self.workspace and row.audio.startswith(f"{self.workspace}{os.sep}"):
-            return Found(row.audio, os.path.relpath(row.audio, self.workspace / self.folder.name))
+            return Found(row.audio, os.path.relpath(row.audio, self._written_to(self.workspace)))
         return super().find(row)
+
+    def _written_to(self, workspace: Path) -> Path:
+        """The folder for the recordings; another folder's of the same name have one of their own."""
+        return workspace / f"{self.folder.name}-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]}"
 
     def _recording(self, table: Path, number: int, value: Any) -> tuple[str, str]:
         """(path, problem) of a row's recording; its bytes are written to the workspace."""
@@ -88,7 +93,7 @@ class Parquet(Corpus):
             if has_audio_suffix(base) and base.isprintable()
             else f"{base[:60] if base.isprintable() else ''}{suffix_of(data)}"
         )
-        target = self.workspace / self.folder.name / table.stem / f"{number:07d}-{base}"
+        target = self._written_to(self.workspace) / table.stem / f"{number:07d}-{base}"
         keep_file(target, data)
         return str(target), ""
 
