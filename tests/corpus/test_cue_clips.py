@@ -76,3 +76,19 @@ def test_another_films_subtitles_and_another_language_are_refused():
         plan_from_cues(wrong, SPEECH, SECONDS, Limits())
     with pytest.raises(RecordingProblem, match="not in Georgian letters"):
         plan_from_cues(cues(texts=dict.fromkeys(range(16), "In English.")), SPEECH, SECONDS, Limits())
+
+
+def test_cues_that_overlap_by_a_second_give_their_clips():
+    speech = [Speech(3.0 * n + 1 + n % 4 / 10, 3.0 * n + 3 + n % 4 / 10) for n in range(8)]
+    lingering = [Cue(piece.start - 0.5, piece.end + 1.5, TEXT) for piece in speech]
+    assert len(plan_from_cues(lingering, speech, 26.0, Limits()).clips) >= 7
+
+
+def test_what_is_shown_but_perhaps_not_spoken_is_listed():
+    texts = {2: f"(ოხრავს) {TEXT}", 5: f"VOICE: {TEXT}", 7: f"გიო: {TEXT}"}
+    reversed_ = Cue(40.0, 30.0, "დრო უკუღმაა.")
+    plan = plan_from_cues([*cues(texts=texts), reversed_], SPEECH, SECONDS, Limits())
+    assert len(plan.clips) == COUNT - 2 and {clip.text for clip in plan.clips} == {TEXT}
+    assert [clip.speaker for clip in plan.clips if clip.speaker] == ["გიო"]
+    assert [left.reason for left in plan.left] == [Left.NOT_SPOKEN] * 2 + [Left.BAD_TIMES]
+    assert plan.left[-1].text == reversed_.text

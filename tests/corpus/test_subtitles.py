@@ -126,6 +126,23 @@ def test_each_format_gives_its_cues(tmp_path, name, content, expected, encoding,
 
 
 @pytest.mark.parametrize(
+    "first, start, end",
+    [
+        ("00:00:01 --> 00:00:03", 1, 3),
+        ("0:01-->0:03.5", 1, 3.5),
+        ("00:00:01, 500 -> 00:00: 03,000", 1.5, 3),
+        ("00:00:05,000 --> 00:00:03,000", 5, 3),
+    ],
+)
+def test_times_as_careless_programs_write_them(tmp_path, first, start, end):
+    (tmp_path / "a.srt").write_text(f"1\n{first}\nდილა\n\n2\n00:00:07,000 --> 00:00:08,000\nკი\n", "utf-8")
+    assert [(cue.start, cue.end, cue.text.strip()) for cue in read_cues(tmp_path / "a.srt")] == [
+        (start, end, "დილა"),
+        (7, 8, "კი"),
+    ]
+
+
+@pytest.mark.parametrize(
     "name, content",
     [
         ("a.srt", "1\n00:00:05,000 --> 00:00:01,000\nბოლო პირველია\n"),

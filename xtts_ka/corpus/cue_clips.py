@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from xtts_ka.core.console import duration
 from xtts_ka.corpus.cue_fitting import ENOUGH_CUES, FITS, Fitted, fit_cues, fit_of, moved
-from xtts_ka.corpus.planned_clips import Left, Limits, Passage, Plan, RecordingProblem, plan_of, text_problem
+from xtts_ka.corpus.planned_clips import Left, LeftOut, Limits, Passage, Plan, RecordingProblem, plan_of, text_problem
 from xtts_ka.corpus.segmentation import MIN_PAUSE, Speech
+from xtts_ka.corpus.spoken_lines import SAME_TIME, overlap_of, spoken_cues
 from xtts_ka.corpus.subtitles import Cue
 
-_OVERLAP = 0.5  # of the shorter cue: from there on two people speak at once
 _SPOKEN = 0.5  # share of a cue's time with speech: that it got none is not for want of speech
 _DIALOGUE = re.compile(r"^\s*[-–—]\s*\S", re.M)
 _SUNG = re.compile("[♪♫♩♬]")
@@ -34,11 +35,12 @@ def plan_from_cues(
 
     unheard: as of `plan_of`.
     """
-    lines = [_line(cue) for cue in _together(_phrases(cues))]
+    timeless = [cue for cue in cues if not cue.has_times]
+    shown, remarks = spoken_cues([cue for cue in cues if cue.has_times])
+    lines = [_line(cue) for cue in _in_turn(_together(_phrases(shown)))]
     _check_language(lines)
     heard = [line for line in lines if not line.problem or line.problem[0] not in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
     silent = [line for line in lines if line.problem and line.problem[0] in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
-    remark = ""
     if speech and heard:
         fit = fit_of([line.cue for line in heard], speech)
         if len(heard) >= ENOUGH_CUES and fit.score < FITS:
@@ -48,12 +50,15 @@ def plan_from_cues(
             heard = [_Line(cue, line.problem) for cue, line in zip(cues_there, heard)]
             late = f"{duration(abs(fit.shift))} {'early' if fit.shift > 0 else 'late'}" if abs(fit.shift) > 1 else ""
             drift = f"{fit.ratio:.4f} × as long as written" if fit.ratio != 1.0 else ""
-            remark = f"the times were corrected: {', '.join(filter(None, [late, drift])) or f'{fit.shift:.2f} s'}"
+            how = ", ".join(filter(None, [late, drift])) or f"{fit.shift:.2f} s"
+            remarks.append(f"the times were corrected: {how}")
     fitted = fit_cues([line.cue for line in heard], speech)
     plan = plan_of([_passage(heard, unit, speech) for unit in fitted], speech, seconds, limits, unheard)
     silent_passages = [Passage(range(0), line.cue.text, problem=line.problem) for line in silent]
     plan.left += plan_of(silent_passages, [], seconds, limits).left
-    plan.remarks += [remark] if remark else []
+    reversed_ = (Left.BAD_TIMES, "it ends before it begins")
+    plan.left += [LeftOut(-1, -1, *reversed_, " ".join(cue.text.split())) for cue in timeless]
+    plan.remarks += remarks
     return plan
 
 
@@ -77,8 +82,7 @@ def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:
     for cue in cues:
         if found:
             before, _ = found[-1]
-            overlap = min(before.end, cue.end) - max(before.start, cue.start)
-            if overlap > _OVERLAP * min(before.end - before.start, cue.end - cue.start):
+            if overlap_of(before, cue) > SAME_TIME:
                 if before.text.strip() == cue.text.strip():
                     continue
                 whole = Cue(before.start, max(before.end, cue.end), f"{before.text} / {cue.text}", before.speaker)
@@ -88,9 +92,18 @@ def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:
     return found
 
 
+def _in_turn(found: Sequence[tuple[Cue, bool]]) -> list[tuple[Cue, bool]]:
+    """The cues, each ending at the latest when the next begins: overlapping ones stay on the screen for reading."""
+    nexts = [cue.start for cue, _ in found[1:]] + [math.inf]
+    return [
+        (replace(cue, end=begins if cue.start < begins < cue.end else cue.end), several)
+        for (cue, several), begins in zip(found, nexts)
+    ]
+
+
 def _line(found: tuple[Cue, bool]) -> _Line:
     cue, several = found
-    text, problem = text_problem(cue.text)
+    text, problem = text_problem(cue.text, caption=True)
     if several:
         problem = (Left.TWO_SPEAKERS, "two texts at the same time")
     elif len(_DIALOGUE.findall(cue.text)) > 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from xtts_ka.core.errors import UserError
+from xtts_ka.corpus.drop_reasons import Suspicion
 from xtts_ka.corpus.segmentation import MARGIN, Speech
 from xtts_ka.corpus.speaking_rate import UsualRate, letters_aloud
 from xtts_ka.corpus.transcripts import read_transcript
@@ -33,6 +34,8 @@ class Left(StrEnum):
     NOISE_TAG = "noise_tag"  # as in create_metadata_files.py
     UNCLEAR_SPEECH = "unclear_speech"
     MIXED_SCRIPT = "mixed_script"
+    NOT_SPOKEN = "not_spoken"  # a caption with what may be a stage direction or a speaker's name
+    BAD_TIMES = "bad_times"  # a caption that ends before it begins
     NON_GEORGIAN_TEXT = "non_georgian_text"
     EMPTY_TEXT = "empty_text"
 
@@ -97,8 +100,11 @@ class Passage:
     problem: tuple[Left, str] | None = None
 
 
-def text_problem(text: str) -> tuple[str, tuple[Left, str] | None]:
-    """(the text with its markup mended, why it cannot be trained on)."""
+def text_problem(text: str, caption: bool = False) -> tuple[str, tuple[Left, str] | None]:
+    """(the text with its markup mended, why it cannot be trained on).
+
+    caption: whether brackets and names before a colon are directions to the viewer rather than a part of the text.
+    """
     read = read_transcript(text)
     if read.refused:
         return text, (Left(read.refused[0]), read.refused[1])
@@ -107,7 +113,8 @@ def text_problem(text: str) -> tuple[str, tuple[Left, str] | None]:
     share = georgian_fraction(read.text)
     if share < MIN_GEORGIAN and any(map(str.isalpha, read.text)):
         return read.text, (Left.NON_GEORGIAN_TEXT, f"{share:.0%} of its letters are Georgian")
-    return " ".join(read.text.split()), None
+    marked = [detail for kind, detail in read.suspected if kind in (Suspicion.BRACKETS, Suspicion.LABEL)]
+    return " ".join(read.text.split()), (Left.NOT_SPOKEN, marked[0]) if caption and marked else None
 
 
 def plan_of(

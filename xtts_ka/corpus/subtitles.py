@@ -34,23 +34,30 @@ class Cue:
     text: str
     speaker: str = ""
 
+    @property
+    def has_times(self) -> bool:
+        return 0 <= self.start < self.end
+
 
 class SubtitleError(UserError):
     """A file with times cannot be read: the sentence names it."""
 
 
 def read_cues(path: Path | str) -> list[Cue]:
-    """The cues of a file in their order in time; blank texts are left out. SubtitleError where there are none."""
+    """The cues of a file in their order in time; blank texts are left out. SubtitleError where there are none.
+
+    Cues that end before they begin are among them.
+    """
     path = Path(path)
     text = _text(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise SubtitleError(f"{path} has no suffix of a file with times: rename it to one of {', '.join(READERS)}")
     try:
-        cues = [cue for cue in reader(text) if _says_something(cue) and 0 <= cue.start < cue.end < math.inf]
+        cues = [cue for cue in reader(text) if _says_something(cue) and 0 <= cue.start + cue.end < math.inf]
     except (ValueError, LookupError, TypeError, AttributeError, ElementTree.ParseError, RecursionError) as error:
         raise SubtitleError(f"{path} is no valid {path.suffix} file ({error}): export it again") from None
-    if not cues:
+    if not any(cue.has_times for cue in cues):
         raise SubtitleError(f"{path} holds no text with times: export it again, or delete it")
     return sorted(cues, key=lambda cue: (cue.start, cue.end))
 
@@ -91,13 +98,14 @@ def _text(path: Path) -> str:
 
 # ── SRT and WebVTT ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-_TIMES = re.compile(r"^\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*-->\s*((?:\d+:)?\d+:\d+[.,]\d+).*$", re.M)
+_CLOCK = r"((?:\d+\s?:\s?)?\d+\s?:\s?\d+(?:\s?[.,]\s?\d+)?)"  # milliseconds are missing in some files
+_TIMES = re.compile(rf"^\s*{_CLOCK}\s*-{{1,2}}>\s*{_CLOCK}(?!\d).*$", re.M)
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _STYLES = re.compile(r"</?(?:[biuscv]|font|ruby|rt|lang)\b[^>]*>|<\d[\d:.]*>|\{\\[^}]*\}", re.I)
 
 
 def _seconds(time: str) -> float:
-    parts = time.replace(",", ".").split(":")
+    parts = "".join(time.split()).replace(",", ".").split(":")
     return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
 
 

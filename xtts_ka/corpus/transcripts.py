@@ -143,8 +143,8 @@ def _suspicions(text: str) -> Iterator[Note]:
         yield Suspicion.MIXED_SCRIPT, f"letters of two scripts in a word: {', '.join(odd[:3])}"
     if mark := next(_doubtful(text), ""):
         yield Suspicion.BRACKETS, f"is this spoken? {mark[:40]}"
-    if (match := _LABEL.match(text)) and _is_speaker(match[1]):
-        yield Suspicion.LABEL, f"is this the speaker's name? {match[1]}:"
+    if (label := label_of(text)) and (is_name(label[0]) or not is_georgian(label[0])):
+        yield Suspicion.LABEL, f"is this the speaker's name? {label[0]}:"
     if _FOREIGN_LETTERS.search(text):
         yield Suspicion.OTHER_LANGUAGE, "it has letters of Mingrelian, Svan, Laz or Abkhaz, not of Georgian"
 
@@ -164,10 +164,14 @@ def _doubtful(text: str) -> Iterator[str]:
             yield match[0]
 
 
-def _is_speaker(label: str) -> bool:
-    """Whether what stands before a colon is a person rather than a part of the sentence."""
-    if not is_georgian(label):
-        return True
+def label_of(text: str) -> tuple[str, str] | None:
+    """(the one to three words before a colon at the beginning, what follows), where a text has such."""
+    match = _LABEL.match(text)
+    return (match[1], text[match.end() :].strip()) if match else None
+
+
+def is_name(label: str) -> bool:
+    """Whether words before a colon are a Georgian person's name or part rather than of the sentence: ნინო, ექიმი."""
     name = fold_letters(label).rstrip("0123456789 ").split()
     return name[0] in _PEOPLE or name[0].removesuffix("ი") in _PEOPLE or name[-1].endswith(("შვილი", "აძე", "იძე"))
 
