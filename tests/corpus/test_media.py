@@ -55,6 +55,44 @@ def test_a_file_cut_short_is_told(tmp_path):
         assert caught.value.reason == "unreadable_audio" and "MP4 (AAC) by its content" in caught.value.detail
 
 
+def _film(path, seconds, more, video, audio):
+    """A film whose picture lasts `more` seconds longer than its sound."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream(video, rate=10)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        sound = container.add_stream(audio, rate=48_000, layout="mono")
+        for number in range(round(10 * (seconds + more))):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts = number
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        wave = tone(7, seconds, 48_000).astype(np.float32)
+        for start in range(0, len(wave), 960):
+            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 960], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix, video, audio", [("mkv", "mpeg4", "aac"), ("webm", "libvpx", "libopus")])
+def test_a_film_whose_picture_lasts_longer_is_read_and_one_cut_short_is_told(tmp_path, suffix, video, audio):
+    path = _film(tmp_path / f"a.{suffix}", 2.0, 1.5, video, audio)
+    samples, rate = read_mono(path)
+    assert len(samples) / rate == pytest.approx(2.0, abs=0.1)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(AudioError, match="cut short"):
+        read_mono(path)
+
+
+def test_a_short_matroska_file_of_sound_only_is_read_and_one_cut_short_is_told(tmp_path):
+    path = encode(tmp_path / "a.mkv", "aac", tone(7, 1.0))
+    assert measure(path, 10).seconds == pytest.approx(1.0, abs=0.15)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match="cut short"):
+        measure(path, 10)
+
+
 def test_a_video_without_sound_is_told(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from xtts_ka.corpus.content import kind_of
+
+if TYPE_CHECKING:
+    import av
 
 UNKNOWN_FRAMES = 2**63 - 1  # as libsndfile reports where the header does not give the length
 
@@ -56,7 +60,7 @@ class MediaFile:
 
         resampler = None
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in self._sound():
                 if resampler is None:
                     self.samplerate = frame.sample_rate
                     resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
@@ -67,13 +71,29 @@ class MediaFile:
         except self._errors as error:
             raise MediaError(_reason(error)) from None
 
+    def _sound(self) -> Iterator[av.AudioFrame]:
+        """The frames of the audio stream.
+
+        MediaError where a Matroska file ends early. It states the length of the longest stream, the picture of a film,
+        so its end is sought in all streams.
+        """
+        if not self._container.format.name.startswith("matroska"):
+            yield from self._container.decode(self._stream)
+            return
+        stated, seen = (self._container.duration or 0) / 1e6, 0.0
+        for packet in self._container.demux():
+            if packet.pts is not None and packet.time_base:
+                seen = max(seen, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream.index == self._stream.index:
+                yield from cast("list[av.AudioFrame]", packet.decode())
+        if stated - seen > max(0.1, 0.01 * stated):
+            raise MediaError(f"it is cut short, {seen:.2f} s of the {stated:.2f} s in its header")
+
     def _claimed(self) -> int:
-        """The length that the container states, where it states it exactly; that of raw streams is an estimate."""
+        """The length that the container states of the sound, where it does so exactly; raw streams' is an estimate."""
         name, rate = self._container.format.name, self.samplerate
         if name.startswith(("mov", "caf")) and self._stream.duration:
             return round(float(self._stream.duration * (self._stream.time_base or 0)) * rate)
-        if name.startswith("matroska") and self._container.duration:
-            return round(self._container.duration / 1e6 * rate)
         return UNKNOWN_FRAMES
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
