@@ -4,11 +4,11 @@
 
 The config is that of a finished run whose model has learnt to speak; its recogniser is trained first if it is missing.
 Real recordings are those of val and test; planted faults are those of bench_faults.py. Short texts are one to three
-words, long ones 100 to 150 letters, both from sentences that the model was not trained on; the folder's voices take
-turns. Faults are those that the guard itself finds; `--judge` names the folder of another recogniser (one trained with
-another seed, say), which then counts the faults of the first attempts and of those taken, so that the guard is not its
-own judge. Seconds are of CPU time: speaking the first attempts, listening to them, and all that is spoken and listened
-to again.
+words, long ones 100 to 150 letters, both from sentences that the model was not trained on, and cut at the model's limit
+as synthesize.py cuts them; a text has the faults of its pieces. The folder's voices take turns. Faults are those that
+the guard itself finds; `--judge` names the folder of another recogniser (one trained with another seed, say), which
+then counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Seconds are of
+CPU time: speaking the first attempts, listening to them, and all that is spoken and listened to again.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.tables import read_split
 from xtts_ka.evaluation.texts import KEPT_SETS, read_texts
 from xtts_ka.georgian.reading import Reading
+from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.recognition.error_rates import bootstrap
@@ -93,7 +94,7 @@ def short_texts(sentences: list[str], count: int) -> list[str]:
 
 
 def long_texts(sentences: list[str], count: int, limit: int) -> list[str]:
-    """Over 100 letters: sentences joined with commas, as many as the limit allows."""
+    """Of 100 letters to `limit`: sentences joined with commas."""
     draw, found = random.Random(2), {}
     for _ in range(20 * count):
         text = ""
@@ -140,15 +141,25 @@ def planted_faults(config, guard: Guard) -> None:
         print(f"planted: {kind}: the guard finds a fault in {sum(told)} of {len(told)} clips", flush=True)
 
 
-def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> list[Piece]:
-    rates, names = folder_rates(folder / FACTS_FILE), sorted(voices)
-    found = []
-    for number, text in enumerate(texts):
+def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> tuple[list[Piece], np.ndarray]:
+    """The pieces of all texts, and the number of each one's text."""
+    rates, names, limit = folder_rates(folder / FACTS_FILE), sorted(voices), read_facts(folder / FACTS_FILE)[0]
+    found, texts_of = [], []
+    for number, whole in enumerate(texts):
         name = names[number % len(names)]
         rate = rates.get(name, USUAL_RATE)
-        seed = derived_seed(config.seed, name, text)
-        found.append(Piece(text, *voices[name].values(), seed, most_codes(text, rate), fewest_codes(text, rate)))
-    return found
+        for text in split_sentences(whole, limit):
+            seed = derived_seed(config.seed, name, text)
+            found.append(Piece(text, *voices[name].values(), seed, most_codes(text, rate), fewest_codes(text, rate)))
+            texts_of.append(number)
+    return found, np.array(texts_of)
+
+
+def share_of_texts(faulty: list[bool], text_of: np.ndarray) -> str:
+    """The share of texts with a faulty piece, with its interval."""
+    texts = np.zeros(text_of.max() + 1)
+    np.maximum.at(texts, text_of, np.array(faulty, float))
+    return str(bootstrap(texts, np.ones(len(texts))))
 
 
 def speak_timed(model, pieces: list[Piece], guard: Guard) -> tuple[list[Guarded], Counter]:
@@ -164,12 +175,13 @@ def speak_timed(model, pieces: list[Piece], guard: Guard) -> tuple[list[Guarded]
     return done, clock.seconds
 
 
-def measure(model, pieces: list[Piece], guard: Guard, judge: Guard | None, rate: int, kind: str) -> None:
+def measure(
+    model, pieces: list[Piece], text_of: np.ndarray, guard: Guard, judge: Guard | None, rate: int, kind: str
+) -> None:
     done, seconds = speak_timed(model, pieces, guard)
     before, after = [bool(g.attempts[0].faults) for g in done], [bool(g.best.faults) for g in done]
-    one = np.ones(len(done))
-    print(f"{kind}: {len(done)} texts, fault without the guard {bootstrap(np.array(before, float), one)}, with it "
-          f"{bootstrap(np.array(after, float), one)}")  # fmt: skip
+    print(f"{kind}: {text_of.max() + 1} texts in {len(done)} pieces, fault without the guard "
+          f"{share_of_texts(before, text_of)}, with it {share_of_texts(after, text_of)}")  # fmt: skip
     for name, which in (("first attempts", lambda g: g.attempts[0]), ("taken", lambda g: g.best)):
         print(f"   {name}: {dict(Counter(fault for g in done for fault in which(g).faults))}")
     wrong = [np.mean([attempt.wrong for attempt in side]) for side in zip(*((g.attempts[0], g.best) for g in done))]
@@ -178,7 +190,7 @@ def measure(model, pieces: list[Piece], guard: Guard, judge: Guard | None, rate:
     if judge:
         told = [judge.judge(pieces, [which(g).spoken for g in done], rate)
                 for which in (lambda g: g.attempts[0], lambda g: g.best)]  # fmt: skip
-        shares = [bootstrap(np.array([bool(a.faults) for a in side], float), one) for side in told]
+        shares = [share_of_texts([bool(attempt.faults) for attempt in side], text_of) for side in told]
         wrong = [np.mean([a.wrong for a in side]) for side in told]
         print(f"   by the other recogniser: faults {shares[0]} → {shares[1]}, letters wrong "
               f"{wrong[0]:.3f} → {wrong[1]:.3f}")  # fmt: skip
@@ -214,16 +226,12 @@ def main(argv: list[str] | None = None) -> int:
     if not args.texts:
         return 0
     sentences = unseen_sentences(config, reading)
-    limit, _ = read_facts(folder / FACTS_FILE)
     model = xtts_ka.load_xtts(folder, args.device)
     rate = model.config.model_args.output_sample_rate
-    kinds = {
-        "short": short_texts(sentences, args.texts),
-        "long": long_texts(sentences, args.long or args.texts, min(limit, 150)),
-    }
+    kinds = {"short": short_texts(sentences, args.texts), "long": long_texts(sentences, args.long or args.texts, 150)}
     for kind, texts in kinds.items():
-        pieces = pieces_of(config, folder, model.speaker_manager.speakers, texts)
-        measure(model, pieces, guard, judge, rate, kind)
+        pieces, text_of = pieces_of(config, folder, model.speaker_manager.speakers, texts)
+        measure(model, pieces, text_of, guard, judge, rate, kind)
     return 0
 
 

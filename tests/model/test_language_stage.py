@@ -90,7 +90,7 @@ def test_stage_measures_both_models_and_names_the_better(stage):
 def test_stage_limits_text_by_what_is_trained_on(stage):
     _, clips, metrics = stage
     lengths, limit = np.array([len(normalise(c.text)) for c in clips]), metrics["character_limit"]
-    assert (lengths > limit).mean() <= 0.01 < (lengths >= limit).mean()
+    assert (lengths > limit).mean() <= 0.05 < (lengths >= limit).mean()
 
 
 def test_stage_limits_text_by_speech_where_the_texts_are_longer(tmp_path):

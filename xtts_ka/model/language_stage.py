@@ -137,14 +137,15 @@ def token_frequencies(sequences: Iterable[Iterable[int]], new_ids: Sequence[int]
 def _coverage(tokenizer: Tokenizer, clips: Sequence[Clip], held_out: Sequence[str], language: str) -> dict[str, Any]:
     """Characters per token on sentences the tokenizer has not seen, and the character limit of one call of synthesis.
 
-    The limit is the 99th percentile of the texts trained on, if the model's positions hold so much.
+    The limit is the 95th percentile of the texts trained on, if the model's positions hold so much. (Of 48 texts of 100
+    to 111 letters, the 99th percentile, the adapted stand-in spoke 79 % with a fault; cut at the 95th, 46 %.)
     """
     texts, seconds = [clip.text for clip in clips], [clip.duration for clip in clips]
     unseen = vocabulary.coverage_report(tokenizer, held_out, language=language)
     spoken = vocabulary.coverage_report(tokenizer, texts, seconds, language)
     low = unseen["low_characters_per_token"], spoken["low_characters_per_second"]
     # A text longer than those trained on is where XTTS repeats itself and loses words: synthesis splits it.
-    usual_longest = sorted(map(len, texts))[math.ceil(0.99 * len(texts)) - 1]
+    usual_longest = sorted(map(len, texts))[math.ceil(0.95 * len(texts)) - 1]
     return {
         "characters_per_token": unseen["characters_per_token"],
         "tokens_per_second": spoken["tokens_per_second"],
