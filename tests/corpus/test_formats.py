@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_corpora import ALL, SENTENCES, assert_pairs, clips_of, coqui, speak
+from small_corpora import ALL, SENTENCES, assert_pairs, clips_of, coqui, number_of, speak
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.formats import find_corpus
 from xtts_ka.corpus.metadata import create_metadata, print_report
+from xtts_ka.corpus.tables import SPLITS, read_split
 
 # ── layouts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -305,3 +307,66 @@ def test_a_class_is_no_speaker_and_casts_doubt_on_one_voice(tmp_path, capsys):
     _, named = known_speakers(tmp_path / "data")
     assert (report.kept, named, report.unknown) == (12, {"ნინო"}, 8)
     assert "a .cls tells a class and not of what" in capsys.readouterr().out
+
+
+# ── one corpus in several folders ────────────────────────────────────────────────────────────────────────
+
+
+def audiofolder(folder: Path, names=("train", "validation", "test"), header="file_name,text", speaker="") -> Path:
+    """Hugging Face's audiofolder with splits: 0 to 9 train, 10 to 13 validate, 14 to 17 test; each part has 0.wav …"""
+    for part, numbers in zip(names, (range(10), range(10, 14), range(14, 18))):
+        for i, number in enumerate(numbers):
+            speak(folder / part / f"{i}.wav", number)
+        rows = [f"{i}.wav,{SENTENCES[n]}{speaker and f',{speaker}{n % 2}'}" for i, n in enumerate(numbers)]
+        (folder / part / "metadata.csv").write_text("\n".join([header, *rows]), "utf-8")
+    return folder
+
+
+def splits_by_number(data_dir: Path) -> dict[str, set[int]]:
+    return {split: {number_of(c.audio_path) for c in read_split(data_dir, split)} for split in SPLITS}
+
+
+@pytest.mark.parametrize("inside", ["", "data"])
+def test_an_audiofolder_with_splits_is_one_corpus_whose_test_clips_never_train(tmp_path, inside):
+    audiofolder(tmp_path / "src" / inside)
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped, len(report.corpora)) == (18, {}, 1)
+    assert {c.speaker_id for c in assert_pairs(tmp_path / "data").values()} == {"src"}
+    official = {"train": set(range(10)), "val": set(range(10, 14)), "test": set(range(14, 18))}
+    assert splits_by_number(tmp_path / "data") == official
+    create_metadata(tmp_path / "src", tmp_path / "pooled", options=replace(ALL, official_splits="pool"))
+    assert splits_by_number(tmp_path / "pooled") != official
+
+
+def test_one_speaker_in_two_splits_is_one_person(tmp_path):
+    audiofolder(tmp_path / "src", header="file_name,text,speaker", speaker="s")
+    create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert known_speakers(tmp_path / "data")[1] == {"s0", "s1"}
+
+
+def test_a_split_without_its_recording_does_not_take_another_archives(tmp_path):
+    audiofolder(tmp_path / "made")
+    (tmp_path / "made/train/1.wav").unlink()
+    for part in ("train", "validation", "test"):
+        (tmp_path / "src").mkdir(exist_ok=True)
+        shutil.make_archive(str(tmp_path / "src" / part), "zip", tmp_path / "made" / part)
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped) == (17, {"missing_audio": 1})
+    assert_pairs(tmp_path / "data")
+    assert splits_by_number(tmp_path / "data")["test"] == set(range(14, 18))
+
+
+def test_genders_in_folders_are_one_corpus_and_other_names_are_not(tmp_path):
+    for gender, first in (("female", 0), ("male", 10)):
+        rows = []
+        for i in range(first, first + 8):
+            name = f"ka{gender[0]}_{101 + i % 2:05d}_{i:011d}"
+            speak(tmp_path / f"src/ka_ge_{gender}/{name}.wav", i)
+            rows.append(f"{name}\t{SENTENCES[i]}\n")
+        (tmp_path / f"src/ka_ge_{gender}/line_index.tsv").write_text("".join(rows), "utf-8")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.corpora[0].format) == (16, "openslr")
+    assert_pairs(tmp_path / "data")
+    (tmp_path / "src/ka_ge_male").rename(tmp_path / "src/eu_es_male")
+    with pytest.raises(UserError, match="name the folder with --source .several that belong together"):
+        find_corpus(tmp_path / "src")

@@ -18,6 +18,7 @@ from xtts_ka.corpus.formats.layout import Corpus, Row, Source
 from xtts_ka.corpus.formats.listed import Fleurs, ListedTables, MAiLabs, OpenSlr, Transcripts
 from xtts_ka.corpus.formats.manifests import JsonLines, Kaldi, Lhotse
 from xtts_ka.corpus.formats.parquet import Parquet
+from xtts_ka.corpus.formats.parts import joined
 from xtts_ka.corpus.formats.tabular import AudioFolder, CommonVoice, HeadedTables
 from xtts_ka.corpus.paths import PathProblem, Root
 
@@ -114,16 +115,15 @@ def _search(source: Source, format: str, workspace: Path | None) -> Corpus | Non
     plain = PlainFolder(source.folders[0], source)  # an archive's own folder, where the source is one
     for folders in _levels(source):
         found = [corpus for folder in folders for corpus in _in_folder(folder, source, wanted, workspace)]
-        if (
-            found
-            and format == "auto"
-            and found[0].folder not in source.folders
-            and plain.has_pairs(but=[found[0].folder])
-        ):
+        own = [corpus.folder for corpus in found]
+        found = joined(found, source)
+        apart = found and format == "auto" and not any(folder in source.folders for folder in own)
+        if apart and plain.has_pairs(but=own):
             found.append(plain)
         if len(found) > 1:
             listed = ", ".join(f"{corpus.format} in {corpus.folder}" for corpus in found[:4])
-            remedy = "name one with --format, or its folder with --source (several folders may be given)"
+            by_format = "one with --format, or " * (len({corpus.format for corpus in found}) == len(found))
+            remedy = f"name {by_format}the folder with --source (several that belong together may be given)"
             raise UserError(f"{source.folder} holds more than one corpus ({listed}): {remedy}")
         if found:
             return found[0]

@@ -16,8 +16,8 @@ from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, 
 from xtts_ka.georgian.alphabet import georgian_letters
 
 # Folders that hold everybody's recordings: the folder below them names the speaker.
-_CONTAINERS = frozenset((*AUDIO_FOLDERS, "wav48", "wav48_silence_trimmed", "corpus", "dataset", "speakers", "by_book"))
-_CONTAINERS |= {"female", "male", "mix", "waves", "sounds", "flac", "mp3", "train_data", "all"}
+CONTAINERS = frozenset((*AUDIO_FOLDERS, "wav48", "wav48_silence_trimmed", "corpus", "dataset", "speakers", "by_book"))
+CONTAINERS |= {"female", "male", "mix", "waves", "sounds", "flac", "mp3", "train_data", "all"}
 _PART = re.compile(r"(train|dev|test|val|valid|validation|eval|validated)(?:[-_ ].*)?", re.I)
 
 
@@ -159,7 +159,7 @@ def folder_speaker(name: str, needs_container: bool) -> str:
         return folders[-2]  # LibriTTS and LibriSpeech: 19/198/19_198_000000_000000.wav
     seen = not needs_container
     for folder in folders:
-        if folder.lower() in _CONTAINERS or _PART.fullmatch(folder):
+        if folder.lower() in CONTAINERS or _PART.fullmatch(folder):
             seen = True
         else:
             return folder if seen else ""
