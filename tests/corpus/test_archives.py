@@ -81,7 +81,7 @@ def test_a_bomb_is_refused_and_leaves_nothing(tmp_path, monkeypatch, kind):
         tar(path, [(member("silence.wav"), zeros)], f"w:{kind[4:]}")
     with pytest.raises(UserError, match="bomb.* is not unpacked: it unpacks to more than 100 times its size"):
         unpack(path, tmp_path / "out")
-    assert files(tmp_path / "out") == set() and not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar"])
@@ -124,10 +124,11 @@ def test_an_archive_that_changed_is_unpacked_again_and_one_that_did_not_is_not(t
     assert (unpack(path, tmp_path / "out") / "a.txt").read_text() == "another"
 
 
-def test_archives_beside_an_unpacked_corpus_are_left_alone(tmp_path):
+def test_archives_beside_an_unpacked_corpus_are_left_alone_and_named(tmp_path, capsys):
     source = coqui(tmp_path / "src", 12)
     (source / "download.tar.gz").write_bytes(b"never opened")
     assert create_metadata(source, tmp_path / "data", options=ALL).kept == 12
+    assert "not unpacked, because a corpus lies beside it: download.tar.gz" in capsys.readouterr().out
     assert find_archives(source) == [source / "download.tar.gz"]
     assert not (tmp_path / "data/audio").exists()
 
@@ -218,3 +219,21 @@ def test_a_name_that_two_archives_hold_is_told(tmp_path):
     assert (report.kept, report.dropped) == (9, {"ambiguous_audio": 4})
     assert "a/wavs/0000.wav and b/wavs/0000.wav are in different archives" in report.drop_report.read_text("utf-8")
     assert_pairs(tmp_path / "data")
+
+
+@pytest.mark.parametrize("names", [("a.txt", "a.txt/0.wav"), ("a.txt/0.wav", "a.txt")], ids=["file", "folder"])
+def test_a_name_that_is_a_file_and_a_folder_is_one_sentence_and_leaves_nothing(tmp_path, names):
+    path = tar(tmp_path / "odd.tar", [(member(name), b"x") for name in names], "w")
+    with pytest.raises(UserError, match=r"odd.tar cannot be unpacked \(a.txt is a file and a folder in it\)"):
+        unpack(path, tmp_path / "data/audio")
+    assert files(tmp_path) == {"odd.tar"} and not (tmp_path / "data").exists()
+
+
+def test_an_archive_within_an_archive_is_named(tmp_path, capsys):
+    inner = tar(tmp_path / "inner.tar", [(member("1.txt"), b"x")], "w").read_bytes()
+    only = tar(tmp_path / "only.tar", [(member("x/inner.tar"), inner)], "w")
+    with pytest.raises(UserError, match="only.tar holds another archive, x/inner.tar: unpack it"):
+        unpack(only, tmp_path / "data/audio")
+    assert not (tmp_path / "data").exists()
+    unpack(tar(tmp_path / "both.tar", [(member("inner.tar"), inner), (member("1.txt"), b"x")], "w"), tmp_path / "out")
+    assert "left out: 1 archives within it" in capsys.readouterr().out

@@ -82,6 +82,7 @@ def unpack(archive: Path, workspace: Path) -> Path:
     if record.is_file() and folder.is_dir() and read_json(record, "the record of an unpacked archive") == stamp:
         return folder
     say(f"unpacking {archive} into {folder}")
+    made = [each for each in (workspace, *workspace.parents) if not each.exists()]
     workspace.mkdir(parents=True, exist_ok=True)
     temporary = workspace / f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -92,6 +93,9 @@ def unpack(archive: Path, workspace: Path) -> Path:
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for each in made:
+            if not any(each.iterdir()):
+                each.rmdir()
     write_json(record, stamp)
     if left:
         say("  left out: " + ", ".join(f"{count} {why}" for why, count in left.most_common()))
@@ -101,6 +105,7 @@ def unpack(archive: Path, workspace: Path) -> Path:
 def _write_members(archive: Path, target: Path) -> Counter[str]:
     """Write the wanted members below `target`; return how many others were left out, by reason."""
     left: Counter[str] = Counter()
+    nested = ""
     packed, written, count = archive.stat().st_size, 0, 0
     limit = max(FREE_OF_RATIO, MAX_RATIO * packed)
     target.mkdir()
@@ -115,17 +120,24 @@ def _write_members(archive: Path, target: Path) -> Counter[str]:
                     left["links or devices" if name else "names that lead out of the archive"] += 1
                     continue
                 if not _is_wanted(name):
-                    left["files of other kinds"] += 1
+                    left["archives within it: unpack it yourself" if is_archive(name) else "files of other kinds"] += 1
+                    nested = nested or name * is_archive(name)
                     continue
                 room = min(limit - written, MAX_MEMBER)
                 written += _copy(archive, member.open, target / name, room)
                 bar.update(1)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        both = os.path.relpath(error.filename, target)
+        remedy = "unpack it yourself, rename one of them, and give the folder as --source"
+        raise UserError(f"{archive} cannot be unpacked ({both} is a file and a folder in it): {remedy}") from None
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno and error.filename and str(target) in str(error.filename):
             raise  # the disk, not the archive
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         remedy = "download it again, or unpack it yourself and give the folder as --source"
         raise UserError(f"{archive} cannot be unpacked ({reason}): {remedy}") from None
+    if nested and not written:
+        raise UserError(f"{archive} holds another archive, {nested}: unpack it, and give the folder as --source")
     return left
 
 

@@ -53,6 +53,10 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
         corpus = _search(place, format, workspace)
         archives = find_archives(folder)
         if corpus and not (archives and _tables_without_recordings(corpus)[0]):
+            if archives:
+                packed = ", ".join(os.path.relpath(each, folder) for each in archives[:3]) + ", …" * (len(archives) > 3)
+                remedy = "if there are other recordings in it, give it with --source too"
+                corpus.remarks.append(f"not unpacked, because a corpus lies beside it: {packed}; {remedy}")
             return corpus
     else:
         raise UserError(
