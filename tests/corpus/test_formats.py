@@ -365,7 +365,7 @@ def test_genders_in_folders_are_one_corpus_and_other_names_are_not(tmp_path):
             rows.append(f"{name}\t{SENTENCES[i]}\n")
         (tmp_path / f"src/ka_ge_{gender}/line_index.tsv").write_text("".join(rows), "utf-8")
     report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
-    assert (report.kept, report.corpora[0].format) == (16, "openslr")
+    assert (report.kept, report.corpora[0].format, report.speakers) == (16, "openslr", 4)  # two women, two men
     assert_pairs(tmp_path / "data")
     (tmp_path / "src/ka_ge_male").rename(tmp_path / "src/eu_es_male")
     with pytest.raises(UserError, match="name the folder with --source .several that belong together"):

@@ -284,7 +284,7 @@ class _Screen:
         known = row.speaker_known
         name = unicodedata.normalize("NFC", named.strip()) or corpus.name + "_unknown" * (not known)
         label = corpus.speaker_label(name) if named.strip() else name
-        scope = "" if self._options.join_speakers or corpus.speakers_everywhere or not known else str(corpus.folder)
+        scope = "" if self._options.join_speakers or corpus.speakers_everywhere or not known else corpus.scope(row)
         key = f"{name}\0{scope}\0{'' if known else 'unknown'}"
         speaker_id = _unique_id(label, key, self._speaker_ids, other=f"{corpus.name}/{label}")
         return Speaker(speaker_id, name, known, corpus.format, corpus.folder)

@@ -134,6 +134,10 @@ class Corpus:
                     return found.name[len(prefix) :]
         return found.name
 
+    def scope(self, row: Row) -> str:
+        """In what the name of a row's speaker is one person's."""
+        return str(self.folder)
+
     def speaker_label(self, name: str) -> str:
         """A short form of a speaker's name, from which the id is made."""
         return name

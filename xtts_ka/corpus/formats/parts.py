@@ -12,7 +12,8 @@ from xtts_ka.corpus.formats.columns import SPLIT_WORDS
 from xtts_ka.corpus.formats.layout import CONTAINERS, Corpus, Row, Source
 from xtts_ka.corpus.paths import Found
 
-_PARTS = frozenset((*SPLIT_WORDS, "female", "male"))
+_GENDERS = frozenset(("female", "male"))
+_PARTS = _GENDERS.union(SPLIT_WORDS)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class InParts(Corpus):
 
     def speaker_of(self, row: Row, found: Found) -> str:
         return self._of(row).speaker_of(row, found)
+
+    def scope(self, row: Row) -> str:
+        """One name in two splits is one person; a woman and a man are two."""
+        return os.path.join(self.folder, *sorted(_GENDERS.intersection(_words(_name(self._of(row))))))
 
     def speaker_label(self, name: str) -> str:
         return self.parts[0].speaker_label(name)
