@@ -65,6 +65,19 @@ def prepared(tmp_path_factory):
     return folder / "source", folder / "clips", planted
 
 
+def test_a_damaged_mp3_is_named_and_the_decoders_own_lines_stay_away(tmp_path, capfd):
+    make(tmp_path / "source", suffix=".mp3", faults=["", "", ""])
+    path = tmp_path / "source/r.mp3"
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(range(100, 200)) * 4
+    path.write_bytes(data)
+    run(tmp_path / "source", tmp_path / "clips")
+    captured = capfd.readouterr()
+    assert not re.search("mpg123|Note:|Warning:", captured.err)
+    assert re.search("r.mp3: .*a damaged mp3", captured.out)
+
+
 def test_each_good_sentence_becomes_a_clip_at_its_place(prepared):
     source, output, planted = prepared
     clips = table(output)

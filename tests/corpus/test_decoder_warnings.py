@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from small_corpora import ALL, SENTENCES, coqui
 
-from xtts_ka.corpus.decoder_warnings import Overheard, decoder_warnings
+from xtts_ka.corpus.audio import read_mono
+from xtts_ka.corpus.decoder_warnings import Overheard, decoder_warnings, named
 from xtts_ka.corpus.metadata import create_metadata
 from xtts_ka.corpus.tables import read_drop_report
 
@@ -67,3 +68,18 @@ def test_a_damaged_mp3_is_named(tmp_path, capfd):
         line[0] for line in read_drop_report(tmp_path / "data") if line[2] in ("damaged_mp3", "unreadable_audio")
     ]
     assert damaged == ["20"]
+
+
+def _damaged(path):
+    soundfile.write(path, 0.4 * np.sin(np.arange(160_000) / 25), 16_000)
+    data = bytearray(path.read_bytes())
+    data[9_000:9_020] = bytes(range(100, 120))
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_mp3_is_named_once_where_it_is_read(tmp_path, capfd):
+    path = _damaged(tmp_path / "voice.mp3")
+    assert len(named(lambda: read_mono(path), path)[0]) == len(named(lambda: read_mono(path), path)[0]) > 100_000
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("warning: damaged mp3") and str(path) in line

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from xtts_ka.core.console import warn
+
 Result = TypeVar("Result")
 _MPG123 = re.compile(r"(?:\[[^\]]*libmpg123[^\]]*\]\s*)?((?:Note|Warning|[Ee]rror|ERROR):? .*|.*mpg123.*)")
 
@@ -41,6 +43,22 @@ def decoder_warnings() -> Iterator[list[str]]:
                     heard.append(match[1][:160])
                 elif line.strip():
                     print(line, file=sys.stderr, flush=True)
+
+
+def named(read: Callable[[], Result], recording: object) -> Result:
+    """`read()`, which decodes one recording; where libmpg123 complains, a warning names it, once in a process.
+
+    No other thread may decode meanwhile.
+    """
+    with decoder_warnings() as heard:
+        result = read()
+    if heard and str(recording) not in _NAMED:
+        _NAMED.add(str(recording))
+        warn(f"damaged mp3, of which what can be decoded is used: {recording} ({heard[0]})")
+    return result
+
+
+_NAMED: set[str] = set()
 
 
 class Overheard:

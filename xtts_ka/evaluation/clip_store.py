@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from xtts_ka.core.console import progress
 from xtts_ka.core.files import read_json, write_json
 from xtts_ka.core.jsonl import append_jsonl, read_jsonl
 from xtts_ka.corpus.audio import read_mono, write_wav
+from xtts_ka.corpus.decoder_warnings import named
 from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.recognition.listener import Listener
 
@@ -91,7 +93,7 @@ def hear_all(
 
 def _hear(listener: Listener, wavs: Sequence[Recording]) -> list[str]:
     """What is heard, in the order of `wavs`; those of one sample rate are given together."""
-    waves = [read_mono(wav) for wav in wavs]
+    waves = [named(partial(read_mono, wav), getattr(wav, "path", wav)) for wav in wavs]
     heard = [""] * len(wavs)
     for rate in sorted({rate for _, rate in waves}):
         places = [place for place, (_, own) in enumerate(waves) if own == rate]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from xtts_ka.core.lock import RunLock
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.corpus import dnsmos
 from xtts_ka.corpus.audio import AudioError, read_mono
+from xtts_ka.corpus.decoder_warnings import named
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import Clip, read_split, split_csv
@@ -125,7 +127,7 @@ def _texts(request: Request, test: Sequence[Clip], reading: Reading, most: int) 
 
 def _check_references(wavs: Sequence[Path]) -> None:
     for wav in wavs:
-        read_mono(wav, max_seconds=1.0)
+        named(partial(read_mono, wav, max_seconds=1.0), wav)
     names = [wav.stem for wav in wavs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two --reference recordings are named {twice}: their names name the voices, so rename one")
@@ -220,7 +222,7 @@ class _Evaluation:
             expected = spoken_letters(clip.text, reading)
             if not expected:
                 continue
-            wave, rate = read_mono(clip.sound)
+            wave, rate = named(partial(read_mono, clip.sound), clip.audio_path)
             known = clip.speaker_known and clip.speaker_id in voices
             voice = clip.speaker_id if known else ""
             usual = self.rates.get(clip.speaker_id, USUAL_RATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.tensor_files import read_pickle
+from xtts_ka.corpus.decoder_warnings import named
 from xtts_ka.corpus.embedding_files import SPEAKERS_FILE
 from xtts_ka.corpus.excerpt import Recording
 from xtts_ka.corpus.tables import Clip
@@ -47,7 +49,7 @@ class Subject:
 
     def embedding(self, wav: Recording) -> np.ndarray:
         """The speaker embedding, (512,), of the first 30 s of a recording; of a shorter one than XTTS takes, zeros."""
-        speech = load_speech(wav, MAX_SECONDS)
+        speech = named(partial(load_speech, wav, MAX_SECONDS), wav)
         if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
             return np.zeros(512, np.float32)
         return self.encoder.speaker_embedding(speech).numpy().ravel()
@@ -56,7 +58,7 @@ class Subject:
         """Clone the voice of each recording, as `speaker_table` computes voices; returns their names."""
         names = []
         for wav in wavs:
-            speech = load_speech(wav, MAX_SECONDS)
+            speech = named(partial(load_speech, wav, MAX_SECONDS), wav)
             if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
                 raise UserError(f"--reference {wav} is shorter than {LEAST_SECONDS} s: give a longer recording")
             latent = self.encoder.cond_latent(speech[:, : int(VOICE_SECONDS * SAMPLE_RATE)])

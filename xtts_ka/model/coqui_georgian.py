@@ -27,6 +27,7 @@ from TTS.utils.synthesizer import Synthesizer
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import read_json
+from xtts_ka.corpus.decoder_warnings import named
 from xtts_ka.georgian.alphabet import ARCHAIC_LETTERS
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.georgian.text import split_sentences
@@ -126,7 +127,7 @@ def _split_into_sentences(original: Original, self: Synthesizer, text: str, lang
 
 def _load_audio(original: Original, audiopath: Path | str, sampling_rate: int) -> Any:
     if Path(audiopath).suffix.lower() in _SOUNDFILE_FORMATS:
-        return load_speech(audiopath, rate=sampling_rate)
+        return named(lambda: load_speech(audiopath, rate=sampling_rate), audiopath)
     return original(audiopath, sampling_rate)
 
 

@@ -33,6 +33,7 @@ from xtts_ka.core.workers import begin_worker, cores
 from xtts_ka.corpus import audio, voice_activity
 from xtts_ka.corpus.audio import AudioError, write_wav
 from xtts_ka.corpus.cue_clips import plan_from_cues
+from xtts_ka.corpus.decoder_warnings import decoder_warnings
 from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
@@ -201,10 +202,14 @@ def _listen(job: _Job, number: int, count: int) -> Outcome | float:
     store = job.store
     if not store.has_array("activity", number):
         try:
-            found = voice_activity.listen(job.recording.path, number * STRETCH, STRETCH if number + 1 < count else None)
+            seconds = STRETCH if number + 1 < count else None
+            with decoder_warnings() as complaints:
+                found = voice_activity.listen(job.recording.path, number * STRETCH, seconds)
         except AudioError as error:
             return _fail(job, f"{error.detail} ({error.reason})")
-        store.save_arrays("activity", number, seconds=np.array(found.seconds), speech=found.speech, level=found.level)
+        complaint = "" if number else " ".join(complaints[:1])  # in the middle of an mp3 it complains of good ones too
+        facts = {"seconds": np.array(found.seconds), "complaint": np.array(complaint)}
+        store.save_arrays("activity", number, speech=found.speech, level=found.level, **facts)
         return found.seconds
     return float(store.load_arrays("activity", number)["seconds"])
 
@@ -220,10 +225,12 @@ def _hear(job: _Job, number: int, count: int) -> Outcome | float:
     try:
         if job.recording.transcript is None:
             pauses = [(one.end + other.start) / 2 for one, other in pairwise(speech)]
-            transcribe(job.recording.path, spans, pauses, asr, _written(job, number))
+            with decoder_warnings():
+                transcribe(job.recording.path, spans, pauses, asr, _written(job, number))
         elif not store.has_array(_heard(asr), number):
             assert asr.folder
-            heard = hear(job.recording.path, spans, own(asr.folder, asr.device))
+            with decoder_warnings():
+                heard = hear(job.recording.path, spans, own(asr.folder, asr.device))
             store.save_arrays(_heard(asr), number, log_probs=heard.log_probs, times=heard.times)
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
@@ -263,10 +270,13 @@ def _finish(job: _Job, stretches: int) -> Outcome:
             plan = _plan(job, activity, stretches)
         except (RecordingProblem, SubtitleError) as error:
             return _fail(job, str(error))
+        if complaint := str(store.load_arrays("activity", 0).get("complaint", "")):
+            plan.remarks.append(f"a damaged mp3, of which what can be decoded is used ({complaint})")
         outcome = Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
         store.write_plan(outcome)
     try:
-        _cut(job, outcome.plan.clips)
+        with decoder_warnings():
+            _cut(job, outcome.plan.clips)
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
     store.write_done(outcome)
