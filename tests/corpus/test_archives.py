@@ -171,14 +171,18 @@ def test_equal_names_in_two_archives_keep_their_own_sound(tmp_path):
     assert speakers == dict.fromkeys(range(4, 8), "ana") | dict.fromkeys(range(10, 18), "gio")
 
 
-def test_a_text_without_sound_does_not_take_another_archives(tmp_path):
-    packed_pairs(tmp_path / "src/ana.tar", range(8))
-    lone = [(member("0009.txt"), SENTENCES[30].encode()), (member("0010.wav"), b"")]
-    lone += [(member("0001.wav"), speak(tmp_path / "one.wav", 31).read_bytes()), (member("0001.txt"), b"")]
-    tar(tmp_path / "src/gio.tar", lone, "w")
-    speak(tmp_path / "src/0009.mp3", 20, rate=16_000)  # another suffix, as a guess would take
+@pytest.mark.parametrize("archives", [1, 2])
+def test_a_text_without_sound_takes_none_from_elsewhere(tmp_path, archives):
+    """Neither by its name, nor by the guess that it has another suffix."""
+    sound = [(member(f"{i:04d}.wav"), speak(tmp_path / "spoken.wav", i).read_bytes()) for i in range(8)]
+    texts = [(member(f"{i:04d}.txt"), SENTENCES[i].encode()) for i in range(10)]
+    (tmp_path / "src").mkdir()
+    tar(tmp_path / "src/ana.tar", sound + texts, "w")
+    if archives > 1:
+        packed_pairs(tmp_path / "src/gio.tar", range(20, 29))  # with a 0008.wav
+    speak(tmp_path / "src/0009.mp3", 40, rate=16_000)
     report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
-    assert report.kept == 8 and report.dropped["missing_audio"] == 1
+    assert report.kept == 8 + 9 * (archives - 1) and report.dropped["missing_audio"] == 2
     assert_pairs(tmp_path / "data")
 
 
