@@ -37,6 +37,9 @@ def find(source: Path, written: str, bare: bool = False):
         ("two.mp3", "wavs/two.wav", "another suffix"),
         ("/home/x/wavs/two.wav", "wavs/two.wav", "an absolute path"),
         ("D:\\x\\gio\\4.wav", "gio/4.wav", "an absolute path"),
+        ("mydata/wavs/two.wav", "wavs/two.wav", "a path that is not in the source"),
+        ("old\\mydata\\wavs\\two", "wavs/two.wav", "a path that is not in the source"),
+        ("src/one.wav", "one.wav", "a path that is not in the source"),
     ],
 )
 def test_a_path_is_found_and_a_guess_is_told(source, written, name, noted):
@@ -56,7 +59,9 @@ def test_a_path_is_found_and_a_guess_is_told(source, written, name, noted):
         ("wavs/tow.wav", "missing_audio", "wavs/two.wav is there"),
         ("https://a.ge/x.wav", "missing_audio", "web address"),
         ("ana/4.wav", "missing_audio", "does not exist"),  # gio/4.wav is another recording
-        ("4.wav", "missing_audio", "does not exist"),
+        ("4.wav", "missing_audio", "does not exist; gio/4.wav is there"),
+        ("x/4.wav", "missing_audio", "does not exist; gio/4.wav is there"),
+        ("wavs/4.wav", "missing_audio", "does not exist; gio/4.wav is there"),
         ("", "bad_row", "names no recording"),
         ("a\x00b", "bad_row", "characters"),
     ],
@@ -71,6 +76,34 @@ def test_a_bare_name_is_taken_from_any_folder_only_where_no_path_leads_anywhere(
     assert find(source, "4.wav", bare=True).name == "gio/4.wav"
     with pytest.raises(PathProblem):
         find(source, "ana/4.wav", bare=True)
+
+
+def test_of_two_files_that_fit_none_is_taken_and_both_are_named(source):
+    for folder in ("ana/wavs", "gio/wavs"):
+        (source / folder).mkdir()
+        (source / folder / "5.wav").touch()
+    for written in ("5.wav", "mydata/wavs/5.wav", "/home/x/wavs/5.wav", "D:\\x\\5.wav"):
+        with pytest.raises(
+            PathProblem, match="2 files have its name .ana/wavs/5.wav, gio/wavs/5.wav.: write the folder"
+        ):
+            find(source, written, bare=True)
+    (source / "gio/wavs/5.wav").unlink()
+    with pytest.raises(PathProblem, match="ana/wavs/5.wav is there"):
+        find(source, "gio/wavs/5.wav", bare=True)  # gio has such a folder: ana's file is another recording
+    with pytest.raises(PathProblem, match="ana/wavs/5.wav is there"):
+        find(source, "wavs/5.wav")
+    assert find(source, "mydata/ana/wavs/5.wav").name == "ana/wavs/5.wav"
+    with pytest.raises(PathProblem):
+        find(source, "/home/x/gio/wavs/5.wav")
+
+
+def test_a_file_that_is_there_but_outside_is_not_replaced_by_another(source):
+    (source / "sub/b").mkdir(parents=True)
+    (source / "sub/b/x.wav").touch()
+    (source.parent / "b").mkdir()
+    (source.parent / "b/x.wav").touch()
+    with pytest.raises(PathProblem, match="is outside"):
+        find(source, "../b/x.wav")
 
 
 def test_links_out_of_the_source_are_refused(source):

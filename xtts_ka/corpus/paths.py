@@ -1,8 +1,9 @@
 """Finds the file that a table means by what it writes: as written first, then by guesses, each of which is told.
 
 A guess is taken only where one file fits: backslashes as slashes, %20 as a space, another Unicode normal form or letter
-case, another suffix, the end of an absolute path of another machine, and, in a table none of whose paths lead anywhere
-as written, a bare name anywhere in the source. No file outside the source is used, links followed.
+case, another suffix, a path without the folders before it that are not in the source (all those of another machine,
+or the name that the source once had), and, in a table none of whose paths lead anywhere as written, a bare name
+anywhere in the source. No file outside the source is used, links followed.
 """
 
 from __future__ import annotations
@@ -36,10 +37,7 @@ UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, a
 MAX_INDEXED = 5_000_000  # files of a source that guesses look at
 MAX_TWINS = 200  # missing files for which a near twin is looked for: each takes milliseconds
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]|~[/\\]")
-_FAR_AWAY = (
-    "the path is absolute, perhaps of another machine, and no file in the source ends like it: "
-    "write paths relative to the table's folder"
-)
+_FAR_AWAY = "the path is absolute, perhaps of another machine{}: write paths relative to the table's folder"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]+://", re.I)
 
 
@@ -49,7 +47,7 @@ class Root:
 
     folder: Path  # absolute, links resolved
     inside: str = ""
-    walked: bool = True  # False: another root holds the same files, this one only serves paths written in tables
+    walked: bool = True  # False: no corpus is looked for in it, it only serves the paths that tables write
     archive: str = ""  # the last folder of `inside`, where it stands for one of several archives
 
 
@@ -121,15 +119,17 @@ class PathFinder:
             if isinstance(found, Found):
                 return found
             outside = outside or found
-        guess = self._guess(written, starts, folders)
-        if guess:
+        absolute = bool(_ABSOLUTE.match(written))
+        if (absolute or not outside) and (guess := self._guess(written, starts, folders, self.bare_names)):
             return guess
-        if _ABSOLUTE.match(written):
-            raise PathProblem(Drop.OUTSIDE_SOURCE, outside or _FAR_AWAY)
+        if absolute:
+            same = self._of_this_name(written) or ", and no file in the source ends like it"
+            raise PathProblem(Drop.OUTSIDE_SOURCE, outside or _FAR_AWAY.format(same))
         first, _ = next(self._places((written,), starts, folders))
         if outside or not self._is_inside(first):
             raise PathProblem(Drop.OUTSIDE_SOURCE, outside or f"the path leads out of {self.roots[0].folder}")
-        raise PathProblem(Drop.MISSING_AUDIO, f"the file does not exist{self._twin(written, starts, folders)}")
+        there = self._of_this_name(written) or self._twin(written, starts, folders)
+        raise PathProblem(Drop.MISSING_AUDIO, f"the file does not exist{there}")
 
     def as_written(self, written: str, starts: Sequence[Path], folders: Sequence[str] = ()) -> Found | None:
         """The file that the path leads to without a guess; None where there is none that may be used."""
@@ -137,6 +137,11 @@ class PathFinder:
             return None
         places = self._places(completed(written), starts, folders)
         return next((found for place in places if isinstance(found := self._file(*place), Found)), None)
+
+    def locate(self, written: str, starts: Sequence[Path], folders: Sequence[str], bare: bool = False) -> Found | None:
+        """The file that `written` leads to, as written or by a guess; bare: whether its name alone may tell."""
+        found = self.as_written(written, starts, folders)
+        return found or (self._guess(written, starts, folders, bare or self.bare_names) if written else None)
 
     def _places(
         self, names: Sequence[str], starts: Sequence[Path], folders: Sequence[str]
@@ -165,7 +170,8 @@ class PathFinder:
         path = os.path.join(real, base)
         target = os.path.realpath(path) if listing[base] else path
         if not target.startswith(self.inside):
-            return f"the recording is a link that leads out of {self.roots[0].folder}: put the file itself there"
+            away = f"the recording is a link that leads out of {self.roots[0].folder}"
+            return f"{away}: give the file's own folder as a --source too"
         return Found(target, self._name(path)) if not os.path.isdir(target) else ""
 
     def _name(self, path: str) -> str:
@@ -192,56 +198,59 @@ class PathFinder:
 
     # ── guesses ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _guess(self, written: str, starts: Sequence[Path], folders: Sequence[str]) -> Found | None:
+    def _guess(self, written: str, starts: Sequence[Path], folders: Sequence[str], bare: bool) -> Found | None:
+        """The only file that fits what is not found as written. bare: whether its name alone may tell."""
         plain = written.replace("\\", "/")
         for name in dict.fromkeys((plain, unquote(plain))):
-            if name != written and not _ABSOLUTE.match(name):
-                how = "backslashes" if name == plain else "%-escapes"
-                for place in self._places(completed(name), starts, folders):
-                    if isinstance(found := self._file(*place), Found):
-                        return Found(found.path, found.name, f"{how}: {found.name}")
             if _ABSOLUTE.match(name):
-                if tail := self._tail(re.sub(r"^[A-Za-z]:", "", name)):
-                    return tail
-            elif similar := self._similar(name, starts, folders):
-                return similar
-        return None
-
-    def _tail(self, name: str) -> Found | None:
-        """The file in the source whose path ends as this absolute one does, with at least one folder if possible."""
-        parts = [part for part in name.split("/") if part not in ("", ".", "..", "~")]
-        for count in range(len(parts), 0, -1):
-            paths = self._indexed().ending(parts[-count:])
-            if len(paths) == 1 and (found := self._checked(paths[0])):
-                note = f"an absolute path that is not in the source: {found.name} is taken in its place"
-                return Found(found.path, found.name, note)
-            if paths:
-                return None
+                found = self._tail(re.sub(r"^[A-Za-z]:", "", name), starts, least=1)
+            else:
+                respelled = self.as_written(name, starts, folders) if name != written else None
+                how = "backslashes" if name == plain else "%-escapes"
+                found = Found(respelled.path, respelled.name, f"{how}: {respelled.name}") if respelled else None
+                found = found or self._similar(name, starts, folders)
+                found = found or self._tail(name, starts, least=1 if bare else 2)
+            if found:
+                return found
         return None
 
     def _similar(self, name: str, starts: Sequence[Path], folders: Sequence[str]) -> Found | None:
-        index, others = self._indexed(), []
-        for folder, base in self._places(completed(name), starts, folders):
+        """The file where the path leads, in another letter case or Unicode normal form, or with another suffix."""
+        index, others, complete = self._indexed(), [], has_audio_suffix(name)
+        for folder, base in self._places((name,), starts, folders):
             key = fold(self._name(os.path.normpath(os.path.join(folder, base))))
             paths = index.paths.get(key, [])
             if len(paths) == 1 and (found := self._checked(paths[0])):
                 return Found(found.path, found.name, f"letter case or Unicode normal form: {found.name}")
-            others += index.by_stem.get(os.path.splitext(key)[0], []) if has_audio_suffix(base) else []
+            others += index.by_stem.get(os.path.splitext(key)[0] if complete else key, [])
         same_stem = {path for path in others if has_audio_suffix(path)}
         if len(same_stem) == 1 and (found := self._checked(same_stem.pop())):
-            return Found(found.path, found.name, f"another suffix: {found.name}")
-        if self.bare_names and (found := self._anywhere(name)):
-            return found
+            how = "another suffix" if complete else "letter case or Unicode normal form"
+            return Found(found.path, found.name, f"{how}: {found.name}")
         return None
 
-    def _anywhere(self, name: str) -> Found | None:
-        parts = name.split("/")
-        if len(parts) > 1 and index_has_folder(self._indexed(), parts[-2]):
-            return None  # the folder is there and the file is not: a file of that name elsewhere is another one
-        for each in completed(parts[-1]):
-            paths = self._indexed().ending([each])
-            if len(paths) == 1 and (found := self._checked(paths[0])):
-                return Found(found.path, found.name, f"in another folder: {found.name}")
+    def _tail(self, name: str, starts: Sequence[Path], least: int) -> Found | None:
+        """The file whose path ends as this one does: in as many of its parts as possible, in `least` or more.
+
+        None where a folder that would be left out is in the source: a file of that name elsewhere is another one. Of an
+        absolute path only the last of those tells, because the others are the other machine's.
+        """
+        parts, absolute = _parts(name), bool(_ABSOLUTE.match(name))
+        index = self._indexed()
+        inner = name.rpartition("/")[0]
+        if inner and not absolute and any(index.has_folder(start / inner) for start in starts):
+            return None
+        for count in range(len(parts), least - 1, -1):
+            *folders, base = parts[-count:]
+            paths = next(filter(None, (index.ending([*folders, each]) for each in completed(base))), [])
+            if not paths:
+                continue
+            left_out = parts[:-count][-1:] if absolute else parts[:-count]
+            if len(paths) > 1 or any(fold(each) in index.folders for each in left_out):
+                return None
+            if found := self._checked(paths[0]):
+                how = "an absolute path that is not in the source" if absolute else "a path that is not in the source"
+                return Found(found.path, found.name, f"{how}: {found.name} is taken in its place")
         return None
 
     def _checked(self, path: str) -> Found | None:
@@ -252,6 +261,17 @@ class PathFinder:
         if self._index is None:
             self._index = _Index(self)
         return self._index
+
+    def _of_this_name(self, written: str) -> str:
+        """ "; X is there" for a file of the same name in another folder, or how many there are."""
+        parts = _parts(written.replace("\\", "/"))
+        same = [path for each in completed(parts[-1]) for path in self._indexed().ending([each])] if parts else []
+        if not same:
+            return ""
+        if len(same) == 1:
+            return f"; {self._name(same[0])} is there"
+        first = ", ".join(map(self._name, same[:2])) + ", …" * (len(same) > 2)
+        return f"; {len(same)} files have its name ({first}): write the folder too"
 
     def _twin(self, written: str, starts: Sequence[Path], folders: Sequence[str]) -> str:
         """ "; X is there" for a file with a similar name."""
@@ -276,12 +296,18 @@ class _Index:
         self.paths: dict[str, list[str]] = {}  # folded path in the source → files
         self.by_stem: dict[str, list[str]] = {}  # the same without suffix
         self._by_name: dict[str, list[str]] = {}  # folded name → files
-        self.folders: set[str] = set()
-        count = 0
-        for root in (root for root in finder.roots if root.walked):
+        self.folders: set[str] = set()  # folded names
+        self._folder_paths: set[str] = set()
+        count, seen = 0, set()  # roots may lie in each other
+        for root in sorted(finder.roots, key=lambda root: not root.walked):
             for folder, subfolders, names in os.walk(root.folder):
+                if folder in seen:
+                    subfolders.clear()
+                    continue
+                seen.add(folder)
                 subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
                 self.folders.add(fold(os.path.basename(folder)))
+                self._folder_paths.add(fold(folder))
                 for name in sorted(names):
                     path = os.path.join(folder, name)
                     key = fold(os.path.join(root.inside, os.path.relpath(path, root.folder)))
@@ -292,6 +318,9 @@ class _Index:
                 if count > MAX_INDEXED:
                     return
 
+    def has_folder(self, path: Path) -> bool:
+        return fold(os.path.normpath(path)) in self._folder_paths
+
     def ending(self, parts: Sequence[str]) -> list[str]:
         """The files whose path ends in these folders and this name."""
         tail = [fold(part) for part in parts]
@@ -299,8 +328,9 @@ class _Index:
         return [path for path in files if [fold(p) for p in path.split(os.sep)[-len(tail) :]] == tail]
 
 
-def index_has_folder(index: _Index, name: str) -> bool:
-    return fold(name) in index.folders
+def _parts(path: str) -> list[str]:
+    """The folders of a path and its name, without those that only say where it begins."""
+    return [part for part in path.split("/") if part not in ("", ".", "..", "~")]
 
 
 def completed(name: str) -> tuple[str, ...]:
