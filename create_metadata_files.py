@@ -26,7 +26,7 @@ from xtts_ka.core.errors import UserError
 from xtts_ka.core.workers import cores
 from xtts_ka.corpus.formats import FORMATS
 from xtts_ka.corpus.metadata import Check, create_metadata, print_report
-from xtts_ka.corpus.options import MetadataOptions
+from xtts_ka.corpus.options import UNNAMED, MetadataOptions
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help=f"of these two: auto, cpu, cuda or cuda:N {default}")
     add("--processes", type=int, metavar="N", help="how many processes measure quality (default: as many as cores)")
     add("--join_speakers", action="store_true", help="one speaker name in several sources is one person")
+    unnamed = "who speaks where nothing names a speaker: one voice, that of the folder, or unknown"
+    add("--unnamed_speakers", choices=UNNAMED, default="auto", help=f"{unnamed} {default}")
     add("--copy", action="store_true", help="copy the clips kept to audio/ beside each table, to do without the source")
     add_verbosity_flags(parser)
     return parser

@@ -178,6 +178,35 @@ def test_tables_without_a_header(corpus, row, folder, speakers):
     assert corpus.speakers == speakers and corpus.texts == set(SENTENCES[:12])
 
 
+@pytest.mark.parametrize(
+    "name, row, folder, speakers",
+    [
+        ("filelists/train.txt", "DUMMY1/{i:02d}.wav|{sid}|{text}", "wavs", {"0", "1"}),  # VITS
+        ("train.txt", "/home/bob/ds/wavs/{i:02d}.wav|{text}", "wavs", {"src"}),
+        ("train.csv", "C:\\ds\\wavs\\{i:02d}.wav|{text}", "wavs", {"src"}),
+        ("train.csv", "mydata/wavs/{i:02d}.wav|{text}", "wavs", {"src"}),
+        ("ana.list", "E:\\GPT-SoVITS\\slicer\\{i:02d}.wav|ana|KA|{text}", "output", {"ana"}),  # GPT-SoVITS
+        ("metadata.csv", "{i:02d}|{text}", "WAVS", {"src"}),
+        ("list.csv", "{i:02d}|{text}", "Wavs", {"src"}),
+    ],
+    ids=["vits", "absolute", "windows", "prefix", "gpt_sovits", "upper", "upper_any_table"],
+)
+def test_tables_without_a_header_have_the_same_guesses_of_paths(corpus, name, row, folder, speakers):
+    corpus.wavs(12, folder + "/{:02d}.wav")
+    corpus.write(name, "\n".join(row.format(i=i, sid=i % 2, text=SENTENCES[i]) for i in range(12)))
+    report = corpus.run()
+    assert (report.kept, report.dropped, report.mended) == (12, {}, {"path": 12})
+    assert corpus.speakers == speakers and corpus.texts == set(SENTENCES[:12])
+
+
+def test_the_columns_of_a_small_table_are_those_of_the_others(corpus):
+    corpus.wavs(12)
+    for part, numbers in (("train", range(10)), ("val", range(10, 12))):
+        rows = [f"DUMMY1/{i:02d}.wav|{i % 2}|{SENTENCES[i]}" for i in numbers]
+        corpus.write(f"filelists/{part}.txt", "\n".join(rows))
+    assert (corpus.run().kept, corpus.speakers) == (12, {"0", "1"})
+
+
 @case("08-webui-metadata_train")
 def test_webui_made_on_windows(corpus):
     corpus.wavs(14)

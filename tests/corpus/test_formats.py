@@ -111,6 +111,79 @@ def test_an_empty_cell_is_an_unknown_speaker_and_no_column_is_one_voice(tmp_path
     assert speakers == ({"გია", "nino"} if named else {"studio"})
 
 
+def test_json_lines_that_name_nobody_have_unknown_speakers_until_said_otherwise(tmp_path, capsys):
+    rows = [
+        f'{{"audio_filepath": "{speak(tmp_path / f"src/{i}.wav", i).name}", "text": "{SENTENCES[i]}"}}'
+        for i in range(12)
+    ]
+    (tmp_path / "src/manifest.json").write_text("\n".join(rows), "utf-8")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.speakers, report.unknown) == (12, 0, 12)
+    assert (
+        "no column names who speaks, so it is not known: name the speakers in a column speaker_name"
+        in capsys.readouterr().out
+    )
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=replace(ALL, unnamed_speakers="one"))
+    assert (report.speakers, report.unknown, known_speakers(tmp_path / "data")[1]) == (1, 0, {"src"})
+
+
+@pytest.mark.parametrize("header", ["file|text\n", ""], ids=["header", "no_header"])
+def test_folders_that_may_be_speakers_are_neither_merged_nor_taken_for_them(tmp_path, capsys, header):
+    rows = []
+    for i in range(12):
+        name = f"{('ana', 'gio')[i % 2]}/{i:02d}.wav"
+        speak(tmp_path / "src" / name, i)
+        rows.append(f"{name}|{SENTENCES[i]}\n")
+    (tmp_path / "src/metadata.csv").write_text(header + "".join(rows), "utf-8")
+    wanted = {"auto": (0, 12), "one": (1, 0), "folders": (2, 0), "unknown": (0, 12)}
+    for unnamed, expected in wanted.items():
+        options = replace(ALL, unnamed_speakers=unnamed)
+        report = create_metadata(tmp_path / "src", tmp_path / "data", options=options)
+        assert (report.speakers, report.unknown) == expected
+        told = "the folders (ana, gio) names who speaks, so it is not known" in capsys.readouterr().out
+        assert told == (unnamed == "auto")
+    with pytest.raises(UserError, match="unnamed_speakers is 'x': it must be auto, one, folders or unknown"):
+        replace(ALL, unnamed_speakers="x")
+
+
+@pytest.mark.parametrize(
+    "row, speakers, unknown, told",
+    [
+        ("{i:02d}|spk{few}|{text}", {f"spk{k}" for k in range(8)}, 0, "(spk0, spk1, spk2, …) is taken for the speaker"),
+        ("{i:02d}|{name}|{text}", {"ნინო ბერიძე", "გიორგი მაისურაძე"}, 0, "is taken for the speaker; if it is not"),
+        ("{i:02d}|spk{i}|{text}", set(), 12, "may name the speakers or not"),
+        ("{i:02d}|{text}|{gender}", set(), 12, "(male, female) may name the speakers or not"),
+        (
+            "{i:02d}|{text}|{mood}",
+            {"src"},
+            0,
+            "(სიხარული, ბრაზი) is taken for no speaker; if it is one, name the columns",
+        ),
+        ("{i:02d}|{text}|{i:02d}", {"src"}, 0, ""),
+    ],
+    ids=["few_clips_each", "long_names", "one_clip_each", "genders", "moods", "ids"],
+)
+def test_a_column_without_a_header_is_never_a_speaker_or_none_in_silence(
+    tmp_path, capsys, row, speakers, unknown, told
+):
+    lines = []
+    for i in range(12):
+        speak(tmp_path / f"src/wavs/{i:02d}.wav", i)
+        of_two = {
+            "name": ("ნინო ბერიძე", "გიორგი მაისურაძე"),
+            "gender": ("male", "female"),
+            "mood": ("სიხარული", "ბრაზი"),
+        }
+        words = {word: pair[i % 2] for word, pair in of_two.items()}
+        lines.append(row.format(i=i, few=i * 2 // 3, text=SENTENCES[i], **words))
+    (tmp_path / "src/metadata.csv").write_text("\n".join(lines), "utf-8")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.unknown, {name for name, _ in report.voices.values()}) == (12, unknown, speakers)
+    assert {clip.text for clip in clips_of(tmp_path / "data").values()} == set(SENTENCES[:12])
+    out = capsys.readouterr().out
+    assert told in out and ("taken for" in out or "may name" in out) == bool(told)
+
+
 def test_an_empty_client_id_is_an_unknown_speaker(tmp_path):
     rows = ["client_id\tpath\tsentence"]
     for i in range(12):
@@ -195,6 +268,34 @@ def test_several_sources_are_joined(tmp_path):
     joined = replace(ALL, join_speakers=True)
     sources = [tmp_path / "one", tmp_path / "two"]
     assert create_metadata(sources, tmp_path / "data", options=joined).speakers == 2
+
+
+@pytest.mark.parametrize("kind", ["link", "path", "names_without_header"])
+def test_a_source_of_recordings_alone_serves_the_tables_of_another(tmp_path, kind):
+    source, recordings = tmp_path / "src", tmp_path / "aud"
+    source.mkdir()
+    for i in range(12):
+        speak(recordings / f"{i:02d}.wav", i)
+    if kind == "link":
+        (source / "wavs").symlink_to(recordings)
+    row = "../aud/{}.wav|{}" if kind == "path" else "{}.wav|{}"
+    rows = [row.format(f"{i:02d}", SENTENCES[i]) for i in range(12)]
+    (source / "list.csv").write_text("\n".join(["audio_file|text"] * (kind == "path") + rows), "utf-8")
+    if kind == "path":
+        with pytest.raises(UserError, match="is outside .*: give its own folder as a --source too"):
+            create_metadata(source, tmp_path / "none", options=ALL)
+    report = create_metadata([source, recordings], tmp_path / "data", options=ALL)
+    assert (report.kept, report.dropped, len(report.corpora)) == (12, {}, 1)
+    assert {clip.audio_path.parent for clip in clips_of(tmp_path / "data").values()} == {recordings}
+
+
+def test_recordings_that_no_table_names_are_not_left_silently(tmp_path):
+    coqui(tmp_path / "src")
+    speak(tmp_path / "aud/new.wav", 1)
+    with pytest.raises(UserError, match="found in .*/aud: .*no transcripts are there"):
+        create_metadata([tmp_path / "src", tmp_path / "aud"], tmp_path / "data", options=ALL)
+    with pytest.raises(UserError, match="found in .*/aud: .*no transcripts are there"):
+        create_metadata([tmp_path / "aud"], tmp_path / "data", options=ALL)
 
 
 def test_the_same_source_twice_gives_each_clip_once(tmp_path):

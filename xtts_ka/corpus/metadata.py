@@ -23,7 +23,7 @@ from xtts_ka.core.files import TEMPORARY_SUFFIX, atomic_path, sweep_partials
 from xtts_ka.corpus import extracted, tables
 from xtts_ka.corpus import splits as splitting
 from xtts_ka.corpus.drop_reasons import Drop
-from xtts_ka.corpus.formats import Corpus, find_corpus
+from xtts_ka.corpus.formats import Corpus, find_corpora
 from xtts_ka.corpus.measurements import Measurements
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import UNWRITABLE, link_targets
@@ -85,13 +85,16 @@ def create_metadata(
     embeddings = [Path(embeddings_dir)] if embeddings_dir else []
     _check_folders([*sources, *embeddings], output_dir)
     workspace = Path(os.path.realpath(output_dir)) / extracted.FOLDER
-    corpora = tuple(find_corpus(folder, format, workspace) for folder in sources)
+    found, alone = find_corpora(sources, format, workspace)
+    corpora = tuple(replace(corpus, unnamed=options.unnamed_speakers) for corpus in found)
     folders = _roots(corpora)
     _check_folders([folder for folder in folders if not is_inside(folder, workspace)], output_dir)
     if embeddings_dir and not os.path.isdir(embeddings_dir):
         raise UserError(f"the embeddings folder {embeddings_dir} does not exist: omit --embeddings_dir")
     for corpus in corpora:
         say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
+    for folder in alone:
+        say(f"found recordings that these name in {folder}")
 
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported

@@ -13,6 +13,9 @@ def _option(default: float | None, help: str, at_most: float = math.inf, at_leas
     return field(default=default, metadata={"help": help, "at_most": at_most, "at_least": at_least})
 
 
+UNNAMED = ("auto", "one", "folders", "unknown")
+
+
 @dataclass(frozen=True)
 class MetadataOptions:
     """An impossible value is a UserError."""
@@ -47,6 +50,7 @@ class MetadataOptions:
     copy: bool = False  # copy the clips that are kept into audio/ beside each table
     official_splits: str = "respect"  # of corpora that have them: respect, or pool and split all clips alike
     join_speakers: bool = False  # whether one name in several sources is one person
+    unnamed_speakers: str = "auto"  # who speaks where nothing names a speaker; see formats/layout.py: Corpus.voice
     quality: bool = False  # whether the recordings' quality is measured
     dnsmos: bool = True  # whether DNSMOS is part of that, where its extra is installed: it takes most of the time
     trim: bool = True  # whether silence at the ends of what was measured is left out in reading
@@ -63,6 +67,10 @@ class MetadataOptions:
             raise UserError(f"archaic is {self.archaic!r}: it must be respell or keep")
         if self.official_splits not in ("respect", "pool"):
             raise UserError(f"official_splits is {self.official_splits!r}: it must be respect or pool")
+        if self.unnamed_speakers not in UNNAMED:
+            raise UserError(
+                f"unnamed_speakers is {self.unnamed_speakers!r}: it must be {', '.join(UNNAMED[:-1])} or unknown"
+            )
         if self.min_seconds >= self.max_seconds:
             raise UserError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
         if self.val_fraction + self.test_fraction >= 1:

@@ -270,7 +270,7 @@ class _Screen:
         inside = inside[1:] if inside[0] in _ID_FOLDERS and len(inside) > 1 else inside
         own = row.name or ("/".join(inside) if whole else f"{'/'.join(inside)}_{round(1000 * (row.start or 0)):08d}")
         file_id = _unique_id(own, place, self._file_ids)
-        speaker = self._speaker(corpus, row, corpus.speaker_of(row, found))
+        speaker = self._speaker(corpus, row, *corpus.voice(row, found))
         if found.note:
             notes = (("mended", Mending.PATH, found.note), *notes)
         notes += tuple(("suspect", *note) for note in row.suspected)
@@ -279,9 +279,8 @@ class _Screen:
         clip = Clip(file_id, text, speaker.speaker_id, math.nan, audio, None, speaker.known)
         return _Candidate(clip, row, notes, speaker, part)
 
-    def _speaker(self, corpus: Corpus, row: Row, named: str) -> Speaker:
+    def _speaker(self, corpus: Corpus, row: Row, named: str, known: bool) -> Speaker:
         """One name in two sources is two people, unless names are the same everywhere or the user says so."""
-        known = row.speaker_known
         name = unicodedata.normalize("NFC", named.strip()) or corpus.name + "_unknown" * (not known)
         label = corpus.speaker_label(name) if named.strip() else name
         scope = "" if self._options.join_speakers or corpus.speakers_everywhere or not known else corpus.scope(row)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.archives import find_archives, is_archive, stem_of, unpack
-from xtts_ka.corpus.census import what_was_seen
+from xtts_ka.corpus.census import count_files, what_was_seen
 from xtts_ka.corpus.formats.folders import MirroredFolders, PlainFolder
 from xtts_ka.corpus.formats.layout import Corpus, Row, Source
 from xtts_ka.corpus.formats.listed import Fleurs, ListedTables, MAiLabs, OpenSlr, Transcripts
@@ -35,21 +35,57 @@ LEVELS = 5  # folders below the source in which a corpus is looked for
 MAX_FOLDERS = 2_000  # on one level: below them only recordings can be
 PROBED_ROWS = 20  # of a corpus, before its archives are unpacked
 
-__all__ = ["FORMATS", "LAYOUTS", "Corpus", "Row", "Source", "find_corpus"]
+__all__ = ["FORMATS", "LAYOUTS", "Corpus", "NoCorpus", "Row", "Source", "find_corpora", "find_corpus"]
 
 
-def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None = None) -> Corpus:
-    """Find the corpus in `source`, a folder or an archive. UserError where there is none, or several.
+class NoCorpus(UserError):
+    """A source that holds no corpus."""
+
+
+def find_corpora(
+    sources: Sequence[Path | str], format: str = "auto", workspace: Path | None = None
+) -> tuple[list[Corpus], list[Path]]:
+    """(the corpora of the sources, those sources that hold recordings alone, which the tables of the others name)."""
+    corpora, lacking = [], {}
+    for source in sources:
+        try:
+            corpora.append(find_corpus(source, format, workspace))
+        except NoCorpus as error:
+            lacking[Path(os.path.realpath(source))] = error
+    if not lacking:
+        return corpora, []
+    alone = [folder for folder in lacking if count_files(folder).recordings]
+    others = [source for source in sources if Path(os.path.realpath(source)) not in alone]
+    if not alone or not others:
+        raise next(iter(lacking.values()))
+    corpora = [find_corpus(source, format, workspace, alone) for source in others]
+    for folder in alone:
+        if not any(_names_one_in(folder, corpus) for corpus in corpora):
+            raise lacking[folder]
+    return corpora, alone
+
+
+def _names_one_in(folder: Path, corpus: Corpus) -> bool:
+    found = (corpus.locate(row, bare=True) for row in corpus.rows() if not row.problem)
+    return any(each and each.path.startswith(f"{folder}{os.sep}") for each in found)
+
+
+def find_corpus(
+    source: Path | str, format: str = "auto", workspace: Path | None = None, recordings: Sequence[Path] = ()
+) -> Corpus:
+    """Find the corpus in `source`, a folder or an archive. NoCorpus where there is none, UserError where are several.
 
     workspace: a folder into which archives may be unpacked, and recordings written that stand in tables. Archives are
     unpacked only where no corpus is found without them, or where none of its first rows finds its recording.
+    recordings: folders elsewhere, links resolved, that tables may name files in.
     """
+    beside = [Root(each, walked=False) for each in recordings]
     folder = Path(os.path.realpath(source))
     if folder.is_file() and is_archive(folder):
-        archives, place = [folder], Source(folder.parent, ())
+        archives, place = [folder], Source(folder.parent, tuple(beside))
         corpus = None
     elif folder.is_dir():
-        place = Source(folder, (Root(folder),))
+        place = Source(folder, (Root(folder), *beside))
         corpus = _search(place, format, workspace)
         archives = find_archives(folder)
         if corpus and not (archives and _tables_without_recordings(corpus)[0]):
@@ -70,8 +106,7 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
         unpacked = [
             root for each in archives for root in _roots(unpack(each, workspace), each, folder, beside[each.parent] > 1)
         ]
-        kept = place.roots if folder.is_dir() else ()
-        corpus = _search(Source(place.folder, (*kept, *unpacked)), format, workspace) or corpus
+        corpus = _search(Source(place.folder, (*place.roots, *unpacked)), format, workspace) or corpus
         packed = ", ".join(each.name for each in archives[:3])
         lacking, others = _tables_without_recordings(corpus) if corpus else ([], True)
         if lacking and not others:
@@ -81,7 +116,7 @@ def find_corpus(source: Path | str, format: str = "auto", workspace: Path | None
     if corpus:
         return corpus
     where = f"no recordings with transcripts in a known layout were found in {folder}"
-    raise UserError(f"{where}: {seen}; looked for {_expected(format)}")
+    raise NoCorpus(f"{where}: {seen}; looked for {_expected(format)}")
 
 
 def _expected(format: str) -> str:

@@ -103,6 +103,15 @@ SPLIT_WORDS |= {"eval": "val", "test": "test", "testing": "test"}
 _LANGUAGE = re.compile(
     r"(ka|en|ru|kat|geo|eng|rus|ja|zh|ko|de|fr|es|tr|hy|az|ab|os|xmf|sva)([-_][a-z]{2})?|georgian", re.I
 )
+# What columns hold that tell something else of a clip than who speaks: in these, each value stands for many people …
+_GENDERS = frozenset(("male", "female", "m", "f", "man", "woman", "other", "კაცი", "ქალი", "მამრობითი", "მდედრობითი"))
+# … and these say how somebody speaks.
+_MOODS = frozenset((
+    *("neutral", "happy", "happiness", "joy", "sad", "sadness", "angry", "anger", "surprise", "surprised", "fear"),
+    *("fearful", "disgust", "disgusted", "calm", "excited", "amused", "sleepy", "whisper", "normal", "contempt"),
+    *("ნეიტრალური", "ბედნიერი", "ბედნიერება", "სიხარული", "მხიარული", "სევდა", "სევდიანი", "მოწყენილი", "ბრაზი"),
+    *("გაბრაზებული", "გაოცება", "გაოცებული", "შიში", "შეშინებული", "ზიზღი", "მშვიდი", "ჩურჩული", "ჩვეულებრივი"),
+))  # fmt: skip
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -122,9 +131,9 @@ def roles_of(header: Sequence[str]) -> dict[str, int]:
 def infer_roles(rows: Sequence[Sequence[str]], exists: Callable[[str], bool]) -> dict[str, int]:
     """Role → column of a table without a header, from its first rows. `exists`: whether a cell leads to a recording.
 
-    A column with one code of a language in each row is the language. One with a few short values that repeat is the
-    speaker, as in id|speaker|text. Of the others that with the most Georgian letters is the text, and one behind it
-    with as many words the normalised text, as in LJSpeech.
+    A column with one code of a language in each row is the language. One with short values that repeat is the speaker,
+    as in id|speaker|text; "unclear" is one that may name speakers or not, "label" one of moods. Of the others that with
+    the most Georgian letters is the text, and one behind it with as many words the normalised text, as in LJSpeech.
     """
     width = max(map(len, rows), default=0)
     columns = {i: [row[i] for row in rows if len(row) > i and row[i]] for i in range(width)}
@@ -146,20 +155,37 @@ def infer_roles(rows: Sequence[Sequence[str]], exists: Callable[[str], bool]) ->
     for i, cells in rest.items():
         if i == text:
             continue
-        few = len(set(cells)) <= max(1, len(cells) / 2)
         number = all(map(_NUMBER.fullmatch, cells))
-        short = (
-            fmean(len(cell.split()) for cell in cells) <= min(3, words / 1.5) and fmean(map(len, cells)) < 0.6 * length
-        )
-        if "speaker" not in roles and short and few and not (number and any("." in cell for cell in cells)):
-            roles["speaker"] = i
+        many = fmean(len(cell.split()) for cell in cells)  # words
+        shorter = many <= words / 1.5 and fmean(map(len, cells)) < 0.6 * length
+        short = many <= 3 and (shorter or 2 * len(set(cells)) <= len(set(rest[text])))
+        if short and (kind := _kind_of(cells, columns[audio])):
+            roles.setdefault(kind, i)
         elif i > text and "normalised" not in roles and not short and not number:
             roles["normalised"] = i
+    if "speaker" in roles:
+        roles.pop("unclear", None)
     # The written text stands before the normalised one, which has more letters where numbers are written out.
     before = [i for i in rest if i < text and i not in roles.values() and not _is_short(rest[i], length)]
     if before and "normalised" not in roles and _georgian(rest[before[0]]) > 0.25 * _georgian(rest[text]):
         roles["text"], roles["normalised"] = before[0], text
     return roles
+
+
+def _kind_of(cells: Sequence[str], audio: Sequence[str]) -> str:
+    """What a column of short cells names: the speaker, a label of another kind; "unclear", or "" for nothing."""
+    values = {cell.lower() for cell in cells}
+    if values <= _MOODS:
+        return "label"
+    if values <= _GENDERS:
+        return "unclear"
+    if all(map(_NUMBER.fullmatch, cells)) and (any("." in cell for cell in cells) or 2 * len(values) > len(cells) > 1):
+        return ""  # a duration, a count
+    if len(values) <= max(1, len(cells) / 2):
+        return "speaker"
+    if len(values) < len(cells) and not any(" " in cell for cell in cells):
+        return "speaker"  # with one clip or two of each
+    return "" if all(cell in recording for cell, recording in zip(cells, audio)) else "unclear"
 
 
 def _georgian(cells: Sequence[str]) -> int:

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from xtts_ka.corpus.drop_reasons import Drop, Suspicion
-from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, Root
+from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, Root, fold
 from xtts_ka.georgian.alphabet import georgian_letters
 
 # Folders that hold everybody's recordings: the folder below them names the speaker.
 CONTAINERS = frozenset((*AUDIO_FOLDERS, "wav48", "wav48_silence_trimmed", "corpus", "dataset", "speakers", "by_book"))
 CONTAINERS |= {"female", "male", "mix", "waves", "sounds", "flac", "mp3", "train_data", "all"}
 _PART = re.compile(r"(train|dev|test|val|valid|validation|eval|validated)(?:[-_ ].*)?", re.I)
+
+_REMEDY = (
+    "name the speakers in a column speaker_name, or say --unnamed_speakers one (one person) or folders (each folder)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,12 @@ class Corpus:
     source: Source | None = None  # None: the folder itself
     workspace: Path | None = None  # where recordings that stand in tables may be written
     remarks: list[str] = field(default_factory=list, compare=False)  # what was left out or guessed, for people
+    unnamed: str = "auto"  # who speaks where nothing names a speaker: one of options.UNNAMED
 
     format: ClassVar[str]
     expects: ClassVar[str]  # for people: what a folder of this layout holds
     audio_folders: ClassVar[Sequence[str]] = AUDIO_FOLDERS  # that a path may omit
+    many_voices: ClassVar[bool] = False  # whether a corpus of this layout that names no speakers usually has several
     speakers_everywhere: ClassVar[bool] = False  # whether one speaker has the same name in every corpus of this kind
 
     @property
@@ -106,6 +112,10 @@ class Corpus:
                 raise PathProblem(Drop.AMBIGUOUS_AUDIO, f"{several}: unpack both, and write the folder in the table")
         return found
 
+    def locate(self, row: Row, bare: bool = False) -> Found | None:
+        """The recording of a row, or None. bare: whether its name alone may tell."""
+        return self.place.finder.locate(row.audio, self.starts(row), self.folders_of(row), bare)
+
     def as_written(self, row: Row) -> str:
         """Where a row says that its recording is, with or without a file there."""
         found = self.place.finder.as_written(row.audio, self.starts(row), self.folders_of(row))
@@ -121,8 +131,38 @@ class Corpus:
         return list(dict.fromkeys(folders))
 
     def speaker_of(self, row: Row, found: Found) -> str:
-        """The corpus' own name of a row's speaker; "" where it is the one voice of the corpus."""
+        """The corpus' own name of a row's speaker; "" where nothing names one."""
         return row.speaker or (folder_speaker(self.inside(found), needs_container=True) if row.speaker_known else "")
+
+    def voice(self, row: Row, found: Found) -> tuple[str, bool]:
+        """(the corpus' own name of who speaks, whether it is one known person); the name "": nothing names anybody."""
+        if name := self.speaker_of(row, found).strip():
+            return name, row.speaker_known
+        folder = folder_speaker(self.inside(found), needs_container=False)
+        if self.unnamed == "folders" and folder:
+            return folder, True
+        if self.unnamed != "auto" or not row.speaker_known:
+            return "", self.unnamed == "one"
+        if self.many_voices:
+            self._remark(f"no column names who speaks, so it is not known: {_REMEDY}")
+        return "", not self.many_voices and not (folder and self.folders_differ)
+
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    @cached_property
+    def folders_differ(self) -> bool:
+        """Whether recordings that nothing names a speaker of lie in several folders, which may be the speakers'."""
+        folders = set()
+        for row in self.rows():
+            found = None if row.problem else self.locate(row)
+            if found and not self.speaker_of(row, found):
+                folders.add(folder_speaker(self.inside(found), needs_container=False))
+        if len(folders) > 1:
+            names = ", ".join(sorted(folders - {""})[:3]) + ", …" * (len(folders - {""}) > 3)
+            self._remark(f"nothing but perhaps the folders ({names}) names who speaks, so it is not known: {_REMEDY}")
+        return len(folders) > 1
 
     def inside(self, found: Found) -> str:
         """The path of a recording relative to the corpus folder, or to the source where it lies elsewhere."""
@@ -143,8 +183,10 @@ class Corpus:
         return name
 
     def subfolder(self, *names: str) -> str:
-        """The first of these folders that exists, or nothing."""
-        return next((name for name in names if (self.folder / name).is_dir()), "")
+        """The first of these folders that exists, whatever the case of its letters, or nothing."""
+        with os.scandir(self.folder) as entries:
+            there = sorted((entry.name for entry in entries if entry.is_dir()), reverse=True)  # lower case first
+        return next((name for wanted in names for name in there if fold(name) == wanted), "")
 
     def may_read(self, path: Path) -> bool:
         """Whether a table is a file of the source, links followed."""

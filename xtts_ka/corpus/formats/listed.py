@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from xtts_ka.corpus.formats.layout import Corpus, Row
 from xtts_ka.corpus.formats.tabular import TABLE_SUFFIXES, header_of, row_of
 from xtts_ka.corpus.paths import AUDIO_FOLDERS, has_audio_suffix
 
+HEADER = {"audio": "audio_file", "text": "text", "normalised": "normalized_text", "language": "language"}
 INFERRED_FROM = 2_000  # rows that decide which column holds what
 
 
@@ -43,24 +45,61 @@ class ListedTables(Corpus):
         return any(self.exists(table, cell) for row in rows if len(row) > 1 for cell in row[:2])
 
     def exists(self, table: Path, cell: str) -> bool:
-        """Whether a cell leads to a recording."""
-        if not cell or len(cell) > 500 or (" " in cell and not has_audio_suffix(cell)):
+        """Whether a cell leads to a recording, as written or by a guess: a name alone only where it has a suffix."""
+        complete = has_audio_suffix(cell)
+        if not cell or len(cell) > 500 or (" " in cell and not complete):
             return False
         starts = self.starts(Row("", beside=table.parent))
-        return self.place.finder.as_written(cell.replace("\\", "/"), starts, self.audio_folders) is not None
+        return self.place.finder.locate(cell, starts, self.audio_folders, bare=complete) is not None
 
     def rows(self) -> Iterator[Row]:
         for table in self.tables():
-            delimiter = common_delimiter(table, self.delimiters) or self.delimiters[0]
-            yield from self.rows_of(table, read_cells(table, delimiter, lambda count: count > 1))
+            yield from self.rows_of(table, self.cells_of(table))
+
+    def cells_of(self, table: Path) -> Iterator[Cells]:
+        delimiter = common_delimiter(table, self.delimiters) or self.delimiters[0]
+        return read_cells(table, delimiter, lambda count: count > 1)
+
+    @cached_property
+    def shapes(self) -> dict[Path, tuple[int, dict[str, int]]]:
+        """Table → (cells of a row, role → column). Tables of one width are parts of one corpus: judged together."""
+        first = {table: list(self._first_rows(table)) for table in self.tables()}
+        counts = {table: Counter(map(len, rows)) for table, rows in first.items()}
+        widths = {table: max((n, cells) for cells, n in c.items())[1] if c else 2 for table, c in counts.items()}
+        shapes: dict[Path, tuple[int, dict[str, int]]] = {}
+        for width in sorted(set(widths.values())):
+            together = [table for table in first if widths[table] == width]
+            rows = [cells for table in together for cells in first[table] if len(cells) <= width]
+            roles = infer_roles(rows, lambda cell, tables=together: any(self.exists(t, cell) for t in tables))  # type: ignore[misc]
+            roles = {"audio": 0, "text": 1, **roles} if "text" not in roles else roles
+            self._tell_of_speakers(together, rows, roles, width)
+            shapes |= dict.fromkeys(together, (width, roles))
+        return shapes
+
+    def _first_rows(self, table: Path) -> Iterator[list[str]]:
+        rows = itertools.islice(self.cells_of(table), INFERRED_FROM)
+        return (cells for _, cells, problem in rows if len(cells) > 1 and not problem)
+
+    def _tell_of_speakers(self, tables: list[Path], rows: list[list[str]], roles: dict[str, int], width: int) -> None:
+        """Say which column is taken for the speaker, or may be one, and how to say otherwise."""
+        for role, told, other in (
+            ("speaker", "is taken for the speaker; if it is not", "other"),
+            ("unclear", "may name the speakers or not, so they are not known; if it does", "speaker_name"),
+            ("label", "is taken for no speaker; if it is one", "speaker_name"),
+        ):
+            if role in roles:
+                values = list(dict.fromkeys(row[roles[role]] for row in rows if len(row) > roles[role]))
+                shown = ", ".join(value[:20] for value in values[:3]) + ", …" * (len(values) > 3)
+                words = {roles[each]: word for each, word in HEADER.items() if each in roles} | {roles[role]: other}
+                header = "|".join(words.get(i, "other") for i in range(width))
+                which = tables[0].name + f" and {len(tables) - 1} more" * (len(tables) > 1)
+                column = f"column {roles[role] + 1} of {which} ({shown}) {told}"
+                self.remarks.append(f"{column}, name the columns in a first line: {header}")
 
     def rows_of(self, table: Path, lines: Iterator[Cells]) -> Iterator[Row]:
-        first = list(itertools.islice(lines, INFERRED_FROM))
-        usable = [cells for _, cells, problem in first if len(cells) > 1 and not problem]
-        width = max((times, cells) for cells, times in Counter(map(len, usable)).items())[1] if usable else 2
-        roles = self.roles(table, [cells for cells in usable if len(cells) <= width])
-        needed = 1 + max((roles[role] for role in ("audio", "text", "speaker") if role in roles), default=1)
-        for number, cells, problem in itertools.chain(first, lines):
+        width, roles = self.shapes[table]
+        needed = 1 + max(roles.get(role, 1) for role in ("audio", "text", "speaker"))
+        for number, cells, problem in lines:
             where = f"{table.name}, line {number}"
             if not problem and not needed <= len(cells) <= width:
                 problem = f"it has {len(cells)} cells instead of {width}"
@@ -69,12 +108,9 @@ class ListedTables(Corpus):
             else:
                 yield self.row(table, where, {role: cells[i] for role, i in roles.items() if i < len(cells)})
 
-    def roles(self, table: Path, rows: list[list[str]]) -> dict[str, int]:
-        roles = infer_roles(rows, lambda cell: self.exists(table, cell))
-        return {"audio": 0, "text": 1, **roles} if "text" not in roles else roles
-
     def row(self, table: Path, where: str, cells: dict[str, str]) -> Row:
-        return row_of(where, {"text": "", **cells}, table.parent)
+        nobody = {"speaker": ""} if "unclear" in cells else {}
+        return row_of(where, {"text": "", **cells, **nobody}, table.parent)
 
 
 class OpenSlr(ListedTables):

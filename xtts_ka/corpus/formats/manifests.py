@@ -25,6 +25,7 @@ class JsonLines(Corpus):
     """One JSON object a line (NeMo's manifests, audiofolder's metadata.jsonl), or one array of objects."""
 
     format = "jsonl"
+    many_voices = True
     expects = (
         'a .jsonl or .json whose lines are {"audio_filepath": …, "text": …} (NeMo), or metadata.jsonl with file_name'
     )

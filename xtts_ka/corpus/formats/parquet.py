@@ -25,6 +25,7 @@ class Parquet(Corpus):
     """Rows with text, and a recording as bytes (which are written to the output folder) or as a path."""
 
     format = "parquet"
+    many_voices = True
     expects = "Hugging Face's .parquet shards with the columns audio and text (needs the extra `corpora`)"
     shard: ClassVar = re.compile(r"([a-z]+)(?:[-_.].*)?", re.I)  # train-00000-of-00002
 

@@ -30,6 +30,10 @@ class InParts(Corpus):
     def speakers_everywhere(self) -> bool:  # type: ignore[override]
         return self.parts[0].speakers_everywhere
 
+    @property
+    def many_voices(self) -> bool:  # type: ignore[override]
+        return self.parts[0].many_voices
+
     def tables(self) -> list[Path]:
         return [table for part in self.parts for table in part.tables()]
 

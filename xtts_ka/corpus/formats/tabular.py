@@ -98,6 +98,7 @@ class HeadedTables(Corpus):
 
 class AudioFolder(HeadedTables):
     format = "audiofolder"
+    many_voices = True
     expects = "Hugging Face's audiofolder: metadata.csv with file_name and transcription (or text, sentence)"
 
     def is_mine(self, header: list[str]) -> bool:
