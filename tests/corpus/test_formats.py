@@ -356,7 +356,8 @@ def test_parquet_shards_of_two_sources_with_one_name_keep_their_own_sound(tmp_pa
             rows.append({"audio": {"bytes": sound, "path": f"{i}.wav"}, "text": SENTENCES[number]})
         (tmp_path / source).mkdir(parents=True)
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / source / "train-00000-of-00001.parquet")
-    report = create_metadata([tmp_path / "one/ka", tmp_path / "two/ka"], tmp_path / "data", options=ALL)
+    options = replace(ALL, unnamed_speakers="one")
+    report = create_metadata([tmp_path / "one/ka", tmp_path / "two/ka"], tmp_path / "data", options=options)
     assert (report.kept, report.speakers) == (16, 2)
     assert_pairs(tmp_path / "data")
 
@@ -433,7 +434,7 @@ def test_an_audiofolder_with_splits_is_one_corpus_whose_test_clips_never_train(t
     audiofolder(tmp_path / "src" / inside)
     report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
     assert (report.kept, report.dropped, len(report.corpora)) == (18, {}, 1)
-    assert {c.speaker_id for c in assert_pairs(tmp_path / "data").values()} == {"src"}
+    assert {c.speaker_id for c in assert_pairs(tmp_path / "data").values()} == {"src_unknown"}
     official = {"train": set(range(10)), "val": set(range(10, 14)), "test": set(range(14, 18))}
     assert splits_by_number(tmp_path / "data") == official
     create_metadata(tmp_path / "src", tmp_path / "pooled", options=replace(ALL, official_splits="pool"))

@@ -55,6 +55,7 @@ class PlainFolder(Corpus):
     """Every recording has its transcript beside it, at any depth; the topmost folders name the speakers."""
 
     format = "folder"
+    by_folders = True
     expects = "audio files with a .txt (or .lab) of the same name beside each"
 
     def tables(self) -> list[Path]:
@@ -171,6 +172,7 @@ class MirroredFolders(Corpus):
     """VCTK and its like: txt/p225/p225_001.txt, and the recording under the same name in a folder of recordings."""
 
     format = "vctk"
+    by_folders = True
     expects = (
         "txt/ with a transcript for each recording of wav48_silence_trimmed/, wav48/ or wavs/, in the same folders"
     )

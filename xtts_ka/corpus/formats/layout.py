@@ -75,6 +75,7 @@ class Corpus:
     expects: ClassVar[str]  # for people: what a folder of this layout holds
     audio_folders: ClassVar[Sequence[str]] = AUDIO_FOLDERS  # that a path may omit
     many_voices: ClassVar[bool] = False  # whether a corpus of this layout that names no speakers usually has several
+    by_folders: ClassVar[bool] = False  # whether `speaker_of` takes any folder for a speaker that may be one
     speakers_everywhere: ClassVar[bool] = False  # whether one speaker has the same name in every corpus of this kind
 
     @property
@@ -138,7 +139,7 @@ class Corpus:
         """(the corpus' own name of who speaks, whether it is one known person); the name "": nothing names anybody."""
         if name := self.speaker_of(row, found).strip():
             return name, row.speaker_known
-        folder = folder_speaker(self.inside(found), needs_container=False)
+        folder = "" if self.by_folders else folder_speaker(self.inside(found), needs_container=False)
         if self.unnamed == "folders" and folder:
             return folder, True
         if self.unnamed != "auto" or not row.speaker_known:
