@@ -79,13 +79,13 @@ def find_corpus(
     unpacked only where no corpus is found without them, or where none of its first rows finds its recording.
     recordings: folders elsewhere, links resolved, that tables may name files in.
     """
-    beside = [Root(each, walked=False) for each in recordings]
+    elsewhere = [Root(each, walked=False) for each in recordings]
     folder = Path(os.path.realpath(source))
     if folder.is_file() and is_archive(folder):
-        archives, place = [folder], Source(folder.parent, tuple(beside))
+        archives, place = [folder], Source(folder.parent, tuple(elsewhere))
         corpus = None
     elif folder.is_dir():
-        place = Source(folder, (Root(folder), *beside))
+        place = Source(folder, (Root(folder), *elsewhere))
         corpus = _search(place, format, workspace)
         archives = find_archives(folder)
         if corpus and not (archives and _tables_without_recordings(corpus)[0]):
