@@ -47,9 +47,26 @@ SHARED_RUN = {
 }
 
 
+# Other files that take 20 s or more.
+LONG_FILES = {
+    "tests/recipes/test_base_gpt.py",
+    "tests/test_data_loader.py",
+    "tests/test_disk_full.py",
+    "tests/test_evaluate_model.py",
+    "tests/test_prepare_recordings.py",
+    "tests/training/test_gpt_trainer.py",
+    "tests/training/test_process_group.py",
+}
+
+
 def pytest_collection_modifyitems(items):
-    """The longest groups first, so that several processes end at about the same time."""
-    items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARED_RUN)
+    """The longest groups and files first, so that several processes end at about the same time."""
+
+    def later(item):
+        file = item.nodeid.split("::")[0]
+        return file not in SHARED_RUN, file not in LONG_FILES
+
+    items.sort(key=later)
 
 
 @pytest.hookimpl(optionalhook=True)

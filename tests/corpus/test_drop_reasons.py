@@ -17,7 +17,7 @@ REASONS = [*Drop, *Mending, *Suspicion]
 @pytest.mark.parametrize("reason", REASONS, ids=[f"{type(reason).__name__}.{reason.name}" for reason in REASONS])
 def test_a_reason_stands_in_the_module_that_is_named_for_it(reason):
     if isinstance(reason, Drop):  # under the heading of its module
-        module = re.findall(r"# decided in (\w+)\.py", SOURCE.partition(f" {reason.name} = ")[0])[-1]
+        module = re.findall(r"# decided in ([\w/]+)\.py", SOURCE.partition(f" {reason.name} = ")[0])[-1]
     else:
         section = SOURCE.partition(f"class {type(reason).__name__}(")[2].partition("\nclass ")[0]
         module = re.search(rf" {reason.name} = .*\(([\w/]+)\.py\)", section)[1]
