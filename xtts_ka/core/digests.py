@@ -27,6 +27,11 @@ def hash_value(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def short_path_hash(path: Path) -> str:
+    """Eight hex digits of a path's SHA-256, by which folders for files of equal names are told apart."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+
+
 def hash_to_unit(text: str) -> float:
     """Map `text` to [0, 1) by its SHA-256: the same in every run, whatever other texts there are."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48

@@ -8,7 +8,6 @@ it, so that it is unpacked once.
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import re
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from xtts_ka.core.console import progress, say
+from xtts_ka.core.digests import short_path_hash
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import TEMPORARY_SUFFIX, read_json, write_json
 from xtts_ka.corpus.paths import AUDIO_SUFFIXES, UNWRITABLE
@@ -75,9 +75,8 @@ def unpack(archive: Path, workspace: Path) -> Path:
     """
     status = archive.stat()
     stamp = {"archive": archive.name, "bytes": status.st_size, "changed": status.st_mtime_ns}
-    digest = hashlib.sha256(os.fsencode(archive)).hexdigest()[:8]
     safe = re.sub(r"[^\w.-]+", "_", stem_of(archive)).strip("_.-") or "archive"
-    folder = workspace / f"{safe[:60]}-{digest}"
+    folder = workspace / f"{safe[:60]}-{short_path_hash(archive)}"
     record = workspace / f"{folder.name}.json"
     if record.is_file() and folder.is_dir() and read_json(record, "the record of an unpacked archive") == stamp:
         return folder

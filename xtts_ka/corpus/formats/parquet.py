@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from xtts_ka.core.digests import short_path_hash
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.content import suffix_of
 from xtts_ka.corpus.extracted import keep_file
@@ -75,7 +75,7 @@ class Parquet(Corpus):
 
     def _written_to(self, workspace: Path) -> Path:
         """The folder for the recordings; another folder's of the same name have one of their own."""
-        return workspace / f"{self.folder.name}-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]}"
+        return workspace / f"{self.folder.name}-{short_path_hash(self.folder)}"
 
     def _recording(self, table: Path, number: int, value: Any) -> tuple[str, str]:
         """(path, problem) of a row's recording; its bytes are written to the workspace."""
