@@ -16,7 +16,7 @@ PARTS = {
     "dvae": {"enabled": True, "max_steps": 2, "batch_size": 2, "segment_codes": 4, "learning_rate": 1e-4},
     "decoder": {
         **{"enabled": True, "max_steps": 2, "batch_size": 1, "segment_codes": 4, "discriminator_minutes": 0},
-        **{"discriminator_width": 4, "discriminator_start": 1},
+        **{"discriminator_width": 4, "discriminator_start": 1, "voice_weight": 1.0},
     },
 }
 

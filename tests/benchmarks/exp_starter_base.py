@@ -191,8 +191,8 @@ def by_the_model(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
     return nearest(config, clips, lambda speech: encoder.speaker_embedding(speech).numpy().ravel(), voices)
 
 
-def by_another(config: PretrainConfig, clips: list[Clip], work: Path) -> list[bool]:
-    """By an encoder that is trained in WORK on the natural clips alone, and which no decoder has been trained with."""
+def another_encoder(config: PretrainConfig, work: Path) -> Embed:
+    """One that is trained in WORK on the natural clips alone, and which no decoder has been trained with."""
     tables = {split: read_split(config.data_dir, split) for split in ("train", "val")}
     pieces = {
         split: wave_pieces(work / "voices" / split, split, [clip.audio_path for clip in table])
@@ -213,7 +213,7 @@ def by_another(config: PretrainConfig, clips: list[Clip], work: Path) -> list[bo
     def embed(speech: Tensor) -> np.ndarray:
         return encoder(resample(speech), l2_norm=True).numpy().ravel()
 
-    return nearest(config, clips, embed, {})
+    return embed
 
 
 def middle(values: list[float]) -> str:
@@ -258,8 +258,9 @@ def main(argv: list[str] | None = None) -> int:
                 how = "" if spaces else ", spaces not counted"
                 say(f"CER of {who}{how}, {name}: median {middle(part)}, mean {average(part)}")
     stopped = [not clip.spoken.with_suffix(".cut").is_file() for clip in clips]
-    right, other = by_the_model(config, clips), by_another(config, clips, args.work)
-    natural = by_another(config, [clip._replace(spoken=clip.natural) for clip in clips], args.work)
+    right, another = by_the_model(config, clips), another_encoder(config, args.work)
+    other = nearest(config, clips, another, {})
+    natural = nearest(config, [clip._replace(spoken=clip.natural) for clip in clips], another, {})
     say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
     say(f"by a speaker encoder of another training: {average(other)} (espeak-ng itself {average(natural)})")
     facts |= {

@@ -82,7 +82,10 @@ class DecoderPart(Part):
             self.optimizers["discriminators"] = part_optimizer(self.judges, settings.learning_rate)
         self.best_by_loss = self.judges is None or settings.discriminator_start >= settings.max_steps
         self.spectral = SpectralLoss(g.DECODER_RATE)
-        self.voice = VoiceLoss(speaker_encoder) if speaker_encoder and settings.voice_weight else None
+        self.voice: VoiceLoss | None = None
+        if settings.voice_weight:
+            assert speaker_encoder, "decoder.voice_weight needs a speaker encoder"
+            self.voice = VoiceLoss(speaker_encoder)
 
     def _check(self, minutes: float) -> None:
         settings, remedy = self.settings, "add recordings, or lower decoder.segment_codes"
