@@ -32,7 +32,7 @@ from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model import geometry as g
 from xtts_ka.model.networks import build_dvae
 from xtts_ka.recognition.error_rates import Rate, character_error_rate
-from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.starter.speech import read_sentences
 
 DATA = Path(__file__).resolve().parents[2] / "data"

@@ -39,8 +39,8 @@ from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
 from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
 from xtts_ka.recognition.error_rates import bootstrap
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import Recogniser
+from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
 from xtts_ka.speech import guard as guard_module
 from xtts_ka.speech.batch import TOGETHER, Piece, Spoken, derived_seed, speak_together

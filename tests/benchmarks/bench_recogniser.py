@@ -29,10 +29,9 @@ from xtts_ka.recognition import train_recogniser
 from xtts_ka.recognition.beam_search import beam_search
 from xtts_ka.recognition.ctc_trainer import CtcTrainer
 from xtts_ka.recognition.error_rates import character_error_rate, word_error_rate
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import HOP, RATE, Recogniser, greedy
 from xtts_ka.recognition.sound_cache import SoundCache
-from xtts_ka.recognition.symbols import encode
+from xtts_ka.recognition.symbols import encode, spoken_letters
 from xtts_ka.starter.speech import read_sentences, speak_corpus
 
 SENTENCES = Path(__file__).parents[2] / "data/starter_sentences_ka.txt"

@@ -35,10 +35,9 @@ from xtts_ka.recognition import augmentation
 from xtts_ka.recognition.beam_search import beam_search
 from xtts_ka.recognition.ctc_trainer import CtcTrainer, ctc_loss
 from xtts_ka.recognition.error_rates import character_error_rate, word_error_rate
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import HOP, MELS, RATE, Recogniser, centred, greedy, inside
 from xtts_ka.recognition.sound_cache import SoundCache, unpacked
-from xtts_ka.recognition.symbols import SYMBOLS, encode
+from xtts_ka.recognition.symbols import SYMBOLS, encode, spoken_letters
 from xtts_ka.recognition.train_recogniser import settled
 from xtts_ka.starter.speech import VOICES, synthesise, trim_silence
 

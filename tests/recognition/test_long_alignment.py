@@ -7,8 +7,8 @@ from spoken_letters import say
 
 from xtts_ka.corpus.planned_clips import Left, Limits, RecordingProblem
 from xtts_ka.georgian.reading import Reading
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.long_alignment import Book, compared, plan_from_text
+from xtts_ka.recognition.symbols import spoken_letters
 
 LIMITS = Limits(0.3, 20)
 

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.symbols import spoken_letters
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "data/starter_sentences_ka.txt"

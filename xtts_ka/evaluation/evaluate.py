@@ -33,8 +33,9 @@ from xtts_ka.evaluation.subjects import Subject, check_voices, free, most_record
 from xtts_ka.evaluation.texts import TEST, Text, read_texts, split_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.model.coqui_georgian import FACTS_FILE
-from xtts_ka.recognition.listener import Listener, open_listener, spoken_letters
+from xtts_ka.recognition.listener import Listener, open_listener
 from xtts_ka.recognition.recogniser import Recogniser
+from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.speech.guard import ATTEMPTS, Guard, open_guard
 from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 

@@ -12,7 +12,7 @@ from xtts_ka.core.files import text_lines
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.georgian.text import split_sentences
-from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.symbols import spoken_letters
 
 TEST = "test"  # the kind of the test split's sentences
 KEPT_SETS = ("short", "long", "numbers", "questions")  # files in data/evaluation_sentences_ka

@@ -14,7 +14,7 @@ import numpy as np
 
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.corpus.audio import write_wav
-from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.symbols import spoken_letters
 
 PLACE = "{wav}"
 

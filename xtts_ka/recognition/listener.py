@@ -1,7 +1,7 @@
 """What hears speech and writes down letters: the project's own recogniser, or another in its place.
 
 Everything that measures intelligibility asks a `Listener`, which `open_listener` makes of what the user gave to
-`--asr`. Whatever it is, what it hears is compared in the same letters: `spoken_letters` of it, against
+`--asr`. Whatever it is, what it hears is compared in the same letters: `symbols.spoken_letters` of it, against
 `spoken_letters` of the text that should have been said.
 """
 
@@ -14,10 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from xtts_ka.core.errors import UserError
-from xtts_ka.georgian.alphabet import RESPELLED, words
-from xtts_ka.georgian.reading import Reading
 
-PLAIN = Reading()
 COMMAND_SECONDS = 120.0  # that a command may take for one recording
 
 
@@ -33,14 +30,6 @@ class Listener(Protocol):
         RunError where the listener fails on a wave.
         """
         ...
-
-
-def spoken_letters(text: str, reading: Reading = PLAIN) -> str:
-    """`text` as the letters that are spoken: normalised by `reading`, words of the 33 letters with single spaces.
-
-    Punctuation goes, a hyphenated word becomes its parts, and archaic letters become those they sound like.
-    """
-    return " ".join(words(reading(text).translate(RESPELLED)))
 
 
 def open_listener(

@@ -23,7 +23,7 @@ from xtts_ka.georgian.alphabet import georgian_fraction, words
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.recognition.forced_alignment import align
 from xtts_ka.recognition.heard import Heard, between, letters_of
-from xtts_ka.recognition.listener import spoken_letters
+from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.text_matching import match_letters, share_in_runs
 
 ENOUGH = 0.1  # share of the letters heard that must be in the text (`share_in_runs`); with a CER of 30 % 0.3 are

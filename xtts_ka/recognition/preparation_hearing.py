@@ -23,10 +23,10 @@ from xtts_ka.corpus.segmentation import Speech
 from xtts_ka.corpus.tables import split_csv
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.recognition.heard import Heard, letters_of
-from xtts_ka.recognition.listener import PLAIN, Listener, open_listener, spoken_letters
+from xtts_ka.recognition.listener import Listener, open_listener
 from xtts_ka.recognition.long_alignment import compared
 from xtts_ka.recognition.recogniser import FACTS, Recogniser
-from xtts_ka.recognition.symbols import BLANK
+from xtts_ka.recognition.symbols import BLANK, PLAIN, spoken_letters
 
 OWN = ""  # the value of --asr for the project's recogniser
 _QUIETER, _HISS, _LATER = 0.7, 0.003, 0.25  # how a clip differs when a foreign listener hears it a second time; seconds

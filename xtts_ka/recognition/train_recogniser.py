@@ -31,10 +31,9 @@ from xtts_ka.georgian.reading import Reading
 from xtts_ka.recognition.beam_search import BONUS, WEIGHT
 from xtts_ka.recognition.ctc_trainer import CtcTrainer, fits
 from xtts_ka.recognition.error_rates import Rate, character_error_rate, word_error_rate
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import FACTS, FORMAT, HOP, NGRAM, RATE, SHAPE, WEIGHTS, Recogniser, greedy
 from xtts_ka.recognition.sound_cache import SoundCache
-from xtts_ka.recognition.symbols import decode, encode
+from xtts_ka.recognition.symbols import decode, encode, spoken_letters
 
 FOLDER = "recogniser"  # in output_model_path
 WORK = "work"  # in it: spectrograms and the state of a training that is not finished

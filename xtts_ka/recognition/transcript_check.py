@@ -26,10 +26,9 @@ from xtts_ka.corpus.quality_limits import Finding
 from xtts_ka.corpus.splits import sentence_of
 from xtts_ka.corpus.tables import Clip
 from xtts_ka.recognition.ctc_trainer import CtcTrainer, fits
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import HOP, RATE, CtcNetwork, batches_by_length, greedy
 from xtts_ka.recognition.sound_cache import SoundCache, unpacked
-from xtts_ka.recognition.symbols import encode
+from xtts_ka.recognition.symbols import encode, spoken_letters
 from xtts_ka.recognition.train_recogniser import LONGEST, POOR, settled
 
 FOLDER = "transcript_check"  # in the data folder: spectrograms and states while it works, then what was heard

@@ -17,8 +17,8 @@ from torchaudio.functional import resample
 from xtts_ka.core.errors import RunError, UserError
 from xtts_ka.core.files import read_json
 from xtts_ka.georgian.alphabet import GEORGIAN_LETTERS
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import batches_by_length
+from xtts_ka.recognition.symbols import spoken_letters
 
 LANGUAGE, MMS_LANGUAGE = "georgian", "kat"  # as Whisper and MMS name it
 _TOGETHER = 60.0  # seconds of padded audio in one batch

@@ -17,8 +17,8 @@ from xtts_ka.core.console import say
 from xtts_ka.core.files import read_json
 from xtts_ka.model.checkpoint import Xtts
 from xtts_ka.recognition.faults import LONGEST_PAUSE, find_faults, longest_pause
-from xtts_ka.recognition.listener import spoken_letters
 from xtts_ka.recognition.recogniser import FACTS, FORMAT, REMEDY, Recogniser, greedy
+from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.train_recogniser import FOLDER
 from xtts_ka.speech.batch import Piece, Spoken, derived_seed, speak_together
 
