@@ -7,6 +7,7 @@ known to the sample. Used by the tests of prepare_recordings.py and by benchmark
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,12 @@ class Tape:
 
 
 def record(
-    seconds: float, seed: int, faults: dict[str, float], voice: str = "ka+f2", together: float = 0.03
+    seconds: float,
+    seed: int,
+    faults: dict[str, float],
+    voice: str = "ka+f2",
+    together: float = 0.03,
+    pauses: tuple[float, float] = (0.4, 1.2),
 ) -> Iterator[tuple[Tape, np.ndarray]]:
     """Yield (tape, new sound) until the tape has `seconds`. faults: the share of sentences with each."""
     tape = Tape(seed, voice)
@@ -143,7 +149,7 @@ def record(
         fault = next((kind for kind, share in zip(kinds, shares) if drawn < share), "")
         tape.plant(sentence(tape.rng), fault)
         if tape.rng.uniform() > together:
-            tape.pause(0.4, 1.2)
+            tape.pause(*pauses)
         if tape.rng.uniform() < 0.04:
             tape.interlude(NOISE if tape.rng.uniform() < 0.5 else TONES, tape.rng.uniform(1, 3))
             tape.pause(0.3, 0.8)
@@ -152,13 +158,20 @@ def record(
     yield tape, tape.taken()
 
 
-def srt(planted: Sequence[Planted], jitter: float, seed: int = 0, shift: float = 0.0) -> str:
-    """Subtitles with times that are wrong by `jitter` (standard deviation) and stay a little too long."""
+def srt(
+    planted: Sequence[Planted], jitter: float, seed: int = 0, shift: float = 0.0, linger: float | None = None
+) -> str:
+    """Subtitles with times that are wrong by `jitter` (standard deviation) and stay a little too long.
+
+    linger: they stay for so many seconds after the next begins, or 6 s after their end where that is earlier.
+    """
     rng, blocks = np.random.default_rng(seed), []
     written = [each for each in planted if each.text]
     for number, each in enumerate(written, 1):
         start = max(0.0, each.start + rng.normal(0, jitter) + shift)
         end = max(start + 0.3, each.end + rng.normal(0, jitter) + 0.1 + shift)
+        if linger is not None:
+            end = min(end + 6, written[number].start + shift + linger if number < len(written) else math.inf)
         blocks.append(f"{number}\n{_clock(start)} --> {_clock(end)}\n{each.text}\n")
     return "\n".join(blocks)
 

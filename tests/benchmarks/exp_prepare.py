@@ -59,19 +59,21 @@ ANY_WAY = {"not_heard", "unsure", "wrong_length"}
 INSIDE = 0.02  # seconds inside a phrase from which on a cut cuts a word
 
 
-def make(folder: Path, minutes: float, jitter: float, text: bool, first: int) -> None:
+def make(folder: Path, minutes: float, jitter: float, text: bool, first: int, linger: bool) -> None:
+    pauses, stay = ((1.5, 2.5), 1.0) if linger else ((0.4, 1.2), None)
     faults = {fault: share for fault, share in FAULTS.items() if not text or fault not in (TAG, ENGLISH)}
     folder.mkdir(parents=True)
     for number in range(first, first + max(1, round(minutes / 20))):
         voice = planted_speech.VOICES[number % len(planted_speech.VOICES)]
         name = f"r{number:03d}"
         with soundfile.SoundFile(folder / f"{name}.flac", "w", RATE, 1) as file:
-            for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice):  # noqa: B007
+            for tape, wave in planted_speech.record(60 * min(minutes, 20), number, faults, voice, pauses=pauses):  # noqa: B007
                 file.write(wave)
         if text:
             (folder / f"{name}.txt").write_text("\n".join(each.text for each in tape.planted if each.text), "utf-8")
         else:
-            (folder / f"{name}.srt").write_text(planted_speech.srt(tape.planted, jitter, number), "utf-8")
+            subtitles = planted_speech.srt(tape.planted, jitter, number, linger=stay)
+            (folder / f"{name}.srt").write_text(subtitles, "utf-8")
         write_json(folder / f"{name}.truth", [vars(each) for each in tape.planted])
 
 
@@ -158,6 +160,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first recording; the others' follow")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--text", action="store_true", help="plain text instead of subtitles")
+    linger = "pauses of 1.5 to 2.5 s, subtitles that stay until a second after the next begins"
+    parser.add_argument("--linger", action="store_true", help=linger)
     parser.add_argument("--asr", help="as of prepare_recordings.py")
     parser.add_argument("--long", type=float, metavar="HOURS")
     parser.add_argument("--align", type=float, metavar="HOURS")
@@ -169,7 +173,7 @@ def main() -> None:
     if not source.exists() and args.long:
         make_long(source, args.long)
     elif not source.exists():
-        make(source, args.minutes, args.jitter, args.text, args.seed)
+        make(source, args.minutes, args.jitter, args.text, args.seed, args.linger)
     began, used = time.monotonic(), _cpu()
     flags = ["--source", source, "--output_dir", output, "--processes", args.processes]
     flags += [] if args.asr is None else ["--asr", args.asr]

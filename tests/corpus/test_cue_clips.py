@@ -78,10 +78,16 @@ def test_another_films_subtitles_and_another_language_are_refused():
         plan_from_cues(cues(texts=dict.fromkeys(range(16), "In English.")), SPEECH, SECONDS, Limits())
 
 
-def test_cues_that_overlap_by_a_second_give_their_clips():
-    speech = [Speech(3.0 * n + 1 + n % 4 / 10, 3.0 * n + 3 + n % 4 / 10) for n in range(8)]
-    lingering = [Cue(piece.start - 0.5, piece.end + 1.5, TEXT) for piece in speech]
-    assert len(plan_from_cues(lingering, speech, 26.0, Limits()).clips) >= 7
+@pytest.mark.parametrize(
+    "pause, early, late",
+    [(1.0, 0.5, 1.5), (2.0, 0.0, 3.0), (2.0, 0.3, 1.6), (3.0, 0.1, 2.9), (3.0, 1.2, 1.8), (0.5, 0.1, 3.0)],
+)
+def test_cues_that_stay_for_reading_give_their_clips(pause, early, late):
+    starts = [(2.0 + pause) * n + 1 + n % 4 / 10 for n in range(8)]
+    speech = [Speech(start, start + 2.0 - n % 3 / 10) for n, start in enumerate(starts)]
+    lingering = [Cue(max(0.0, piece.start - early), piece.end + late, TEXT) for piece in speech]
+    plan = plan_from_cues(lingering, speech, speech[-1].end + 3, Limits())
+    assert len(plan.clips) == 8 and not plan.left
 
 
 def test_what_is_shown_but_perhaps_not_spoken_is_listed():

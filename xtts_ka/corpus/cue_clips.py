@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from xtts_ka.core.console import duration
-from xtts_ka.corpus.cue_fitting import ENOUGH_CUES, FITS, Fitted, fit_cues, fit_of, moved
+from xtts_ka.corpus.cue_fitting import ENOUGH_CUES, FITS, USUAL_LETTERS, Fitted, fit_cues, fit_of, moved
 from xtts_ka.corpus.planned_clips import Left, LeftOut, Limits, Passage, Plan, RecordingProblem, plan_of, text_problem
 from xtts_ka.corpus.segmentation import MIN_PAUSE, Speech
+from xtts_ka.corpus.speaking_rate import letters_aloud
 from xtts_ka.corpus.spoken_lines import SAME_TIME, overlap_of, spoken_cues
 from xtts_ka.corpus.subtitles import Cue
 
@@ -82,7 +83,7 @@ def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:
     for cue in cues:
         if found:
             before, _ = found[-1]
-            if overlap_of(before, cue) > SAME_TIME:
+            if overlap_of(before, cue) > SAME_TIME and not _said_before(before, cue):
                 if before.text.strip() == cue.text.strip():
                     continue
                 whole = Cue(before.start, max(before.end, cue.end), f"{before.text} / {cue.text}", before.speaker)
@@ -90,6 +91,11 @@ def _together(cues: Sequence[Cue]) -> list[tuple[Cue, bool]]:
                 continue
         found.append((cue, False))
     return found
+
+
+def _said_before(one: Cue, other: Cue) -> bool:
+    """Whether a cue's text can be said before the other begins: then it only stays on the screen for reading."""
+    return letters_aloud(one.text) / USUAL_LETTERS <= other.start - one.start
 
 
 def _in_turn(found: Sequence[tuple[Cue, bool]]) -> list[tuple[Cue, bool]]:

@@ -95,6 +95,7 @@ def moved(cues: Sequence[Cue], fit: Fit) -> list[Cue]:
 # ── each cue ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TOLERANCE = 1.5  # seconds between a hint and the pause it means, at most
+USUAL_LETTERS = 14.0  # a second, where nothing tells
 MAX_JOINED = 6  # cues that are said without a pause between them
 # Cost of a run of speech: squares of the distance of its beginning and end from the hints, and of the logarithm of
 # its length over that of its letters, each in the unit below and limited, since one bad hint must not move the next.
@@ -105,6 +106,8 @@ _COST_OF_DOUBT = 10.0  # at which the confidence is 1/e
 _JOIN, _JOIN_AT_PAUSE = 2.0, 11.0  # for taking a cue and the next together: where no pause is near, and where one is
 _PAUSE_NEAR = 0.5  # seconds between the hints and a pause
 _NOTHING, _THOUGH_SPOKEN = 4.0, 10.0  # for a cue that gets no speech; more by the share of its time with speech
+_SLACK = 0.25  # seconds of silence that stay at the ends of a hint
+_EDGE = 0.5  # seconds: less of a neighbour's speech is an edge of it, behind a pause that is longer
 _UNCLAIMED = 1.0  # for a second of speech inside a hint that no cue gets
 
 
@@ -128,21 +131,45 @@ def fit_cues(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[Fitted]:
     """
     if not cues:
         return []
-    units = _fitted(cues, speech, 1.0)
+    hints, shares = _without_silence(cues, speech), _shares(cues, speech)
+    units = _fitted(hints, speech, shares, 1.0)
     found = [unit for unit in units if unit.pieces]
     if len(found) < ENOUGH_CUES:
         return units
-    distance = median(abs(speech[unit.pieces[0]].start - cues[unit.first].start) for unit in found)
+    distance = median(abs(speech[unit.pieces[0]].start - hints[unit.first].start) for unit in found)
     patience = min(_PATIENCE, distance / _USUAL)
-    return _fitted(cues, speech, patience) if patience > 1.2 else units
+    return _fitted(hints, speech, shares, patience) if patience > 1.2 else units
 
 
-def _fitted(cues: Sequence[Cue], speech: Sequence[Speech], patience: float) -> list[Fitted]:
-    """patience: by which the distances of hints are divided."""
+def _without_silence(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[Cue]:
+    """The cues without the silence at their ends, but for _SLACK: they stay on the screen until they are read.
+
+    The edge of a neighbour's speech that a cue reaches beyond a pause counts as silence.
+    """
+    begins, ends = [piece.start for piece in speech], [piece.end for piece in speech]
+    gaps = [math.inf, *(start - end for start, end in zip(begins[1:], ends)), math.inf]  # before each piece
+    found = []
+    for cue in cues:
+        first, last = bisect_right(ends, cue.start), bisect_left(begins, cue.end) - 1
+        if first <= last and begins[first] < cue.start and ends[first] - cue.start < _EDGE < gaps[first + 1]:
+            first += 1
+        if first <= last and cue.end < ends[last] and cue.end - begins[last] < _EDGE < gaps[last]:
+            last -= 1
+        if first <= last:
+            cue = replace(cue, start=max(cue.start, begins[first] - _SLACK), end=min(cue.end, ends[last] + _SLACK))
+        found.append(cue)
+    return found
+
+
+def _fitted(cues: Sequence[Cue], speech: Sequence[Speech], spoken: Sequence[float], patience: float) -> list[Fitted]:
+    """spoken: share of each cue's time, silence at its ends included, in which somebody speaks.
+
+    patience: by which the distances of hints are divided.
+    """
     letters = [letters_aloud(cue.text) for cue in cues]
     rate = _usual_rate(cues, letters)
     begins, ends = [piece.start for piece in speech], [piece.end for piece in speech]
-    spoken, hinted = _overlaps(cues, speech)
+    hinted = _hinted(cues, speech)
     joins = list(itertools.accumulate(_join_costs(cues, begins, ends), initial=0.0))
     # best[n]: last piece used → (cost, units so far as a linked list) after n cues
     best: list[dict[int, tuple[float, tuple | None]]] = [{} for _ in range(len(cues) + 1)]
@@ -183,19 +210,31 @@ def _join_costs(cues: Sequence[Cue], begins: Sequence[float], ends: Sequence[flo
         yield _JOIN_AT_PAUSE if near else _JOIN
 
 
-def _overlaps(cues: Sequence[Cue], speech: Sequence[Speech]) -> tuple[list[float], list[float]]:
-    """(share of each cue's time in which somebody speaks, seconds of speech inside hints before each piece)."""
-    spoken, hinted = [0.0] * len(cues), [0.0] * (len(speech) + 1)
+def _overlaps(cues: Sequence[Cue], speech: Sequence[Speech]) -> Iterator[tuple[int, int, float]]:
+    """(number of a cue, number of a piece of speech in its time, seconds that both share)."""
     ends = [piece.end for piece in speech]
     for n, cue in enumerate(cues):
         for number in range(bisect_left(ends, cue.start), len(speech)):
             piece = speech[number]
             if piece.start >= cue.end:
                 break
-            both = min(piece.end, cue.end) - max(piece.start, cue.start)
-            spoken[n] += both / (cue.end - cue.start)
-            hinted[number + 1] = min(piece.seconds, hinted[number + 1] + both)
-    return spoken, list(itertools.accumulate(hinted))
+            yield n, number, min(piece.end, cue.end) - max(piece.start, cue.start)
+
+
+def _shares(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[float]:
+    """The share of each cue's time in which somebody speaks."""
+    shares = [0.0] * len(cues)
+    for n, _, both in _overlaps(cues, speech):
+        shares[n] += both / (cues[n].end - cues[n].start)
+    return shares
+
+
+def _hinted(cues: Sequence[Cue], speech: Sequence[Speech]) -> list[float]:
+    """The seconds of speech inside hints before each piece."""
+    seconds = [0.0] * (len(speech) + 1)
+    for _, number, both in _overlaps(cues, speech):
+        seconds[number + 1] = min(speech[number].seconds, seconds[number + 1] + both)
+    return list(itertools.accumulate(seconds))
 
 
 def _offer(table: dict[int, tuple[float, tuple | None]], used: int, cost: float, path: tuple) -> None:
@@ -234,7 +273,7 @@ def _cost(hint: Cue, start: float, end: float, seconds: float, patience: float) 
 def _usual_rate(cues: Sequence[Cue], letters: Sequence[int]) -> float:
     """Letters a second, as the hints of long cues say."""
     rates = [count / (cue.end - cue.start) for cue, count in zip(cues, letters) if count >= 10]
-    return min(25.0, max(6.0, median(rates))) if rates else 14.0
+    return min(25.0, max(6.0, median(rates))) if rates else USUAL_LETTERS
 
 
 def _units(path: tuple | None) -> list[Fitted]:

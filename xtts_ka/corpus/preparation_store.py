@@ -24,7 +24,7 @@ from xtts_ka.corpus.long_recordings import LongRecording
 from xtts_ka.corpus.planned_clips import Left, LeftOut, Plan, PlannedClip
 
 VERSION = 1  # of the listening and cutting: after a change recordings are prepared anew
-PLANNING = 3  # of the rules by which clips are planned: after a change they are planned anew, without listening
+PLANNING = 4  # of the rules by which clips are planned: after a change they are planned anew, without listening
 WORK, WAVS = "work", "wavs"
 _BROKEN = "the work file", "delete the work folder and run again"
 
