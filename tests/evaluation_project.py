@@ -22,7 +22,7 @@ def evaluation_project(root: Path) -> Path:
     clips = [replace(clip, speaker_id=("ეკა", "დათო")[n % 2]) for n, clip in enumerate(clips)]
     parts = {"train": clips[:8], "val": clips[8:10], "test": clips[10:]}
     write_splits(root / "data", parts, {file.parent for file in recordings})
-    tiny.write_georgian_model(root / "model", read_model(tiny.write_base_model(root / "base", recordings)))
+    tiny.write_georgian_model(root / "model", read_model(tiny.write_base_model(root / "base")))
     _add_checkpoint(root)
     folders = {name: str(root / name) for name in ("logs", "data", "base", "model")}
     keys = dict(zip(("log_dir", "data_dir", "base_model_path", "output_model_path"), folders.values()))

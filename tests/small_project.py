@@ -107,7 +107,7 @@ def make(folder: Path) -> Project:
 
     recordings = tiny.write_recordings(folder / "wavs")
     tiny.write_data(folder / "data", recordings)
-    base = tiny.write_base_model(folder / "models/base_xtts_v2", recordings)
+    base = tiny.write_base_model(folder / "models/base_xtts_v2")
     (base / stand_ins.MARK).unlink()  # else the starter's number of steps would replace the config's
     config = write_config(folder)
     running = driver(config)

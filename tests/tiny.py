@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import tempfile
 import time
 from copy import copy
 from dataclasses import dataclass
@@ -68,10 +70,18 @@ def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
     return clips
 
 
-def write_base_model(folder: Path, recordings: list[Path]) -> Path:
-    """A one-layer XTTS in the real file layout."""
-    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=2), recordings[:4], seed=7)
+@functools.cache
+def _made_base() -> tempfile.TemporaryDirectory:
+    """A one-layer XTTS in the real file layout, in the folder `base`; removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="tiny_base_")
+    recordings = write_recordings(Path(folder.name, "wavs"))
+    make_base_model(Path(folder.name, "base"), StarterConfig(layers=1, model_dim=64, heads=2), recordings[:4], seed=7)
     return folder
+
+
+def write_base_model(folder: Path) -> Path:
+    """Copy a one-layer XTTS in the real file layout to `folder`."""
+    return shutil.copytree(Path(_made_base().name, "base"), folder)
 
 
 def write_georgian_model(folder: Path, base: XttsFiles) -> Path:
@@ -143,7 +153,7 @@ def build_world(folder: Path, **settings) -> World:
     """Make it all in `folder`, through the same code as the pipeline."""
     recordings = write_recordings(folder / "wavs")
     clips = write_data(folder / "data", recordings)
-    base = read_model(write_base_model(folder / "base", recordings))
+    base = read_model(write_base_model(folder / "base"))
     extension = extend_vocabulary(
         base.vocab_file, count_words(c.text for c in clips), new_tokens=60, min_pair_count=2, archaic_letters=False
     )

@@ -63,7 +63,7 @@ def prepare(work: Path, rows: int) -> dict:
         for clip in clips:
             os.close(os.open(clip.audio_path, os.O_CREAT))
     if not Path(config.base_model_path).exists():
-        base = tiny.write_base_model(Path(config.base_model_path), tiny.write_recordings(work / "wavs"))
+        base = tiny.write_base_model(Path(config.base_model_path))
         texts = (row.text for row, _ in zip(read_rows(config.data_dir, "train"), range(20_000)))
         extension = extend_vocabulary(base / "vocab.json", count_words(texts), new_tokens=2000, min_pair_count=2)
         write_json(work / "vocab.json", extension.vocabulary)

@@ -18,7 +18,7 @@ def tiny_recordings(tmp_path_factory):
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory, tiny_recordings):
     """The folder of a one-layer XTTS of width 64, all five files of the released model in it."""
-    return tiny.write_base_model(tmp_path_factory.mktemp("base") / "model", tiny_recordings)
+    return tiny.write_base_model(tmp_path_factory.mktemp("base") / "model")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voices")
-    return tiny.write_base_model(folder / "base", tiny.write_recordings(folder))
+    return tiny.write_base_model(folder / "base")
 
 
 @pytest.fixture(scope="module")

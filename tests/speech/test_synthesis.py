@@ -27,7 +27,7 @@ TEXT = "ბ-ნი ი. ჭავჭავაძე დაიბადა 1837 �
 @pytest.fixture(scope="module")
 def finished_model(tmp_path_factory):
     root = tmp_path_factory.mktemp("speech")
-    base = read_model(tiny.write_base_model(root / "base", tiny.write_recordings(root / "wavs")))
+    base = read_model(tiny.write_base_model(root / "base"))
     return tiny.write_georgian_model(root / "model", base)
 
 

@@ -83,7 +83,7 @@ def test_new_rows_learn_at_their_own_rate_as_if_the_optimizer_had_it(tmp_path):
             optimizer.step()
         return {name: (start[name], parameters[name].detach()) for name in parameters}
 
-    files = read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs")))
+    files = read_model(tiny.write_base_model(tmp_path / "base"))
     plain, fast, own = trained(1e-4, 1.0), trained(1e-3, 1.0), trained(1e-4, 10.0)
     tables = {"gpt.text_embedding.weight", "gpt.text_head.weight", "gpt.text_head.bias"}
     assert tables < plain.keys()
@@ -97,9 +97,7 @@ def test_new_rows_learn_at_their_own_rate_as_if_the_optimizer_had_it(tmp_path):
 
 
 def test_weight_decay_is_on_matrices_only(tmp_path):
-    model = CompactGPT(
-        load_gpt(read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs"))))
-    )
+    model = CompactGPT(load_gpt(read_model(tiny.write_base_model(tmp_path / "base"))))
     decayed, free = build_optimizer(model, PretrainConfig()).param_groups
     names = {id(p): n for n, p in model.named_parameters()}
     assert decayed["weight_decay"] > 0 and free["weight_decay"] == 0
@@ -142,7 +140,7 @@ def test_muon_turns_a_matrix_by_its_rate_in_all_directions(shape):
 
 
 def test_beside_muon_embeddings_heads_and_vectors_learn_by_adamw(tmp_path):
-    files = read_model(tiny.write_base_model(tmp_path / "base", tiny.write_recordings(tmp_path / "wavs")))
+    files = read_model(tiny.write_base_model(tmp_path / "base"))
 
     def trained(name):
         torch.manual_seed(0)
