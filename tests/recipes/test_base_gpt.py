@@ -10,7 +10,7 @@ import torchaudio
 from safetensors.torch import load_file, save_file
 
 from data_loader import CollateFunction, Sample
-from starter_base import codes, decoder, feed, gpt, make_base, sizes
+from starter_base import codes, decoder, feed, gpt, make_base, sizes, timed
 from starter_base.pack import write_pack
 from starter_base.speech import Speech
 from xtts_ka.core.config import DecoderConfig
@@ -66,9 +66,11 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "GPT", {"layers": 1, "model_dim": 64, "heads": 1})
     monkeypatch.setattr(sizes, "DECODER", {"widths": [16, 8, 8, 8, 8], "kernels": [3]})
     monkeypatch.setattr(sizes, "SPEAKER_ENCODER", {"filters": [2, 2, 2, 2]})
-    monkeypatch.setattr(feed, "VOICE_SECONDS", {"cpu": 7.0})
+    monkeypatch.setattr(feed, "VOICE_SECONDS", {"cpu": 3.0})
+    monkeypatch.setattr(feed, "SAMPLE_SECONDS", (1.0, 2.0))
     monkeypatch.setattr(feed, "VOICES_AT_ONCE", {"cpu": 2})
     monkeypatch.setattr(decoder, "EMBEDDED_SECONDS", 1.0)
+    monkeypatch.setattr(timed, "EVERY", 4)
     torch.manual_seed(0)
     random, rows, start = np.random.default_rng(0), [], 0
     for number in range(24):
@@ -137,7 +139,7 @@ def test_each_epoch_has_every_clip_once_and_few_voices_in_a_step(work):
 
 def test_the_gpt_and_the_decoder_are_trained_and_carry_on(work, capsys):
     out = work / "out"
-    given = ("--minutes-gpt", "0.1", "--minutes-decoder", "0.1", "--out", str(out))
+    given = ("--minutes-gpt", "0.02", "--minutes-decoder", "0.02", "--out", str(out))
     gpt.run(work, options_of(work, *given))
     assert load_file(work / "gpt.safetensors").keys() == build_gpt(tiny_config(1, 64, 1, 410), 410).state_dict().keys()
     facts = json.loads((work / "figures.json").read_text())["gpt"]
@@ -153,8 +155,8 @@ def test_the_gpt_and_the_decoder_are_trained_and_carry_on(work, capsys):
 
 def test_training_goes_on_from_a_pack(work, tmp_path):
     pack = tmp_path / "pack"
-    gpt.run(work, options_of(work, "--minutes-gpt", "0.05", "--out", str(pack)))
-    again = options_of(work, "--minutes-gpt", "0.05", "--begin-with", str(pack))
+    gpt.run(work, options_of(work, "--minutes-gpt", "0.02", "--out", str(pack)))
+    again = options_of(work, "--minutes-gpt", "0.02", "--begin-with", str(pack))
     _, loop = gpt.prepare(work, again)
     assert loop.checkpoints.last() is None and loop.progress.epoch == feed.SHORT_EPOCHS
     packed = packed_weights(pack, "gpt")
@@ -221,8 +223,8 @@ def test_the_heads_that_point_learn_which_token_is_said_next(work):
     assert own[rows == 0].tolist() == [*said, *[-1] * (len(own[rows == 0]) - len(said))]  # the stops say none
     assert (own[rows == 1] == -1).all()  # a clip without alignment counts nothing
     model = gpt.BaseGPT(gpt.new_gpt(layers=2), gpt.codebook(work)).train()
-    optimizer, losses = torch.optim.Adam(model.parameters(), 1e-3), []
-    for _ in range(200):
+    optimizer, losses = torch.optim.Adam(model.parameters(), 1.5e-3), []
+    for _ in range(150):
         model.hidden(batch)
         losses.append(model.pointer_loss(batch))
         optimizer.zero_grad()
