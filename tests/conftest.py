@@ -32,18 +32,18 @@ hypothesis.settings.load_profile("default")
 # A shell starts background jobs with SIGINT ignored, and child processes inherit that: the tests of Ctrl-C would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files whose tests share a pipeline run: the session fixtures `finished` and `small_project` below.
+# Files whose tests share the pipeline runs of the session fixtures `finished` and `small_project` below.
 SHARED_RUN = {
-    "tests/test_damage.py": "finished",
-    "tests/test_pretrain_xtts_model.py": "finished",
-    "tests/test_run_pretrain.py": "finished",
-    "tests/test_scripts.py": "finished",
-    "tests/test_changes.py": "small_project",
-    "tests/test_earlier_versions.py": "small_project",
-    "tests/test_hostile.py": "small_project",
-    "tests/test_parts_stages.py": "small_project",
-    "tests/test_phoneme_processor.py": "small_project",
-    "tests/test_run_xtts_pretrain.py": "small_project",
+    "tests/test_changes.py",
+    "tests/test_damage.py",
+    "tests/test_earlier_versions.py",
+    "tests/test_hostile.py",
+    "tests/test_parts_stages.py",
+    "tests/test_phoneme_processor.py",
+    "tests/test_pretrain_xtts_model.py",
+    "tests/test_run_pretrain.py",
+    "tests/test_run_xtts_pretrain.py",
+    "tests/test_scripts.py",
 }
 
 
@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n`, the tests of a file run in one process, in their order, and so do those of files that share a run.
+    """With `-n`, the tests of a file run in one process, in their order, and so do all files that share a run.
 
     Not `--dist loadgroup`: pytest-xdist 3.8 loses the groups under pytest 9.
     """
@@ -80,7 +80,7 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
-            return SHARED_RUN.get(file, file)
+            return "shared" if file in SHARED_RUN else file
 
     return ByFile(config, log)
 
@@ -103,13 +103,14 @@ def as_just_started():
 @pytest.fixture(scope="session")
 def stopped(tmp_path_factory):
     """(config, the runs on it that signals ended): one pipeline, stopped or killed again and again on its way."""
-    from pipeline_run import stop, write_config
+    from pipeline_run import stop, typed, write_config
 
     config = write_config(tmp_path_factory.mktemp("pipeline"))
     return config, [
         stop(config, "── starter", signal.SIGINT),
         stop(config, "── embeddings:", signal.SIGTERM),
-        stop(config, "step      2/", signal.SIGINT, delay=0),  # after step 31 the kept checkpoints would differ
+        # after step 15 the kept checkpoints would differ
+        stop(config, "step      2/", signal.SIGINT, delay=0, start=typed),
         stop(config, "carrying on from step", signal.SIGKILL),
     ]
 
@@ -117,10 +118,12 @@ def stopped(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(stopped):
     """(config, the last run): the same pipeline, carried to its end."""
-    from pipeline_run import run
+    from pipeline_run import run_here
 
     config, _ = stopped
-    result = run(config)
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.chdir(config.parent)
+        result = run_here(config)
     assert result.returncode == 0, result.stdout + result.stderr
     return config, result
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -28,18 +30,18 @@ def write_config(folder: Path, **changes) -> Path:
         "starter": {
             "enabled": True,
             "base": "untrained",
-            "clips": 60,
+            "clips": 30,
             "layers": 1,
             "model_dim": 64,
             "heads": 1,
-            "max_steps": 40,
+            "max_steps": 20,
             "learning_rate": 1e-3,
             "sentences": str(ROOT / "data/starter_sentences_ka.txt"),
         },
         "text": {"new_tokens": 100},
         "phonemes": {"max_epochs": 2},
         "language_model": {"max_epochs": 2, "dim": 32},
-        "training": {"log_interval": 2, "validation_interval": 6},
+        "training": {"log_interval": 2, "validation_interval": 3},
         **changes,
     }
     path = folder / "config.json"
@@ -80,11 +82,43 @@ class Stop(NamedTuple):
     locked: bool
 
 
-def stop(config: Path, at: str, number: signal.Signals, delay: float = 0.3) -> Stop:
-    """Runs the pipeline until it prints `at`, and sends the signal `delay` seconds later."""
-    process = subprocess.Popen(
+class Forked:
+    """The pipeline in a fork of this process, which saves 7 s of imports; what it prints is read from `stdout`."""
+
+    def __init__(self, config: Path):
+        import run_pretrain
+
+        reading, writing = os.pipe()
+
+        def child() -> None:
+            sys.stdout = sys.stderr = os.fdopen(writing, "w", buffering=1)
+            os.chdir(config.parent)
+            os._exit(run_pretrain.main(["--config", str(config)]))
+
+        self._process = multiprocessing.get_context("fork").Process(target=child)
+        self._process.start()
+        self.pid = self._process.pid
+        os.close(writing)
+        self.stdout = os.fdopen(reading)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        self._process.join()
+        return self._process.exitcode
+
+
+def typed(config: Path) -> subprocess.Popen:
+    """The command as a user types it."""
+    return subprocess.Popen(
         command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=config.parent
     )
+
+
+def stop(config: Path, at: str, number: signal.Signals, delay: float = 0.3, start=Forked) -> Stop:
+    """Runs the pipeline until it prints `at`, and sends the signal `delay` seconds later."""
+    process = start(config)
     said = ""
     for line in process.stdout:
         said += line

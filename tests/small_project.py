@@ -8,15 +8,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline_run import Forked
 
 import checkpoint_monitor
 import run_pretrain
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "device": "cpu",
     "batch_size": 4,
@@ -55,20 +54,6 @@ def here(main, *flags: object) -> Outcome:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = main([str(flag) for flag in flags])
     return Outcome(code, out.getvalue(), err.getvalue())
-
-
-def driver(config: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run_pretrain.py"), "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def outcome(process: subprocess.Popen) -> Outcome:
-    out, err = process.communicate(timeout=300)
-    return Outcome(process.returncode, out, err)
 
 
 @dataclass
@@ -110,19 +95,19 @@ def make(folder: Path) -> Project:
     base = tiny.write_base_model(folder / "models/base_xtts_v2")
     (base / stand_ins.MARK).unlink()  # else the starter's number of steps would replace the config's
     config = write_config(folder)
-    running = driver(config)
+    running = Forked(config)
     try:
         seen = ""
         while "voices are computed from the recordings" not in seen:  # printed when the embeddings stage begins
             line = running.stdout.readline()
-            assert line, running.stderr.read()
+            assert line, seen
             seen += line
-        os.kill(running.pid, signal.SIGSTOP)  # it holds the lock while the others run
-        second = outcome(driver(config))
+        running.send_signal(signal.SIGSTOP)  # it holds the lock while the others run
+        second = here(run_pretrain.main, "--config", config)
         listing = here(run_pretrain.main, "--config", config, "--dry-run")
         monitor = here(checkpoint_monitor.main, "--config", config, "--json")
     finally:
-        os.kill(running.pid, signal.SIGCONT)
-    end = outcome(running)
-    assert end.code == 0, end.err
-    return Project(folder, running.pid, seen + end.out, second, listing, monitor)
+        running.send_signal(signal.SIGCONT)
+    out = seen + running.stdout.read()
+    assert running.wait() == 0, out
+    return Project(folder, running.pid, out, second, listing, monitor)
