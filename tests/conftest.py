@@ -49,8 +49,6 @@ SHARED_RUN = {
 
 # Other files that take 20 s or more.
 LONG_FILES = {
-    "tests/recipes/test_base_gpt.py",
-    "tests/test_data_loader.py",
     "tests/test_disk_full.py",
     "tests/test_evaluate_model.py",
     "tests/test_prepare_recordings.py",

@@ -55,6 +55,15 @@ every_damage = pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: dama
 LARGE = ("dvae.pth", "model.pth", "xtts_v2_ka_combined.pkl")  # 100 MB each: tested with two kinds of damage only
 
 
+def cases(*names: str) -> list:
+    """Every file with every kind of damage that it is tested with."""
+    return [
+        pytest.param(name, damage, id=f"{name}-{damage.__name__}")
+        for name in names
+        for damage in ((truncated, flipped) if name in LARGE else DAMAGE)
+    ]
+
+
 def spoil(file: Path, damage) -> None:
     """Damage a file, its date left as it was."""
     status, whole = file.stat(), file.read_bytes()
@@ -113,14 +122,7 @@ def test_every_file_of_the_model_is_on_record(finished, model):
     assert plan(finished[0]) == {}
 
 
-@pytest.mark.parametrize(
-    "name, damage",
-    [
-        pytest.param(name, damage, id=f"{name}-{damage.__name__}")
-        for name in OUTPUTS
-        for damage in ((truncated, flipped) if name in LARGE else DAMAGE)
-    ],
-)
+@pytest.mark.parametrize("name, damage", cases(*OUTPUTS))
 def test_a_damaged_artifact_is_named_and_its_stage_runs_again(finished, model, tmp_path, name, damage):
     owner = next(
         stage.name
@@ -145,8 +147,7 @@ def test_a_damaged_model_does_not_speak(finished, model, tmp_path, capsys, name,
 # ── the user's base model ──
 
 
-@every_damage
-@pytest.mark.parametrize("name", ["model.pth", "dvae.pth", "mel_stats.pth", "config.json", "vocab.json"])
+@pytest.mark.parametrize("name, damage", cases("model.pth", "dvae.pth", "mel_stats.pth", "config.json", "vocab.json"))
 def test_a_damaged_base_model_is_named_and_its_weights_refused(finished, tmp_path, name, damage):
     folder = finished[0].parent / "models/base_xtts_v2"
     with spoilt(folder / name, damage, tmp_path):

@@ -18,7 +18,7 @@ import torch
 import embedding_adapter
 import run_pretrain
 from embedding_adapter import EmbeddingAdapter, run_embeddings_stage
-from xtts_ka.core.config import StarterConfig, load_config
+from xtts_ka.core.config import load_config
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.stage_ledger import StageLedger
 from xtts_ka.corpus import tables
@@ -75,15 +75,13 @@ def recordings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def base(recordings, tmp_path_factory):
+def base(tmp_path_factory):
     """The tiny base model of starter mode, one layer of width 64."""
-    from xtts_ka.model.checkpoint import read_model
-    from xtts_ka.starter.base_model import make_base_model
+    import tiny
 
-    folder = tmp_path_factory.mktemp("base") / "model"
-    paths = [clip.audio_path for clip in recordings[1][:2]]
-    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=1), paths, seed=1)
-    return read_model(folder)
+    from xtts_ka.model.checkpoint import read_model
+
+    return read_model(tiny.write_base_model(tmp_path_factory.mktemp("base") / "model"))
 
 
 @pytest.fixture(scope="module")

@@ -72,11 +72,17 @@ def write_data(data_dir: Path, recordings: list[Path]) -> list[Clip]:
 
 @functools.cache
 def _made_base() -> tempfile.TemporaryDirectory:
-    """A one-layer XTTS in the real file layout, in the folder `base`; removed when the process ends."""
+    """Holds it in the folder `base`; removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="tiny_base_")
-    recordings = write_recordings(Path(folder.name, "wavs"))
-    make_base_model(Path(folder.name, "base"), StarterConfig(layers=1, model_dim=64, heads=2), recordings[:4], seed=7)
+    make_base(Path(folder.name, "base"))
     return folder
+
+
+def make_base(folder: Path) -> None:
+    """Make a one-layer XTTS in the real file layout anew."""
+    with tempfile.TemporaryDirectory() as beside:
+        recordings = write_recordings(Path(beside))[:4]
+        make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=2), recordings, seed=7)
 
 
 def write_base_model(folder: Path) -> Path:

@@ -8,7 +8,6 @@ from xtts_ka.core.config import BASE_FILES, PretrainConfig, StarterConfig
 from xtts_ka.core.digests import hash_file
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.tables import SPLITS, read_split
-from xtts_ka.starter.base_model import make_base_model
 from xtts_ka.starter.stand_ins import MARK, RECORDINGS, make_stand_ins
 from xtts_ka.starter.trained_base import check_trained_base
 
@@ -40,10 +39,7 @@ def test_stand_ins_are_whole_marked_and_not_made_twice(config, tmp_path):
 
 @pytest.fixture(scope="module")
 def base_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "base"
-    recordings = tiny.write_recordings(folder.parent / "wavs")[:2]
-    make_base_model(folder, StarterConfig(layers=1, model_dim=64, heads=1), recordings, seed=1)
-    return folder
+    return tiny.write_base_model(tmp_path_factory.mktemp("models") / "base")
 
 
 @pytest.mark.parametrize("clips, seed", [(20, 1234), (21, 42), (27, 0), (40, 7)])
