@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from small_media import encode, tone
 
-from xtts_ka.corpus.audio import AudioError, measure, read_mono, read_part
+from xtts_ka.corpus.audio import AudioError, measure, read_mono, read_part, tracks
 from xtts_ka.corpus.content import is_pointer, kind_of, misnamed, suffix_of
 
 
@@ -91,6 +91,20 @@ def test_a_short_matroska_file_of_sound_only_is_read_and_one_cut_short_is_told(t
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(AudioError, match="cut short"):
         measure(path, 10)
+
+
+def test_of_a_films_sound_tracks_the_georgian_one_is_read(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        streams = [container.add_stream("aac", rate=16_000, layout="mono") for _ in range(2)]
+        streams[0].metadata["language"], streams[1].metadata["language"] = "rus", "geo"
+        for stream, number in zip(streams, (10, 30)):
+            frame = av.AudioFrame.from_ndarray(tone(number)[None].astype(np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 16_000
+            for part in (*stream.encode(frame), *stream.encode(None)):
+                container.mux(part)
+    samples, rate = read_mono(tmp_path / "a.mkv")
+    assert np.argmax(np.abs(np.fft.rfft(samples))) * rate / len(samples) == pytest.approx(400, abs=5)
+    assert tracks(tmp_path / "a.mkv") == ["rus", "geo"]
 
 
 def test_a_video_without_sound_is_told(tmp_path):

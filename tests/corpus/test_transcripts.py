@@ -18,6 +18,7 @@ from xtts_ka.corpus.transcripts import mend_letters, mixed_words, read_transcrip
         ("კარგი [pause] დღე (პაუზა)", "კარგი დღე", "markup"),
         ("*კარგი* დღე", "კარგი დღე", "markup"),
         ("12.\tკარგი დღე", "კარგი დღე", "markup"),
+        (r"კარგი\nდღე\N აქ", "კარგი დღე აქ", "markup"),
         ("გამარჯoბა", "გამარჯობა", "homoglyphs"),
         ("გამარjoბა და თბილисი", "გამარჯობა და თბილისი", "homoglyphs"),
     ],
@@ -33,7 +34,7 @@ def test_markup_is_mended_and_told(raw, text, reason):
     "tag",
     ["<noise>", "[laughter]", "[MUSIC]", "{breath}", "*cough*", "#uh", "%um", "(laughs)", "(სიცილი)", "[ხმაური]"]
     + ["++NOISE++", "/noise/", "|noise|", "＜noise＞", "【noise】", "<|music|>", "‹noise›", "==სიცილი==", "~laughs~"]
-    + ["<noise", "[noise", "noise]", "{სიცილი", "@ეე"]
+    + ["<noise", "[noise", "noise]", "<<noise>>", "{სიცილი", "@ეე"]
     + ["<laugh>ჰაჰა</laugh>", "[background noise]", "<vocalized-noise>", "(ფონური ხმაური)", "[SPK]"],
 )
 def test_tags_of_sounds_refuse_the_row(tag):
@@ -50,6 +51,8 @@ def test_tags_of_sounds_refuse_the_row(tag):
         "[...]",
         "***",
         "xxx",
+        "(......)",
+        "კარ\ufffdი",
         "((რაღაც))",
         "(არ ისმის)",
         "[გაურკვეველი]",

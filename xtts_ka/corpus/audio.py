@@ -126,6 +126,12 @@ def length(path: Path | str) -> tuple[float | None, bool]:
         return known, _seekable(sound)
 
 
+def tracks(path: Path | str) -> list[str]:
+    """The languages of a film's sound tracks, of which one is read (media.py); none where the file has no tracks."""
+    with _opened(path) as sound:
+        return sound.tracks if isinstance(sound, MediaFile) else []
+
+
 def stream(
     path: Path | str, block_seconds: int, start: float = 0.0, seconds: float | None = None
 ) -> Iterator[tuple[np.ndarray, int]]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.census import what_was_seen
+from xtts_ka.corpus.media import GEORGIAN
 from xtts_ka.corpus.paths import AUDIO_SUFFIXES
 from xtts_ka.corpus.subtitles import has_times
 from xtts_ka.corpus.tables import MAX_ID_LENGTH, is_safe_id
 
 MEDIA_SUFFIXES = frozenset((*AUDIO_SUFFIXES, ".avi"))
-LANGUAGES = ("ka", "kat", "geo", "georgian", "ka-ge", "ka_ge")  # film.ka.srt
 MAX_RECORDINGS = 1_000_000
 # The most exact first: people place the labels of the first two by hand.
 _TRANSCRIPTS = (".textgrid", ".eaf", ".json", ".srt", ".vtt", ".tsv", ".txt")
@@ -139,19 +139,19 @@ def _names(folder: str) -> list[str]:
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
-    """Transcripts by their name in small letters, without suffix and without the code of Georgian before it."""
+    """Transcripts by their name in small letters, without suffix and without the code of Georgian: film.ka.srt."""
     found: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = os.path.splitext(name.lower())
         if suffix in _TRANSCRIPTS and not name.startswith("."):
             inner, code = os.path.splitext(stem)
-            found.setdefault(inner if code[1:] in LANGUAGES else stem, []).append(name)
+            found.setdefault(inner if code[1:] in GEORGIAN else stem, []).append(name)
     return found
 
 
 def _rank(name: str) -> tuple[bool, int, str]:
     stem, suffix = os.path.splitext(name.lower())
-    return os.path.splitext(stem)[1][1:] not in LANGUAGES, _TRANSCRIPTS.index(suffix), name
+    return os.path.splitext(stem)[1][1:] not in GEORGIAN, _TRANSCRIPTS.index(suffix), name
 
 
 def share_of(recordings: Sequence[LongRecording], shard: tuple[int, int]) -> list[LongRecording]:

@@ -17,6 +17,7 @@ from xtts_ka.corpus.content import kind_of
 if TYPE_CHECKING:
     import av
 
+GEORGIAN = ("ka", "kat", "geo", "georgian", "ka-ge", "ka_ge")  # how films and names of files call the language
 UNKNOWN_FRAMES = 2**63 - 1  # as libsndfile reports where the header does not give the length
 
 
@@ -25,7 +26,10 @@ class MediaError(Exception):
 
 
 class MediaFile:
-    """The first audio stream of a file, decoded block by block as float32. MediaError where it cannot be."""
+    """An audio stream of a file, decoded block by block as float32. MediaError where it cannot be.
+
+    That in Georgian, else the first. tracks: the languages of all, as the file says; und: undefined.
+    """
 
     extra_info = ""
 
@@ -40,9 +44,11 @@ class MediaFile:
         except self._errors as error:
             raise MediaError(_reason(error)) from None
         try:
-            if not self._container.streams.audio:
+            streams = self._container.streams.audio
+            if not streams:
                 raise MediaError("it holds no sound")
-            self._stream = self._container.streams.audio[0]
+            self.tracks = [stream.metadata.get("language", "und").lower() for stream in streams]
+            self._stream = next((one for one, code in zip(streams, self.tracks) if code in GEORGIAN), streams[0])
             self._frames = self._decoded()
             self._waiting = next(self._frames, None)
         except MediaError:

@@ -117,7 +117,7 @@ def _captions(text: str) -> Iterator[Cue]:
         if match.string[match.end() : match.end() + 2] == "\n\n" or _TIMES.match(body):
             continue  # a cue without text
         voice = _VOICE.search(body)
-        said = html.unescape(_STYLES.sub("", body))
+        said = html.unescape(_STYLES.sub("", body)).replace(r"\N", "\n")
         yield Cue(_seconds(match[1]), _seconds(match[2]), said, html.unescape(voice[1].strip()) if voice else "")
 
 

@@ -99,10 +99,11 @@ _PEOPLE = frozenset((
 ).split())  # fmt: skip
 _ADDRESS = re.compile(r"@|://|^www\.")
 _NOBODY_KNOWS = re.compile(
-    r"\(\s*(?:\*+|\?+|\.\.\.|…|-+|_+)\s*\)|\[\s*(?:\*+|\?+|\.\.\.|…|-+|_+)\s*\]|<\s*(?:\*+|\?+|\.\.\.|…)\s*>"
+    r"\(\s*(?:\*+|\?+|\.{3,}|…+|-+|_+)\s*\)|\[\s*(?:\*+|\?+|\.{3,}|…+|-+|_+)\s*\]|<\s*(?:\*+|\?+|\.{3,}|…+)\s*>"
     r"|\(\(.*?\)\)|\*{3,}|_{3,}|(?<![^\W_])x{3,}(?![^\W_])"  # XXX is a Roman number
+    "|\ufffd"  # what a program writes for letters that it could not read
 )
-_QUOTED = re.compile("<<|>>")
+_ESCAPED = re.compile(r"\s*\\[nNrth](?![A-Za-z])\s*")  # a line break or a tab that a program wrote as two characters
 _NUMBERED = re.compile(r"^\s*\d{1,5}[.)]?\t\s*")
 _LATIN_OR_CYRILLIC = re.compile("[A-Za-zА-Яа-я]")
 _INSIDE_WORDS = "b i u em strong span font sub sup s a mark small tt".split()  # no space stands where these do
@@ -119,7 +120,8 @@ def read_transcript(raw: str) -> Transcript:
 
     text = mend(_NUMBERED.sub("", raw), raw, Mending.MARKUP, "a line's number before a tab is left out")
     text = mend(_unescaped(text), text, Mending.ENTITIES, "HTML entities are read")
-    text = _QUOTED.sub(" ", text)
+    text = mend(_ESCAPED.sub(" ", text), text, Mending.MARKUP, "written line breaks are left out")
+    text = text.replace("<<", "‹").replace(">>", "›")
     plain = _BRACKETS.sub(lambda m: f"[{m[1] or m[2] or m[4]}]", _STAMP.sub(" ", text).translate(_WIDE))
     if refused := _refusal(plain):
         return Transcript(text, tuple(mended), (), refused)
@@ -265,7 +267,7 @@ def mend_letters(text: str) -> tuple[str, str]:
     return text, ", ".join(changed[:3])
 
 
-_OTHER = re.compile("[A-Za-zÀ-ÖØ-öø-ɏͰ-ӿ]+")
+_OTHER = re.compile("[A-Za-zÀ-ÖØ-öø-ɏͰ-ӿԱ-և]+")
 _LONGEST_SLIP = 3  # letters: more in a row are a foreign word without a space before it, ჩემიfacebook
 
 

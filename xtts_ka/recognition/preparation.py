@@ -35,6 +35,7 @@ from xtts_ka.corpus.audio import AudioError, write_wav
 from xtts_ka.corpus.cue_clips import plan_from_cues
 from xtts_ka.corpus.decoder_warnings import decoder_warnings
 from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of
+from xtts_ka.corpus.media import GEORGIAN
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
 from xtts_ka.corpus.preparation_store import PLANNING, WAVS, WORK, Outcome, Store
@@ -272,6 +273,9 @@ def _finish(job: _Job, stretches: int) -> Outcome:
             return _fail(job, str(error))
         if complaint := str(store.load_arrays("activity", 0).get("complaint", "")):
             plan.remarks.append(f"a damaged mp3, of which what can be decoded is used ({complaint})")
+        if len(tracks := audio.tracks(job.recording.path)) > 1:
+            taken = "the one in Georgian" if set(tracks) & set(GEORGIAN) else "the first, for none says it is Georgian,"
+            plan.remarks.append(f"of its sound tracks ({', '.join(tracks)}) {taken} is used")
         outcome = Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
         store.write_plan(outcome)
     try:
