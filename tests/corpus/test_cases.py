@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from small_corpora import ALL, SENTENCES, clips_of, speak
+from small_corpora import ALL, SENTENCES, assert_pairs, clips_of, number_of, speak
 from small_media import encode, tone
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.metadata import MetadataReport, create_metadata, print_report
-from xtts_ka.corpus.tables import read_drop_report
+from xtts_ka.corpus.tables import read_drop_report, read_split
 
 COLLECTION = Path(__file__).parents[3] / "shared/cases/corpora"
 CASES: dict[str, Callable] = {}
@@ -111,6 +111,21 @@ def test_openslr(corpus):
     report = corpus.run()
     assert (report.kept, report.rows, report.corpora[0].format) == (16, 16, "openslr")
     assert corpus.speakers == {"00011", "00012", "00013", "00014"}
+
+
+def test_esd(corpus):
+    for i in range(16):
+        speaker, mood = f"{1 + i % 2:04d}", ("Angry", "Happy")[i // 2 % 2]
+        part = "test" if i > 13 else "evaluation" if i > 11 else "train"
+        speak(corpus.src / f"{speaker}/{mood}/{part}/{speaker}_{i:06d}.wav", i)
+        with open(corpus.src / speaker / f"{speaker}.txt", "a", encoding="utf-8") as table:
+            table.write(f"{speaker}_{i:06d}\t{SENTENCES[i]}\t{mood}\n")
+    report = corpus.run()
+    assert (report.kept, report.dropped, report.mended, corpus.speakers) == (16, {}, {}, {"0001", "0002"})
+    assert {number_of(clip.audio_path) for clip in read_split(corpus.data, "test")} == {14, 15}
+    assert_pairs(corpus.data)
+    one = corpus.run(source=corpus.src / "0002", official_splits="pool")
+    assert (one.kept, corpus.speakers) == (8, {"0002"})
 
 
 @case("02-vctk-0.92")
@@ -384,6 +399,20 @@ def test_parquet_shards(corpus):
     assert sorted(corpus.src.rglob("*")) == before and report.splits["test"][0] >= 4
     corpus.write("data/train-00000-of-00001.parquet", "PAR1 broken")
     assert "train-00000-of-00001.parquet cannot be read as parquet" in corpus.refused()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_parquet_with_samples(corpus, channels):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = []
+    for i in range(12):
+        wave = soundfile.read(speak(corpus.data.parent / "x.wav", i))[0].tolist()
+        audio = {"array": wave if channels == 1 else [wave] * channels, "sampling_rate": 8_000 if i else None}
+        rows.append({"audio": {"path": f"{i}.mp3", **audio}, "text": SENTENCES[i]})
+    parquet.write_table(pyarrow.Table.from_pylist(rows), corpus.src / "train-00000-of-00001.parquet")
+    report = corpus.run()
+    assert (report.kept, report.dropped) == (11, {"bad_row": 1})
+    assert_pairs(corpus.data)
 
 
 @pytest.mark.parametrize(

@@ -409,7 +409,7 @@ def test_a_class_is_no_speaker_and_casts_doubt_on_one_voice(tmp_path, capsys, to
     report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
     _, named = known_speakers(tmp_path / "data")
     assert (report.kept, named, report.unknown) == (12, {"ნინო"} if told else set(), 12 - told)
-    assert "a .cls tells a class and not of what" in capsys.readouterr().out
+    assert "the number in a .cls file may be the speaker's or a label of another kind" in capsys.readouterr().out
 
 
 # ── one corpus in several folders ────────────────────────────────────────────────────────────────────────
@@ -429,16 +429,54 @@ def splits_by_number(data_dir: Path) -> dict[str, set[int]]:
     return {split: {number_of(c.audio_path) for c in read_split(data_dir, split)} for split in SPLITS}
 
 
-@pytest.mark.parametrize("inside", ["", "data"])
-def test_an_audiofolder_with_splits_is_one_corpus_whose_test_clips_never_train(tmp_path, inside):
+OFFICIAL = {"train": set(range(10)), "val": set(range(10, 14)), "test": set(range(14, 18))}
+
+
+@pytest.mark.parametrize("inside, sources", [("", [""]), ("data", [""]), ("", ["test", "train", "validation"])])
+def test_an_audiofolder_with_splits_is_one_corpus_whose_test_clips_never_train(tmp_path, inside, sources):
     audiofolder(tmp_path / "src" / inside)
-    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    report = create_metadata([tmp_path / "src" / part for part in sources], tmp_path / "data", options=ALL)
     assert (report.kept, report.dropped, len(report.corpora)) == (18, {}, 1)
     assert {c.speaker_id for c in assert_pairs(tmp_path / "data").values()} == {"src_unknown"}
-    official = {"train": set(range(10)), "val": set(range(10, 14)), "test": set(range(14, 18))}
-    assert splits_by_number(tmp_path / "data") == official
+    assert splits_by_number(tmp_path / "data") == OFFICIAL
     create_metadata(tmp_path / "src", tmp_path / "pooled", options=replace(ALL, official_splits="pool"))
-    assert splits_by_number(tmp_path / "pooled") != official
+    assert splits_by_number(tmp_path / "pooled") != OFFICIAL
+
+
+@pytest.mark.parametrize(
+    "files",  # name → a clip's line
+    [
+        {"data/{part}/wav.scp": "u{i:02d} wavs/{i:02d}.wav", "data/{part}/text": "u{i:02d} {text}"},
+        {"all/wav.scp": "u{i:02d} wavs/{i:02d}.wav", "all/text": "u{i:02d} {text}"}
+        | {"{part}/wav.scp": "u{i:02d} wavs/{i:02d}.wav", "{part}/text": "u{i:02d} {text}"},
+        {"{part}_manifest.json": '{{"audio_filepath": "/x/wavs/{i:02d}.wav", "text": "{text}", "speaker": "s"}}'},
+        {"filelists/{part}_filelist.txt": "wavs/{i:02d}.wav|{text}"},
+        {"metadata.csv": "{i:02d}|{text}", "{part}.txt": "wavs/{i:02d}.wav|{text}"},
+    ],
+    ids=["kaldi", "kaldi_with_all", "nemo", "vits", "whole_and_parts"],
+)
+def test_splits_that_only_names_tell_are_official(tmp_path, files):
+    for part, numbers in OFFICIAL.items():
+        for i in numbers:
+            speak(tmp_path / f"src/wavs/{i:02d}.wav", i)
+            for name, row in files.items():
+                table = tmp_path / "src" / name.format(part={"val": "dev"}.get(part, part))
+                table.parent.mkdir(parents=True, exist_ok=True)
+                with open(table, "a", encoding="utf-8") as file:
+                    file.write(row.format(i=i, text=SENTENCES[i]) + "\n")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert report.kept == 18
+    assert_pairs(tmp_path / "data")
+    assert splits_by_number(tmp_path / "data")["test"] == OFFICIAL["test"]
+    assert splits_by_number(tmp_path / "data")["val"] >= OFFICIAL["val"]
+
+
+def test_a_woman_and_a_man_in_folders_by_gender_are_two(tmp_path):
+    for i in range(12):
+        path = speak(tmp_path / f"src/{('female', 'male')[i % 2]}/{i}.wav", i)
+        path.with_suffix(".txt").write_text(SENTENCES[i], "utf-8")
+    create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert known_speakers(tmp_path / "data")[1] == {"female", "male"}
 
 
 def test_one_speaker_in_two_splits_is_one_person(tmp_path):
@@ -471,5 +509,5 @@ def test_genders_in_folders_are_one_corpus_and_other_names_are_not(tmp_path):
     assert (report.kept, report.corpora[0].format, report.speakers) == (16, "openslr", 4)  # two women, two men
     assert_pairs(tmp_path / "data")
     (tmp_path / "src/ka_ge_male").rename(tmp_path / "src/eu_es_male")
-    with pytest.raises(UserError, match="name the folder with --source .several that belong together"):
+    with pytest.raises(UserError, match="name the folder or archive with --source .several that belong together"):
         find_corpus(tmp_path / "src")

@@ -24,6 +24,7 @@ from xtts_ka.corpus import extracted, tables
 from xtts_ka.corpus import splits as splitting
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats import Corpus, find_corpora
+from xtts_ka.corpus.formats.columns import STRICTNESS
 from xtts_ka.corpus.measurements import Measurements
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import UNWRITABLE, link_targets
@@ -36,7 +37,6 @@ from xtts_ka.corpus.tables import EMBEDDING_SUFFIXES, Clip, split_csv
 MIN_VAL_CLIPS = 2  # training compares checkpoints by the validation loss, for which one clip is not enough
 SHOWN_SPEAKERS = 12  # of which the report prints names
 Check = Callable[[Sequence[Clip]], Iterable[Finding]]
-_STRICTNESS = {"test": 2, "val": 1, "train": 0}  # a sentence that stands in several official splits goes to the highest
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,8 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
         limit = "" if gone == rows else f", and --max_drop_fraction allows {options.max_drop_fraction:g}"
         first = "" if gone < rows else f" (the first: {tables.read_drop_report(drop_report.parents[1])[0][3]})"
         remedy = f"see {drop_report} and correct them" + (" or raise the limit" if limit else first)
+        if list(dropped) == [Drop.MISSING_AUDIO]:
+            remedy += "; if the recordings lie elsewhere, give their folder with --source too"
         raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}){limit}: {remedy}")
 
 
@@ -261,15 +263,15 @@ def _check_splits(
     splits: dict[str, list[Clip]], kept: Sequence[Clip], plan: SplitPlan, official: Mapping[str, str]
 ) -> None:
     """UserError where validation or training would have too little."""
+    pool = " or set --official_splits pool" if official else ""
     if len(splits["val"]) < MIN_VAL_CLIPS:
         wanted = _enough_for_validation(kept, official)
         enough = len(kept) > 4 * MIN_VAL_CLIPS and plan.val_fraction < wanted and wanted + plan.test_fraction < 0.5
-        remedy = f"run again with --val_fraction {wanted:g}" if enough else "add recordings of more sentences"
+        remedy = f"run again with --val_fraction {wanted:g}" if enough else f"add recordings of more sentences{pool}"
         few = f"only {len(splits['val'])} of {len(kept)} clips would be for validation"
         raise UserError(f"{few}, which needs {MIN_VAL_CLIPS}: {remedy}")
     if not splits["train"]:
-        pool = ", set --official_splits pool" if official else ""
-        remedy = f"lower --val_fraction and --test_fraction{pool} or add recordings of more sentences"
+        remedy = f"lower --val_fraction and --test_fraction, add recordings of more sentences{pool}"
         raise UserError(f"none of {len(kept)} clips would be left for training: {remedy}")
 
 
@@ -282,16 +284,15 @@ def official_splits(checked: Checked) -> dict[str, str]:
     for clip in checked.clips:
         if split := checked.official.get(clip.file_id):
             sentence = sentence_of(clip.text)
-            splits[sentence] = max(split, splits.get(sentence, split), key=_STRICTNESS.__getitem__)
+            splits[sentence] = max(split, splits.get(sentence, split), key=STRICTNESS.__getitem__)
     return splits
 
 
 def _stated(official: Mapping[str, str], plan: SplitPlan) -> dict[str, str]:
-    """`official`, with a part of the training sentences for validation where no corpus states a validation split."""
-    if "val" in official.values():
-        return dict(official)
-    chosen = {sentence: plan.of_sentence(sentence) == "val" for sentence, split in official.items() if split == "train"}
-    return {**official, **{sentence: "val" if val else "train" for sentence, val in chosen.items()}}
+    """`official`, with a part of the training sentences for validation or test where no corpus states such a split."""
+    stated = set(official.values())
+    chosen = {sentence: plan.of_sentence(sentence) for sentence, split in official.items() if split == "train"}
+    return {**official, **{sentence: split for sentence, split in chosen.items() if split not in stated}}
 
 
 def _with_embeddings(clips: Sequence[Clip], folder: Path) -> Iterator[Clip]:

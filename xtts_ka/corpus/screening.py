@@ -25,7 +25,7 @@ from xtts_ka.corpus.content import kind_of, misnamed
 from xtts_ka.corpus.decoder_warnings import decoder_warnings
 from xtts_ka.corpus.drop_reasons import Drop, Flaw, Mending, Suspicion
 from xtts_ka.corpus.excerpt import Cut
-from xtts_ka.corpus.formats import Corpus, Row
+from xtts_ka.corpus.formats import Corpus, Row, rows_with_splits
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import PathFinder, PathProblem
 from xtts_ka.corpus.quality_limits import Finding
@@ -142,7 +142,8 @@ def check_rows(
     measuring: Callable[[int], AbstractContextManager[Measurements]] | None = None,
 ) -> Checked:
     """Check every row of the corpora. measuring: rows → what measures their quality (measurements.py)."""
-    rows = [(corpus, row) for corpus in corpora for row in corpus.rows()]
+    respect = options.official_splits == "respect"
+    rows = [(corpus, row) for corpus in corpora for row in (rows_with_splits(corpus) if respect else corpus.rows())]
     _choose_bare_names(rows)
     checked, screen = Checked(rows=len(rows), measured={} if measuring else None), _Screen(options)
     first_with: dict[str, str] = {}  # sha256 of the samples → file_id

@@ -15,10 +15,10 @@ from xtts_ka.corpus.archives import find_archives, is_archive, stem_of, unpack
 from xtts_ka.corpus.census import count_files, what_was_seen
 from xtts_ka.corpus.formats.folders import MirroredFolders, PlainFolder
 from xtts_ka.corpus.formats.layout import Corpus, Row, Source
-from xtts_ka.corpus.formats.listed import Fleurs, ListedTables, MAiLabs, OpenSlr, Transcripts
+from xtts_ka.corpus.formats.listed import Esd, Fleurs, ListedTables, MAiLabs, OpenSlr, Transcripts
 from xtts_ka.corpus.formats.manifests import JsonLines, Kaldi, Lhotse
 from xtts_ka.corpus.formats.parquet import Parquet
-from xtts_ka.corpus.formats.parts import joined
+from xtts_ka.corpus.formats.parts import joined, rows_with_splits, sources_joined
 from xtts_ka.corpus.formats.tabular import AudioFolder, CommonVoice, HeadedTables
 from xtts_ka.corpus.paths import PathProblem, Root
 
@@ -26,7 +26,7 @@ from xtts_ka.corpus.paths import PathProblem, Root
 LAYOUTS: dict[str, type[Corpus]] = {
     layout.format: layout
     for layout in (
-        CommonVoice, Fleurs, OpenSlr, MAiLabs, Kaldi, Lhotse, AudioFolder, HeadedTables, ListedTables, JsonLines,
+        CommonVoice, Fleurs, OpenSlr, MAiLabs, Esd, Kaldi, Lhotse, AudioFolder, HeadedTables, ListedTables, JsonLines,
         Parquet, Transcripts, MirroredFolders, PlainFolder,
     )
 }  # fmt: skip
@@ -35,7 +35,17 @@ LEVELS = 5  # folders below the source in which a corpus is looked for
 MAX_FOLDERS = 2_000  # on one level: below them only recordings can be
 PROBED_ROWS = 20  # of a corpus, before its archives are unpacked
 
-__all__ = ["FORMATS", "LAYOUTS", "Corpus", "NoCorpus", "Row", "Source", "find_corpora", "find_corpus"]
+__all__ = [
+    "FORMATS",
+    "LAYOUTS",
+    "Corpus",
+    "NoCorpus",
+    "Row",
+    "Source",
+    "find_corpora",
+    "find_corpus",
+    "rows_with_splits",
+]
 
 
 class NoCorpus(UserError):
@@ -46,19 +56,20 @@ def find_corpora(
     sources: Sequence[Path | str], format: str = "auto", workspace: Path | None = None
 ) -> tuple[list[Corpus], list[Path]]:
     """(the corpora of the sources, those sources that hold recordings alone, which the tables of the others name)."""
-    corpora, lacking = [], {}
-    for source in sources:
+    real = [Path(os.path.realpath(source)) for source in sources]
+    found, lacking = [], {}
+    for source in real:
         try:
-            corpora.append(find_corpus(source, format, workspace))
+            found.append((source, find_corpus(source, format, workspace)))
         except NoCorpus as error:
-            lacking[Path(os.path.realpath(source))] = error
+            lacking[source] = error
     if not lacking:
-        return corpora, []
+        return sources_joined(found), []
     alone = [folder for folder in lacking if count_files(folder).recordings]
-    others = [source for source in sources if Path(os.path.realpath(source)) not in alone]
+    others = [source for source in real if source not in alone]
     if not alone or not others:
         raise next(iter(lacking.values()))
-    corpora = [find_corpus(source, format, workspace, alone) for source in others]
+    corpora = sources_joined([(source, find_corpus(source, format, workspace, alone)) for source in others])
     for folder in alone:
         if not any(_names_one_in(folder, corpus) for corpus in corpora):
             raise lacking[folder]
@@ -160,13 +171,19 @@ def _search(source: Source, format: str, workspace: Path | None) -> Corpus | Non
         if apart and plain.has_pairs(but=own):
             found.append(plain)
         if len(found) > 1:
-            listed = ", ".join(f"{corpus.format} in {corpus.folder}" for corpus in found[:4])
+            listed = ", ".join(f"{corpus.format} in {_place(corpus, source)}" for corpus in found[:4])
             by_format = "one with --format, or " * (len({corpus.format for corpus in found}) == len(found))
-            remedy = f"name {by_format}the folder with --source (several that belong together may be given)"
+            remedy = f"name {by_format}the folder or archive with --source (several that belong together may be given)"
             raise UserError(f"{source.folder} holds more than one corpus ({listed}): {remedy}")
         if found:
             return found[0]
     return plain if format in ("auto", PlainFolder.format) and plain.has_pairs() else None
+
+
+def _place(corpus: Corpus, source: Source) -> Path:
+    """Where a corpus stands for the user: the archive's name where it was unpacked elsewhere."""
+    inside = next((root.inside for root in source.roots if root.folder == corpus.folder and root.inside), "")
+    return source.folder / inside if inside else corpus.folder
 
 
 def _in_folder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from xtts_ka.corpus.paths import has_audio_suffix
@@ -99,7 +99,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "length": ("duration",),
 }
 SPLIT_WORDS = {"train": "train", "training": "train", "dev": "val", "val": "val", "valid": "val", "validation": "val"}
-SPLIT_WORDS |= {"eval": "val", "test": "test", "testing": "test"}
+SPLIT_WORDS |= {"eval": "val", "evaluation": "val", "test": "test", "testing": "test"}
+STRICTNESS = {"test": 2, "val": 1, "train": 0, "": -1}  # of several splits that are told, the strictest one's is taken
 _LANGUAGE = re.compile(
     r"(ka|en|ru|kat|geo|eng|rus|ja|zh|ko|de|fr|es|tr|hy|az|ab|os|xmf|sva)([-_][a-z]{2})?|georgian", re.I
 )
@@ -113,6 +114,33 @@ _MOODS = frozenset((
     *("გაბრაზებული", "გაოცება", "გაოცებული", "შიში", "შეშინებული", "ზიზღი", "მშვიდი", "ჩურჩული", "ჩვეულებრივი"),
 ))  # fmt: skip
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a file's or folder's name, in lower case."""
+    return re.split(r"[-_. ]+", name.lower())
+
+
+def split_in(name: str) -> str:
+    """The strictest split of the words of a name: "val" of train_dev; "" where none is one."""
+    words = (word.rstrip("0123456789") for word in words_of(name))
+    return max((SPLIT_WORDS.get(word, "") for word in words), key=STRICTNESS.__getitem__)
+
+
+def stated_splits(tables: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
+    """Path of a recording, and its name without suffix → the split in the name of a table that lists it."""
+    stated: dict[str, str] = {}
+    for name, recordings in tables:
+        if split := split_in(name):
+            for key in (key for path in recordings for key in (path, stem_in(path))):
+                stated[key] = max(stated.get(key, ""), split, key=STRICTNESS.__getitem__)
+    return stated
+
+
+def stem_in(path: str) -> str:
+    """The name of a recording without folders and suffix, as a table writes it."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    return name.rpartition(".")[0] if has_audio_suffix(name) else name
 
 
 def roles_of(header: Sequence[str]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from xtts_ka.corpus.delimited import NOT_UTF8, decode
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.formats.columns import roles_of
-from xtts_ka.corpus.formats.layout import Corpus, Row, folder_speaker
+from xtts_ka.corpus.formats.layout import Corpus, Row, folder_or_gender, folder_speaker
 from xtts_ka.corpus.paths import AUDIO_SUFFIXES, Found, PathProblem, Root
 from xtts_ka.corpus.tables import MAX_LINE_BYTES
 
@@ -26,8 +26,8 @@ _ABOUT = re.compile(
 _LABELS = re.compile(r"(?:\s*\d+(?:\.\d+)?\s+\d+(?:\.\d+)?\s+\S+\s*)+")  # HTK's: begin, end, phone
 _SHARES = frozenset(("", "shard", "part", "chunk", "batch", "vol", "volume"))  # words of archives that are no voice's
 _CLASSES = (
-    "a .cls tells a class and not of what: where nothing else names the speaker it is taken as unknown; "
-    'write {"speaker_id": …} into a .json beside each recording to name it'
+    "the number in a .cls file may be the speaker's or a label of another kind, so these speakers are not known; "
+    'to name them, write {"speaker_id": …} into a .json of the same name beside each recording'
 )
 
 
@@ -48,7 +48,7 @@ class _Folder:
     def speaker(self, file: str) -> str:
         """The speaker that the folders name, else the archive."""
         outside = self.root.inside.removesuffix(self.root.archive)
-        return folder_speaker(os.path.join(outside, self.name(file)), needs_container=False) or self.archive or ""
+        return folder_or_gender(os.path.join(outside, self.name(file))) or self.archive or ""
 
 
 class PlainFolder(Corpus):

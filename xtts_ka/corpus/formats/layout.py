@@ -139,7 +139,7 @@ class Corpus:
         """(the corpus' own name of who speaks, whether it is one known person); the name "": nothing names anybody."""
         if name := self.speaker_of(row, found).strip():
             return name, row.speaker_known
-        folder = "" if self.by_folders else folder_speaker(self.inside(found), needs_container=False)
+        folder = "" if self.by_folders else folder_or_gender(self.inside(found))
         if self.unnamed == "folders" and folder:
             return folder, True
         if self.unnamed != "auto" or not row.speaker_known:
@@ -159,7 +159,7 @@ class Corpus:
         for row in self.rows():
             found = None if row.problem else self.locate(row)
             if found and not self.speaker_of(row, found):
-                folders.add(folder_speaker(self.inside(found), needs_container=False))
+                folders.add(folder_or_gender(self.inside(found)))
         if len(folders) > 1:
             names = ", ".join(sorted(folders - {""})[:3]) + ", …" * (len(folders - {""}) > 3)
             self._remark(f"nothing but perhaps the folders ({names}) names who speaks, so it is not known: {_REMEDY}")
@@ -211,6 +211,12 @@ def folder_speaker(name: str, needs_container: bool) -> str:
         else:
             return folder if seen else ""
     return ""
+
+
+def folder_or_gender(name: str) -> str:
+    """The speaker that the folders of a path may name: a woman in female/ and a man in male/ are two."""
+    genders = [folder for folder in name.split("/")[:-1] if folder.lower() in ("female", "male")]
+    return folder_speaker(name, needs_container=False) or (genders[-1] if genders else "")
 
 
 def better_text(text: str, normalised: str) -> str:

@@ -7,14 +7,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from xtts_ka.corpus.delimited import SNIFFED_LINES, Cells, common_delimiter, first_lines, read_cells, text_lines
-from xtts_ka.corpus.formats.columns import infer_roles
+from xtts_ka.corpus.formats.columns import infer_roles, stated_splits, stem_in
 from xtts_ka.corpus.formats.layout import Corpus, Row
-from xtts_ka.corpus.formats.tabular import TABLE_SUFFIXES, header_of, row_of
+from xtts_ka.corpus.formats.tabular import TABLE_SUFFIXES, header_of, left_beside, row_of
 from xtts_ka.corpus.paths import AUDIO_FOLDERS, has_audio_suffix
 
 HEADER = {"audio": "audio_file", "text": "text", "normalised": "normalized_text", "language": "language"}
@@ -29,10 +30,13 @@ class ListedTables(Corpus):
     delimiters: ClassVar[str] = "|\t;,"
 
     def tables(self) -> list[Path]:
-        files = sorted(file for suffix in TABLE_SUFFIXES for file in self.folder.glob(f"*{suffix}"))
-        tables = [file for file in files if self.may_read(file) and not header_of(file)[2] and self.is_mine(file)]
+        tables = self._listed()
         whole = [table for table in tables if table.name == "metadata.csv"]
         return whole or tables
+
+    def _listed(self) -> list[Path]:
+        files = sorted(file for suffix in TABLE_SUFFIXES for file in self.folder.glob(f"*{suffix}"))
+        return [file for file in files if self.may_read(file) and not header_of(file)[2] and self.is_mine(file)]
 
     def is_mine(self, table: Path) -> bool:
         """Whether its first lines name recordings that exist, or it is called as LJSpeech's and stands beside wavs/."""
@@ -53,8 +57,16 @@ class ListedTables(Corpus):
         return self.place.finder.locate(cell, starts, self.audio_folders, bare=complete) is not None
 
     def rows(self) -> Iterator[Row]:
-        for table in self.tables():
-            yield from self.rows_of(table, self.cells_of(table))
+        tables = self.tables()
+        left = [table for table in self._listed() if table not in tables]
+        first_cells = ((table.stem, (cells[0] for _, cells, _ in self.cells_of(table) if cells)) for table in left)
+        official = stated_splits(first_cells)
+        if left:
+            self.remarks.append(left_beside(tables, left, bool(official)))
+        for table in tables:
+            for row in self.rows_of(table, self.cells_of(table)):
+                split = official.get(row.audio) or official.get(stem_in(row.audio), "")
+                yield replace(row, split=row.split or split)
 
     def cells_of(self, table: Path) -> Iterator[Cells]:
         delimiter = common_delimiter(table, self.delimiters) or self.delimiters[0]
@@ -117,6 +129,7 @@ class OpenSlr(ListedTables):
     """OpenSLR's crowd-sourced sets: kaf_03209_00443170675 is language and gender, speaker, utterance."""
 
     format = "openslr"
+    names: ClassVar = re.compile(r"([a-z]+)_(\d+)_\d+")
     expects = "line_index.tsv (or line_index_female.tsv …) with id<TAB>text, beside the recordings"
 
     def tables(self) -> list[Path]:
@@ -130,8 +143,13 @@ class OpenSlr(ListedTables):
             if problem:
                 yield Row(where, problem=problem)
                 continue
-            name = re.fullmatch(r"[a-z]+_(\d+)_\d+", cells[0])
-            yield Row(where, cells[0], cells[-1], name[1] if name else "", bool(name), beside=table.parent)
+            name = self.names.fullmatch(cells[0])
+            yield Row(where, cells[0], cells[-1], name[2] if name else "", bool(name), beside=table.parent)
+
+    def scope(self, row: Row) -> str:
+        """A woman and a man of one number are two."""
+        name = self.names.fullmatch(row.audio)
+        return f"{self.folder}/{name[1] if name else ''}"
 
 
 class MAiLabs(ListedTables):
@@ -152,6 +170,42 @@ class MAiLabs(ListedTables):
         reader = below[1] if len(below) > 2 and below[0] != "mix" else ""
         where = f"{table.relative_to(self.folder)}{where.removeprefix(table.name)}"
         return Row(where, row.audio, row.text, reader, bool(reader), beside=table.parent)
+
+
+class Esd(ListedTables):
+    """ESD: 0001/0001.txt with id, text and emotion, and 0001/Angry/0001_000351.wav (or Angry/train/ and so on)."""
+
+    format = "esd"
+    expects = "a folder for each speaker, with a table of its name: 0001/0001.txt with id<TAB>text<TAB>emotion"
+    delimiters: ClassVar[str] = "\t|"
+
+    def tables(self) -> list[Path]:
+        tables = [*sorted(self.folder.glob("*/*.txt")), self.folder / f"{self.folder.name}.txt"]
+        return [table for table in tables if table.stem == table.parent.name and self.is_mine(table)]
+
+    def is_mine(self, table: Path) -> bool:
+        if not self.may_read(table) or not common_delimiter(table, self.delimiters):
+            return False
+        recordings = self._recordings(table.parent)
+        first = [cells[0] for _, cells, _ in itertools.islice(self.cells_of(table), SNIFFED_LINES)]
+        return any(name in recordings for name in first)
+
+    @cached_property
+    def shapes(self) -> dict[Path, tuple[int, dict[str, int]]]:
+        return dict.fromkeys(self.tables(), (3, {"audio": 0, "text": 1}))
+
+    def rows(self) -> Iterator[Row]:
+        for table in self.tables():
+            recordings = self._recordings(table.parent)
+            for row in self.rows_of(table, self.cells_of(table)):
+                audio = recordings.get(row.audio, row.audio)
+                yield replace(row, audio=audio, speaker=table.parent.name, where=f"{table.parent.name}/{row.where}")
+
+    @staticmethod
+    def _recordings(folder: Path) -> dict[str, str]:
+        """Name without suffix → path in the folder of a speaker."""
+        files = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if has_audio_suffix(name))
+        return {os.path.splitext(os.path.basename(file))[0]: os.path.relpath(file, folder) for file in sorted(files)}
 
 
 class Transcripts(ListedTables):

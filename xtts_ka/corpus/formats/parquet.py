@@ -56,7 +56,8 @@ class Parquet(Corpus):
         part = self.shard.fullmatch(table.stem)
         split = SPLIT_WORDS.get(part[1].lower(), "") if part else ""
         wanted, number = [names[i] for i in roles.values()], 0
-        for batch in shard.iter_batches(ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted))):
+        decoded = roles["audio"] in _decoded(shard.schema_arrow)
+        for batch in shard.iter_batches(1 if decoded else ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted))):
             for entry in batch.to_pylist():
                 number += 1
                 where = f"{table.name}, row {number}"
@@ -82,6 +83,10 @@ class Parquet(Corpus):
         name, data = "", value
         if isinstance(value, dict):
             name, data = value.get("path") or "", value.get("bytes")
+            if value.get("array") and data is None:
+                if not (data := _wav_of(value["array"], value.get("sampling_rate"))):
+                    return "", "its array and sampling_rate are no sound"
+                name = ""  # its suffix is that of what was decoded
         if isinstance(value, str) or data is None:
             return (value if isinstance(value, str) else name), ""
         if not isinstance(data, bytes):
@@ -102,13 +107,36 @@ class Parquet(Corpus):
 def _roles(schema: Any) -> dict[str, int]:
     """Role → column. A column that holds bytes is the recording before any that names a file, whatever it is called."""
     words = [name.lower() for name in schema.names]
-    held = [i for i, column in enumerate(schema) if _holds_bytes(column.type)]
+    held = sorted({i for i, column in enumerate(schema) if _holds_bytes(column.type)}.union(_decoded(schema)))
     named = sorted((i for i in held if words[i] in ROLES["audio"]), key=lambda i: ROLES["audio"].index(words[i]))
     recording = named[0] if named else held[0] if len(held) == 1 else None
     if recording is None:
         return roles_of(schema.names)
     roles = roles_of([*schema.names, "audio"])
     return {**roles, "audio": recording} if roles else {}
+
+
+def _decoded(schema: Any) -> list[int]:
+    """The columns that hold samples: {array, sampling_rate}, as older `datasets` wrote them."""
+    from pyarrow import types
+
+    structs = {
+        i: {field.name for field in column.type} for i, column in enumerate(schema) if types.is_struct(column.type)
+    }
+    return [i for i, names in structs.items() if {"array", "sampling_rate"} <= names]
+
+
+def _wav_of(samples: Any, rate: Any) -> bytes | None:
+    """A mono wav of samples in [-1, 1], of one channel or of several; None where they are no sound."""
+    import numpy as np
+
+    from xtts_ka.corpus.audio import wav_bytes
+
+    try:
+        wave = np.asarray(samples, np.float32)
+        return wav_bytes(np.rint((wave.mean(0) if wave.ndim > 1 else wave) * 32768), int(rate))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from xtts_ka.corpus.delimited import DELIMITERS, first_lines, read_cells, split_line, trimmed
 from xtts_ka.corpus.drop_reasons import Suspicion
-from xtts_ka.corpus.formats.columns import SPLIT_WORDS, roles_of
+from xtts_ka.corpus.formats.columns import SPLIT_WORDS, roles_of, stated_splits, stem_in
 from xtts_ka.corpus.formats.layout import Corpus, Row, better_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".list", ".lst")
@@ -45,6 +46,22 @@ def row_of(where: str, cells: Mapping[str, str], beside: Path) -> Row:
     return Row(where, cells["audio"], text, speaker, known, "", language, split, start, end, beside)
 
 
+def recordings_of(table: Path) -> Iterator[str]:
+    """What a table writes in its column of recordings."""
+    delimiter, header, roles = header_of(table)
+    for number, cells, problem in read_cells(table, delimiter, lambda count: count >= len(header)):
+        if number > 1 and not problem and len(cells) >= len(header):
+            yield cells[roles["audio"]]
+
+
+def left_beside(read: Sequence[Path], left: Sequence[Path], have_splits: bool) -> str:
+    """The remark on tables that are not read because they are parts of another."""
+    names = ", ".join(table.name for table in left)
+    told = "; those that are named by splits tell the official ones" if have_splits else ""
+    whole = ", ".join(table.name for table in read)
+    return f"not read, because beside {whole} they are taken for parts of it: {names}{told}"
+
+
 class HeadedTables(Corpus):
     """Tables whose first line names their columns."""
 
@@ -68,6 +85,17 @@ class HeadedTables(Corpus):
     def is_mine(self, header: list[str]) -> bool:
         return bool(header) and "file_name" not in header
 
+    @cached_property
+    def left(self) -> list[Path]:
+        """Tables beside the whole one, taken for its parts."""
+        read = self.tables()
+        return [table for table in self.family() if table not in read]
+
+    @cached_property
+    def official(self) -> dict[str, str]:
+        """Recording → its split, as the names of the tables that are not read tell."""
+        return stated_splits((table.stem, recordings_of(table)) for table in self.left)
+
     def rows(self) -> Iterator[Row]:
         self.tell_what_is_left()
         for table in self.tables():
@@ -86,14 +114,15 @@ class HeadedTables(Corpus):
                     yield self.row(table, where, {role: cells[i] for role, i in roles.items()}, by_name)
 
     def tell_what_is_left(self) -> None:
-        read = self.tables()
-        if left := [table.name for table in self.family() if table not in read]:
-            names = ", ".join(table.name for table in read)
-            self.remarks.append(f"not read, because beside {names} they are taken for parts of it: {', '.join(left)}")
+        if self.left:
+            self.remarks.append(left_beside(self.tables(), self.left, bool(self.official)))
 
     def row(self, table: Path, where: str, roles: dict[str, str], cells: dict[str, str]) -> Row:
         """The row of a line, given its cells by role and by column."""
-        return row_of(where, roles, table.parent)
+        row = row_of(where, roles, table.parent)
+        return replace(
+            row, split=row.split or self.official.get(row.audio) or self.official.get(stem_in(row.audio), "")
+        )
 
 
 class AudioFolder(HeadedTables):
@@ -140,7 +169,7 @@ class CommonVoice(HeadedTables):
     def official(self) -> dict[str, str]:
         """Path of a clip → its split, as the tables beside validated.tsv tell."""
         tables = {name: self._table(name) for name in self.parts}
-        return {path: self.parts[name] for name, table in tables.items() if table for path in _paths(table)}
+        return {path: self.parts[name] for name, table in tables.items() if table for path in recordings_of(table)}
 
     def row(self, table: Path, where: str, roles: dict[str, str], cells: dict[str, str]) -> Row:
         path, speaker = cells.get("path") or cells.get("audio_file", ""), cells.get("client_id", "")
@@ -156,11 +185,3 @@ class CommonVoice(HeadedTables):
 
     def speaker_label(self, name: str) -> str:
         return f"cv_{hashlib.sha256(name.encode()).hexdigest()[:8]}"  # a client_id has 128 digits
-
-
-def _paths(table: Path) -> Iterator[str]:
-    """The column `path` of one of Common Voice's tables."""
-    delimiter, header, _ = header_of(table)
-    for number, cells, problem in read_cells(table, delimiter, lambda count: count >= len(header)):
-        if number > 1 and not problem and len(cells) >= len(header):
-            yield cells[header.index("path")]
