@@ -50,3 +50,12 @@ def test_old_checkpoints_and_metrics_of_stages_are_details(run, tmp_path):
     short, details = shown(status), shown(status, details=True)
     assert "and 3 older" in short and "language: bits 2.5" not in short and short.count(" yes ") == 7
     assert "older" not in details and "language: bits 2.5" in details and details.count(" yes ") == 10
+
+
+def test_large_figures_have_no_exponent(run):
+    config, history = run
+    history.refresh()
+    status = read_status(config, history)
+    status["training"] |= {"audio_s_per_s": 12_120.0, "grad_norm": 3456.0}
+    assert "  12100 audio s/s  " in one_line(status)
+    assert "gradient norm 3460   12100 s of audio per s" in shown(status)

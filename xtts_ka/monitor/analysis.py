@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from xtts_ka.core.console import three_digits
 from xtts_ka.core.robust import deviation, rolling_median, smooth
 from xtts_ka.monitor.history import Choice, RunHistory, Table
 from xtts_ka.training.checkpoint_folders import CheckpointFolder, best_of
@@ -223,7 +224,8 @@ def _divergence(c: _Curves) -> Finding | None:
         at = "" if math.isnan(lr) else f", then at {lr:.0%} of its peak,"
         remedy = "halve it, or lengthen the warm-up, and carry on from an earlier checkpoint"
         cause = f"The learning rate{at} is the likely cause: {remedy}."
-    what = f"The training loss diverges: from {best:.3g} it rose to {now:.3g} after step {onset}, and {still}"
+    rose = f"from {three_digits(best)} it rose to {three_digits(now)}"
+    what = f"The training loss diverges: {rose} after step {onset}, and {still}"
     return Finding("divergence", "bad", f"{what}. {cause}", onset)
 
 
@@ -243,9 +245,9 @@ def _overfitting(c: _Curves) -> Finding | None:
     before, since = c.loss[c.step < step[turn]][-15:], c.loss[c.step >= step[turn]][-15:]
     if not len(before) or not len(since) or np.median(since) > np.median(before) * (1 + FLAT):
         return None
-    rise = f"the validation loss has risen from {best:.3g} to {now:.3g} while the training loss went on falling or held"
+    rise = f"has risen from {three_digits(best)} to {three_digits(now)} while the training loss went on falling or held"
     remedy = "Stop here and use the best checkpoint; more recordings would help more than more steps."
-    sentence = f"Overfitting: since step {step[turn]:.0f} {rise}. {remedy}"
+    sentence = f"Overfitting: since step {step[turn]:.0f} the validation loss {rise}. {remedy}"
     return Finding("overfitting", "warning", sentence, int(step[turn]))
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from xtts_ka.core.command_line import command
 from xtts_ka.core.config import DEFAULT_CONFIG
-from xtts_ka.core.console import NOTHING, duration, size
+from xtts_ka.core.console import NOTHING, duration, size, three_digits
 
 MARKS = {"done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "pending": "·"}
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "pending": "dim"}
@@ -64,7 +64,7 @@ def one_line(status: dict[str, Any]) -> str:
             f"best {figure(val['best'])} at {figure(val['best_step'], 'd')}",
             *([f"CER {percent(training['samples']['cer'], '.1f')}"] if training["samples"] else []),
             f"lr {figure(training['lr'])}",
-            f"{figure(training['audio_s_per_s'], '.3g')} audio s/s",
+            f"{plain(training['audio_s_per_s'])} audio s/s",
             f"data wait {percent(training['data_wait_share'])}",
             f"left {_eta(training)}",
         ]
@@ -141,8 +141,8 @@ def _training(t: dict[str, Any]) -> list[RenderableType]:
     text, audio = (f"{figure(train[name])} / {figure(val[name])}" for name in ("now_text", "now_mel"))
     wait = t["data_wait_share"]
     rates = Text.assemble(
-        f"lr {figure(t['lr'], '.3g')}   gradient norm {figure(t['grad_norm'], '.3g')}   "
-        f"{figure(t['audio_s_per_s'], '.3g')} s of audio per s   data wait ",
+        f"lr {figure(t['lr'], '.3g')}   gradient norm {plain(t['grad_norm'])}   "
+        f"{plain(t['audio_s_per_s'])} s of audio per s   data wait ",
         (percent(wait), "yellow" if wait and wait > 0.2 else ""),
     )
     parts = Text(f"text {text}   audio {audio}   (train / validation)", "dim")
@@ -212,6 +212,10 @@ def _disk(disk: dict[str, Any]) -> Text:
 
 def figure(value: float | None, form: str = ".4g") -> str:
     return NOTHING if value is None else f"{value:{form}}"
+
+
+def plain(value: float | None) -> str:
+    return NOTHING if value is None else three_digits(value)
 
 
 def percent(value: float | None, form: str = ".0f") -> str:
