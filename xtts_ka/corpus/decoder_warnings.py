@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from xtts_ka.core.console import warn
+from xtts_ka.corpus.excerpt import Excerpt, Recording
 
 Result = TypeVar("Result")
 _MPG123 = re.compile(r"(?:\[[^\]]*libmpg123[^\]]*\]\s*)?((?:Note|Warning|[Ee]rror|ERROR):? .*|.*mpg123.*)")
@@ -45,16 +46,17 @@ def decoder_warnings() -> Iterator[list[str]]:
                     print(line, file=sys.stderr, flush=True)
 
 
-def named(read: Callable[[], Result], recording: object) -> Result:
-    """`read()`, which decodes one recording; where libmpg123 complains, a warning names it, once in a process.
+def named(read: Callable[..., Result], recording: Recording, *arguments: object) -> Result:
+    """`read(recording, *arguments)`; where libmpg123 complains, a warning names the file, once in a process.
 
     No other thread may decode meanwhile.
     """
     with decoder_warnings() as heard:
-        result = read()
-    if heard and str(recording) not in _NAMED:
-        _NAMED.add(str(recording))
-        warn(f"damaged mp3, of which what can be decoded is used: {recording} ({heard[0]})")
+        result = read(recording, *arguments)
+    path = str(recording.path if isinstance(recording, Excerpt) else recording)
+    if heard and path not in _NAMED:
+        _NAMED.add(path)
+        warn(f"damaged mp3, of which what can be decoded is used: {path} ({heard[0]})")
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def hear_all(
 
 def _hear(listener: Listener, wavs: Sequence[Recording]) -> list[str]:
     """What is heard, in the order of `wavs`; those of one sample rate are given together."""
-    waves = [named(partial(read_mono, wav), getattr(wav, "path", wav)) for wav in wavs]
+    waves = [named(read_mono, wav) for wav in wavs]
     heard = [""] * len(wavs)
     for rate in sorted({rate for _, rate in waves}):
         places = [place for place, (_, own) in enumerate(waves) if own == rate]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ def _texts(request: Request, test: Sequence[Clip], reading: Reading, most: int) 
 
 def _check_references(wavs: Sequence[Path]) -> None:
     for wav in wavs:
-        named(partial(read_mono, wav, max_seconds=1.0), wav)
+        named(read_mono, wav, 1.0)
     names = [wav.stem for wav in wavs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two --reference recordings are named {twice}: their names name the voices, so rename one")
@@ -223,7 +222,7 @@ class _Evaluation:
             expected = spoken_letters(clip.text, reading)
             if not expected:
                 continue
-            wave, rate = named(partial(read_mono, clip.sound), clip.audio_path)
+            wave, rate = named(read_mono, clip.sound)
             known = clip.speaker_known and clip.speaker_id in voices
             voice = clip.speaker_id if known else ""
             usual = self.rates.get(clip.speaker_id, USUAL_RATE)

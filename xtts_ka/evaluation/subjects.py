@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ class Subject:
 
     def embedding(self, wav: Recording) -> np.ndarray:
         """The speaker embedding, (512,), of the first 30 s of a recording; of a shorter one than XTTS takes, zeros."""
-        speech = named(partial(load_speech, wav, MAX_SECONDS), wav)
+        speech = named(load_speech, wav, MAX_SECONDS)
         if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
             return np.zeros(512, np.float32)
         return self.encoder.speaker_embedding(speech).numpy().ravel()
@@ -58,7 +57,7 @@ class Subject:
         """Clone the voice of each recording, as `speaker_table` computes voices; returns their names."""
         names = []
         for wav in wavs:
-            speech = named(partial(load_speech, wav, MAX_SECONDS), wav)
+            speech = named(load_speech, wav, MAX_SECONDS)
             if speech.shape[1] < LEAST_SECONDS * SAMPLE_RATE:
                 raise UserError(f"--reference {wav} is shorter than {LEAST_SECONDS} s: give a longer recording")
             latent = self.encoder.cond_latent(speech[:, : int(VOICE_SECONDS * SAMPLE_RATE)])

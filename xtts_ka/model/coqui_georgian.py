@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _split_into_sentences(original: Original, self: Synthesizer, text: str, lang
 
 def _load_audio(original: Original, audiopath: Path | str, sampling_rate: int) -> Any:
     if Path(audiopath).suffix.lower() in _SOUNDFILE_FORMATS:
-        return named(lambda: load_speech(audiopath, rate=sampling_rate), audiopath)
+        return named(partial(load_speech, rate=sampling_rate), audiopath)
     return original(audiopath, sampling_rate)
 
 
