@@ -84,18 +84,9 @@ def create_metadata(
     output_dir = Path(output_dir)
     embeddings = [Path(embeddings_dir)] if embeddings_dir else []
     _check_folders([*sources, *embeddings], output_dir)
-    workspace = Path(os.path.realpath(output_dir)) / extracted.FOLDER
-    found, alone = find_corpora(sources, format, workspace)
-    corpora = tuple(replace(corpus, unnamed=options.unnamed_speakers) for corpus in found)
-    folders = _roots(corpora)
-    _check_folders([folder for folder in folders if not is_inside(folder, workspace)], output_dir)
     if embeddings_dir and not os.path.isdir(embeddings_dir):
         raise UserError(f"the embeddings folder {embeddings_dir} does not exist: omit --embeddings_dir")
-    for corpus in corpora:
-        say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
-    for folder in alone:
-        say(f"found recordings that these name in {folder}")
-
+    corpora = _found(sources, output_dir, format, options)
     for folder in {file.parent for file in (output_dir / "split").rglob(f".*{TEMPORARY_SUFFIX}")}:
         sweep_partials(folder)  # left by a killed run; two runs into one folder at once are not supported
     checked = check_rows(corpora, options, _measuring(output_dir, options, processes))
@@ -117,11 +108,24 @@ def create_metadata(
     _check_splits(splits, checked.clips, plan, official)
     if options.copy:
         splits = {split: _copied(clips, split_csv(output_dir, split).parent) for split, clips in splits.items()}
-    os.sync()  # what was written into `workspace` is on the disk before a table names it
-    sources_of_tables = embeddings if options.copy else folders + embeddings
+    os.sync()  # what was written beside the tables is on the disk before one names it
+    sources_of_tables = embeddings if options.copy else _roots(corpora) + embeddings
     tables.write_splits(output_dir, splits, sources_of_tables, asdict(plan), checked.measured)
     page = _write_page(output_dir, checked, costs)
     return _report(corpora, checked, splits, plan, drop_report, _write_speakers(output_dir, checked), costs, page)
+
+
+def _found(sources: list[Path | str], output_dir: Path, format: str, options: MetadataOptions) -> tuple[Corpus, ...]:
+    """The corpora in the sources, which are told."""
+    workspace = Path(os.path.realpath(output_dir)) / extracted.FOLDER
+    found, alone = find_corpora(sources, format, workspace)
+    corpora = tuple(replace(corpus, unnamed=options.unnamed_speakers) for corpus in found)
+    _check_folders([folder for folder in _roots(corpora) if not is_inside(folder, workspace)], output_dir)
+    for corpus in corpora:
+        say(f"found {style(corpus.format, 'bold')} in {corpus.folder}")
+    for folder in alone:
+        say(f"found recordings that these name in {folder}")
+    return corpora
 
 
 def _report(
