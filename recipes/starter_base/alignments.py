@@ -18,11 +18,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starter_base.codes import CODES, load_dvae
+from starter_base.codes import CODES, load_dvae, longest_first
 from starter_base.phonemes import PhonemeNetwork, load_phonemes
 from starter_base.speech import Speech, all_clips
 from starter_base.tokens import spoken_tokens, tokens_of
 from xtts_ka.core.console import progress, say
+from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import atomic_path
 from xtts_ka.core.torch_settings import choose_device
 from xtts_ka.model import geometry as g
@@ -43,11 +44,9 @@ def run(work: Path, options: Any) -> None:
     token_rows = tokens_of([clip.text for clip in clips], [clip.language for clip in clips])
     network, symbols = load_phonemes(work, device)
     dvae, scale = load_dvae(work).to(device).eval(), load_file(work / "mel_stats.safetensors")["mel_stats"].to(device)
-    tokens, order, missed = np.full(len(codes), UNKNOWN, np.int16), np.argsort(counts, kind="stable").tolist(), 0
-    with progress(total=len(order), what="aligned", unit="clip") as bar:
-        while order:
-            number = max(1, AT_ONCE // max(1, int(counts[order[-1]])))
-            batch, order = order[-number:], order[:-number]
+    tokens, missed = np.full(len(codes), UNKNOWN, np.int16), 0
+    with progress(total=len(clips), what="aligned", unit="clip") as bar:
+        for batch in longest_first(counts.tolist(), AT_ONCE):
             rows = [torch.from_numpy(codes[ends[clip] - counts[clip] : ends[clip]].astype(np.int64)) for clip in batch]
             with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=options.precision == "bf16"):
                 heard = listen(network, dvae, scale, rows)
@@ -61,6 +60,17 @@ def run(work: Path, options: Any) -> None:
     with atomic_path(work / ALIGNMENTS) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, tokens=tokens)
     say(f"aligned     {len(clips) - missed:,} of {len(clips):,} clips")
+
+
+def load_alignments(work: Path, codes: int) -> np.ndarray:
+    """`tokens` of so many codes; UNKNOWN everywhere where the clips have not been aligned."""
+    file = work / ALIGNMENTS
+    if not file.is_file():
+        return np.full(codes, UNKNOWN, np.int16)
+    found = np.load(file)
+    if "tokens" not in found or len(found["tokens"]) != codes:
+        raise UserError(f"{file} is of an earlier version or of other codes: remove it, then run the same command")
+    return found["tokens"]
 
 
 @torch.inference_mode()

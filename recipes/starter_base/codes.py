@@ -6,6 +6,7 @@ where each clip's end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,22 @@ def load_dvae(work: Path) -> torch.nn.Module:
     return dvae
 
 
+def longest_first(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
+    """The clips in batches of at most `at_once` with their padding, so that memory runs out soon or never."""
+    order = np.argsort(lengths, kind="stable").tolist()
+    while order:
+        count = max(1, at_once // max(1, lengths[order[-1]]))
+        yield order[-count:]
+        del order[-count:]
+
+
 def run(work: Path, options: Any) -> None:
     """Write `work/codes.npz`."""
     device = choose_device(options.device)
     speech, extractor = Speech(work), NarrowFeatures(load_dvae(work), mel_stats_file(work), device)
     found: list[np.ndarray] = [np.zeros(0, np.uint16)] * len(speech.clips)
-    order = sorted(range(len(speech.clips)), key=lambda clip: speech.clips[clip].samples)
-    with progress(total=len(order), what="codes", unit="clip") as bar:
-        while order:
-            count = max(1, int(AT_ONCE * g.SAMPLE_RATE / speech.clips[order[-1]].samples))
-            batch, order = order[-count:], order[:-count]  # the longest first, so that memory runs out soon or never
+    with progress(total=len(found), what="codes", unit="clip") as bar:
+        for batch in longest_first([clip.samples for clip in speech.clips], AT_ONCE * g.SAMPLE_RATE):
             for clip, codes in zip(batch, extractor.codes([speech.wave(clip) for clip in batch])):
                 found[clip] = codes
             bar.update(len(batch))

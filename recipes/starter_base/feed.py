@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 
-from starter_base.alignments import ALIGNMENTS, UNKNOWN
+from starter_base.alignments import UNKNOWN, load_alignments
 from starter_base.codes import CODES, mel_stats_file
 from starter_base.speech import FOLDER as SPEECH
 from starter_base.speech import WAVES, Clip, Speech, all_clips
@@ -67,9 +67,7 @@ class Clips:
         code_ends, token_ends = found["ends"], np.cumsum([len(row) for row in tokens], dtype=np.int64)
         self.codes = torch.from_numpy(found["codes"].astype(np.int64)).to(device)
         self.tokens = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
-        aligned = work / ALIGNMENTS
-        said = np.load(aligned)["tokens"] if aligned.is_file() else np.full(len(self.codes), UNKNOWN)
-        self.said = torch.from_numpy(said.astype(np.int64)).to(device)
+        self.said = torch.from_numpy(load_alignments(work, len(self.codes)).astype(np.int64)).to(device)
         self.code_counts, self.token_counts = np.diff(code_ends, prepend=0), np.diff(token_ends, prepend=0)
         self.positions = g.COND_POSITIONS + self.token_counts + 1 + self.code_counts + AUDIO_STOPS
         starts = (code_ends - self.code_counts, self.code_counts, token_ends - self.token_counts, self.token_counts)

@@ -78,7 +78,7 @@ class BaseGPT(CompactGPT):
         vectors = (codebook - codebook.mean(0)) / codebook.std(0).clamp(min=1e-5)
         others = torch.zeros(g.STOP_AUDIO_TOKEN + 1 - len(codebook), codebook.shape[1])
         self.register_buffer("vectors", torch.cat([vectors, others]), persistent=False)
-        self._inputs: dict[int, Tensor] = {}
+        self._inputs: list[Tensor] = []  # of the blocks, in the last `hidden`
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """As CompactGPT's; in training the audio's sum has the auxiliary losses in it."""
@@ -92,10 +92,11 @@ class BaseGPT(CompactGPT):
 
     def transform(self, x: Tensor) -> Tensor:
         self._inputs.clear()
-        for number, block in enumerate(self.gpt.gpt.h):
-            self._inputs[number] = x
-            x = self._block(block, x, self.gpt.heads, 0.0)
-        return self.gpt.gpt.ln_f(x)
+        return super().transform(x)
+
+    def through(self, block: Any, x: Tensor) -> Tensor:
+        self._inputs.append(x)
+        return super().through(block, x)
 
     def vector_loss(self, batch: dict[str, Any], latents: Tensor) -> Tensor:
         """Sum over all codes of the mean squared distance to their vectors: 1 a code where nothing is known."""
@@ -109,7 +110,7 @@ class BaseGPT(CompactGPT):
         losses = [
             F.nll_loss(self.log_attention(layer, batch), target, ignore_index=UNKNOWN, reduction="sum")
             for layer in POINTERS
-            if layer in self._inputs
+            if layer < len(self._inputs)
         ]
         return torch.stack(losses).sum() if losses else target.new_zeros((), dtype=torch.float32)
 

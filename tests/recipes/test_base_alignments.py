@@ -1,10 +1,13 @@
 """The recipe of the stand-in base: which token each code says."""
 
+import numpy as np
+import pytest
 import torch
 
-from starter_base.alignments import BLANK, aligned
+from starter_base.alignments import BLANK, aligned, load_alignments
 from starter_base.phonemes import spoken
 from starter_base.tokens import spoken_tokens, tokens_of
+from xtts_ka.core.errors import UserError
 
 
 def heard(frames: int, **said: int) -> torch.Tensor:
@@ -36,3 +39,11 @@ def test_every_letter_has_the_token_that_holds_it():
     assert len(places) == len(spoken(text)) and places == sorted(places)
     assert places[0] == 1 and places[-1] == len(ids[0]) - 2  # between the language and the question mark
     assert spoken_tokens(ids[1]) == [1, 2]
+
+
+@pytest.mark.parametrize("content", [{"letters": np.zeros(5)}, {"tokens": np.zeros(4)}], ids=["earlier", "other codes"])
+def test_alignments_that_do_not_fit_are_refused_with_the_remedy(tmp_path, content):
+    assert load_alignments(tmp_path, 5).tolist() == [-1] * 5
+    np.savez(tmp_path / "alignments.npz", **content)
+    with pytest.raises(UserError, match="alignments.npz is of .*: remove it"):
+        load_alignments(tmp_path, 5)

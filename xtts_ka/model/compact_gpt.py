@@ -69,14 +69,18 @@ class CompactGPT(nn.Module):
 
     def transform(self, x: Tensor) -> Tensor:
         """GPT-2's blocks and last norm on (rows, length, dim) embeddings."""
-        dropout = self.dropout if self.training else 0.0
-        x = F.dropout(x, dropout)
+        x = F.dropout(x, self.dropout if self.training else 0.0)
         for block in self.gpt.gpt.h:
-            if self.gradient_checkpointing and self.training:
-                x = checkpoint(self._block, block, x, self.gpt.heads, dropout, use_reentrant=False)
-            else:
-                x = self._block(block, x, self.gpt.heads, dropout)
+            x = self.through(block, x)
         return self.gpt.gpt.ln_f(x)
+
+    def through(self, block: Any, x: Tensor) -> Tensor:
+        """One of these blocks."""
+        if not self.training:
+            return self._block(block, x, self.gpt.heads, 0.0)
+        if self.gradient_checkpointing:
+            return checkpoint(self._block, block, x, self.gpt.heads, self.dropout, use_reentrant=False)
+        return self._block(block, x, self.gpt.heads, self.dropout)
 
 
 def _transformer_block(block: Any, x: Tensor, heads: int, dropout: float) -> Tensor:
