@@ -76,6 +76,8 @@ def test_another_films_subtitles_and_another_language_are_refused():
         plan_from_cues(wrong, SPEECH, SECONDS, Limits())
     with pytest.raises(RecordingProblem, match="not in Georgian letters"):
         plan_from_cues(cues(texts=dict.fromkeys(range(16), "In English.")), SPEECH, SECONDS, Limits())
+    with pytest.raises(RecordingProblem, match="1 h 0 min, is behind the recording's end"):
+        plan_from_cues(cues(3600.0), SPEECH, SECONDS, Limits())
 
 
 @pytest.mark.parametrize(

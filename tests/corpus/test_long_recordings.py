@@ -5,7 +5,7 @@ import os
 import pytest
 
 from xtts_ka.core.errors import UserError
-from xtts_ka.corpus.long_recordings import find_recordings, safe_key, share_of
+from xtts_ka.corpus.long_recordings import find_recordings, safe_key, share_of, subtitles_without_recording
 
 
 def tree(folder, *names):
@@ -31,6 +31,12 @@ def test_transcripts_stand_beside_their_recordings(tmp_path):
         "f.ogg": None,
         "ქ/c.wav": "c.wav.vtt",
     }
+
+
+def test_subtitles_without_a_recording_are_found(tmp_path):
+    tree(tmp_path, "film.mp4", "film.ka.srt", "film.en.srt", "other.srt", "a/film.VTT", "a/b.TextGrid", "notes.txt")
+    found = find_recordings(tmp_path)
+    assert subtitles_without_recording(tmp_path, found) == ["a/b.TextGrid", "a/film.VTT", "other.srt"]
 
 
 def test_transcripts_in_a_folder_of_their_own_or_one_for_all(tmp_path):

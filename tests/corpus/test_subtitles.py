@@ -100,6 +100,8 @@ WHISPERX = json.dumps(
     {"segments": [{"start": 1, "end": 2.5, "text": " დილა", "speaker": "S0", "words": []}], "language": "ka"}
 )
 
+CHUNKS = json.dumps({"chunks": [{"timestamp": [1, 2.5], "text": "დილა"}, {"timestamp": [4, None], "text": "კი"}]})
+
 
 def said(cues):
     return [(cue.start, cue.end, " ".join(cue.text.split()), cue.speaker) for cue in cues]
@@ -115,6 +117,9 @@ def said(cues):
         ("a.eaf", ELAN, [(1.0, 2.5, "დილა", "ნინო"), (3.0, 4.0, "საღამო", "B")]),
         ("a.txt", LABELS, [(1.0, 2.5, "დილა", ""), (3.0, 4.0, "საღამო", "")]),
         ("a.json", WHISPERX, [(1.0, 2.5, "დილა", "S0")]),
+        ("b.srt", SRT.replace("\n\n", "\n"), [(1.0, 2.5, "დილა მშვიდობისა!", ""), (3603.25, 3604.0, "როგორ ხარ?", "")]),
+        ("b.srt", SRT.replace("\n", "\r\n"), [(1.0, 2.5, "დილა მშვიდობისა!", ""), (3603.25, 3604.0, "როგორ ხარ?", "")]),
+        ("b.json", CHUNKS, [(0.0, 0.0, "კი", ""), (1.0, 2.5, "დილა", "")]),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

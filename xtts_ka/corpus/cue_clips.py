@@ -40,6 +40,9 @@ def plan_from_cues(
     shown, remarks = spoken_cues([cue for cue in cues if cue.has_times])
     lines = [_line(cue) for cue in _in_turn(_together(_phrases(shown)))]
     _check_language(lines)
+    if lines and lines[0].cue.start > seconds:
+        first = f"its first time, {duration(lines[0].cue.start)}, is behind the recording's end"
+        raise RecordingProblem(f"{first}: let its times begin with the recording")
     heard = [line for line in lines if not line.problem or line.problem[0] not in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
     silent = [line for line in lines if line.problem and line.problem[0] in (Left.EMPTY_TEXT, Left.NOISE_TAG)]
     if speech and heard:
@@ -57,7 +60,7 @@ def plan_from_cues(
     plan = plan_of([_passage(heard, unit, speech) for unit in fitted], speech, seconds, limits, unheard)
     silent_passages = [Passage(range(0), line.cue.text, problem=line.problem) for line in silent]
     plan.left += plan_of(silent_passages, [], seconds, limits).left
-    reversed_ = (Left.BAD_TIMES, "it ends before it begins")
+    reversed_ = (Left.BAD_TIMES, "it has no times, or ends before it begins")
     plan.left += [LeftOut(-1, -1, *reversed_, " ".join(cue.text.split())) for cue in timeless]
     plan.remarks += remarks
     return plan

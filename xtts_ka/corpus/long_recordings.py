@@ -20,6 +20,7 @@ from xtts_ka.corpus.tables import MAX_ID_LENGTH, is_safe_id
 
 MEDIA_SUFFIXES = frozenset((*AUDIO_SUFFIXES, ".avi"))
 MAX_RECORDINGS = 1_000_000
+_SUBTITLES = (".textgrid", ".eaf", ".srt", ".vtt")  # which are transcripts and nothing else
 # The most exact first: people place the labels of the first two by hand.
 _TRANSCRIPTS = (".textgrid", ".eaf", ".json", ".srt", ".vtt", ".tsv", ".txt")
 
@@ -108,6 +109,21 @@ def _media(folder: Path) -> Iterator[tuple[Path, str]]:
                 path = os.path.join(at, name)
                 real = os.path.realpath(path) if os.path.islink(path) else path
                 yield Path(real), path[len(root) :]
+
+
+def subtitles_without_recording(source: Path, recordings: Sequence[LongRecording]) -> list[str]:
+    """Subtitles and labels in a folder that bear no recording's name, as of a film of another kind; sorted."""
+    stems = {os.path.splitext(recording.name)[0].lower() for recording in recordings}
+    stems |= {os.path.basename(stem) for stem in stems}  # which a folder of transcripts may have
+    found = []
+    for at, _, names in os.walk(source):
+        for name in names:
+            path = os.path.relpath(os.path.join(at, name), source)
+            parts = path.lower().split(".")
+            mine = any(".".join(parts[:count]) in stems for count in range(1, len(parts)))
+            if name.lower().endswith(_SUBTITLES) and not name.startswith(".") and not mine:
+                found.append(path)
+    return sorted(found)
 
 
 class _Transcripts:

@@ -35,7 +35,7 @@ class Left(StrEnum):
     UNCLEAR_SPEECH = "unclear_speech"
     MIXED_SCRIPT = "mixed_script"
     NOT_SPOKEN = "not_spoken"  # a caption with what may be a stage direction or a speaker's name
-    BAD_TIMES = "bad_times"  # a caption that ends before it begins
+    BAD_TIMES = "bad_times"  # a caption without times, or that ends before it begins
     NON_GEORGIAN_TEXT = "non_georgian_text"
     EMPTY_TEXT = "empty_text"
 

@@ -46,7 +46,7 @@ class SubtitleError(UserError):
 def read_cues(path: Path | str) -> list[Cue]:
     """The cues of a file in their order in time; blank texts are left out. SubtitleError where there are none.
 
-    Cues that end before they begin are among them.
+    Cues without times, or that end before they begin, are among them.
     """
     path = Path(path)
     text = _text(path)
@@ -100,6 +100,7 @@ def _text(path: Path) -> str:
 
 _CLOCK = r"((?:\d+\s?:\s?)?\d+\s?:\s?\d+(?:\s?[.,]\s?\d+)?)"  # milliseconds are missing in some files
 _TIMES = re.compile(rf"^\s*{_CLOCK}\s*-{{1,2}}>\s*{_CLOCK}(?!\d).*$", re.M)
+_NUMBER = re.compile(r"(?:^|\n)\s*\d+\s*$")  # of the next cue, where no blank line is before it
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _STYLES = re.compile(r"</?(?:[biuscv]|font|ruby|rt|lang)\b[^>]*>|<\d[\d:.]*>|\{\\[^}]*\}", re.I)
 
@@ -110,11 +111,15 @@ def _seconds(time: str) -> float:
 
 
 def _captions(text: str) -> Iterator[Cue]:
-    """SRT and WebVTT: a line `00:01:02,345 --> 00:01:05,678` and the lines below it up to the next blank one."""
-    matches = list(_TIMES.finditer(text.replace("\r\n", "\n").replace("\r", "\n")))
-    for match in matches:
-        body = match.string[match.end() :].lstrip("\n").partition("\n\n")[0] if match.end() < len(match.string) else ""
-        if match.string[match.end() : match.end() + 2] == "\n\n" or _TIMES.match(body):
+    """SRT and WebVTT: a line `00:01:02,345 --> 00:01:05,678` and the lines below it up to a blank one, or the next."""
+    text = re.sub(r"\r{0,2}\n|\r", "\n", text)
+    matches = list(_TIMES.finditer(text))
+    nexts = [match.start() for match in matches[1:]] + [len(text)]
+    for match, end in zip(matches, nexts):
+        body, blank, _ = text[match.end() + 1 : end].partition("\n\n")
+        if not blank and end < len(text):
+            body = _NUMBER.sub("", body)
+        if body.startswith("\n") or not body:
             continue  # a cue without text
         voice = _VOICE.search(body)
         said = html.unescape(_STYLES.sub("", body)).replace(r"\N", "\n")
@@ -200,10 +205,18 @@ def _labels(text: str) -> Iterator[Cue]:
 
 
 def _whisperx(text: str) -> Iterator[Cue]:
-    """WhisperX's (and Whisper's) JSON: {"segments": [{"start", "end", "text", "speaker"}]}."""
+    """WhisperX's and Whisper's JSON: {"segments": [{"start", "end", "text", "speaker"}]}; transformers' "chunks".
+
+    What has no time begins and ends at 0.
+    """
     data: Any = json.loads(text)
-    for part in data["segments"] if isinstance(data, dict) else data:
-        yield Cue(float(part["start"]), float(part["end"]), str(part["text"]), str(part.get("speaker") or ""))
+    parts = data.get("segments", data.get("chunks")) if isinstance(data, dict) else data
+    if not isinstance(parts, list):
+        raise ValueError("it has no list of segments")
+    for part in parts:
+        start, end = part["timestamp"] if "timestamp" in part else (part["start"], part["end"])
+        times = (0.0, 0.0) if start is None or end is None else (float(start), float(end))
+        yield Cue(*times, str(part["text"]), str(part.get("speaker") or ""))
 
 
 READERS: dict[str, Callable[[str], Iterator[Cue]]] = {

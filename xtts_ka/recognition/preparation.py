@@ -34,7 +34,7 @@ from xtts_ka.corpus import audio, voice_activity
 from xtts_ka.corpus.audio import AudioError, write_wav
 from xtts_ka.corpus.cue_clips import plan_from_cues
 from xtts_ka.corpus.decoder_warnings import decoder_warnings
-from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of
+from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of, subtitles_without_recording
 from xtts_ka.corpus.media import GEORGIAN
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
@@ -112,6 +112,8 @@ def _recordings(request: Request) -> list[LongRecording]:
         lacking = next(recording.name for recording in found if not recording.transcript)
         count = f"{len(found) - len(with_text):,} of {len(found):,}"
         say(f"without a transcript, and therefore left out: {count} recordings, such as {lacking}")
+    if lonely := subtitles_without_recording(request.source, found) if request.source.is_dir() else []:
+        say(f"no recording that can be read belongs to {len(lonely):,} subtitles, such as {lonely[0]}")
     if request.speaker:
         with_text = [replace(recording, speaker=request.speaker) for recording in with_text]
     return with_text
