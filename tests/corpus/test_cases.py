@@ -203,8 +203,9 @@ def test_tables_without_a_header(corpus, row, folder, speakers):
         ("ana.list", "E:\\GPT-SoVITS\\slicer\\{i:02d}.wav|ana|KA|{text}", "output", {"ana"}),  # GPT-SoVITS
         ("metadata.csv", "{i:02d}|{text}", "WAVS", {"src"}),
         ("list.csv", "{i:02d}|{text}", "Wavs", {"src"}),
+        ("list.CSV", "{i:02d}|{text}", "take_22050/a", {"src"}),
     ],
-    ids=["vits", "absolute", "windows", "prefix", "gpt_sovits", "upper", "upper_any_table"],
+    ids=["vits", "absolute", "windows", "prefix", "gpt_sovits", "upper", "upper_any_table", "any_folder"],
 )
 def test_tables_without_a_header_have_the_same_guesses_of_paths(corpus, name, row, folder, speakers):
     corpus.wavs(12, folder + "/{:02d}.wav")
@@ -923,6 +924,14 @@ def test_a_refusal_says_what_was_seen(corpus):
     assert "5 .wav" in corpus.refused() and "no transcripts are there" in corpus.refused()
     corpus.write("list.csv", "nummer;satz\n1;ა\n")
     assert "list.csv begins with the columns nummer, satz" in corpus.refused()
+    for name, told in (
+        ("list.xlsx", "list.xlsx is not read: save it as CSV"),
+        ("more.7z", "more.7z is an archive that is not read"),
+        ("clips.tar.gz.aa", "clips.tar.gz.aa is an archive that is not read, or a part of one"),
+        ("9.wv", "9.wv is sound of a kind that is not looked for: convert"),
+    ):
+        corpus.write(name, "x")
+        assert told in corpus.refused()
     corpus.write("utt2spk", "a b\n")
     assert "it looks like Kaldi (utt2spk)" in corpus.refused()
     corpus.write("9.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")

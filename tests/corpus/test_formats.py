@@ -184,6 +184,23 @@ def test_a_column_without_a_header_is_never_a_speaker_or_none_in_silence(
     assert told in out and ("taken for" in out or "may name" in out) == bool(told)
 
 
+@pytest.mark.parametrize("nobody", ["unknown", "None", "N/A", "-1", "უცნობი"])
+def test_a_word_for_nobody_is_no_speaker(tmp_path, nobody):
+    source = coqui(tmp_path / "studio")
+    table = (source / "metadata.csv").read_text("utf-8").replace("|გია", f"|{nobody}")
+    (source / "metadata.csv").write_text(table, "utf-8")
+    report = create_metadata(source, tmp_path / "data", options=ALL)
+    assert (report.unknown, known_speakers(tmp_path / "data")[1]) == (10, {"nino"})
+
+
+def test_a_recording_that_another_source_tests_does_not_train(tmp_path):
+    audiofolder(tmp_path / "hf/src")
+    for i in range(18):
+        speak(tmp_path / f"own/{i}.wav", i).with_suffix(".txt").write_text(SENTENCES[i] + " ისევ.", "utf-8")
+    create_metadata([tmp_path / "own", tmp_path / "hf"], tmp_path / "data", options=ALL)
+    assert splits_by_number(tmp_path / "data") == OFFICIAL
+
+
 def test_an_empty_client_id_is_an_unknown_speaker(tmp_path):
     rows = ["client_id\tpath\tsentence"]
     for i in range(12):

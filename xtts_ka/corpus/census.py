@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xtts_ka.corpus.archives import is_archive
 from xtts_ka.corpus.content import LFS_POINTER
 from xtts_ka.corpus.delimited import common_delimiter, first_lines, split_line
 from xtts_ka.corpus.paths import has_audio_suffix
 
 MAX_FILES = 2_000_000  # that are counted
 _TABLES = (".csv", ".tsv", ".txt", ".psv", ".list", ".jsonl", ".json")
+_OFFICE = (".xlsx", ".xls", ".ods", ".numbers", ".docx", ".doc", ".odt", ".pdf")
+_PACKED = re.compile(r".*(\.(rar|7z|gz|bz2|xz|zst|z\d\d)|\.(zip|tar|tgz|tar\.\w+|7z)\.?(part)?(\d+|[a-z]{2}))", re.I)
+_OTHER_SOUND = (
+    ".wv",
+    ".ape",
+    ".dss",
+    ".ds2",
+    ".tta",
+    ".mpc",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".flv",
+    ".m4v",
+    ".sph",
+    ".raw",
+    ".pcm",
+)
 _KALDI = ("wav.scp", "utt2spk", "segments", "spk2utt")
 
 
@@ -22,6 +42,9 @@ class Census:
 
     suffixes: Counter[str] = field(default_factory=Counter)
     tables: list[Path] = field(default_factory=list)  # the first few
+    office: str = ""  # a table or text that only an office program opens
+    packed: str = ""  # an archive, or a part of one, that is not read
+    other_sound: str = ""  # a recording of a kind that is not read
     names: set[str] = field(default_factory=set)  # of Kaldi's files
     links: int = 0
     broken: str = ""  # a link that leads nowhere or out of the folder
@@ -50,6 +73,12 @@ def count_files(folder: Path) -> Census:
                     census.broken = path
             elif name.lower().endswith(_TABLES) and len(census.tables) < 5:
                 census.tables.append(Path(path))
+            if name.lower().endswith(_OFFICE):
+                census.office = census.office or path
+            elif name.lower().endswith(_OTHER_SOUND):
+                census.other_sound = census.other_sound or path
+            elif not is_archive(name) and not name.endswith(".jsonl.gz") and _PACKED.fullmatch(name):
+                census.packed = census.packed or path
             if name in _KALDI:
                 census.names.add(name)
             if not census.pointer and os.path.isfile(path) and os.path.getsize(path) < 300 and _is_pointer(path):
@@ -80,6 +109,15 @@ def what_was_seen(folder: Path) -> str:
     seen = [f"it holds {kinds}" + (f" (the first {MAX_FILES:,} files)" if census.total > MAX_FILES else "")]
     if census.pointer:
         seen.append(f"{census.pointer} is a Git LFS pointer: fetch the files with `git lfs pull`")
+    if census.office:
+        seen.append(f"{census.office} is not read: save it as CSV in UTF-8, with columns audio_file and text")
+    if census.packed:
+        seen.append(
+            f"{census.packed} is an archive that is not read, or a part of one: unpack it (join its parts first)"
+        )
+    if census.other_sound:
+        sound = f"{census.other_sound} is sound of a kind that is not looked for"
+        seen.append(f"{sound}: convert such files, for example with `ffmpeg -i IN OUT.flac`")
     if census.broken:
         seen.append(f"{census.broken} is a link that leads out of it or nowhere: copy the files with `cp -rL`")
     seen += [_about_table(table, folder) for table in census.tables[:2]]
@@ -87,9 +125,9 @@ def what_was_seen(folder: Path) -> str:
         seen.append(
             f"it looks like Kaldi ({', '.join(sorted(census.names))}): wav.scp and text are needed side by side"
         )
-    if census.recordings and not census.tables:
+    if census.recordings and not census.tables and not census.office:
         seen.append("no transcripts are there: put a .txt of the same name beside each recording, or one table")
-    elif not census.recordings:
+    elif not census.recordings and not census.other_sound:
         seen.append("no recordings are there")
     return "; ".join(filter(None, seen))
 

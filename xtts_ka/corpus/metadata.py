@@ -233,9 +233,10 @@ def _check_drops(rows: int, dropped: dict[str, int], options: MetadataOptions, d
     if gone > options.max_drop_fraction * rows or gone == rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
         limit = "" if gone == rows else f", and --max_drop_fraction allows {options.max_drop_fraction:g}"
-        first = "" if gone < rows else f" (the first: {tables.read_drop_report(drop_report.parents[1])[0][3]})"
+        why = tables.read_drop_report(drop_report.parents[1])[0][3]
+        first = "" if gone < rows else f" (the first: {why})"
         remedy = f"see {drop_report} and correct them" + (" or raise the limit" if limit else first)
-        if list(dropped) == [Drop.MISSING_AUDIO]:
+        if list(dropped) == [Drop.MISSING_AUDIO] and why.endswith("does not exist"):
             remedy += "; if the recordings lie elsewhere, give their folder with --source too"
         raise UserError(f"{gone} of {rows} rows cannot be used ({reasons}){limit}: {remedy}")
 

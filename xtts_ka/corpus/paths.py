@@ -196,6 +196,10 @@ class PathFinder:
                 self._listings[real] = {}
         return self._listings[real]
 
+    def has_name(self, name: str) -> bool:
+        """Whether a recording anywhere in the roots has this name, with or without its suffix."""
+        return bool(name) and any(self._indexed().ending([each]) for each in completed(name) if has_audio_suffix(each))
+
     # ── guesses ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _guess(self, written: str, starts: Sequence[Path], folders: Sequence[str], bare: bool) -> Found | None:

@@ -26,6 +26,7 @@ from xtts_ka.corpus.decoder_warnings import decoder_warnings
 from xtts_ka.corpus.drop_reasons import Drop, Flaw, Mending, Suspicion
 from xtts_ka.corpus.excerpt import Cut
 from xtts_ka.corpus.formats import Corpus, Row, rows_with_splits
+from xtts_ka.corpus.formats.columns import STRICTNESS
 from xtts_ka.corpus.options import MetadataOptions
 from xtts_ka.corpus.paths import PathFinder, PathProblem
 from xtts_ka.corpus.quality_limits import Finding
@@ -171,6 +172,7 @@ def check_rows(
                 if first != clip.file_id:
                     same = f"the same samples as {first}"
                     checked.lines.append(_line(row, clip.file_id, "dropped", Drop.DUPLICATE_AUDIO, same))
+                    _state_split(checked, first, row.split)
                     continue
                 _keep(checked, candidate)
                 if quality and checked.measured is not None:
@@ -189,9 +191,14 @@ def _keep(checked: Checked, candidate: _Candidate) -> None:
     clip, row = candidate.clip, candidate.row
     checked.clips.append(clip)
     checked.speakers[clip.speaker_id] = candidate.speaker
-    if row.split:
-        checked.official[clip.file_id] = row.split
+    _state_split(checked, clip.file_id, row.split)
     checked.lines += [_line(row, clip.file_id, *note) for note in candidate.notes]
+
+
+def _state_split(checked: Checked, file_id: str, split: str) -> None:
+    """Note the split that a corpus states for a clip: of several, for one recording, the strictest."""
+    if split:
+        checked.official[file_id] = max(split, checked.official.get(file_id, ""), key=STRICTNESS.__getitem__)
 
 
 def _line(row: Row, file_id: str, action: str, reason: str, detail: str) -> Line:

@@ -18,6 +18,11 @@ from xtts_ka.georgian.alphabet import georgian_letters
 # Folders that hold everybody's recordings: the folder below them names the speaker.
 CONTAINERS = frozenset((*AUDIO_FOLDERS, "wav48", "wav48_silence_trimmed", "corpus", "dataset", "speakers", "by_book"))
 CONTAINERS |= {"female", "male", "mix", "waves", "sounds", "flac", "mp3", "train_data", "all"}
+# What stands where a speaker is not known: never one person's name.
+NOBODY = frozenset(
+    ("unknown", "unk", "none", "null", "nan", "na", "n/a", "<na>", "<unk>", "-", "--", "?", "-1", "უცნობი")
+)
+NOBODY |= {"anonymous", "unspecified", "undefined", "ანონიმი", "not specified", "(unknown)", "[unknown]", "spk_unknown"}
 _PART = re.compile(r"(train|dev|test|val|valid|validation|eval|validated)(?:[-_ ].*)?", re.I)
 
 _REMEDY = (
@@ -137,7 +142,10 @@ class Corpus:
 
     def voice(self, row: Row, found: Found) -> tuple[str, bool]:
         """(the corpus' own name of who speaks, whether it is one known person); the name "": nothing names anybody."""
-        if name := self.speaker_of(row, found).strip():
+        name = self.speaker_of(row, found).strip()
+        if name.lower() in NOBODY:
+            return "", False
+        if name:
             return name, row.speaker_known
         folder = "" if self.by_folders else folder_or_gender(self.inside(found))
         if self.unnamed == "folders" and folder:
@@ -188,6 +196,10 @@ class Corpus:
         with os.scandir(self.folder) as entries:
             there = sorted((entry.name for entry in entries if entry.is_dir()), reverse=True)  # lower case first
         return next((name for wanted in names for name in there if fold(name) == wanted), "")
+
+    def files(self, *suffixes: str) -> list[Path]:
+        """The files in the folder with one of these suffixes, whatever the case of their letters, sorted."""
+        return sorted(file for file in self.folder.iterdir() if file.name.lower().endswith(suffixes))
 
     def may_read(self, path: Path) -> bool:
         """Whether a table is a file of the source, links followed."""

@@ -35,7 +35,7 @@ class ListedTables(Corpus):
         return whole or tables
 
     def _listed(self) -> list[Path]:
-        files = sorted(file for suffix in TABLE_SUFFIXES for file in self.folder.glob(f"*{suffix}"))
+        files = self.files(*TABLE_SUFFIXES)
         return [file for file in files if self.may_read(file) and not header_of(file)[2] and self.is_mine(file)]
 
     def is_mine(self, table: Path) -> bool:
@@ -46,7 +46,8 @@ class ListedTables(Corpus):
         rows = [cells for _, cells, _ in itertools.islice(read_cells(table, delimiter, lambda n: n > 1), SNIFFED_LINES)]
         if table.name == "metadata.csv" and delimiter == "|" and self.subfolder(*AUDIO_FOLDERS):
             return True
-        return any(self.exists(table, cell) for row in rows if len(row) > 1 for cell in row[:2])
+        named = sum(self.place.finder.has_name(row[0]) for row in rows)
+        return named >= 0.9 * len(rows) or any(self.exists(table, c) for row in rows if len(row) > 1 for c in row[:2])
 
     def exists(self, table: Path, cell: str) -> bool:
         """Whether a cell leads to a recording, as written or by a guess: a name alone only where it has a suffix."""

@@ -31,9 +31,7 @@ class JsonLines(Corpus):
     )
 
     def tables(self) -> list[Path]:
-        files = sorted(
-            file for suffix in ("jsonl", "json", "ndjson", "manifest") for file in self.folder.glob(f"*.{suffix}")
-        )
+        files = self.files(".jsonl", ".json", ".ndjson", ".manifest")
         return [file for file in files if self.may_read(file) and self._is_mine(file)]
 
     def _is_mine(self, table: Path) -> bool:

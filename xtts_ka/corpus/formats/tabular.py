@@ -78,8 +78,7 @@ class HeadedTables(Corpus):
         return self._headed()
 
     def _headed(self) -> list[Path]:
-        files = sorted(file for suffix in TABLE_SUFFIXES for file in self.folder.glob(f"*{suffix}"))
-        wanted = (file for file in files if not file.stem.lower().startswith(_NOT_TRANSCRIPTS))
+        wanted = (file for file in self.files(*TABLE_SUFFIXES) if not file.stem.lower().startswith(_NOT_TRANSCRIPTS))
         return [file for file in wanted if self.may_read(file) and self.is_mine(header_of(file)[1])]
 
     def is_mine(self, header: list[str]) -> bool:
