@@ -18,6 +18,7 @@ import shutil
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from xtts_ka.evaluation.figures import figures
 from xtts_ka.evaluation.texts import KEPT_SETS
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
 
+SHARED_SEED = 1  # of recordings and recogniser, and of what is spoken: all models are heard alike
 MARKS = (50, 150, 500)  # steps after which the ways to begin the new rows are heard
 ROWS = {
     "starter": {"max_steps": MARKS[-1], "batch_seconds": 24.0},  # half the usual step, for the time it takes
@@ -108,7 +110,7 @@ def prepare(work: Path) -> None:
     folder = work / "shared"
     if (folder / "ready").is_file():
         return
-    config = project(folder, work / "base", 1, {"starter": {"max_steps": 2}})
+    config = project(folder, work / "base", SHARED_SEED, {"starter": {"max_steps": 2}})
     adapt(config)
     ensure_recogniser(load_config(config))
     (folder / "ready").touch()
@@ -160,7 +162,7 @@ def run(work: Path, way: str, seed: int) -> None:
     with open(folder / "output.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         adapt(config)
         marks = [folder / f"checkpoints/step_{mark:08d}" for mark in MARKS] if way.startswith("rows") else []
-        found = heard(load_config(config), folder / "heard", marks)
+        found = heard(replace(load_config(config), seed=SHARED_SEED), folder / "heard", marks)
     write_json(folder / "result.json", found)
     for part in ("data", "checkpoints", "model", "heard"):
         shutil.rmtree(folder / part)
