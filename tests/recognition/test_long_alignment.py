@@ -96,6 +96,7 @@ def test_numbers_and_marks_are_read_as_they_are_said():
     book = Book.read("5 კატა – შავი\nდა\n\n<i>თეთრი</i>.", Reading())
     assert [spoken_letters(word) for word in book.words] == ["ხუთი", "კატა", "შავი", "და", "თეთრი"]
     assert book.letters == "".join(spoken_letters(book.text(0, len(book.words))).split())
+    assert Book.read("დილა მშვი-\nდობისა, სა\u00ad\nღამო", Reading()).text(0, 3) == "დილა მშვიდობისა, საღამო"
 
 
 @pytest.mark.parametrize(

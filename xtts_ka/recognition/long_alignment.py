@@ -33,6 +33,7 @@ _BAD_RUN = 10  # letters in a row that are only written or only heard: more than
 _FEW = 0.35  # letters heard, as a share of those written, or the other way: nothing belongs together
 _AT_END = 2  # as much counts a letter at the end of a passage
 _MOST = 400  # letters that are placed by forced alignment
+_BROKEN = re.compile(r"(?<=[ა-ჰ])[-¬\u00ad][ \t]*\n[ \t]*(?=[ა-ჰ])")  # a word that goes on in the next line
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
@@ -52,7 +53,7 @@ class Book:
             start = " ".join(text.split())[:40]
             raise RecordingProblem(f"its text is not in Georgian letters ({share:.0%} of them): {start!r}")
         found: list[str] = []
-        for paragraph in _PARAGRAPH.split(text):
+        for paragraph in _PARAGRAPH.split(_BROKEN.sub("", text)):
             clean, _ = text_problem(" ".join(paragraph.split()))
             for word in reading(clean).split():
                 if words(word) or not found:  # a mark that stands alone belongs to the word before it
