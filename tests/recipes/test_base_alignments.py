@@ -45,5 +45,5 @@ def test_every_letter_has_the_token_that_holds_it():
 def test_alignments_that_do_not_fit_are_refused_with_the_remedy(tmp_path, content):
     assert load_alignments(tmp_path, 5).tolist() == [-1] * 5
     np.savez(tmp_path / "alignments.npz", **content)
-    with pytest.raises(UserError, match="alignments.npz is of .*: remove it"):
+    with pytest.raises(UserError, match="alignments.npz is of .*: remove it and run the step"):
         load_alignments(tmp_path, 5)
