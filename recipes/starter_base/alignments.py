@@ -69,7 +69,7 @@ def load_alignments(work: Path, codes: int) -> np.ndarray:
         return np.full(codes, UNKNOWN, np.int16)
     found = np.load(file)
     if "tokens" not in found or len(found["tokens"]) != codes:
-        raise UserError(f"{file} is of an earlier version or of other codes: remove it and run the step alignments again")
+        raise UserError(f"{file} is of an earlier version or other codes: remove it and run the step alignments again")
     return found["tokens"]
 
 

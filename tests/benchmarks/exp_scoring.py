@@ -18,6 +18,7 @@ import itertools
 import json
 import statistics
 import sys
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -135,13 +136,25 @@ def run(work: Path, size: tuple[int, int], way: str, seed: int, clips: int) -> l
     return json.loads(done.read_text())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for speech, models and finished runs")
     parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
+    return parser
+
+
+def all_lines(run: Callable, args: argparse.Namespace, sizes: Iterable[tuple[int, int]], ways: Iterable) -> dict:
+    """(size, seed, way) → the lines of that training, several of which run at a time."""
+    jobs = list(itertools.product(sizes, range(1, args.seeds + 1), ways))
+    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
+        running = {job: pool.submit(run, args.work, job[0], job[2], job[1], args.clips) for job in jobs}
+        return {job: future.result() for job, future in running.items()}
+
+
+def main() -> None:
+    args = options(__doc__).parse_args()
     for size in STEPS:  # the features are computed here, once for all runs of a size
         config, _ = prepare(args.work, *size, args.clips)
         open_data(config)
@@ -149,10 +162,7 @@ def main() -> None:
     drawn = [data.train[draw] for batch in data.train_batches(0) for draw in batch.draws()]
     hidden = sum(min(-(-s.heard[1] // 4), len(s.codes)) - s.heard[0] // 4 for s in drawn)
     say(f"masked: {100 * (1 - hidden / sum(len(s.codes) for s in drawn)):.1f} % of the audio codes are scored")
-    jobs = list(itertools.product(STEPS, range(1, args.seeds + 1), WAYS))
-    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
-        running = {job: pool.submit(run, args.work, job[0], job[2], job[1], args.clips) for job in jobs}
-        lines = {job: future.result() for job, future in running.items()}
+    lines = all_lines(run, args, STEPS, WAYS)
     for size in STEPS:
         say(f"\n{size[0]} × {size[1]}: nats a code of validation, mean (lowest–highest of {args.seeds} seeds)")
         for way in WAYS:

@@ -9,19 +9,15 @@ Runs go in parallel, one thread each; finished ones are kept in WORK, not run ag
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/benchmarks")]
 
 import torch
-from exp_scoring import prepare, summary, validation_lines
+from exp_scoring import all_lines, options, prepare, summary, validation_lines
 
 from data_loader import open_data
 from xtts_ka.core.console import say
@@ -55,22 +51,15 @@ def run(work: Path, size: tuple[int, int], shared: int, seed: int, clips: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for speech, models and finished runs")
-    parser.add_argument("--clips", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = options(__doc__)
     parser.add_argument("--shared", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4], help="of the models")
     args = parser.parse_args()
     sizes = [size for size in STEPS if size[0] in args.layers]
     for size in sizes:  # the features are computed here, once for all runs of a size
         config, _ = prepare(args.work, *size, args.clips)
         open_data(config)
-    jobs = list(itertools.product(sizes, range(1, args.seeds + 1), args.shared))
-    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
-        running = {job: pool.submit(run, args.work, job[0], job[2], job[1], args.clips) for job in jobs}
-        lines = {job: future.result() for job, future in running.items()}
+    lines = all_lines(run, args, sizes, args.shared)
     for size in sizes:
         say(f"\n{size[0]} × {size[1]}: nats a code of validation, mean (lowest–highest of {args.seeds} seeds)")
         for shared in args.shared:
