@@ -312,7 +312,7 @@ def test_ljspeech_with_a_header(corpus):
 
 
 @case("35-speaker-folders-below-audio")
-@pytest.mark.parametrize("top", ["wavs", "audio/train", "clips/female", ""])
+@pytest.mark.parametrize("top", ["wavs", "audio/train", "clips/female", "training", "test1", ""])
 def test_speakers_are_the_folders_below_wavs(corpus, top):
     for i in range(12):
         path = speak(corpus.src / top / ("ana", "gio")[i % 2] / f"{i}.wav", i)

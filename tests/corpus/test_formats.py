@@ -413,6 +413,14 @@ def test_the_json_beside_a_text_names_the_speaker(tmp_path, entry, speakers, unk
     assert_pairs(tmp_path / "data")  # the texts are those of the .txt
 
 
+def test_recordings_named_by_their_words_are_no_table(tmp_path):
+    for i in range(12):
+        word = SENTENCES[i].replace(" ", "_")[:-1]
+        speak(tmp_path / f"src/{word}.wav", i).with_suffix(".txt").write_text(f"{word}, კი.", "utf-8")
+    report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)
+    assert (report.kept, report.corpora[0].format) == (12, "folder")
+
+
 def test_a_broken_json_beside_a_text_is_told(tmp_path):
     takes(tmp_path / "src", json=lambda i: "{" if i == 3 else '{"speaker": "ნინო"}')
     report = create_metadata(tmp_path / "src", tmp_path / "data", options=ALL)

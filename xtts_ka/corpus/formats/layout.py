@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from xtts_ka.corpus.drop_reasons import Drop, Suspicion
+from xtts_ka.corpus.formats.columns import SPLIT_WORDS
 from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, Root, fold
 from xtts_ka.georgian.alphabet import georgian_letters
 
@@ -23,7 +24,7 @@ NOBODY = frozenset(
     ("unknown", "unk", "none", "null", "nan", "na", "n/a", "<na>", "<unk>", "-", "--", "?", "-1", "უცნობი")
 )
 NOBODY |= {"anonymous", "unspecified", "undefined", "ანონიმი", "not specified", "(unknown)", "[unknown]", "spk_unknown"}
-_PART = re.compile(r"(train|dev|test|val|valid|validation|eval|validated)(?:[-_ ].*)?", re.I)
+_PART = re.compile(rf"({'|'.join(SPLIT_WORDS)}|validated)\d*(?:[-_ .].*)?", re.I)
 
 _REMEDY = (
     "name the speakers in a column speaker_name, or say --unnamed_speakers one (one person) or folders (each folder)"

@@ -35,8 +35,12 @@ class ListedTables(Corpus):
         return whole or tables
 
     def _listed(self) -> list[Path]:
-        files = self.files(*TABLE_SUFFIXES)
+        files = [file for file in self.files(*TABLE_SUFFIXES) if not self._is_transcript(file)]
         return [file for file in files if self.may_read(file) and not header_of(file)[2] and self.is_mine(file)]
+
+    def _is_transcript(self, file: Path) -> bool:
+        """Whether a recording of the same name lies beside a .txt."""
+        return file.suffix.lower() == ".txt" and self.place.finder.as_written(file.stem, [self.folder]) is not None
 
     def is_mine(self, table: Path) -> bool:
         """Whether its first lines name recordings that exist, or it is called as LJSpeech's and stands beside wavs/."""
@@ -217,7 +221,9 @@ class Transcripts(ListedTables):
 
     def tables(self) -> list[Path]:
         below = self.folder.glob("**/*.trans.txt")
-        beside = [file for file in self.folder.glob("*.txt") if not file.name.endswith(".trans.txt")]
+        beside = [
+            file for file in self.files(".txt") if not (file.name.endswith(".trans.txt") or self._is_transcript(file))
+        ]
         return sorted(t for t in (*below, *beside) if self.may_read(t) and self.is_mine(t))
 
     def is_mine(self, table: Path) -> bool:
