@@ -146,6 +146,16 @@ def test_folders_that_may_be_speakers_are_neither_merged_nor_taken_for_them(tmp_
         replace(ALL, unnamed_speakers="x")
 
 
+@pytest.mark.parametrize("names", [("nino_", "gio_"), ("ch", "ch"), ("", "")], ids=["people", "one_word", "numbers"])
+def test_names_of_files_that_may_be_speakers_are_told(tmp_path, capsys, names):
+    for i in range(12):
+        file = speak(tmp_path / f"src/{names[i % 2]}{i:02d}.wav", i)
+        file.with_suffix(".txt").write_text(SENTENCES[i], "utf-8")
+    assert create_metadata(tmp_path / "src", tmp_path / "data", options=ALL).speakers == 1
+    told = "one voice; if the first words of the file names (gio, nino) name who speaks" in capsys.readouterr().out
+    assert told == (names[0] == "nino_")
+
+
 @pytest.mark.parametrize(
     "row, speakers, unknown, told",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,8 @@ NOBODY = frozenset(
 )
 NOBODY |= {"anonymous", "unspecified", "undefined", "ანონიმი", "not specified", "(unknown)", "[unknown]", "spk_unknown"}
 _PART = re.compile(rf"({'|'.join(SPLIT_WORDS)}|validated)\d*(?:[-_ .].*)?", re.I)
+
+_BEHIND_FIRST_WORD = re.compile(r"[\W\d].*")
 
 _REMEDY = (
     "name the speakers in a column speaker_name, or say --unnamed_speakers one (one person) or folders (each folder)"
@@ -155,6 +158,9 @@ class Corpus:
             return "", self.unnamed == "one"
         if self.many_voices:
             self._remark(f"no column names who speaks, so it is not known: {_REMEDY}")
+        elif self.first_words and not (folder and self.folders_differ):
+            words = f"the first words of the file names ({listed(self.first_words)}) name who speaks, give"
+            self._remark(f"all is taken for one voice; if {words} each person a folder")
         return "", not self.many_voices and not (folder and self.folders_differ)
 
     def _remark(self, text: str) -> None:
@@ -162,17 +168,26 @@ class Corpus:
             self.remarks.append(text)
 
     @cached_property
+    def nameless(self) -> list[str]:
+        """The paths inside the corpus of the recordings that nothing names a speaker of."""
+        found = ((row, self.locate(row)) for row in self.rows() if not row.problem)
+        return [self.inside(place) for row, place in found if place and not self.speaker_of(row, place)]
+
+    @cached_property
     def folders_differ(self) -> bool:
-        """Whether recordings that nothing names a speaker of lie in several folders, which may be the speakers'."""
-        folders = set()
-        for row in self.rows():
-            found = None if row.problem else self.locate(row)
-            if found and not self.speaker_of(row, found):
-                folders.add(folder_or_gender(self.inside(found)))
+        """Whether `nameless` lie in several folders, which may be the speakers'."""
+        folders = {folder_or_gender(name) for name in self.nameless}
         if len(folders) > 1:
-            names = ", ".join(sorted(folders - {""})[:3]) + ", …" * (len(folders - {""}) > 3)
+            names = listed(folders - {""})
             self._remark(f"nothing but perhaps the folders ({names}) names who speaks, so it is not known: {_REMEDY}")
         return len(folders) > 1
+
+    @cached_property
+    def first_words(self) -> set[str]:
+        """With which the file names of `nameless` begin, three or more each, if not all with the same."""
+        words = Counter(_BEHIND_FIRST_WORD.sub("", name.rpartition("/")[2]).strip("_") for name in self.nameless)
+        often = {word for word, count in words.items() if word and count >= 3}
+        return often if len(often) > 1 else set()
 
     def inside(self, found: Found) -> str:
         """The path of a recording relative to the corpus folder, or to the source where it lies elsewhere."""
@@ -230,6 +245,11 @@ def folder_or_gender(name: str) -> str:
     """The speaker that the folders of a path may name: a woman in female/ and a man in male/ are two."""
     genders = [folder for folder in name.split("/")[:-1] if folder.lower() in ("female", "male")]
     return folder_speaker(name, needs_container=False) or (genders[-1] if genders else "")
+
+
+def listed(names: set[str]) -> str:
+    """Up to three of the names, for people."""
+    return ", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3)
 
 
 def better_text(text: str, normalised: str) -> str:
