@@ -266,6 +266,13 @@ def test_media_without_sound_are_refused(tmp_path, capsys, content, why):
     assert why in refusal(capsys, tmp_path / "source", tmp_path / "clips")
 
 
+def test_channels_that_cancel_each_other_are_named(tmp_path, capsys):
+    make(tmp_path / "source", faults=[""])
+    wave, rate = soundfile.read(tmp_path / "source/r.flac")
+    soundfile.write(tmp_path / "source/r.flac", np.stack([wave, -wave], axis=1), rate)
+    assert "its channels cancel each other" in refusal(capsys, tmp_path / "source", tmp_path / "clips")
+
+
 def test_a_film_without_sound_is_refused(tmp_path, capsys):
     make(tmp_path / "source", faults=[""])
     (tmp_path / "source/r.flac").unlink()

@@ -122,6 +122,11 @@ def clipped(speech: np.ndarray, rng: np.random.Generator) -> Clip:
     return at(np.clip(wave / np.percentile(np.abs(wave), 100 - rng.uniform(0.3, 3)), -1, 1), RATE)
 
 
+def clipped_then_turned_down(speech: np.ndarray, rng: np.random.Generator) -> Clip:
+    wave, rate = clipped(speech, rng)
+    return np.clip(wave, -1, 1) * 10 ** (-rng.uniform(1, 20) / 20), rate
+
+
 def constant_offset(speech: np.ndarray, rng: np.random.Generator) -> Clip:
     return at(normal(speech, rng) + rng.uniform(0.03, 0.2) * rng.choice([-1, 1]), RATE)
 
@@ -156,10 +161,14 @@ def other_voice(speech: np.ndarray, rng: np.random.Generator) -> Clip:
 
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], Clip]] = {
     kind.__name__: kind
-    for kind in (no_speech, long_silence, too_quiet, clipped, constant_offset, channels_cancel, narrow_band, noisy,
-                 odd_rate, wrong_text, other_voice)
+    for kind in (no_speech, long_silence, too_quiet, clipped, clipped_then_turned_down, constant_offset,
+                 channels_cancel, narrow_band, noisy, odd_rate, wrong_text, other_voice)
 }  # fmt: skip
-ALSO_RIGHT = {"clipped": {"clipped_audio"}, "channels_cancel": {"empty_audio"}}
+ALSO_RIGHT = {
+    "clipped": {"clipped_audio"},
+    "clipped_then_turned_down": {"clipped", "clipped_audio"},
+    "channels_cancel": {"empty_audio"},
+}
 
 
 def make(source: Path, count: int, each: int, kinds: list[str], seed: int = 1) -> dict[str, tuple[float, float]]:
@@ -208,12 +217,12 @@ def show(data: Path, truth: dict[str, tuple[float, float]], kinds: list[str], ea
     print(f"trimmed: {len(cuts)}, into the speech: {into}, deepest {max(deepest, default=0):.3f} s; "
           f"silence left at both ends: median {np.median(left):.2f} s")  # fmt: skip
     for kind in kinds:
-        own = [name for name in listed if name.startswith(f"{kind}_")]
+        own = [name for name in listed if name.rpartition("_")[0] == kind]
         right = {kind} | ALSO_RIGHT.get(kind, set())
         found = sum(bool(right & listed[name]) for name in own)
-        gone = sum(name.startswith(f"{kind}_") for name in dropped)
+        gone = sum(name.rpartition("_")[0] == kind for name in dropped)
         others = Counter(reason for name in own for reason in listed[name] - right)
-        print(f"{kind:<16}{found:>4} of {each} listed, {gone} dropped; other reasons {dict(others)}")
+        print(f"{kind:<26}{found:>4} of {each} listed, {gone} dropped; other reasons {dict(others)}")
 
 
 def main() -> None:

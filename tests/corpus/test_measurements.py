@@ -44,17 +44,17 @@ def test_only_what_is_new_or_has_changed_is_measured_and_the_rest_is_the_same(tm
     assert again[0] == first[0] and again[1] != first[1]
 
 
-def test_a_torn_line_and_one_of_another_version_are_measured_again(tmp_path, paths, asked):
+def test_a_torn_line_and_one_of_another_version_are_measured_again(tmp_path, paths, asked, capsys):
     first = measure(tmp_path, paths)
     record = tmp_path / RECORD
     lines = [line for line in record.read_bytes().splitlines() if line]
-    old = lines[1].replace(b'"version"', b'"versions"')
+    old = lines[1].replace(b'"version": 2', b'"version": 1')
     record.write_bytes(b"\n".join([lines[0], old, lines[2][:40]]))
     asked.clear()
     assert measure(tmp_path, paths) == first
-    assert asked == ["1.wav", "2.wav"]
+    assert asked == ["1.wav", "2.wav"] and "of 1 by the rules of an earlier version" in capsys.readouterr().out
     asked.clear()
-    assert measure(tmp_path, paths) == first and not asked
+    assert measure(tmp_path, paths) == first and not asked and "earlier version" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_decoded_is_not_kept(tmp_path, paths, asked):

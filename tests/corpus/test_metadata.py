@@ -52,6 +52,7 @@ BROKEN = {
     "empty_audio: no samples": lambda path: write_wave(path, np.zeros(0)),
     "non_finite_audio": lambda path: write_wave(path, np.append(NOISE, np.nan), subtype="FLOAT"),
     "clipped_audio": lambda path: write_wave(path, np.clip(NOISE * 5, -1, 1)),
+    "clipped_audio: turned down": lambda path: write_wave(path, np.clip(NOISE.repeat(4) * 5, -1, 1) / 2),
     "too_short": lambda path: write_wave(path, NOISE[:3_999]),
     "too_long": lambda path: write_wave(path, np.tile(NOISE, 12)),
     "too_long: 192 kHz, 8 channels": lambda path: write_wave(path, np.tile(NOISE[:, None], (288, 8)), 192_000),

@@ -19,13 +19,13 @@ import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.files import write_bytes
+from xtts_ka.corpus.clipping import clipped_samples
 from xtts_ka.corpus.content import kind_of
 from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.excerpt import Excerpt, Recording
@@ -37,7 +37,6 @@ MAX_SAMPLES = 2**27  # per channel, returned by one call at most: 512 MiB of flo
 FRAME_SECONDS = 0.02  # of which the level is measured
 QUIET_END = 10 ** (-35 / 20)  # of the level that 5 % of the frames exceed: what is below it, at an end, is silence
 STEADY_LEVEL, STEADY_RANGE = 10 ** (-40 / 20), 10 ** (3 / 20)  # of hiss: its highest level, and loud over quiet frames
-FULL_SCALE = 0.99  # a sample of this amplitude counts as clipped: 8-bit audio ends at 127/128, mp3 rounds peaks off
 
 _BLOCK_VALUES = 2**19  # samples × channels decoded at a time: 2 MiB of float32
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 where the header does not give the length
@@ -62,15 +61,10 @@ class AudioContent:
     swing: float  # half the distance between the largest and the smallest sample: a constant offset has none
     silence_at_ends: float  # seconds in which nothing comes within QUIET_END of the loud parts
     steady: bool  # whether it is quiet and equally loud throughout: hiss, or nothing
-    clipped_fraction: float  # share of the samples, over all channels, at or beyond `FULL_SCALE`
+    clipped_fraction: float  # share of the samples, over all channels: at full scale, or in flat tops (clipping.py)
     sha256: str  # of rate and mono samples: equal for a wav and its flac copy
     offset: float  # mean of the mono mix: the recording's direct current
     cancelled: float  # dB by which the mix is weaker than its channels: 0 for equal ones, 3 for unlike ones
-
-
-class _BlockFacts(NamedTuple):
-    clipped: int  # samples at or beyond FULL_SCALE, over all channels
-    power: float  # sum of squares, mean of the channels
 
 
 def read_mono(path: Recording, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -213,16 +207,16 @@ def _measured(path: Path | str, max_seconds: float, kept: list[np.ndarray] | Non
     with _opened(path) as sound:
         rate, channels = sound.samplerate, sound.channels
         digest = hashlib.sha256(rate.to_bytes(4, "big"))
-        length, clipped, low, high = 0, 0.0, math.inf, -math.inf
+        length, clipped, low, high = 0, 0, math.inf, -math.inf
         total, mixed, single = 0.0, 0.0, 0.0  # sums of samples, of the mix's power, of the channels' mean power
         levels, rest, frame = [], np.zeros(0, np.float32), max(1, round(FRAME_SECONDS * rate))
-        for mono, facts in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
+        for mono, block in _blocks(sound, path, math.ceil((max_seconds + 1) * rate)):
             digest.update(mono.tobytes())
             length += len(mono)
-            clipped += facts.clipped
+            clipped += clipped_samples(block)
             total += float(mono.sum(dtype=np.float64))
             mixed += float(mono @ mono)
-            single += facts.power
+            single += float(np.vdot(block, block)) / channels
             if kept is not None:
                 kept.append(mono)
             low, high = min(low, float(mono.min())), max(high, float(mono.max()))
@@ -365,8 +359,8 @@ def _decoder(path: str) -> soundfile.SoundFile | MediaFile:
 
 def _blocks(
     sound: soundfile.SoundFile | MediaFile, path: Path | str, limit: int, begun: bool = False
-) -> Iterator[tuple[np.ndarray, _BlockFacts]]:
-    """Yield (float32 mono block (n,), what its channels hold) until the end or until `limit` frames were read.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (float32 mono block (n,), its channels (n, channels)) until the end or until `limit` frames were read.
 
     begun: whether `sound` does not stand at its beginning; then its length is not compared with its header.
     """
@@ -381,8 +375,7 @@ def _blocks(
         if not np.isfinite(mono).all():
             raise AudioError(path, Drop.NON_FINITE_AUDIO, "it holds NaN or infinite samples")
         given += len(block)
-        clipped = int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
-        yield mono, _BlockFacts(clipped, float(np.vdot(block, block)) / block.shape[1])
+        yield mono, block
     if not given:
         raise AudioError(path, Drop.EMPTY_AUDIO, "it holds no samples")
     if given < limit and sound.frames < _UNKNOWN_FRAMES and not begun:  # the file has ended: compare with its header

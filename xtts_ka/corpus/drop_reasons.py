@@ -17,7 +17,7 @@ class Drop(StrEnum):
     EMPTY_TEXT = "empty_text"  # nothing is left to speak after normalising
     NON_GEORGIAN_TEXT = "non_georgian_text"  # fewer Georgian letters than --min_georgian_fraction
     TOO_SHORT = "too_short"  # below --min_seconds
-    CLIPPED_AUDIO = "clipped_audio"  # more samples at full scale than --max_clipped_fraction
+    CLIPPED_AUDIO = "clipped_audio"  # more samples at full scale, or in flat tops, than --max_clipped_fraction
     WRONG_LENGTH = "wrong_length"  # more, or far fewer, letters than anyone speaks in its time
     DUPLICATE_AUDIO = "duplicate_audio"  # the same samples as an earlier recording
     # decided in metadata.py

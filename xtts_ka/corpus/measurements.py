@@ -44,14 +44,19 @@ class Measurements:
         self._record, self._max_seconds = Path(data_dir) / RECORD, max_seconds
         self._rated, self._version = rated and dnsmos.installed(), VERSION
         self._known: dict[str, Sound] = {}
+        earlier: set[str] = set()
         if self._record.is_file():
             for line in read_jsonl(self._record):
                 try:
-                    if line["version"] == VERSION and line["rated"] >= self._rated:
+                    if line["version"] != VERSION:
+                        earlier.add(line["key"])
+                    elif line["rated"] >= self._rated:
                         self._known[line["key"]] = Sound.from_json(line)
                 except (KeyError, TypeError):
-                    continue  # of another version, or damaged: it is measured again
+                    continue  # damaged: it is measured again
             say(f"quality of {len(self._known)} recordings is known from before ({self._record})")
+            if anew := len(earlier - self._known.keys()):
+                say(f"and of {anew} by the rules of an earlier version: they are measured anew")
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1 and expected - len(self._known) >= WORTH_PROCESSES:
             context = multiprocessing.get_context("spawn")  # forking a process that runs torch's threads may hang

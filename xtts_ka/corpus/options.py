@@ -13,6 +13,7 @@ def _option(default: float | None, help: str, at_most: float = math.inf, at_leas
     return field(default=default, metadata={"help": help, "at_most": at_most, "at_least": at_least})
 
 
+MOST_CANCELLED = 20.0  # dB
 UNNAMED = ("auto", "one", "folders", "unknown")
 
 
@@ -22,7 +23,7 @@ class MetadataOptions:
 
     min_seconds: float = _option(0.5, "shortest clip kept")
     max_seconds: float = _option(28.0, "longest clip kept; the model holds 28 s of speech", at_most=600)
-    max_clipped_fraction: float = _option(0.01, "largest share of full-scale samples in a clip", at_most=1)
+    max_clipped_fraction: float = _option(0.01, "largest share of samples at full scale or in flat tops", at_most=1)
     min_georgian_fraction: float = _option(0.5, "smallest share of Georgian letters in a text kept", at_most=1)
     max_drop_fraction: float = _option(0.5, "no table is written where more would be dropped", at_most=1)
     val_fraction: float = _option(0.05, "share of the sentences kept for validation", at_most=0.9)
@@ -34,7 +35,7 @@ class MetadataOptions:
     max_silence: float | None = _option(None, "longest silence before or after the speech, in seconds")
     min_loudness: float | None = _option(None, "lowest loudness in LUFS", at_most=0, at_least=-100)
     max_offset: float | None = _option(None, "largest distance of the samples' mean from zero", at_most=1)
-    max_cancelled: float | None = _option(20.0, "most dB by which the mix may be weaker than its channels")
+    max_cancelled: float | None = _option(MOST_CANCELLED, "most dB by which the mix may be weaker than its channels")
     min_bandwidth: float | None = _option(None, "lowest bandwidth in Hz")
     min_snr: float | None = _option(None, "lowest ratio of speech to noise in dB", at_least=-10)
     min_dnsmos: float | None = _option(None, "lowest DNSMOS, 1 to 5; with the extra dnsmos", at_most=5)

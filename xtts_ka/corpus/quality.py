@@ -20,7 +20,7 @@ from xtts_ka.corpus.drop_reasons import Drop
 from xtts_ka.corpus.loudness import loudness
 from xtts_ka.corpus.silero import RATE, SECONDS_PER_CHUNK, speech_probabilities
 
-VERSION = 1  # raise when the same recording would be measured otherwise: stored values are then measured anew
+VERSION = 2  # raise when the same recording would be measured otherwise: stored values are then measured anew
 SPEAKS, STILL_SPEAKS = 0.5, 0.2  # probabilities at which speech begins, and down to which it goes on
 FRAME_SECONDS = 0.01
 MARGIN = 0.15  # seconds left before and after what is not quiet, or is speech

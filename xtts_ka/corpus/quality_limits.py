@@ -51,7 +51,8 @@ MEASURES = (
     Measure("loudness", "min_loudness", Flaw.TOO_QUIET, -42.0, True, "loudness", "LUFS",
             "integrated loudness of EBU R128 (ITU-R BS.1770-4)"),
     Measure("clipped_share", "max_clipped_fraction", Flaw.CLIPPED, 0.001, False, "clipped samples", "of all",
-            "samples at full scale, over all channels"),
+            "samples at full scale, or in flat tops below it (clipped, then turned down), over all channels; "
+            "not found: soft clipping, and clipping that a lossy codec or another sample rate has bent"),
     Measure("offset", "max_offset", Flaw.OFFSET, 0.02, False, "constant offset (DC)", "of full scale",
             "the distance of the samples' mean from zero"),
     Measure("cancelled", "max_cancelled", Flaw.CHANNELS_CANCEL, 6.0, False, "cancelled channels", "dB",

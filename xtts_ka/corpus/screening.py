@@ -406,7 +406,7 @@ def _judged(
     if sound.seconds < options.min_seconds:
         return _Dropped(Drop.TOO_SHORT, f"{sound.seconds:.2f} s", clip.file_id)
     if sound.clipped_fraction > options.max_clipped_fraction:
-        share = f"{sound.clipped_fraction:.1%} of its samples are at full scale"
+        share = f"{sound.clipped_fraction:.1%} of its samples are clipped: at full scale, or in flat tops"
         return _Dropped(Drop.CLIPPED_AUDIO, share, clip.file_id)
     letters = len(georgian_letters(clip.text))
     if letters > IMPOSSIBLE_RATES[0] * sound.seconds:

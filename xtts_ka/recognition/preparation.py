@@ -36,6 +36,7 @@ from xtts_ka.corpus.cue_clips import plan_from_cues
 from xtts_ka.corpus.decoder_warnings import decoder_warnings
 from xtts_ka.corpus.long_recordings import LongRecording, find_recordings, share_of, subtitles_without_recording
 from xtts_ka.corpus.media import GEORGIAN
+from xtts_ka.corpus.options import MOST_CANCELLED
 from xtts_ka.corpus.planned_clips import Limits, Plan, PlannedClip, RecordingProblem
 from xtts_ka.corpus.preparation_report import say_results, write_results
 from xtts_ka.corpus.preparation_store import PLANNING, WAVS, WORK, Outcome, Store
@@ -266,34 +267,38 @@ def _heard(asr: Asr) -> str:
 def _finish(job: _Job, stretches: int) -> Outcome:
     """Plan the clips of a recording that was listened to, and cut those that are not there yet."""
     store = job.store
-    outcome = store.plan()
-    if outcome is None:
-        activity = job.activity(stretches)
-        try:
-            plan = _plan(job, activity, stretches)
-        except (RecordingProblem, SubtitleError) as error:
-            return _fail(job, str(error))
-        if complaint := str(store.load_arrays("activity", 0).get("complaint", "")):
-            plan.remarks.append(f"a damaged mp3, of which what can be decoded is used ({complaint})")
-        if len(tracks := audio.tracks(job.recording.path)) > 1:
-            taken = "the one in Georgian" if set(tracks) & set(GEORGIAN) else "the first, for none says it is Georgian,"
-            plan.remarks.append(f"of its sound tracks ({', '.join(tracks)}) {taken} is used")
-        outcome = Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
-        store.write_plan(outcome)
     try:
+        outcome = store.plan()
+        if outcome is None:
+            outcome = _planned(job, stretches)
+            store.write_plan(outcome)
         with decoder_warnings():
             _cut(job, outcome.plan.clips)
+    except (RecordingProblem, SubtitleError) as error:
+        return _fail(job, str(error))
     except AudioError as error:
         return _fail(job, f"{error.detail} ({error.reason})")
     store.write_done(outcome)
     return outcome
 
 
+def _planned(job: _Job, stretches: int) -> Outcome:
+    """The plan of a recording with remarks on the recording."""
+    activity = job.activity(stretches)
+    plan = _plan(job, activity, stretches)
+    if complaint := str(job.store.load_arrays("activity", 0).get("complaint", "")):
+        plan.remarks.append(f"a damaged mp3, of which what can be decoded is used ({complaint})")
+    if len(tracks := audio.tracks(job.recording.path)) > 1:
+        taken = "the one in Georgian" if set(tracks) & set(GEORGIAN) else "the first, for none says it is Georgian,"
+        plan.remarks.append(f"of its sound tracks ({', '.join(tracks)}) {taken} is used")
+    return Outcome(job.recording.name, job.recording.key, activity.seconds, plan)
+
+
 def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
     recording, limits, asr = job.recording, job.limits, job.asr
     speech = speech_between_pauses(activity)
     if not speech:
-        raise RecordingProblem("nobody speaks in it")
+        raise RecordingProblem(_why_silent(recording.path, activity.seconds))
     if recording.transcript is None:
         heard = [line for number in range(stretches) for line in read_jsonl(_written(job, number))]
         plan = plan_from_hearing(heard, sentences(speech, limits.max_seconds), speech, activity.seconds, limits)
@@ -306,6 +311,15 @@ def _plan(job: _Job, activity: Activity, stretches: int) -> Plan:
         book = _book(recording.transcript, asr)
         plan = plan_from_text(book, speech, _all_heard(job, asr, stretches), activity.seconds, limits, job.own_text)
     return replace(plan, clips=[replace(clip, speaker=_speaker(clip, recording)) for clip in plan.clips])
+
+
+def _why_silent(path: Path, seconds: float) -> str:
+    with decoder_warnings():
+        cancelled = audio.measure(path, seconds + 1).cancelled
+    if cancelled <= MOST_CANCELLED:
+        return "nobody speaks in it"
+    remedy = 'keep one channel, for example with `ffmpeg -i IN -af "pan=mono|c0=c0" OUT.flac`'
+    return f"its channels cancel each other, their sum is {cancelled:.0f} dB weaker than each: {remedy}"
 
 
 @functools.lru_cache(maxsize=1)
