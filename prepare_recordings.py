@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from xtts_ka.core.command_line import add_verbosity_flags, command, run_cli
-from xtts_ka.core.config import DEFAULT_CONFIG
+from xtts_ka.core.config import DEFAULT_CONFIG, load_config
 from xtts_ka.core.console import say
 
 
@@ -67,16 +67,17 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> None:
         from xtts_ka.corpus.planned_clips import Limits
         from xtts_ka.recognition.preparation import Request, prepare
+        from xtts_ka.starter.own_values import with_section_values
 
         request = Request(
             source=args.source,
             output=args.output_dir,
+            settings=lambda: with_section_values(load_config(args.config)),
             transcript=args.transcript,
             speaker=args.speaker,
             limits=Limits(args.min_seconds, args.max_seconds, args.min_confidence),
             processes=args.processes,
             asr=args.asr,
-            config=args.config,
             shard=args.shard,
         )
         prepare(request)

@@ -19,7 +19,9 @@ from small_media import encode
 
 import create_metadata_files
 import prepare_recordings
+from xtts_ka.core.errors import UserError
 from xtts_ka.corpus import audio, preparation_store
+from xtts_ka.corpus.tables import split_csv
 from xtts_ka.recognition import preparation
 from xtts_ka.recognition.heard import Heard
 
@@ -404,3 +406,24 @@ def test_a_text_without_times_needs_a_recogniser_of_ours(tmp_path, capsys):
     config.write_text(f'{{"data_dir": "{tmp_path}/data", "output_model_path": "{tmp_path}/model"}}')
     assert "no recogniser of Georgian" in refusal(capsys, tmp_path / "source", tmp_path / "clips", "--config", config)
     assert not (tmp_path / "clips/metadata.csv").exists()
+
+
+def test_the_projects_recogniser_is_the_one_that_the_pipeline_has_trained(tmp_path, capsys, monkeypatch):
+    """With the trained stand-in base, whose recogniser has a number of steps of its own."""
+    make(tmp_path / "source", faults=[""])
+    (tmp_path / "source/r.srt").unlink()
+    table = split_csv(tmp_path / "data", "train")
+    for file, content in ((tmp_path / "base/STARTER.json", '{"base": "trained"}'), (table, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+    config = tmp_path / "config.json"
+    config.write_text(
+        f'{{"data_dir": "{tmp_path}/data", "base_model_path": "{tmp_path}/base", "starter": {{"recogniser_steps": 7}}}}'
+    )
+
+    def ensure(settings):
+        raise UserError(f"{settings.recogniser.max_steps} steps")
+
+    monkeypatch.setattr("xtts_ka.recognition.train_recogniser.ensure_recogniser", ensure)
+    said = refusal(capsys, tmp_path / "source", tmp_path / "clips", "--asr", "--config", config)
+    assert "at hand (7 steps)" in said

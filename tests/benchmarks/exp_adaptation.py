@@ -18,7 +18,6 @@ import shutil
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def run(work: Path, way: str, seed: int) -> None:
     with open(folder / "output.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         adapt(config)
         marks = [folder / f"checkpoints/step_{mark:08d}" for mark in MARKS] if way.startswith("rows") else []
-        found = heard(replace(load_config(config), seed=SHARED_SEED), folder / "heard", marks)
+        found = heard(load_config(config).model_copy(update={"seed": SHARED_SEED}), folder / "heard", marks)
     write_json(folder / "result.json", found)
     for part in ("data", "checkpoints", "model", "heard"):
         shutil.rmtree(folder / part)

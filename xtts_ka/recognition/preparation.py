@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from xtts_ka.core.config import DEFAULT_CONFIG
+from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.console import duration, progress, say
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import RunError, UserError
@@ -56,6 +56,7 @@ class Request:
 
     source: Path
     output: Path
+    settings: Callable[[], PretrainConfig]  # reads the config whose recogniser is taken where one is needed
     transcript: Path | None = None
     speaker: str = ""
     limits: Limits = field(default_factory=Limits)
@@ -64,7 +65,6 @@ class Request:
     asr: str | None = (
         None  # None: only texts without times are listened for; OWN: the project's recogniser, to check all
     )
-    config: Path = Path(DEFAULT_CONFIG)  # of the project's recogniser
 
 
 def prepare(request: Request) -> list[Outcome]:
@@ -125,7 +125,7 @@ def _asr(request: Request, recordings: Sequence[LongRecording]) -> Asr | None:
     texts = [recording for recording in recordings if recording.transcript and not recording.has_times]
     if request.asr is None and not texts:
         return None
-    asr = Asr.of(request.asr, request.config)
+    asr = Asr.of(request.asr, request.settings)
     if texts and asr.folder is None:
         raise UserError(
             f"{texts[0].transcript} has no times, and --asr {request.asr} cannot tell when each letter is said: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from xtts_ka.core.config import load_config
+from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.digests import hash_file, hash_value
 from xtts_ka.core.errors import UserError
 from xtts_ka.core.jsonl import append_jsonl, read_jsonl
@@ -43,7 +43,7 @@ class Asr:
     fingerprint: str = ""
 
     @classmethod
-    def of(cls, spec: str | None, config: Path) -> Asr:
+    def of(cls, spec: str | None, settings: Callable[[], PretrainConfig]) -> Asr:
         """As `--asr` says: OWN or None for the recogniser of the config, which is trained where there is none.
 
         UserError where it cannot be had.
@@ -56,17 +56,17 @@ class Asr:
             return cls(None, spec, device, PLAIN, hash_value(spec))
         from xtts_ka.recognition.train_recogniser import ensure_recogniser, recogniser_folder
 
-        settings = load_config(config)
+        config = settings()
         try:
-            if not split_csv(settings.data_dir, "train").is_file():
-                raise UserError(f"{split_csv(settings.data_dir, 'train')} does not exist")
-            recogniser = ensure_recogniser(settings)
+            if not split_csv(config.data_dir, "train").is_file():
+                raise UserError(f"{split_csv(config.data_dir, 'train')} does not exist")
+            recogniser = ensure_recogniser(config)
         except UserError as error:
             remedy = "give --asr a recogniser's folder, or --config one with training clips, such as Common Voice's"
             raise UserError(f"no recogniser of Georgian is at hand ({error}): {remedy}") from None
-        reading = Reading.of(settings.text)
+        reading = Reading.of(config.text)
         fingerprint = hash_value([recogniser.facts["fingerprint"], reading.facts()])
-        return cls(recogniser_folder(settings), OWN, recogniser.device, reading, fingerprint)
+        return cls(recogniser_folder(config), OWN, recogniser.device, reading, fingerprint)
 
 
 @functools.lru_cache(maxsize=1)
