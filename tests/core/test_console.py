@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tqdm._monitor import TMonitor
 
 from xtts_ka.core import console
-from xtts_ka.core.console import heading, obey_verbosity, progress, say, style, three_digits, warn
+from xtts_ka.core.console import first_few, heading, obey_verbosity, progress, say, style, three_digits, warn
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,7 @@ def test_durations_and_sizes_have_units():
 )
 def test_three_digits_never_have_an_exponent(value, shown):
     assert float(three_digits(value)) == float(shown) and "e" not in three_digits(value)
+
+
+def test_names_are_cut_and_it_is_shown():
+    assert first_few(["ა", "ბ", "გ"]) == "ა, ბ, გ" and first_few(["ა", "ბ", "გ"], 2) == "ა, ბ, …"

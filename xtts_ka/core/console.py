@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -61,6 +61,11 @@ def warn(message: str) -> None:
 def three_digits(value: float) -> str:
     """A number to three significant digits, without an exponent."""
     return format(Decimal(f"{value:.3g}"), "f")
+
+
+def first_few(names: Sequence[str], count: int = 3) -> str:
+    """Up to `count` of the names, and whether there are more."""
+    return ", ".join(names[:count]) + ", …" * (len(names) > count)
 
 
 def size(value: float | None) -> str:

@@ -17,22 +17,7 @@ MAX_FILES = 2_000_000  # that are counted
 _TABLES = (".csv", ".tsv", ".txt", ".psv", ".list", ".jsonl", ".json")
 _OFFICE = (".xlsx", ".xls", ".ods", ".numbers", ".docx", ".doc", ".odt", ".pdf")
 _PACKED = re.compile(r".*(\.(rar|7z|gz|bz2|xz|zst|z\d\d)|\.(zip|tar|tgz|tar\.\w+|7z)\.?(part)?(\d+|[a-z]{2}))", re.I)
-_OTHER_SOUND = (
-    ".wv",
-    ".ape",
-    ".dss",
-    ".ds2",
-    ".tta",
-    ".mpc",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".flv",
-    ".m4v",
-    ".sph",
-    ".raw",
-    ".pcm",
-)
+_OTHER_SOUND = tuple(".wv .ape .dss .ds2 .tta .mpc .avi .mpg .mpeg .flv .m4v .sph .raw .pcm".split())
 _KALDI = ("wav.scp", "utt2spk", "segments", "spk2utt")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+from xtts_ka.core.console import first_few
 from xtts_ka.corpus.drop_reasons import Drop
 
 # libsndfile reads those of the first line, PyAV the others. Of several files with one stem, the first is taken.
@@ -274,7 +275,7 @@ class PathFinder:
             return ""
         if len(same) == 1:
             return f"; {self._name(same[0])} is there"
-        first = ", ".join(map(self._name, same[:2])) + ", …" * (len(same) > 2)
+        first = first_few([*map(self._name, same)], 2)
         return f"; {len(same)} files have its name ({first}): write the folder too"
 
     def _twin(self, written: str, starts: Sequence[Path], folders: Sequence[str]) -> str:

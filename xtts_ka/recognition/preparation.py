@@ -283,7 +283,7 @@ def _finish(job: _Job, stretches: int) -> Outcome:
 
 
 def _planned(job: _Job, stretches: int) -> Outcome:
-    """The plan of a recording with remarks on the recording."""
+    """The plan of a recording, with remarks on damage and on its sound tracks."""
     activity = job.activity(stretches)
     plan = _plan(job, activity, stretches)
     if complaint := str(job.store.load_arrays("activity", 0).get("complaint", "")):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from xtts_ka.core.console import first_few
 from xtts_ka.core.errors import UserError
 from xtts_ka.corpus.archives import find_archives, is_archive, stem_of, unpack
 from xtts_ka.corpus.census import count_files, what_was_seen
@@ -101,7 +102,7 @@ def find_corpus(
         archives = find_archives(folder)
         if corpus and not (archives and _tables_without_recordings(corpus)[0]):
             if archives:
-                packed = ", ".join(os.path.relpath(each, folder) for each in archives[:3]) + ", …" * (len(archives) > 3)
+                packed = first_few([os.path.relpath(each, folder) for each in archives])
                 remedy = "if there are other recordings in it, give it with --source too"
                 corpus.remarks.append(f"not unpacked, because a corpus lies beside it: {packed}; {remedy}")
             return corpus

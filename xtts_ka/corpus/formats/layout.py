@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from xtts_ka.core.console import first_few
 from xtts_ka.corpus.drop_reasons import Drop, Suspicion
 from xtts_ka.corpus.formats.columns import SPLIT_WORDS
 from xtts_ka.corpus.paths import AUDIO_FOLDERS, Found, PathFinder, PathProblem, Root, fold
@@ -26,7 +27,6 @@ NOBODY = frozenset(
 )
 NOBODY |= {"anonymous", "unspecified", "undefined", "ანონიმი", "not specified", "(unknown)", "[unknown]", "spk_unknown"}
 _PART = re.compile(rf"({'|'.join(SPLIT_WORDS)}|validated)\d*(?:[-_ .].*)?", re.I)
-
 _BEHIND_FIRST_WORD = re.compile(r"[\W\d].*")
 
 _REMEDY = (
@@ -159,7 +159,7 @@ class Corpus:
         if self.many_voices:
             self._remark(f"no column names who speaks, so it is not known: {_REMEDY}")
         elif self.first_words and not (folder and self.folders_differ):
-            words = f"the first words of the file names ({listed(self.first_words)}) name who speaks, give"
+            words = f"the first words of the file names ({first_few(sorted(self.first_words))}) name who speaks, give"
             self._remark(f"all is taken for one voice; if {words} each person a folder")
         return "", not self.many_voices and not (folder and self.folders_differ)
 
@@ -178,13 +178,13 @@ class Corpus:
         """Whether `nameless` lie in several folders, which may be the speakers'."""
         folders = {folder_or_gender(name) for name in self.nameless}
         if len(folders) > 1:
-            names = listed(folders - {""})
+            names = first_few(sorted(folders - {""}))
             self._remark(f"nothing but perhaps the folders ({names}) names who speaks, so it is not known: {_REMEDY}")
         return len(folders) > 1
 
     @cached_property
     def first_words(self) -> set[str]:
-        """With which the file names of `nameless` begin, three or more each, if not all with the same."""
+        """The words with which the names of `nameless` files begin, of three files or more each; none if they agree."""
         words = Counter(_BEHIND_FIRST_WORD.sub("", name.rpartition("/")[2]).strip("_") for name in self.nameless)
         often = {word for word, count in words.items() if word and count >= 3}
         return often if len(often) > 1 else set()
@@ -245,11 +245,6 @@ def folder_or_gender(name: str) -> str:
     """The speaker that the folders of a path may name: a woman in female/ and a man in male/ are two."""
     genders = [folder for folder in name.split("/")[:-1] if folder.lower() in ("female", "male")]
     return folder_speaker(name, needs_container=False) or (genders[-1] if genders else "")
-
-
-def listed(names: set[str]) -> str:
-    """Up to three of the names, for people."""
-    return ", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3)
 
 
 def better_text(text: str, normalised: str) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from xtts_ka.core.console import first_few
 from xtts_ka.corpus.delimited import SNIFFED_LINES, Cells, common_delimiter, first_lines, read_cells, text_lines
 from xtts_ka.corpus.formats.columns import infer_roles, stated_splits, stem_in
 from xtts_ka.corpus.formats.layout import Corpus, Row
@@ -106,7 +107,7 @@ class ListedTables(Corpus):
         ):
             if role in roles:
                 values = list(dict.fromkeys(row[roles[role]] for row in rows if len(row) > roles[role]))
-                shown = ", ".join(value[:20] for value in values[:3]) + ", …" * (len(values) > 3)
+                shown = first_few([value[:20] for value in values])
                 words = {roles[each]: word for each, word in HEADER.items() if each in roles} | {roles[role]: other}
                 header = "|".join(words.get(i, "other") for i in range(width))
                 which = tables[0].name + f" and {len(tables) - 1} more" * (len(tables) > 1)
