@@ -119,7 +119,7 @@ def test_the_same_command_again_speaks_nothing_and_gives_the_same_report(first, 
     def never(*_):
         raise AssertionError("spoken again")
 
-    monkeypatch.setattr(guard, "speak_together", never)
+    monkeypatch.setattr(guard, "draw_together", never)
     assert run(config, *first[1]) == 0
     assert without_times(first[0]) == before
 
@@ -131,10 +131,10 @@ def test_an_interrupted_evaluation_carries_on_to_the_same_report(first, config, 
         calls.append(len(pieces))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return batch.speak_together(model, pieces)
+        return batch.draw_together(model, pieces)
 
     flags = [tmp_path if flag == first[0] else flag for flag in first[1]]
-    monkeypatch.setattr(guard, "speak_together", stopped)
+    monkeypatch.setattr(guard, "draw_together", stopped)
     assert run(config, *flags) == 130 and "run the same command" in capsys.readouterr().err
     assert len(list((tmp_path / "clips").glob("*.json"))) == 2 and not (tmp_path / "report.json").exists()
     assert run(config, *flags) == 0

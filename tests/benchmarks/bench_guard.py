@@ -3,24 +3,23 @@
     python tests/benchmarks/bench_guard.py --config xtts_pretrain_config.json --texts 200
 
 The config is that of a finished run whose model has learnt to speak; its recogniser is trained first if it is missing.
-Real recordings are those of val and test; planted faults are those of bench_faults.py. Short texts are one to three
+Real recordings are those of val and test; planted faults are those of bench_faults.py; both become audio codes, which
+the guard hears. Short texts are one to three
 words, long ones 100 to 150 letters, both from sentences that the model was not trained on, and cut at the model's limit
 as synthesize.py cuts them; a text has the faults of its pieces. The folder's voices take turns. Faults are those that
 the guard itself finds; `--judge` names the folder of another recogniser (one trained with another seed, say), which
-then counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Seconds are of
-CPU time: speaking the first attempts, listening to them, and all that is spoken and listened to again.
+then counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Everything is
+spoken twice, without the guard and with it, and seconds are of CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,48 +27,30 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import torch
 from bench_faults import plant
+from rapidfuzz.distance import Levenshtein
 
 import xtts_ka
 from xtts_ka.core.config import load_config
-from xtts_ka.corpus.audio import read_mono
 from xtts_ka.corpus.tables import read_split
 from xtts_ka.evaluation.texts import KEPT_SETS, read_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.georgian.text import split_sentences
+from xtts_ka.model.checkpoint import read_config
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
-from xtts_ka.model.geometry import CODE_STRIDE, SAMPLE_RATE
+from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.recognition.error_rates import bootstrap
+from xtts_ka.recognition.faults import find_faults, longest_pause, wave_loudness
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
-from xtts_ka.speech import guard as guard_module
-from xtts_ka.speech.batch import TOGETHER, Piece, Spoken, derived_seed, speak_together
-from xtts_ka.speech.guard import ATTEMPTS, Guard, Guarded, speak_guarded
+from xtts_ka.speech.batch import Drawn, Piece, Spoken, derived_seed
+from xtts_ka.speech.code_sound import CodeSound
+from xtts_ka.speech.guard import ATTEMPTS, MISHEARD, Attempt, Guard, Guarded, next_piece, speak_guarded
 from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, letter_rates, most_codes
 from xtts_ka.starter.own_values import with_section_values
 
 SENTENCES = Path(__file__).parents[2] / "data/evaluation_sentences_ka"
-
-
-class Clock:
-    """CPU seconds: "spoken" and "heard" of each batch's first attempts, "again" of all further ones."""
-
-    def __init__(self):
-        self.seconds: Counter[str] = Counter()
-        self.begun: set[str] = set()
-
-    def new_batch(self) -> None:
-        self.begun.clear()
-
-    def timed(self, what, function):
-        def run(*arguments):
-            began = time.process_time()
-            found = function(*arguments)
-            self.seconds["again" if what in self.begun else what] += time.process_time() - began
-            self.begun.add(what)
-            return found
-
-        return run
+AT_A_TIME = 40  # pieces that are spoken without the guard and with it in turns
 
 
 def unseen_sentences(config, reading: Reading) -> list[str]:
@@ -107,38 +88,47 @@ def long_texts(sentences: list[str], count: int, limit: int) -> list[str]:
     return list(found)
 
 
-def false_alarms(config, guard: Guard, reading: Reading) -> None:
+def false_alarms(config, guard: Guard, reading: Reading, encode: FeatureExtractor) -> None:
     clips = [clip for split in ("val", "test") for clip in read_split(config.data_dir, split)]
     rates = letter_rates(read_split(config.data_dir, "train"))
-    found, places = Counter(), []
+    found: Counter = Counter()
+    places = []
     for clip in clips:
-        wave, rate = read_mono(clip.audio_path)
         text, usual = reading(clip.text), rates.get(clip.speaker_id, USUAL_RATE)
-        codes = math.ceil(len(wave) / rate * SAMPLE_RATE / CODE_STRIDE)
-        most, fewest = most_codes(text, usual), fewest_codes(text, usual)
-        piece = Piece(text, torch.zeros(0), torch.zeros(0), 0, most, fewest)
-        (attempt,) = guard.judge([piece], [Spoken(wave, codes, codes <= most)], rate)
+        (attempt,) = judged(guard, [(text, usual, load_speech(clip.sound))], encode)
         found.update(attempt.faults)
         places.append(bool(attempt.faults))
     share = bootstrap(np.array(places, float), np.ones(len(places)))
     print(f"false alarms on {len(clips)} real recordings: {share}; {dict(found)}", flush=True)
 
 
-def planted_faults(config, guard: Guard) -> None:
+def planted_faults(config, guard: Guard, encode: FeatureExtractor) -> None:
     """What the guard finds in espeak-ng's speech, sound and with faults planted in it (bench_faults.py)."""
     clips = [clip for clip in plant(guard.listener, "test", 1000) if clip.kind != "wrong speaker"]
     rates = letter_rates(read_split(config.data_dir, "train"))
-    pieces, spoken = [], []
-    for clip in clips:
-        usual = rates.get(clip.voice, USUAL_RATE)
-        codes = math.ceil(len(clip.wave) / CODE_STRIDE)
-        bounds = most_codes(clip.expected, usual), fewest_codes(clip.expected, usual)
-        pieces.append(Piece(clip.expected, torch.zeros(0), torch.zeros(0), 0, *bounds))
-        spoken.append(Spoken(clip.wave, codes, codes <= bounds[0]))
-    found = guard.judge(pieces, spoken, SAMPLE_RATE)
+    speech = [(c.expected, rates.get(c.voice, USUAL_RATE), torch.from_numpy(c.wave)[None]) for c in clips]
+    found = judged(guard, speech, encode)
     for kind in dict.fromkeys(clip.kind for clip in clips):
         told = [bool(attempt.faults) for clip, attempt in zip(clips, found) if clip.kind == kind]
         print(f"planted: {kind}: the guard finds a fault in {sum(told)} of {len(told)} clips", flush=True)
+
+
+def judged(guard: Guard, speech: list[tuple[str, float, torch.Tensor]], encode: FeatureExtractor) -> list[Attempt]:
+    """What the guard says of recordings: (text, letters a second of the speaker, (1, samples) at 22,050 Hz)."""
+    pieces, drawn = [], []
+    for (text, usual, _), (codes, _) in zip(speech, encode([wave for *_, wave in speech])):
+        most = most_codes(text, usual)
+        pieces.append(Piece(text, torch.zeros(0), torch.zeros(0), 0, most, fewest_codes(text, usual)))
+        drawn.append(Drawn(tuple(codes.tolist()), len(codes) <= most))
+    return guard.judge(pieces, drawn)
+
+
+def faulty(judge: Recogniser, text: str, clip: Spoken, rate: int) -> tuple[bool, float]:
+    """Whether another recogniser hears a fault in a wave, and the share of letters wrong."""
+    expected, heard = spoken_letters(text), judge.hear([clip.wave], rate)[0]
+    wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
+    pause = longest_pause(wave_loudness(clip.wave, rate))
+    return bool(find_faults(expected, heard, pause=pause, stopped=clip.stopped)) or wrong > MISHEARD, wrong
 
 
 def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> tuple[list[Piece], np.ndarray]:
@@ -162,23 +152,22 @@ def share_of_texts(faulty: list[bool], text_of: np.ndarray) -> str:
     return str(bootstrap(texts, np.ones(len(texts))))
 
 
-def speak_timed(model, pieces: list[Piece], guard: Guard) -> tuple[list[Guarded], Counter]:
-    """All pieces guarded, and the CPU seconds of the first attempts and of what followed."""
-    clock, done = Clock(), []
-    size = TOGETHER["cpu" if model.device.type == "cpu" else "cuda"]
-    with patch.object(guard_module, "speak_together", clock.timed("spoken", speak_together)):
-        timed = Guard(guard.listener, guard.attempts)
-        timed.judge = clock.timed("heard", guard.judge)
-        for start in range(0, len(pieces), size):
-            clock.new_batch()
-            done += speak_guarded(model, pieces[start : start + size], timed)
-    return done, clock.seconds
+def speak_both(model, pieces: list[Piece], guard: Guard) -> tuple[list[list[Guarded]], list[float]]:
+    """All pieces without the guard and with it, and the CPU seconds of either; in turns, so that both meet the same."""
+    done: list[list[Guarded]] = [[], []]
+    seconds = [0.0, 0.0]
+    for start in range(0, len(pieces), AT_A_TIME):
+        for side in (0, 1) if start // AT_A_TIME % 2 else (1, 0):
+            began = time.process_time()
+            done[side] += speak_guarded(model, pieces[start : start + AT_A_TIME], guard if side else None)
+            seconds[side] += time.process_time() - began
+    return done, seconds
 
 
 def measure(
-    model, pieces: list[Piece], text_of: np.ndarray, guard: Guard, judge: Guard | None, rate: int, kind: str
+    model, pieces: list[Piece], text_of: np.ndarray, guard: Guard, judge: Recogniser | None, rate: int, kind: str
 ) -> None:
-    done, seconds = speak_timed(model, pieces, guard)
+    (plain, done), (alone, guarded) = speak_both(model, pieces, guard)
     before, after = [bool(g.attempts[0].faults) for g in done], [bool(g.best.faults) for g in done]
     print(f"{kind}: {text_of.max() + 1} texts in {len(done)} pieces, fault without the guard "
           f"{share_of_texts(before, text_of)}, with it {share_of_texts(after, text_of)}")  # fmt: skip
@@ -186,24 +175,18 @@ def measure(
         print(f"   {name}: {dict(Counter(fault for g in done for fault in which(g).faults))}")
     wrong = [np.mean([attempt.wrong for attempt in side]) for side in zip(*((g.attempts[0], g.best) for g in done))]
     counts = dict(sorted(Counter(len(g.attempts) for g in done).items()))
-    print(f"   letters wrong {wrong[0]:.3f} → {wrong[1]:.3f}; attempts {counts}")
+    kept = [len(next_piece(piece, g.attempts[:n]).begun) / len(g.attempts[n - 1].drawn.codes)
+            for piece, g in zip(pieces, done) for n in range(1, len(g.attempts))]  # fmt: skip
+    print(f"   letters wrong {wrong[0]:.3f} → {wrong[1]:.3f}; attempts {counts}, which keep {np.mean(kept):.0%}")
     if judge:
-        told = [judge.judge(pieces, [which(g).spoken for g in done], rate)
-                for which in (lambda g: g.attempts[0], lambda g: g.best)]  # fmt: skip
-        shares = [share_of_texts([bool(attempt.faults) for attempt in side], text_of) for side in told]
-        wrong = [np.mean([a.wrong for a in side]) for side in told]
+        told = [[faulty(judge, piece.text, g.spoken, rate) for piece, g in zip(pieces, side)] for side in (plain, done)]
+        shares = [share_of_texts([is_faulty for is_faulty, _ in side], text_of) for side in told]
+        wrong = [np.mean([letters for _, letters in side]) for side in told]
         print(f"   by the other recogniser: faults {shares[0]} → {shares[1]}, letters wrong "
               f"{wrong[0]:.3f} → {wrong[1]:.3f}")  # fmt: skip
-    spoken, heard, again = (seconds[what] for what in ("spoken", "heard", "again"))
-    audio = sum(len(g.attempts[0].spoken.wave) for g in done) / rate
-    print(f"   CPU seconds: speaking {spoken:.1f} ({audio:.0f} s of audio), listening {heard:.1f} "
-          f"({heard / spoken:.1%}), again {again:.1f} ({again / spoken:.1%})")  # fmt: skip
-    sound = [g.attempts[0].spoken.stop_probability for g in done if not g.attempts[0].faults - {"unsure_end"}]
-    bad = [g.attempts[0].spoken.stop_probability for g in done if g.attempts[0].faults - {"unsure_end", "no_stop"}]
-    for name, values in (("sound", sound), ("faulty", bad)):
-        if values:
-            print(f"   stop probability of {name} clips, 1st, 5th, 25th, 50th percentile: "
-                  f"{np.percentile(values, (1, 5, 25, 50)).round(3).tolist()}", flush=True)  # fmt: skip
+    audio = sum(len(g.spoken.wave) for g in plain) / rate
+    print(f"   CPU seconds: without the guard {alone:.1f} ({audio:.0f} s of audio), with it {guarded:.1f} "
+          f"({guarded / alone - 1:.1%} more)", flush=True)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -218,11 +201,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = with_section_values(load_config(args.config))
     folder = args.model or Path(config.output_model_path)
-    guard = Guard(ensure_recogniser(config), args.attempts)
-    judge = Guard(Recogniser.load(args.judge, args.device)) if args.judge else None
+    guard = Guard(ensure_recogniser(config), CodeSound(folder, args.device), args.attempts)
+    judge = Recogniser.load(args.judge, args.device) if args.judge else None
+    encode = FeatureExtractor(folder, read_config(folder), args.device)
     reading = Reading.of(config.text)
-    false_alarms(config, guard, reading)
-    planted_faults(config, guard)
+    false_alarms(config, guard, reading, encode)
+    planted_faults(config, guard, encode)
     if not args.texts:
         return 0
     sentences = unseen_sentences(config, reading)

@@ -11,7 +11,7 @@ from xtts_ka.evaluation.subjects import Subject
 from xtts_ka.evaluation.texts import read_texts
 from xtts_ka.georgian.reading import Reading
 from xtts_ka.speech import guard
-from xtts_ka.speech.batch import Spoken
+from xtts_ka.speech.batch import Drawn, Spoken
 from xtts_ka.speech.guard import Guard
 from xtts_ka.speech.synthesis import PAUSE
 
@@ -21,8 +21,14 @@ def subject(key: str = "weights", tint: float = 0.0) -> Subject:
         name: {"gpt_cond_latent": torch.zeros(1, 32, 4) + tint, "speaker_embedding": torch.ones(1, 512, 1)}
         for name in ("ეკა", "დათო")
     }
-    model = SimpleNamespace(config=SimpleNamespace(model_args=SimpleNamespace(output_sample_rate=24000)))
+    config = SimpleNamespace(model_args=SimpleNamespace(output_sample_rate=24000))
+    model = SimpleNamespace(config=config, device=torch.device("cpu"))
     return Subject("m", model, None, voices, 30, Reading(), key)
+
+
+def decode(model, piece, drawn) -> Spoken:
+    """A hundred samples a code."""
+    return Spoken(np.full(100 * len(drawn.codes), 0.5, np.float32), drawn.codes, drawn.stopped)
 
 
 def test_a_clips_key_changes_with_all_that_it_depends_on(tmp_path):
@@ -37,7 +43,7 @@ def test_a_clips_key_changes_with_all_that_it_depends_on(tmp_path):
         clip_keys(subject(), [Task("ეკა", first, 1)], {"ეკა": 7.0}),
     ]
     assert clip_keys(subject(), [Task("ეკა", first, 1)], rates) == [key]
-    others.append(clip_keys(subject(), [Task("ეკა", first, 1)], rates, Guard(None)))
+    others.append(clip_keys(subject(), [Task("ეკა", first, 1)], rates, Guard(None, None)))
     assert len({key, *(other for keys in others for other in keys)}) == 8
 
 
@@ -49,15 +55,16 @@ def test_the_parts_of_a_long_text_are_joined_and_one_that_did_not_stop_counts(tm
 
     def fake(model, pieces):
         asked.extend(pieces)
-        return [Spoken(np.full(100 * (n + 1), 0.5, np.float32), 3, n == 0) for n in range(len(pieces))]
+        return [Drawn((1, 2, 3), n == 0) for n in range(len(pieces))]
 
-    monkeypatch.setattr(guard, "speak_together", fake)
+    monkeypatch.setattr(guard, "draw_together", fake)
+    monkeypatch.setattr(guard, "decode", decode)
     store = ClipStore(tmp_path / "clips")
     (key,) = speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {"ეკა": 14.0}, store, "cpu")
     kept = store.get(key)
     wave, rate = kept.read()
-    assert (kept.codes, kept.stopped, rate, len(wave)) == (6, False, 24000, 300 + PAUSE)
-    assert (wave[100 : 100 + PAUSE] == 0).all() and len({piece.seed for piece in asked}) == 2
+    assert (kept.codes, kept.stopped, rate, len(wave)) == (6, False, 24000, 600 + PAUSE)
+    assert (wave[300 : 300 + PAUSE] == 0).all() and len({piece.seed for piece in asked}) == 2
     speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {"ეკა": 14.0}, store, "cpu")
     assert len(asked) == 2  # nothing was spoken again
 
@@ -69,13 +76,11 @@ def test_what_the_guard_did_is_kept_with_the_clip(tmp_path, monkeypatch):
 
     def fake(model, pieces):
         calls.append(len(pieces))
-        return [
-            Spoken(np.full(24000, 0.5, np.float32), 2 if len(calls) == 1 and n else 90, True)
-            for n in range(len(pieces))
-        ]
+        return [Drawn((1,) * (2 if len(calls) == 1 and n else 90), True) for n in range(len(pieces))]
 
-    monkeypatch.setattr(guard, "speak_together", fake)
+    monkeypatch.setattr(guard, "draw_together", fake)
+    monkeypatch.setattr(guard, "decode", decode)
     store = ClipStore(tmp_path / "clips")
-    (key,) = speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {}, store, "cpu", Guard(None))
+    (key,) = speak_all.speak_all(subject(), [Task("ეკა", text, 1)], {}, store, "cpu", Guard(None, None))
     assert calls == [2, 1] and store.get(key).guard == {"attempts": 2, "first": ["too_short"], "left": []}
     assert store.get(key).codes == 180

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xtts_ka.recognition.faults import find_faults, longest_pause, sounding_seconds
+from xtts_ka.recognition.faults import find_faults, longest_pause, sound_letters, sounding_seconds, wave_loudness
 
 RATE = 24000
 SAID = "დღეს კარგი ამინდია და ბავშვები ეზოში თამაშობენ"
@@ -13,8 +13,12 @@ def sound(seconds: float, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(0).standard_normal(int(seconds * RATE))).astype(np.float32)
 
 
+def pause(wave: np.ndarray) -> float:
+    return longest_pause(wave_loudness(wave, RATE))
+
+
 def faults(heard: str, expected: str = SAID, wave: np.ndarray | None = None, stopped: bool = True) -> set[str]:
-    return set(find_faults(expected, heard, sound(2) if wave is None else wave, RATE, stopped=stopped))
+    return set(find_faults(expected, heard, pause=pause(sound(2) if wave is None else wave), stopped=stopped))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,23 @@ def test_what_was_heard(heard, kinds):
     assert faults(heard) == kinds
 
 
+@pytest.mark.parametrize(
+    "heard, sound",
+    [
+        (SAID, "დღეს კარგი ამინდია და ბავშვები ეზოში"),
+        ("დღეს კარკი ამინდა და ბავშვები ეზოში", "დღეს კარკი ამინდა და ბავშვები"),  # misheard, and the end is lost
+        ("დღეს კარგი ამინდია და ეზოში თამაშობენ", "დღეს კარგი ამინდია"),
+        ("დღეს კარგი ამინდია ამინდია და ბავშვები ეზოში თამაშობენ", "დღეს"),
+        ("დღეს კარგი ამინდია და ბავშვები ეზოში თამაშობენ უგუ რელე", "დღეს კარგი ამინდია და ბავშვები ეზოში"),
+        ("კარგი ამინდია და ბავშვები ეზოში თამაშობენ", ""),
+        ("ლუ რიფ", ""),
+        ("", ""),
+    ],
+)
+def test_what_was_said_before_the_first_fault(heard, sound):
+    assert sound_letters(SAID, heard) == len(sound.replace(" ", ""))
+
+
 def test_the_limit_of_length():
     assert faults(SAID, stopped=False) == {"no_stop"}
 
@@ -54,7 +75,7 @@ def test_a_long_pause_anywhere_is_silence_and_a_short_one_is_not(where):
 @pytest.mark.parametrize("wave", [np.zeros(RATE // 2, np.float32), sound(0.5, 1e-4), np.zeros(0, np.float32)])
 def test_an_inaudible_clip_is_silence_and_lasts_no_time(wave):
     assert faults("", wave=wave) == {"silence", "skipped"}
-    assert longest_pause(wave, RATE) > 1 and sounding_seconds(wave, RATE) == 0
+    assert pause(wave) > 1 and sounding_seconds(wave, RATE) == 0
 
 
 def test_speaking_time_is_between_first_and_last_sound():

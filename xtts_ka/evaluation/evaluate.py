@@ -35,7 +35,7 @@ from xtts_ka.model.coqui_georgian import FACTS_FILE
 from xtts_ka.recognition.listener import Listener, open_listener
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.symbols import spoken_letters
-from xtts_ka.speech.guard import ATTEMPTS, Guard, open_guard
+from xtts_ka.speech.guard import ATTEMPTS, Guard, open_guard, open_sound
 from xtts_ka.speech.lengths import USUAL_RATE, letter_rates, longest
 
 # (texts of each kind, voices, test recordings, recordings for the voices' covariance): about what takes a minute or two
@@ -173,7 +173,8 @@ class _Evaluation:
         if not self.request.attempts:
             self.guard = None
         elif mine:
-            self.guard = Guard(mine, self.request.attempts)
+            folders = [*self.models, Path(self.config.output_model_path), Path(self.config.base_model_path)]
+            self.guard = Guard(mine, open_sound(folders, self.device), self.request.attempts)
         else:
             self.guard = open_guard(Path(self.config.output_model_path), self.device, self.request.attempts)
 

@@ -11,7 +11,7 @@ from xtts_ka.evaluation.character_errors import count_errors
 from xtts_ka.evaluation.figures import Measured
 from xtts_ka.evaluation.speaker_similarity import VoiceJudge
 from xtts_ka.evaluation.texts import Text
-from xtts_ka.recognition.faults import find_faults, sounding_seconds
+from xtts_ka.recognition.faults import find_faults, longest_pause, sounding_seconds, wave_loudness
 
 
 def measure_clip(
@@ -20,7 +20,7 @@ def measure_clip(
     seconds_taken: float | None = None, dnsmos: float | None = None, guard: dict[str, Any] | None = None,
 ) -> Measured:  # fmt: skip
     """heard: by the listener's name. embedding: of the clip, None where its voice is not known."""
-    sounding = sounding_seconds(wave, rate)
+    sounding, pause = sounding_seconds(wave, rate), longest_pause(wave_loudness(wave, rate))
     return Measured(
         model=model,
         voice=voice,
@@ -31,7 +31,7 @@ def measure_clip(
         wav_key=key,
         heard=dict(heard),
         errors={name: count_errors(text.expected, said) for name, said in heard.items()},
-        faults={name: find_faults(text.expected, said, wave, rate, stopped=stopped) for name, said in heard.items()},
+        faults={name: find_faults(text.expected, said, pause=pause, stopped=stopped) for name, said in heard.items()},
         seconds=len(wave) / rate,
         rate=len(text.expected.replace(" ", "")) / sounding if sounding else None,
         stopped=stopped,

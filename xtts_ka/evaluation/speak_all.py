@@ -93,7 +93,7 @@ def _speak_batch(
     for (key, _), parts in zip(batch, clips, strict=True):
         wave = _joined([part.spoken for part in parts])
         share = sum(len(part.spoken.wave) for part in parts) / total
-        codes = sum(part.spoken.codes for part in parts)
+        codes = sum(len(part.spoken.codes) for part in parts)
         stopped = all(part.spoken.stopped for part in parts)
         facts = _guard_facts(parts) if guard else None
         if store.get(key) is None:

@@ -154,12 +154,12 @@ def read_mel_stats(path: Path) -> Tensor:
     return mel_stats
 
 
-def load_dvae(path: Path, config: XttsConfig) -> DiscreteVAE:
-    """The DVAE in a `dvae.pth`; UserError where it has another geometry than XTTS's."""
+def load_dvae(path: Path, config: XttsConfig, side: str = "encoder") -> DiscreteVAE:
+    """The DVAE in a `dvae.pth`; UserError where its codebook or this side ("decoder") is not of XTTS's geometry."""
     remedy = restore_advice(path.parent)
     weights = load_torch(path, remedy=remedy)
     dvae = build_dvae(config.model_args.gpt_num_audio_tokens - 2)
-    wanted = {k: v.shape for k, v in dvae.state_dict().items() if k.startswith(("encoder.", "codebook."))}
+    wanted = {k: v.shape for k, v in dvae.state_dict().items() if k.startswith((f"{side}.", "codebook."))}
     if not isinstance(weights, dict) or any(getattr(weights.get(k), "shape", None) != v for k, v in wanted.items()):
         raise UserError(f"{path} is not the DVAE of this XTTS: {remedy}")
     dvae.load_state_dict(weights, strict=False)

@@ -27,10 +27,10 @@ QUIET_DB = -40.0  # of the clip's loud frames (their 95th percentile): quieter f
 INAUDIBLE_DB = -55.0  # of full scale; a clip whose loud frames are quieter is silent
 
 
-def find_faults(expected: str, heard: str, wave: np.ndarray, rate: int, *, stopped: bool) -> frozenset[str]:
+def find_faults(expected: str, heard: str, *, pause: float, stopped: bool) -> frozenset[str]:
     """The KINDS of fault in one clip.
 
-    expected, heard: letters and single spaces. wave: float32 mono in [-1, 1]. stopped: whether the model ended the clip
+    expected, heard: letters and single spaces. pause: its `longest_pause`. stopped: whether the model ended the clip
     itself, rather than at the limit of its length.
     """
     letters, said = expected.replace(" ", ""), heard.replace(" ", "")
@@ -39,7 +39,7 @@ def find_faults(expected: str, heard: str, wave: np.ndarray, rate: int, *, stopp
         found.add("skipped")
     if not stopped:
         found.add("no_stop")
-    if longest_pause(wave, rate) > LONGEST_PAUSE:
+    if pause > LONGEST_PAUSE:
         found.add("silence")
     return frozenset(found)
 
@@ -53,6 +53,20 @@ def skipped_words(expected: str, alignment: Alignment) -> list[str]:
     for lost in _placements(letters, missing):
         share = np.maximum(share, [lost[end - len(word) : end].mean() for word, end in zip(words, ends)])
     return [word for word, part in zip(words, share) if len(word) >= SHORTEST_WORD and part >= MISSING_SHARE]
+
+
+def sound_letters(expected: str, heard: str) -> int:
+    """How many letters of `heard`, spaces not counted, say the words before the first that was skipped or repeated.
+
+    One word less than that, as what went wrong may have begun in it.
+    """
+    alignment = align(expected.replace(" ", ""), heard.replace(" ", ""))
+    lost = np.flatnonzero(np.array(alignment.pairs, int) < 0)
+    lost_in_a_row = lost[:-1][np.diff(lost) == 1].tolist()
+    added = [place for place, start, end in alignment.added if end - start >= SHORTEST_RUN]
+    trouble = min([*lost_in_a_row, *added], default=len(alignment.pairs))
+    before = [end for end in accumulate(map(len, expected.split())) if end <= trouble][:-1]
+    return max(alignment.pairs[: before[-1]]) + 1 if before else 0
 
 
 def _placements(letters: str, missing: np.ndarray) -> Iterator[np.ndarray]:
@@ -108,28 +122,30 @@ def _repeats(said: str, start: int, end: int) -> bool:
     return False
 
 
-def longest_pause(wave: np.ndarray, rate: int) -> float:
-    """The seconds of the longest stretch without sound, at the ends too; all of a clip in which nothing is audible."""
-    loudness = _loudness(wave, rate)
+def longest_pause(loudness: np.ndarray, seconds: float = FRAME_SECONDS) -> float:
+    """The seconds of the longest stretch without sound, at the ends too; all of a clip in which nothing is audible.
+
+    loudness: dB of full scale of each frame; seconds: of a frame.
+    """
     loud = np.quantile(loudness, 0.95) if len(loudness) else -np.inf
     if loud < INAUDIBLE_DB:
-        return max(len(wave) / rate, LONGEST_PAUSE + FRAME_SECONDS)
+        return max(len(loudness) * seconds, LONGEST_PAUSE + seconds)
     sounding = np.flatnonzero(loudness > loud + QUIET_DB)
     edges = np.concatenate([[-1], sounding, [len(loudness)]])
-    return float((np.diff(edges) - 1).max() * FRAME_SECONDS)
+    return float((np.diff(edges) - 1).max() * seconds)
 
 
 def sounding_seconds(wave: np.ndarray, rate: int) -> float:
     """Seconds between the first and the last sound of a clip: what a speaking rate is counted over."""
-    loudness = _loudness(wave, rate)
+    loudness = wave_loudness(wave, rate)
     if not len(loudness) or np.quantile(loudness, 0.95) < INAUDIBLE_DB:
         return 0.0
     sounding = np.flatnonzero(loudness > np.quantile(loudness, 0.95) + QUIET_DB)
     return float((sounding[-1] - sounding[0] + 1) * FRAME_SECONDS)
 
 
-def _loudness(wave: np.ndarray, rate: int) -> np.ndarray:
-    """dB of full scale of each frame."""
+def wave_loudness(wave: np.ndarray, rate: int) -> np.ndarray:
+    """dB of full scale of each frame of FRAME_SECONDS; wave: float32 mono in [-1, 1]."""
     size = round(FRAME_SECONDS * rate)
     frames = wave[: len(wave) // size * size].reshape(-1, size)
     return 10 * np.log10(np.mean(np.square(frames, dtype=np.float64), axis=1) + 1e-12)

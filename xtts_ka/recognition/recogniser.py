@@ -196,11 +196,15 @@ class Recogniser:
 
     @torch.inference_mode()
     def log_probs(self, waves: Sequence[np.ndarray], rate: int) -> list[Tensor]:
-        """Log-probabilities of each wave (mono float32 in [-1, 1] at `rate` Hz): float32 (frames, symbols), on the CPU.
+        """Log-probabilities of each wave (float32 mono in [-1, 1], `rate` Hz): float32 (frames, symbols) on the CPU."""
+        return self.log_probs_of_mels([log_mel(at_rate(wave, rate)) for wave in waves])
 
-        Waves of similar length are computed together; the result does not depend on which.
+    @torch.inference_mode()
+    def log_probs_of_mels(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """The same of mels as `log_mel` computes them.
+
+        Those of similar length are computed together; the result does not depend on which.
         """
-        mels = [log_mel(at_rate(wave, rate)) for wave in waves]
         found: list[Tensor] = [torch.empty(0)] * len(mels)
         for batch in batches_by_length([len(mel) for mel in mels], _TOGETHER * RATE / HOP):
             lengths = torch.tensor([len(mels[i]) for i in batch])

@@ -1,123 +1,153 @@
-"""Checks what the model has spoken, and lets it speak again with another seed where it babbled, repeated or lost words.
+"""Checks what the model is about to say, and lets it try again where it babbles, repeats or loses words.
 
-A clip is checked in three ways: its number of audio codes against bounds from the speaker's letters per second, the
-probability with which the model ended it, and what the recogniser hears in it, aligned with the text letter by letter
-(`recognition/faults.py`). docs/evaluation.md defines the faults and says how often the guard is right.
+A clip is checked before the vocoder makes a wave of it, in three ways: its number of audio codes against bounds from
+the speaker's letters per second, the probability with which the model ended it, and what the recogniser hears in its
+codes, aligned with the text letter by letter (`recognition/faults.py`). docs/evaluation.md defines the faults and says
+how often the guard is right.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
+from torch import Tensor
 
 from xtts_ka.core.console import say
 from xtts_ka.core.files import read_json
 from xtts_ka.model.checkpoint import Xtts
-from xtts_ka.recognition.faults import LONGEST_PAUSE, find_faults, longest_pause
+from xtts_ka.recognition.faults import LONGEST_PAUSE, find_faults, longest_pause, sound_letters
+from xtts_ka.recognition.heard import Heard, letters_of
 from xtts_ka.recognition.recogniser import FACTS, FORMAT, REMEDY, Recogniser, greedy
 from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.train_recogniser import FOLDER
-from xtts_ka.speech.batch import Piece, Spoken, derived_seed, speak_together
+from xtts_ka.speech.batch import TOGETHER, Drawn, Piece, Spoken, decode, derived_seed, draw_together
+from xtts_ka.speech.code_sound import FILES, FRAME_SECONDS, CodeSound, mel_loudness
 
-VERSION = 1  # of the checks and seeds: raise it where another attempt would be taken
+VERSION = 2  # of the checks and seeds: raise it where another attempt would be taken
 ATTEMPTS = 3  # times that a text is spoken at most
 UNSURE = 0.02  # probability of the stop token below which the model had no reason to end
 MISHEARD = 0.5  # share of wrong letters above which something else was said
+EVERYWHERE = frozenset({"silence", "misheard", "too_short"})  # faults that have no place, so nothing is kept
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One clip of a text. faults: of `find_faults`, or "too_short", "unsure_end", "misheard"; wrong: edits a letter."""
+    """One draw of a text. faults: of `find_faults`, or "too_short", "unsure_end", "misheard"; wrong: edits a letter.
 
-    spoken: Spoken
+    good: how many of its codes say the words before the first fault.
+    """
+
+    drawn: Drawn
     faults: frozenset[str]
     wrong: float
+    good: int = 0
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """All attempts at a text, in order, and the one that is taken: with the fewest faults, then wrong letters."""
+    """All attempts at a text, in order, and the clip of the best."""
 
     attempts: tuple[Attempt, ...]
+    spoken: Spoken
 
     @property
     def best(self) -> Attempt:
-        """Of equals the first."""
-        return min(self.attempts, key=lambda attempt: (len(attempt.faults), attempt.wrong))
+        return best_attempt(self.attempts)
 
-    @property
-    def spoken(self) -> Spoken:
-        return self.best.spoken
+
+def best_attempt(attempts: Sequence[Attempt]) -> Attempt:
+    """The one with the fewest faults, then wrong letters; of equals the first."""
+    return min(attempts, key=lambda attempt: (len(attempt.faults), attempt.wrong))
 
 
 class Guard:
-    """Judges clips. listener: None where there is no recogniser; then length, end and silence are all it looks at."""
+    """Judges audio codes. Without a listener it looks at lengths, ends and silence; without sound not at silence."""
 
-    def __init__(self, listener: Recogniser | None, attempts: int = ATTEMPTS):
-        self.listener, self.attempts = listener, attempts
+    def __init__(self, listener: Recogniser | None, sound: CodeSound | None, attempts: int = ATTEMPTS):
+        self.listener, self.sound, self.attempts = listener, sound, attempts
 
     @property
     def key(self) -> str:
         """Changes with what it would decide."""
         who = self.listener.facts["fingerprint"] if self.listener else "no recogniser"
-        return f"{VERSION} {who} {self.attempts}"
+        return f"{VERSION} {who} {self.sound.key if self.sound else 'no sound'} {self.attempts}"
 
-    def judge(self, pieces: Sequence[Piece], spoken: Sequence[Spoken], rate: int) -> list[Attempt]:
-        """The faults of each clip. rate: of the waves, in Hz."""
+    def judge(self, pieces: Sequence[Piece], drawn: Sequence[Drawn]) -> list[Attempt]:
+        """The faults of each draw."""
+        if self.sound is None:
+            return [self._judged(*each, frozenset()) for each in zip(pieces, drawn, strict=True)]
+        mels = [self.sound.mel(each.codes) for each in drawn]
+        pauses = [longest_pause(mel_loudness(mel), FRAME_SECONDS) for mel in mels]
         if self.listener is None:
-            return [self._judged(piece, clip, rate, None) for piece, clip in zip(pieces, spoken, strict=True)]
-        rows = self.listener.log_probs([clip.wave for clip in spoken], rate)
-        heard = [greedy(row) for row in rows]
-        return [self._judged(*each) for each in zip(pieces, spoken, [rate] * len(pieces), heard, strict=True)]
+            silent = [frozenset({"silence"} if pause > LONGEST_PAUSE else ()) for pause in pauses]
+            return [self._judged(*each) for each in zip(pieces, drawn, silent, strict=True)]
+        rows = self.listener.log_probs_of_mels(mels)
+        return [self._heard(*each) for each in zip(pieces, drawn, rows, pauses, strict=True)]
 
-    def _judged(self, piece: Piece, clip: Spoken, rate: int, heard: str | None) -> Attempt:
-        found, wrong = set(), 0.0
-        if heard is None:
-            found |= {"silence"} if longest_pause(clip.wave, rate) > LONGEST_PAUSE else set()
-            found |= {"no_stop"} if not clip.stopped else set()
-        else:
-            expected = spoken_letters(piece.text)
-            found |= find_faults(expected, heard, clip.wave, rate, stopped=clip.stopped)
-            wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
-            found |= {"misheard"} if wrong > MISHEARD else set()
-        if clip.codes < piece.fewest_codes:
-            found.add("too_short")
-        if clip.stop_probability < UNSURE:
-            found.add("unsure_end")
-        return Attempt(clip, frozenset(found), wrong)
+    def _heard(self, piece: Piece, drawn: Drawn, row: Tensor, pause: float) -> Attempt:
+        expected, heard = spoken_letters(piece.text), greedy(row)
+        found = find_faults(expected, heard, pause=pause, stopped=drawn.stopped)
+        wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
+        if wrong > MISHEARD:
+            found |= {"misheard"}
+        return self._judged(piece, drawn, found, wrong, _good_codes(expected, row, len(drawn.codes)))
+
+    def _judged(self, piece: Piece, drawn: Drawn, found: frozenset[str], wrong: float = 0.0, good: int = 0) -> Attempt:
+        """What the number of codes and the end say too."""
+        told = {
+            "no_stop": not drawn.stopped,
+            "too_short": len(drawn.codes) < piece.fewest_codes,
+            "unsure_end": drawn.stop_probability < UNSURE,
+        }
+        found |= {name for name, is_so in told.items() if is_so}
+        return Attempt(drawn, found, wrong, 0 if found & EVERYWHERE else good)
+
+
+def _good_codes(expected: str, row: Tensor, codes: int) -> int:
+    """How many of a clip's codes say the words before its first fault. row: the recogniser's, (frames, symbols)."""
+    heard, frames = letters_of(Heard(row.numpy(), np.arange(len(row))))
+    letters = sound_letters(expected, heard)
+    return math.floor((frames[letters - 1] + 1) / len(row) * codes) if letters else 0
 
 
 def speak_guarded(model: Xtts, pieces: Sequence[Piece], guard: Guard | None) -> list[Guarded]:
-    """`speak_together`, and again with other seeds what has a fault, `guard.attempts` times in all at most.
+    """Speak any number of pieces; what has a fault is drawn again, `guard.attempts` times in all at most.
 
-    The seeds follow from the piece's own, so the same pieces give the same attempts. Without a guard nothing is
-    checked.
+    Another attempt begins with the codes of the words before the fault and draws the rest with another seed, beside the
+    first attempts of the pieces that still wait. The seeds follow from the piece's own, so the same pieces give the
+    same attempts. Without a guard nothing is checked.
     """
-    if guard is None:
-        return [Guarded((Attempt(clip, frozenset(), 0.0),)) for clip in speak_together(model, pieces)]
-    rate = model.config.model_args.output_sample_rate
+    size = TOGETHER[model.device.type]
     attempts: list[tuple[Attempt, ...]] = [()] * len(pieces)
-    due = list(range(len(pieces)))
-    for turn in range(guard.attempts):
-        again = [replace(pieces[i], seed=_seed(pieces[i].seed, turn)) for i in due]
-        for i, attempt in zip(due, guard.judge(again, speak_together(model, again), rate), strict=True):
+    waiting = sorted(range(len(pieces)), key=lambda i: -len(pieces[i].text))  # those drawn together take equally long
+    while waiting:
+        places, waiting = waiting[:size], waiting[size:]
+        due = [next_piece(pieces[i], attempts[i]) for i in places]
+        drawn = draw_together(model, due)
+        judged = guard.judge(due, drawn) if guard else [Attempt(each, frozenset(), 0.0) for each in drawn]
+        for i, attempt in zip(places, judged, strict=True):
             attempts[i] += (attempt,)
-        due = [i for i in due if attempts[i][-1].faults]
-        if not due:
-            break
-    return [Guarded(each) for each in attempts]
+            if guard and attempt.faults and len(attempts[i]) < guard.attempts:
+                waiting.append(i)
+    clips = [decode(model, piece, best_attempt(tries).drawn) for piece, tries in zip(pieces, attempts, strict=True)]
+    return [Guarded(*each) for each in zip(attempts, clips, strict=True)]
 
 
-def _seed(seed: int, turn: int) -> int:
-    """The first attempt has the piece's own seed."""
-    return derived_seed(seed, turn) if turn else seed
+def next_piece(piece: Piece, before: tuple[Attempt, ...]) -> Piece:
+    """What is drawn after the attempts `before`: with a seed of its own, from where the last one went wrong."""
+    if not before:
+        return piece
+    last = before[-1]
+    return replace(piece, seed=derived_seed(piece.seed, len(before)), begun=last.drawn.codes[: last.good])
 
 
 def open_guard(model_dir: Path, device: str, attempts: int) -> Guard:
-    """The guard of a model folder, with the recogniser in it, or without one, which is said."""
+    """The guard of a model folder, with the recogniser and the DVAE in it, or without one, which is said."""
     folder = model_dir / FOLDER
     problem = "" if (folder / FACTS).is_file() else f"{folder} has no recogniser"
     facts = {} if problem else read_json(folder / FACTS, "the recogniser", REMEDY)
@@ -125,7 +155,17 @@ def open_guard(model_dir: Path, device: str, attempts: int) -> Guard:
         problem = f"the recogniser in {folder} is of another version of this project"
     if problem:
         say(f"guard: {problem}, so only lengths and silence are checked; python evaluate_model.py trains one")
-    return Guard(None if problem else Recogniser.load(folder, device), attempts)
+    return Guard(None if problem else Recogniser.load(folder, device), open_sound([model_dir], device), attempts)
+
+
+def open_sound(folders: Sequence[Path], device: str) -> CodeSound | None:
+    """The DVAE in the first of the folders that has one; None where none has, which is said."""
+    for folder in folders:
+        if all((folder / name).is_file() for name in FILES):
+            return CodeSound(folder, device)
+    lacks = f"{folders[0]} lacks {' or '.join(FILES)}"
+    say(f"guard: {lacks}, so only lengths are checked; copy both from the base model's folder")
+    return None
 
 
 def account(text: str, guarded: Guarded) -> str:

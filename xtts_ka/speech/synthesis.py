@@ -15,7 +15,7 @@ from xtts_ka.georgian.text import split_sentences
 from xtts_ka.model.checkpoint import Xtts, load_xtts
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts, register
 from xtts_ka.model.speakers import read_speakers
-from xtts_ka.speech.batch import TOGETHER, Piece, derived_seed
+from xtts_ka.speech.batch import Piece, derived_seed
 from xtts_ka.speech.guard import ATTEMPTS, account, open_guard, speak_guarded
 from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, most_codes
 
@@ -46,11 +46,9 @@ def speak(
     rate = folder_rates(model_dir / FACTS_FILE).get(speaker, USUAL_RATE) if guard else None
     pieces = [_piece(model, part, voice, derived_seed(seed, speaker, part), rate) for part in texts]
     waves: list[np.ndarray] = []
-    for start in range(0, len(pieces), TOGETHER[device.partition(":")[0]]):
-        some = pieces[start : start + TOGETHER[device.partition(":")[0]]]
-        for piece, guarded in zip(some, speak_guarded(model, some, guard), strict=True):
-            waves += [guarded.spoken.wave, np.zeros(PAUSE, np.float32)]
-            say(account(piece.text, guarded) if guard else f"{speaker} on {device}: {piece.text}", verbose=True)
+    for piece, guarded in zip(pieces, speak_guarded(model, pieces, guard), strict=True):
+        waves += [guarded.spoken.wave, np.zeros(PAUSE, np.float32)]
+        say(account(piece.text, guarded) if guard else f"{speaker} on {device}: {piece.text}", verbose=True)
     wave = np.concatenate(waves[:-1])
     rate_hz = model.config.model_args.output_sample_rate
     write_sound(output, wave, rate_hz)
