@@ -5,8 +5,9 @@
 
 Each run is the pipeline's own (`run_pretrain.py` on the shipped config with a few settings changed), on one thread.
 The recordings, their features, the base model and the recogniser, which has heard natural clips alone, are made once.
-The finished models speak 40 kept sentences in two voices, each once, without guard. Printed: character error rate and
-the right voice's share, each seed and their mean. Finished runs are kept in WORK; one that was stopped carries on.
+The finished models speak 40 kept sentences in two voices, each once, without guard; where checkpoints are heard on the
+way, 20 sentences. Printed: character error rate and the right voice's share, each seed and their mean. Finished runs
+are kept in WORK; one that was stopped carries on.
 """
 
 from __future__ import annotations
@@ -137,8 +138,8 @@ def heard(config: PretrainConfig, output: Path, checkpoints: list[Path]) -> dict
     outcome = evaluate(
         config,
         Request(
-            output, (), texts=texts, speakers=VOICES, sentences=SENTENCES, attempts=0, rate_sound=False,
-            checkpoints=checkpoints,
+            output, (), texts=texts, speakers=VOICES, sentences=SENTENCES // 2 if checkpoints else SENTENCES,
+            attempts=0, rate_sound=False, checkpoints=checkpoints,
         ),
     )  # fmt: skip
     found = {}
