@@ -77,12 +77,21 @@ def train(world, steps: int = 10, until_killed: bool = False, **training) -> Non
         loop.fit()
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def launch(body, processes: int = 2, log: Path | None = None) -> list:
     """Start `body(rank)` in processes that find each other as under torchrun."""
     # Below the ports that the kernel hands out: a connection of another test could take one before rank 0 listens.
     port = random.randrange(20_000, 30_000)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", port))
+    while not is_free(port):
+        port = random.randrange(20_000, 30_000)
 
     def child(rank):
         if log:
