@@ -76,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     judge, plain, encode = voice_judge(config, args.clips)
     found, right = [], []
     for clip, text in zip(clips, heard):
-        faults = set(find_faults(clip.expected, text, pause=pause_of(clip.wave), stopped=True))
+        faults = set(
+            find_faults(clip.expected, text, pause=longest_pause(wave_loudness(clip.wave, SAMPLE_RATE)), stopped=True)
+        )
         if clip.kind in ("sound", "wrong speaker"):
             nearest, by_cosine = (each.nearest(encode(clip.wave)) for each in (judge, plain))
             faults |= {"wrong speaker"} if nearest != clip.voice else set()
@@ -89,10 +91,6 @@ def main(argv: list[str] | None = None) -> int:
     by_distance, by_cosine = np.mean(right, axis=0)
     print(f"nearest to the right voice, sound clips: {by_distance:.3f}; by cosine alone {by_cosine:.3f}")
     return 0
-
-
-def pause_of(wave: np.ndarray) -> float:
-    return longest_pause(wave_loudness(wave, SAMPLE_RATE))
 
 
 def judge_voices(config, args) -> int:

@@ -4,12 +4,12 @@
 
 The config is that of a finished run whose model has learnt to speak; its recogniser is trained first if it is missing.
 Real recordings are those of val and test; planted faults are those of bench_faults.py; both become audio codes, which
-the guard hears. Short texts are one to three
-words, long ones 100 to 150 letters, both from sentences that the model was not trained on, and cut at the model's limit
-as synthesize.py cuts them; a text has the faults of its pieces. The folder's voices take turns. Faults are those that
-the guard itself finds; `--judge` names the folder of another recogniser (one trained with another seed, say), which
-then counts the faults of the first attempts and of those taken, so that the guard is not its own judge. Everything is
-spoken twice, without the guard and with it, and seconds are of CPU time.
+the guard hears. Short texts are one to three words, long ones 100 to 150 letters, both from sentences that the model
+was not trained on, and cut at the model's limit as synthesize.py cuts them; a text has the faults of its pieces. The
+folder's voices take turns. Faults are those that the guard itself finds; `--judge` names the folder of another
+recogniser (one trained with another seed, say), which then counts the faults of the first attempts and of those taken,
+so that the guard is not its own judge. Everything is spoken twice, without the guard and with it, and seconds are of
+CPU time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import torch
 from bench_faults import plant
-from rapidfuzz.distance import Levenshtein
 
 import xtts_ka
 from xtts_ka.core.config import load_config
@@ -39,13 +38,13 @@ from xtts_ka.model.checkpoint import read_config
 from xtts_ka.model.coqui_georgian import FACTS_FILE, read_facts
 from xtts_ka.model.features import FeatureExtractor, load_speech
 from xtts_ka.recognition.error_rates import bootstrap
-from xtts_ka.recognition.faults import find_faults, longest_pause, wave_loudness
+from xtts_ka.recognition.faults import longest_pause, wave_loudness
 from xtts_ka.recognition.recogniser import Recogniser
 from xtts_ka.recognition.symbols import spoken_letters
 from xtts_ka.recognition.train_recogniser import ensure_recogniser
 from xtts_ka.speech.batch import Drawn, Piece, Spoken, derived_seed
 from xtts_ka.speech.code_sound import CodeSound
-from xtts_ka.speech.guard import ATTEMPTS, MISHEARD, Attempt, Guard, Guarded, next_piece, speak_guarded
+from xtts_ka.speech.guard import ATTEMPTS, Attempt, Guard, Guarded, heard_faults, next_piece, speak_guarded
 from xtts_ka.speech.lengths import USUAL_RATE, fewest_codes, folder_rates, letter_rates, most_codes
 from xtts_ka.starter.own_values import with_section_values
 
@@ -125,10 +124,9 @@ def judged(guard: Guard, speech: list[tuple[str, float, torch.Tensor]], encode: 
 
 def faulty(judge: Recogniser, text: str, clip: Spoken, rate: int) -> tuple[bool, float]:
     """Whether another recogniser hears a fault in a wave, and the share of letters wrong."""
-    expected, heard = spoken_letters(text), judge.hear([clip.wave], rate)[0]
-    wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
-    pause = longest_pause(wave_loudness(clip.wave, rate))
-    return bool(find_faults(expected, heard, pause=pause, stopped=clip.stopped)) or wrong > MISHEARD, wrong
+    (heard,), pause = judge.hear([clip.wave], rate), longest_pause(wave_loudness(clip.wave, rate))
+    faults, wrong = heard_faults(spoken_letters(text), heard, pause=pause, stopped=clip.stopped)
+    return bool(faults), wrong
 
 
 def pieces_of(config, folder: Path, voices: dict, texts: list[str]) -> tuple[list[Piece], np.ndarray]:

@@ -12,7 +12,7 @@ from TTS.tts.models.xtts import Xtts
 import xtts_ka
 from xtts_ka.model.checkpoint import read_model
 from xtts_ka.speech import batch
-from xtts_ka.speech.batch import Piece, draw_together, speak_together
+from xtts_ka.speech.batch import Piece, Spoken, decode, draw_together
 
 TEXTS = ("მზე.", "დღეს კარგი ამინდია.", "სად მიდიხარ, მეგობარო?")
 
@@ -27,6 +27,10 @@ def model(tmp_path_factory):
 def piece(model, text: str, seed: int = 0, most_codes: int = 9, voice: str = "ეკა") -> Piece:
     latent, embedding = model.speaker_manager.speakers[voice].values()
     return Piece(text, latent, embedding, seed, most_codes)
+
+
+def speak_together(model, pieces) -> list[Spoken]:
+    return [decode(model, *each) for each in zip(pieces, draw_together(model, pieces), strict=True)]
 
 
 def test_the_settings_are_coquis_defaults():

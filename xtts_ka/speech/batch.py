@@ -68,14 +68,9 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def speak_together(model: Xtts, pieces: Sequence[Piece]) -> list[Spoken]:
-    """Speak `pieces` with a model that `xtts_ka.load_xtts` has loaded."""
-    return [decode(model, *each) for each in zip(pieces, draw_together(model, pieces), strict=True)]
-
-
 @torch.inference_mode()
 def draw_together(model: Xtts, pieces: Sequence[Piece]) -> list[Drawn]:
-    """The audio codes of `pieces`."""
+    """The audio codes of `pieces`, spoken by a model that `xtts_ka.load_xtts` has loaded."""
     stop = model.gpt.stop_audio_token
     limits = [min(piece.most_codes, model.gpt.max_gen_mel_tokens - 1) for piece in pieces]
     generators = [torch.Generator().manual_seed(piece.seed) for piece in pieces]
@@ -119,7 +114,10 @@ class _Rows:
         return torch.where(self.used, penalised, scores)
 
     def go_on(self, left: Sequence[int], chosen: Tensor, places: Sequence[int]) -> None:
-        """Only with the rows `left`, with the code that each has chosen at its place after the start token."""
+        """Keep the rows `left`, and let the GPT see the code that was chosen in each.
+
+        chosen: of all rows; places: of the rows left, the code's place counted from the start token.
+        """
         kept = torch.tensor(left, dtype=torch.long, device=chosen.device)
         if len(kept) < len(chosen):
             self.cache.batch_select_indices(kept)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xtts_ka.core.digests import hash_value
+from xtts_ka.core.digests import file_digest, hash_value
 from xtts_ka.model.checkpoint import read_config
 from xtts_ka.model.features import load_dvae, read_mel_stats
 from xtts_ka.model.geometry import FRAMES_PER_SECOND, MEL_BANDS
@@ -29,14 +29,19 @@ _ABOVE_WAVE = 13.7  # dB by which the mel's power lies above the wave's (278 cli
 
 
 class CodeSound:
-    """The DVAE of a model folder. key: changes with it."""
+    """The DVAE of a model folder."""
 
     def __init__(self, folder: Path, device: str):
         """UserError where one of the FILES is damaged."""
         dvae = load_dvae(folder / "dvae.pth", read_config(folder, needed=FILES), "decoder")
         self.dvae = slim_dvae(dvae).eval().to(device)
-        self.scale, self.device = read_mel_stats(folder / "mel_stats.pth").to(device), device
-        self.key = hash_value([self.dvae.codebook.embed.sum(0).tolist(), self.scale.tolist()])
+        self.scale = read_mel_stats(folder / "mel_stats.pth").to(device)
+        self.folder, self.device = folder, device
+
+    @property
+    def key(self) -> str:
+        """Changes with the FILES."""
+        return hash_value([file_digest(self.folder / name) for name in FILES])
 
     @torch.inference_mode()
     def mel(self, codes: Sequence[int]) -> Tensor:

@@ -2,8 +2,8 @@
 
 A clip is checked before the vocoder makes a wave of it, in three ways: its number of audio codes against bounds from
 the speaker's letters per second, the probability with which the model ended it, and what the recogniser hears in its
-codes, aligned with the text letter by letter (`recognition/faults.py`). docs/evaluation.md defines the faults and says
-how often the guard is right.
+codes, aligned with the text letter by letter (`recognition/faults.py`). docs/guard.md defines the faults and says how
+often the guard is right.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERSION = 2  # of the checks and seeds: raise it where another attempt would be 
 ATTEMPTS = 3  # times that a text is spoken at most
 UNSURE = 0.02  # probability of the stop token below which the model had no reason to end
 MISHEARD = 0.5  # share of wrong letters above which something else was said
-EVERYWHERE = frozenset({"silence", "misheard", "too_short"})  # faults that have no place, so nothing is kept
+WHOLE_CLIP = frozenset({"silence", "misheard", "too_short"})  # with one of these faults another attempt keeps no codes
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ def best_attempt(attempts: Sequence[Attempt]) -> Attempt:
 
 
 class Guard:
-    """Judges audio codes. Without a listener it looks at lengths, ends and silence; without sound not at silence."""
+    """Judges audio codes.
+
+    listener: None: no words are checked. sound: None: neither words nor silence are; lengths and ends always are.
+    """
 
     def __init__(self, listener: Recogniser | None, sound: CodeSound | None, attempts: int = ATTEMPTS):
         self.listener, self.sound, self.attempts = listener, sound, attempts
@@ -90,11 +93,8 @@ class Guard:
         return [self._heard(*each) for each in zip(pieces, drawn, rows, pauses, strict=True)]
 
     def _heard(self, piece: Piece, drawn: Drawn, row: Tensor, pause: float) -> Attempt:
-        expected, heard = spoken_letters(piece.text), greedy(row)
-        found = find_faults(expected, heard, pause=pause, stopped=drawn.stopped)
-        wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
-        if wrong > MISHEARD:
-            found |= {"misheard"}
+        expected = spoken_letters(piece.text)
+        found, wrong = heard_faults(expected, greedy(row), pause=pause, stopped=drawn.stopped)
         return self._judged(piece, drawn, found, wrong, _good_codes(expected, row, len(drawn.codes)))
 
     def _judged(self, piece: Piece, drawn: Drawn, found: frozenset[str], wrong: float = 0.0, good: int = 0) -> Attempt:
@@ -105,7 +105,14 @@ class Guard:
             "unsure_end": drawn.stop_probability < UNSURE,
         }
         found |= {name for name, is_so in told.items() if is_so}
-        return Attempt(drawn, found, wrong, 0 if found & EVERYWHERE else good)
+        return Attempt(drawn, found, wrong, 0 if found & WHOLE_CLIP else good)
+
+
+def heard_faults(expected: str, heard: str, *, pause: float, stopped: bool) -> tuple[frozenset[str], float]:
+    """The faults of `find_faults` and "misheard"; edits a letter. Arguments as of `find_faults`."""
+    wrong = Levenshtein.distance(expected, heard) / max(1, len(expected))
+    misheard = {"misheard"} if wrong > MISHEARD else set()
+    return find_faults(expected, heard, pause=pause, stopped=stopped) | misheard, wrong
 
 
 def _good_codes(expected: str, row: Tensor, codes: int) -> int:
