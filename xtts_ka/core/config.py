@@ -88,7 +88,7 @@ class StarterConfig(_Section):
     model_dim: int = _opt(128, "width of the untrained base model", ge=64, multiple_of=64)
     heads: int = _opt(2, "attention heads of the untrained base model", ge=1)
     max_steps: int = _opt(100, "training steps when the base model is the starter's (in place of epochs)", ge=2)
-    learning_rate: float = _opt(2e-3, "peak learning rate when the base model is the starter's", gt=0)
+    learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", gt=0)
     batch_seconds: float = _opt(48.0, "batch_seconds when the base model is the starter's", gt=0)
     new_tokens: int = _opt(40, "text.new_tokens when the base model is the trained stand-in", ge=40, le=20000)
     language_epochs: int = _opt(1, "language_model.max_epochs when the base model is the trained stand-in", ge=1)
