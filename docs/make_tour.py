@@ -82,7 +82,7 @@ SCRIPTS = {
     "checkpoint_monitor.py": [
         *commands(f"python checkpoint_monitor.py {CONFIG}"),
         Command(
-            f"timeout --signal INT 8 python checkpoint_monitor.py {CONFIG} --watch --interval 2",
+            f"timeout --foreground --signal INT 8 python checkpoint_monitor.py {CONFIG} --watch --interval 2",
             "`--watch` refreshes that in place on a terminal; into a file it prints lines, until Ctrl-C:",
             124,
         ),

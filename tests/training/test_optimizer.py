@@ -139,6 +139,18 @@ def test_muon_turns_a_matrix_by_its_rate_in_all_directions(shape):
     assert not other.any()
 
 
+@pytest.mark.parametrize("shape", [(24, 96), (96, 24), (24, 24)])
+def test_muon_is_as_exact_in_float32_as_a_step_needs(shape):
+    torch.manual_seed(0)
+    gradient = torch.randn(shape[0], 4) @ torch.randn(4, shape[1])  # of rank 4, where rounding grows most
+    weights = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
+    for weight in weights:
+        weight.grad = gradient.to(weight.dtype)
+        Muon([{"params": [weight], "muon": True}], lr=1.0, weight_decay=0.0).step()
+    narrow, wide = (weight.detach().double() for weight in weights)
+    assert float((narrow - wide).norm() / wide.norm()) < 1e-3
+
+
 def test_beside_muon_embeddings_heads_and_vectors_learn_by_adamw(tmp_path):
     files = read_model(tiny.write_base_model(tmp_path / "base"))
 
