@@ -89,9 +89,8 @@ def is_free(port: int) -> bool:
 def launch(body, processes: int = 2, log: Path | None = None) -> list:
     """Start `body(rank)` in processes that find each other as under torchrun."""
     # Below the ports that the kernel hands out: a connection of another test could take one before rank 0 listens.
-    port = random.randrange(20_000, 30_000)
-    while not is_free(port):
-        port = random.randrange(20_000, 30_000)
+    while not is_free(port := random.randrange(20_000, 30_000)):
+        pass
 
     def child(rank):
         if log:

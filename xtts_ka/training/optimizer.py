@@ -46,6 +46,9 @@ def _inner_matrices(model: torch.nn.Module) -> dict[int, torch.nn.Parameter]:
     return found
 
 
+LINEAR = 3.4445  # the first coefficient of Jordan et al.'s iteration; the other two stand in `_polynomial`
+
+
 class Muon(torch.optim.AdamW):
     """AdamW, except for groups with `muon`: their matrices are changed by an orthogonalised momentum.
 
@@ -102,14 +105,19 @@ def _orthogonalised(matrices: Tensor) -> Tensor:
         x = _factor_of_five(x @ x.mT) @ x
     else:
         for _ in range(5):
-            x = _factor(x @ x.mT) @ x
+            x = torch.baddbmm(x, _polynomial(x @ x.mT), x, beta=LINEAR)
     return x.mT if tall else x
 
 
+def _polynomial(square: Tensor) -> Tensor:
+    """(n, rows, rows) of square = x·xᵀ; an iteration turns x into LINEAR·x + polynomial·x."""
+    return torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315)
+
+
 def _factor(square: Tensor) -> Tensor:
-    """(n, rows, rows) by which an iteration multiplies x, from square = x·xᵀ; coefficients of Jordan et al."""
-    factor = torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315)
-    factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+    """(n, rows, rows) by which an iteration multiplies x."""
+    factor = _polynomial(square)
+    factor.diagonal(dim1=1, dim2=2).add_(LINEAR)
     return factor
 
 
