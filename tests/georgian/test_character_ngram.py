@@ -59,3 +59,13 @@ def test_longer_contexts_help_and_strange_text_surprises():
 def test_any_text_has_finite_bits(texts):
     bits = CharacterNgram(SENTENCES[:10]).bits(texts)
     assert bits.shape == (len(texts),) and np.isfinite(bits).all() and (bits > 0).all()
+
+
+FOUR = CharacterNgram(SENTENCES[:30], 4)  # one model for all texts below, so that contexts recur
+
+
+@given(st.text(st.sampled_from("აბგ ი€"), max_size=12))
+def test_letters_after_their_contexts_make_up_a_text(text):
+    chain = sum(float(FOUR.log_probs_after(text[:i], [text[i]])[0]) for i in range(len(text)))
+    unknown = cn.UNKNOWN_BITS * text.count("€")
+    assert -chain / math.log(2) + unknown == pytest.approx(_prefix_bits(FOUR, text))

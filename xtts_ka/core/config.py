@@ -80,14 +80,14 @@ class StarterConfig(_Section):
 
     enabled: bool = _opt(False, "make small stand-ins (base model, synthetic speech) for what is missing")
     sentences: PathText = _opt("data/starter_sentences_ka.txt", "Georgian sentences to speak, one a line")
-    clips: int = _opt(2500, "synthetic clips to make", ge=20)
+    clips: int = _opt(1800, "synthetic clips to make", ge=20)
     base: Literal["trained", "untrained"] = _opt(
         "trained", "the stand-in base model: a small trained one that this package brings, or a tiny untrained one"
     )
     layers: int = _opt(4, "transformer layers of the untrained base model", ge=1)
     model_dim: int = _opt(128, "width of the untrained base model", ge=64, multiple_of=64)
     heads: int = _opt(2, "attention heads of the untrained base model", ge=1)
-    max_steps: int = _opt(100, "training steps when the base model is the starter's (in place of epochs)", ge=2)
+    max_steps: int = _opt(70, "training steps when the base model is the starter's (in place of epochs)", ge=2)
     learning_rate: float = _opt(1e-3, "peak learning rate when the base model is the starter's", gt=0)
     batch_seconds: float = _opt(48.0, "batch_seconds when the base model is the starter's", gt=0)
     new_tokens: int = _opt(40, "text.new_tokens when the base model is the trained stand-in", ge=40, le=20000)
@@ -95,7 +95,7 @@ class StarterConfig(_Section):
     optimizer: Literal["adamw", "muon"] = _opt(
         "muon", "training.optimizer when the base model is the trained stand-in, which had few steps of training"
     )
-    recogniser_steps: int = _opt(1000, "recogniser.max_steps when the base model is the trained stand-in", ge=2)
+    recogniser_steps: int = _opt(700, "recogniser.max_steps when the base model is the trained stand-in", ge=2)
 
 
 class TextConfig(_Section):

@@ -6,7 +6,8 @@ Both models read at most MAX_CHARACTERS of a text and predict every sentence wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from xtts_ka.georgian.alphabet import READING_SYMBOLS
 
 MAX_CHARACTERS = 1000  # of one transcript: more than XTTS can speak at once
 UNKNOWN_BITS = 16.0  # added for a symbol outside a model's alphabet, which is one of about 2¹⁶ others
+CONTEXTS = 50_000  # of which a model remembers the probabilities of the letter to come: some 20 MB
 BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start or end, and any unknown symbol
 
 _Level = tuple[np.ndarray, ...]  # what `_discounted` returns for the n-grams of one order
@@ -55,12 +57,20 @@ class CharacterNgram:
 
     def log_probs_after(self, context: str, letters: Sequence[str]) -> np.ndarray:
         """ln p of each of `letters` (not of UNKNOWN_BITS) behind `context`, the whole text before it; float64."""
-        before = [BOUNDARY] * self.order + [self._ids.get(c, UNKNOWN) for c in context[-self.order :]]
+        return self._after(context[max(0, len(context) - self.order + 1) :], tuple(letters))
+
+    @cached_property
+    def _after(self) -> Callable[[str, tuple[str, ...]], np.ndarray]:
+        """What `log_probs_after` returns, kept for each last order − 1 letters: they recur from text to text."""
+        return lru_cache(CONTEXTS)(self._look_up_after)
+
+    def _look_up_after(self, context: str, letters: tuple[str, ...]) -> np.ndarray:
+        before = [BOUNDARY] * (self.order - 1 - len(context)) + [self._ids.get(c, UNKNOWN) for c in context]
         last = np.array([self._ids.get(c, UNKNOWN) for c in letters], np.int64)
         p = np.full(len(last), 1 / (len(self._ids) + 2))
         for n, (grams, own, contexts, left) in enumerate(self._levels, start=1):
             history = 0
-            for code in before[len(before) - n + 1 :]:
+            for code in before[self.order - n :]:
                 history = history << 8 | code
             wanted = last | history << 8
             p = _look_up(grams, own, wanted, 0.0) + _look_up(contexts, left, wanted >> 8, 1.0) * p
@@ -115,5 +125,5 @@ def _discounted(grams: np.ndarray, counts: np.ndarray) -> _Level:
 
 def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray, absent: float) -> np.ndarray:
     """The value of each `wanted` among sorted `keys`, or `absent`."""
-    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], absent)
