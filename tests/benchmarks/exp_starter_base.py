@@ -8,7 +8,7 @@ voices in turn, free-running, with stock coqui's `Xtts.load_checkpoint` and `Xtt
 Listens with a recogniser that is trained in WORK on the train table's natural clips alone, with the default settings.
 Beside it stands what the recogniser hears when espeak-ng itself speaks the same sentences, and teacher-forced: when the
 decoder makes them of the GPT's latents of espeak-ng's speech. Everything is kept in WORK: the same command carries on.
-Whose voice it is the model's own speaker encoder says, and another that is trained in WORK on the natural clips.
+Whose voice it is the model's own speaker encoder says, and three others that are trained in WORK on the natural clips.
 A sentence longer than the model's limit is spoken in pieces, as synthesize.py does; it has no teacher-forced clip.
 """
 
@@ -56,6 +56,7 @@ from xtts_ka.training.speaker_trainer import SpeakerConfig, SpeakerPart, wave_pi
 
 LONG_SECONDS = 4.0  # of espeak-ng's own clip
 CUT_SECONDS = 27.0  # a clip of this length has not ended by itself: coqui stops at 605 codes, 28 s
+ENCODER_SEEDS = (2, 3, 4)  # of the encoders beside the model's own
 PER_VOICE = 20  # recordings of each voice that the nearest voice is judged by
 
 
@@ -191,27 +192,34 @@ def by_the_model(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
     return nearest(config, clips, lambda speech: encoder.speaker_embedding(speech).numpy().ravel(), voices)
 
 
-def another_encoder(config: PretrainConfig, work: Path) -> Embed:
-    """One that is trained in WORK on the natural clips alone, and which no decoder has been trained with."""
+def other_encoders(config: PretrainConfig, work: Path) -> Embed:
+    """Several that are trained in WORK on the natural clips alone, and which no decoder has been trained with.
+
+    Their voices side by side: one of them alone takes one of the voices for another where a decoder has made it.
+    """
     tables = {split: read_split(config.data_dir, split) for split in ("train", "val")}
     pieces = {
         split: wave_pieces(work / "voices" / split, split, [clip.audio_path for clip in table])
         for split, table in tables.items()
     }
     names = [[clip.speaker_id for clip in table] for table in tables.values()]
-    torch.manual_seed(2)
-    encoder = build_speaker_encoder((8, 16, 32, 64))
     settings = SpeakerConfig(max_steps=300, batch_size=24, learning_rate=2e-3)
-    part = SpeakerPart(encoder, pieces["train"], names[0], pieces["val"], names[1], settings, seed=2)
-    folders = {"checkpoint_dir": str(work / "voices"), "log_dir": str(work / "voices/logs")}
-    own = config.model_copy(update={**folders, "device": "cpu"})
-    encoder.load_state_dict(train_part(part, own, "voices", build_accelerator(own)).weights())
-    encoder.eval()
+    encoders = []
+    for seed in ENCODER_SEEDS:
+        torch.manual_seed(seed)
+        encoder = build_speaker_encoder((8, 16, 32, 64))
+        part = SpeakerPart(encoder, pieces["train"], names[0], pieces["val"], names[1], settings, seed=seed)
+        folder = work / f"voices/{seed}"
+        own = {"checkpoint_dir": str(folder), "log_dir": str(folder / "logs"), "device": "cpu"}
+        changed = config.model_copy(update=own)
+        encoder.load_state_dict(train_part(part, changed, "voices", build_accelerator(changed)).weights())
+        encoders.append(encoder.eval())
     resample = torchaudio.transforms.Resample(g.SAMPLE_RATE, g.SPEAKER_RATE)
 
     @torch.no_grad()
     def embed(speech: Tensor) -> np.ndarray:
-        return encoder(resample(speech), l2_norm=True).numpy().ravel()
+        heard = resample(speech)
+        return np.concatenate([encoder(heard, l2_norm=True).numpy().ravel() for encoder in encoders])
 
     return embed
 
@@ -258,15 +266,17 @@ def main(argv: list[str] | None = None) -> int:
                 how = "" if spaces else ", spaces not counted"
                 say(f"CER of {who}{how}, {name}: median {middle(part)}, mean {average(part)}")
     stopped = [not clip.spoken.with_suffix(".cut").is_file() for clip in clips]
-    right, another = by_the_model(config, clips), another_encoder(config, args.work)
-    other = nearest(config, clips, another, {})
-    natural = nearest(config, [clip._replace(spoken=clip.natural) for clip in clips], another, {})
+    right, others = by_the_model(config, clips), other_encoders(config, args.work)
+    other = nearest(config, clips, others, {})
+    natural = nearest(config, [clip._replace(spoken=clip.natural) for clip in clips], others, {})
     say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
-    say(f"by a speaker encoder of another training: {average(other)} (espeak-ng itself {average(natural)})")
+    say(
+        f"by {len(ENCODER_SEEDS)} speaker encoders of another training: {average(other)} (espeak-ng itself {average(natural)})"
+    )
     facts |= {
         "stopped": stopped,
         "right voice": right,
-        "right voice by another encoder": other,
+        "right voice by other encoders": other,
         "long": list(long.values()),
         "texts": [clip.text.text for clip in clips],
     }
