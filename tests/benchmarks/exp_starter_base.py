@@ -270,9 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     other = nearest(config, clips, others, {})
     natural = nearest(config, [clip._replace(spoken=clip.natural) for clip in clips], others, {})
     say(f"ended by themselves: {average(stopped)}; own voice nearest of {len(VOICES)}: {average(right)}")
-    say(
-        f"by {len(ENCODER_SEEDS)} speaker encoders of another training: {average(other)} (espeak-ng itself {average(natural)})"
-    )
+    say(f"by {len(ENCODER_SEEDS)} speaker encoders of another training: {average(other)}")
+    say(f"by these, of espeak-ng itself: {average(natural)}")
     facts |= {
         "stopped": stopped,
         "right voice": right,
