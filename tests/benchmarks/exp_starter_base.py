@@ -195,7 +195,7 @@ def by_the_model(config: PretrainConfig, clips: list[Clip]) -> list[bool]:
 def other_encoders(config: PretrainConfig, work: Path) -> Embed:
     """Several that are trained in WORK on the natural clips alone, and which no decoder has been trained with.
 
-    Their voices side by side: one of them alone takes one of the voices for another where a decoder has made it.
+    Their embeddings are concatenated: each alone confuses one or two of the voices in what a decoder has made.
     """
     tables = {split: read_split(config.data_dir, split) for split in ("train", "val")}
     pieces = {

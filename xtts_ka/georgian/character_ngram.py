@@ -15,7 +15,7 @@ from xtts_ka.georgian.alphabet import READING_SYMBOLS
 
 MAX_CHARACTERS = 1000  # of one transcript: more than XTTS can speak at once
 UNKNOWN_BITS = 16.0  # added for a symbol outside a model's alphabet, which is one of about 2¹⁶ others
-CONTEXTS = 50_000  # of which a model remembers the probabilities of the letter to come: some 20 MB
+CONTEXTS = 50_000  # for which a model keeps the probabilities of the next letter: some 30 MB
 BOUNDARY, UNKNOWN = 0, 1  # the first two symbols of both models: sentence start or end, and any unknown symbol
 
 _Level = tuple[np.ndarray, ...]  # what `_discounted` returns for the n-grams of one order
@@ -61,10 +61,11 @@ class CharacterNgram:
 
     @cached_property
     def _after(self) -> Callable[[str, tuple[str, ...]], np.ndarray]:
-        """What `log_probs_after` returns, kept for each last order − 1 letters: they recur from text to text."""
+        """`_look_up_after`, which keeps what it returned: texts have many contexts of order − 1 letters in common."""
         return lru_cache(CONTEXTS)(self._look_up_after)
 
     def _look_up_after(self, context: str, letters: tuple[str, ...]) -> np.ndarray:
+        """What `log_probs_after` returns; context: its last order − 1 letters, all of them where it has fewer."""
         before = [BOUNDARY] * (self.order - 1 - len(context)) + [self._ids.get(c, UNKNOWN) for c in context]
         last = np.array([self._ids.get(c, UNKNOWN) for c in letters], np.int64)
         p = np.full(len(last), 1 / (len(self._ids) + 2))

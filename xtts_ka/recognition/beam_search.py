@@ -23,6 +23,7 @@ WEIGHT, BONUS = 0.5, 1.0  # of the n-gram, and for each letter, which the n-gram
 LIKELY = math.log(1e-3)  # a symbol less likely than this in a frame is not tried there, if its likeliest is not either
 
 _NEVER = -math.inf
+_LETTERS = SYMBOLS[1:]
 
 
 class LetterModel(Protocol):
@@ -90,12 +91,10 @@ def _add(a: float, b: float) -> float:
 
 
 class _Search:
-    """Scores texts, and remembers what the n-gram said of each."""
+    """Scores texts, and keeps what the n-gram adds to each."""
 
     def __init__(self, model: LetterModel | None, weight: float, bonus: float):
         self.model, self.weight, self.bonus = model, weight, bonus
-        self._letters = SYMBOLS[1:]
-        self._after: dict[str, dict[str, float]] = {}
         self._prior: dict[str, float] = {"": 0.0}
 
     def prior(self, text: str) -> float:
@@ -103,11 +102,9 @@ class _Search:
         if self.model is None:
             return 0.0
         if text not in self._prior:
-            before = text[:-1]
-            if before not in self._after:
-                row = self.model.log_probs_after(before, self._letters)
-                self._after[before] = dict(zip(self._letters, row.tolist(), strict=True))
-            self._prior[text] = self.prior(before) + self.weight * self._after[before][text[-1]] + self.bonus
+            before, letter = text[:-1], text[-1]
+            ln_p = float(self.model.log_probs_after(before, _LETTERS)[_LETTERS.index(letter)])
+            self._prior[text] = self.prior(before) + self.weight * ln_p + self.bonus
         return self._prior[text]
 
     def final(self, text: str, beam: tuple[float, float]) -> float:

@@ -16,6 +16,7 @@ from xtts_ka.core.config import PretrainConfig
 from xtts_ka.core.errors import UserError
 
 TEXT_TABLES = ("gpt.text_embedding.weight", "gpt.text_head.weight", "gpt.text_head.bias")  # a row for each text token
+LINEAR, CUBIC, QUINTIC = 3.4445, -4.775, 2.0315  # coefficients of x, x³ and x⁵ in Jordan et al.'s iteration
 
 
 def build_optimizer(model: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
@@ -44,9 +45,6 @@ def _inner_matrices(model: torch.nn.Module) -> dict[int, torch.nn.Parameter]:
         if linear and not name.endswith("_head"):
             found[id(module.weight)] = module.weight
     return found
-
-
-LINEAR = 3.4445  # the first coefficient of Jordan et al.'s iteration; the other two stand in `_polynomial`
 
 
 class Muon(torch.optim.AdamW):
@@ -100,7 +98,7 @@ def _orthogonalised(matrices: Tensor) -> Tensor:
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    # Rounding grows in the products of `_factor_of_five`; float32 bears it.
+    # Rounding errors grow in the products of `_factor_of_five`: they stay small in float32, not in bf16.
     if x.dtype == torch.float32 and x.shape[2] >= 2 * x.shape[1]:
         x = _factor_of_five(x @ x.mT) @ x
     else:
@@ -111,7 +109,7 @@ def _orthogonalised(matrices: Tensor) -> Tensor:
 
 def _polynomial(square: Tensor) -> Tensor:
     """(n, rows, rows) of square = x·xᵀ; an iteration turns x into LINEAR·x + polynomial·x."""
-    return torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315)
+    return torch.baddbmm(square, square, square, beta=CUBIC, alpha=QUINTIC)
 
 
 def _factor(square: Tensor) -> Tensor:
@@ -122,7 +120,7 @@ def _factor(square: Tensor) -> Tensor:
 
 
 def _factor_of_five(square: Tensor) -> Tensor:
-    """All five factors in one, without x: the next x·xᵀ is factor·square·factor. For a wide x the fewer products."""
+    """All five factors in one, without x: the next x·xᵀ is factor·square·factor. Cheaper where x is wide."""
     factor = product = _factor(square)
     for _ in range(4):
         square = factor @ square @ factor
